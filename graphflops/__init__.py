@@ -1,0 +1,77 @@
+"""graphflops: what a PyTorch model costs, operator by operator, without running it.
+
+Importing this package imports nothing heavy; a name loads what it needs on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graphflops.cost import Dim, OpCost
+    from graphflops.counting import count
+    from graphflops.errors import (
+        CaptureError,
+        DuplicateHandlerError,
+        GraphFlopsError,
+        HandlerError,
+        ModelSpecError,
+        UnboundSymbolError,
+    )
+    from graphflops.ir import OpCall, OpRecord, Status, TensorMeta
+    from graphflops.registry import Registry, register
+    from graphflops.report import Report
+    from graphflops.tree import ModuleNode
+
+_HOMES = {
+    "cost": ("Dim", "OpCost"),
+    "counting": ("count",),
+    "errors": (
+        "CaptureError",
+        "DuplicateHandlerError",
+        "GraphFlopsError",
+        "HandlerError",
+        "ModelSpecError",
+        "UnboundSymbolError",
+    ),
+    "ir": ("OpCall", "OpRecord", "Status", "TensorMeta"),
+    "registry": ("Registry", "register"),
+    "report": ("Report",),
+    "tree": ("ModuleNode",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "CaptureError",
+    "Dim",
+    "DuplicateHandlerError",
+    "GraphFlopsError",
+    "HandlerError",
+    "ModelSpecError",
+    "ModuleNode",
+    "OpCall",
+    "OpCost",
+    "OpRecord",
+    "Registry",
+    "Report",
+    "Status",
+    "TensorMeta",
+    "UnboundSymbolError",
+    "__version__",
+    "count",
+    "register",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("graphflops")
+    if name not in _HOME_OF:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,6 @@
+"""``python -m graphflops``."""
+
+from graphflops.cli import main
+
+if __name__ == "__main__":
+    main()

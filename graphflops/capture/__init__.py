@@ -1,0 +1,60 @@
+"""Capture: from a model in any of its forms to operator calls. The only room with torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from torch import fx, nn
+from torch.export import ExportedProgram
+
+from graphflops.capture.module import capture_module
+from graphflops.capture.program import (
+    capture_file,
+    capture_graph,
+    capture_program,
+    is_aten_graph,
+)
+from graphflops.errors import ModelSpecError
+from graphflops.ir import Capture
+
+
+def capture(
+    model: object,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
+) -> Capture:
+    """Capture a model, whatever form it comes in.
+
+    Args:
+        model: An ``nn.Module``, an ``ExportedProgram``, an ``fx.GraphModule`` or the path of a
+            ``.pt2`` file.
+        args: Positional inputs, for a module or a graph without shapes.
+        kwargs: Keyword inputs, for a module.
+        dynamic_shapes: As ``torch.export.export`` takes it, for a module.
+
+    Raises:
+        ModelSpecError: ``model`` is none of these.
+        CaptureError: It is, and could not be captured.
+    """
+    start = time.perf_counter()
+    if isinstance(model, str | PathLike):
+        found = capture_file(Path(model))
+    elif isinstance(model, ExportedProgram):
+        found = capture_program(model)
+    elif isinstance(model, fx.GraphModule) and is_aten_graph(model):
+        found = capture_graph(model, tuple(args))
+    elif isinstance(model, nn.Module):
+        found = capture_module(model, tuple(args), kwargs or {}, dynamic_shapes)
+    else:
+        msg = (
+            f"a {type(model).__name__} cannot be counted. Give an nn.Module, an ExportedProgram, "
+            "an fx.GraphModule or the path of a .pt2 file."
+        )
+        raise ModelSpecError(msg)
+    return replace(found, seconds=time.perf_counter() - start)

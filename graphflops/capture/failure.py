@@ -1,0 +1,101 @@
+"""Why a model could not be captured, in a sentence a user can act on."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.utils import _pytree as pytree
+
+from graphflops.capture.devices import alike
+from graphflops.capture.graph import short_path
+from graphflops.capture.untouched import untouched
+from graphflops.errors import CaptureError
+from graphflops.quiet import quiet
+
+_TORCH = str(Path(torch.__file__).parent)
+_DATA_DEPENDENT = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    GuardOnDataDependentSymNode,
+    UnsupportedOperatorException,
+)
+
+
+def explain_failure(
+    model: nn.Module, args: Any, kwargs: Any, failures: list[tuple[str, Exception]]
+) -> CaptureError:
+    """An error that says whose fault it was, where, and what to try.
+
+    The forward is run once more, eagerly under fake tensors: if that fails too, the model
+    or its inputs are wrong; if it works, exporting is what failed.
+    """
+    own = _forward_error(model, args, kwargs)
+    name = type(model).__name__
+    if own is not None:
+        return CaptureError(
+            f"the forward of {name} fails on these inputs: {_message(own)}{_where(own)}. "
+            f"The inputs were: {_inputs(args, kwargs)}. Correct the inputs or the model."
+        )
+    tried = "; ".join(f"{method}: {_message(error)}{_where(error)}" for method, error in failures)
+    return CaptureError(
+        f"{name} cannot be captured as a graph. {tried}. Its Python depends on values that a "
+        "graph without data does not have, or uses an operator without shape rules: pass inputs "
+        "that avoid that line, or export the model yourself and count the ExportedProgram."
+    )
+
+
+def _forward_error(model: nn.Module, args: Any, kwargs: Any) -> Exception | None:
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    try:
+        with untouched(model), quiet(), torch.no_grad(), mode:
+            args, kwargs = alike(model, (args, kwargs))
+            model(*args, **kwargs)
+    except _DATA_DEPENDENT:
+        return None
+    except Exception as error:  # noqa: BLE001 - whatever the model raises is the answer
+        return error
+    return None
+
+
+def _message(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else "no message"
+    return f"{type(error).__name__}: {text.rstrip('.')}"
+
+
+def _where(error: BaseException) -> str:
+    """The innermost line of the model's own code, as `` (at file:line: code)``."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        frame
+        for frame in frames
+        if not frame.filename.startswith((_TORCH, "<"))
+        and "graphflops/capture" not in frame.filename
+        and "transformers/exporters" not in frame.filename
+    ]
+    if not own:
+        return ""
+    frame = own[-1]
+    return f" (at {short_path(frame.filename)}:{frame.lineno}: {(frame.line or '').strip()})"
+
+
+def _inputs(args: Any, kwargs: Any) -> str:
+    named = [(f"args[{i}]", value) for i, value in enumerate(args)] + list(kwargs.items())
+    shown = [
+        f"{name} {str(t.dtype).removeprefix('torch.')}{list(t.shape)}"
+        for name, value in named
+        for t in pytree.tree_leaves(value)
+        if isinstance(t, torch.Tensor)
+    ]
+    return ", ".join(shown) or "none"

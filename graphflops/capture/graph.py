@@ -1,0 +1,205 @@
+"""From an ATen graph to operator calls, subgraphs included."""
+
+from __future__ import annotations
+
+import operator
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx
+
+from graphflops.capture.metadata import (
+    argument,
+    dim,
+    holds_tensor,
+    output_metas,
+    schema_of,
+    written_arguments,
+)
+from graphflops.cost import Dim
+from graphflops.ir import OpCall
+
+# Higher-order operators that run the one graph they hold exactly once.
+_RUN_ONCE = {
+    *("wrap_with_set_grad_enabled", "wrap_with_autocast", "wrap", "hints_wrapper", "strict_mode"),
+    *("tag_activation_checkpoint", "wrap_activation_checkpoint", "invoke_subgraph"),
+    *("wrap_inductor_compiled_graph", "dynamo_bypassing_wrapper"),
+}
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
+
+
+@dataclass(frozen=True)
+class _Context:
+    """Where in the nest of graphs the walk is."""
+
+    module: fx.GraphModule
+    path: str = ""
+    trips: Dim = 1
+
+
+def operator_calls(
+    module: fx.GraphModule, resolve_path: Callable[[fx.Node], str | None]
+) -> tuple[OpCall, ...]:
+    """Every operator call of a graph, in order.
+
+    Args:
+        module: A graph of ATen operators whose nodes carry ``meta["val"]``.
+        resolve_path: From a node to the path of the module that made the call, or ``None``
+            where the node does not say.
+
+    Returns:
+        The calls, numbered. Arithmetic on sizes and picking from tuples are no calls.
+    """
+    calls = _walk(_Context(module), resolve_path)
+    return tuple(replace(call, index=index) for index, call in enumerate(calls))
+
+
+def _walk(
+    context: _Context, resolve_path: Callable[[fx.Node], str | None]
+) -> Iterator[OpCall]:
+    for node in context.module.graph.nodes:
+        if node.op != "call_function" or _is_plumbing(node):
+            continue
+        path = resolve_path(node)
+        here = context if path is None else replace(context, path=path)
+        if isinstance(node.target, torch._ops.OpOverload):  # noqa: SLF001 - torch's own name for it
+            yield _call(node, node.target, here)
+        elif (bodies := _bodies(node, here)) is not None:
+            for body in bodies:
+                yield from _walk(body, resolve_path)
+        else:
+            yield _opaque(node, here)
+
+
+def _is_plumbing(node: fx.Node) -> bool:
+    """Arithmetic on sizes, and picking from tuples: no tensor is computed."""
+    if node.target is operator.getitem:
+        return True
+    returns_tensor = bool(output_metas(node.meta.get("val"), node.name))
+    is_operator = isinstance(node.target, torch._ops.OperatorBase)  # noqa: SLF001 - as above
+    return not is_operator and not returns_tensor
+
+
+def _call(node: fx.Node, op: torch._ops.OpOverload, here: _Context) -> OpCall:
+    bound: dict[str, Any] = {}
+    for position, (name, default) in enumerate(schema_of(op)):
+        if position < len(node.args):
+            bound[name] = argument(node.args[position])
+        elif name in node.kwargs:
+            bound[name] = argument(node.kwargs[name])
+        else:
+            bound[name] = default
+    inputs = {name: value for name, value in bound.items() if holds_tensor(value)}
+    return OpCall(
+        op=op._schema.name,  # noqa: SLF001 - the public way to a schema is this one
+        overload=op._overloadname,  # noqa: SLF001 - likewise
+        inputs=inputs,
+        attrs={name: value for name, value in bound.items() if name not in inputs},
+        outputs=output_metas(node.meta.get("val"), node.name),
+        writes=written_arguments(op),
+        is_view=_is_view(node),
+        path=here.path,
+        name=node.name,
+        trips=here.trips,
+        source=_source(node),
+    )
+
+
+def _opaque(node: fx.Node, here: _Context) -> OpCall:
+    """A callable without an ATen schema: named, with what it takes and returns."""
+    values = {f"arg{i}": argument(arg) for i, arg in enumerate(node.args)}
+    return OpCall(
+        op=f"{_namespace(node.target)}::{_name(node.target)}",
+        inputs={name: value for name, value in values.items() if holds_tensor(value)},
+        outputs=output_metas(node.meta.get("val"), node.name),
+        path=here.path,
+        name=node.name,
+        trips=here.trips,
+        source=_source(node),
+    )
+
+
+def _bodies(node: fx.Node, here: _Context) -> list[_Context] | None:
+    """The graphs a higher-order call runs, if it is known which and how often."""
+    graphs = [
+        getattr(here.module, arg.target)
+        for arg in node.args
+        if isinstance(arg, fx.Node) and arg.op == "get_attr" and isinstance(arg.target, str)
+    ]
+    graphs = [graph for graph in graphs if isinstance(graph, fx.GraphModule)]
+    if len(graphs) != 1:
+        return None
+    name = _name(node.target)
+    if name in _RUN_ONCE:
+        return [replace(here, module=graphs[0])]
+    if name in {"scan", "map_impl"}:
+        return [replace(here, module=graphs[0], trips=here.trips * _loop_length(node))]
+    return None
+
+
+def _loop_length(node: fx.Node) -> Dim:
+    # scan(body, init, xs, ...) and map(body, xs, ...) run once per slice of the first axis.
+    xs: Any = node.args[2] if _name(node.target) == "scan" else node.args[1]
+    return dim(xs[0].meta["val"].shape[0])
+
+
+def _name(target: Any) -> str:  # noqa: ANN401 - whatever a node calls
+    name = getattr(target, "_name", None) or getattr(target, "__name__", None)
+    return str(name or target)
+
+
+def _namespace(target: Any) -> str:  # noqa: ANN401 - whatever a node calls
+    if isinstance(target, torch._ops.HigherOrderOperator):  # noqa: SLF001 - torch's own name for it
+        return "higher_order"
+    return str(getattr(target, "__module__", "python")).partition(".")[0]
+
+
+def _is_view(node: fx.Node) -> bool:
+    """Whether the result lives in the memory of an input."""
+    result = node.meta.get("val")
+    if not isinstance(result, torch.Tensor):
+        return False
+    storages = {_storage(n.meta.get("val")) for n in node.all_input_nodes}
+    return _storage(result) in storages - {None}
+
+
+def _storage(value: object) -> int | None:
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+        return None
+    return value.untyped_storage()._cdata  # noqa: SLF001 - the identity of a storage
+
+
+def _source(node: fx.Node) -> str:
+    trace = node.meta.get("stack_trace")
+    return _innermost_model_line(trace) if trace else ""
+
+
+@cache
+def _innermost_model_line(trace: str) -> str:
+    frames = [match.group("file", "line") for match in _FRAME.finditer(trace)]
+    own = [frame for frame in frames if not frame[0].startswith(_TORCH)]
+    if not (own or frames):
+        return ""
+    file, line = (own or frames)[-1]
+    return f"{short_path(file)}:{line}"
+
+
+_TORCH = str(Path(torch.__file__).parent)
+_ROOTS = sorted({str(Path(root)) for root in (*sys.path, ".") if root}, key=len, reverse=True)
+
+
+@cache
+def short_path(file: str) -> str:
+    """A file as it is imported: relative to the folder on the path that holds it."""
+    for root in (str(Path.cwd()), *_ROOTS):
+        if file.startswith(root + "/"):
+            relative = file[len(root) + 1 :]
+            if not relative.startswith((".venv", "site-packages", "lib/")):
+                return relative
+    return file

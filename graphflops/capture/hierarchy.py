@@ -1,0 +1,177 @@
+"""The module hierarchy of a capture: which modules there are and which made a call."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.export import ExportedProgram
+
+from graphflops.capture.metadata import tensor_meta
+from graphflops.ir import Module, Parameter
+
+Calls = Counter[int]
+"""How often a module ran, by the identity of its attribute dictionary."""
+
+
+@contextmanager
+def counted_calls() -> Iterator[Calls]:
+    """Count module calls while the block runs.
+
+    A module without operators (``Identity``) leaves no node in a graph, so calls are seen by
+    a hook. Export calls proxies of the modules; a proxy shares its module's attributes.
+    """
+    calls: Calls = Counter()
+
+    def record(module: nn.Module, _: object) -> None:
+        calls[id(vars(module))] += 1
+
+    hook = nn.modules.module.register_module_forward_pre_hook(record)
+    try:
+        yield calls
+    finally:
+        hook.remove()
+
+
+def modules_of(model: nn.Module, calls: Calls, graph: fx.GraphModule) -> tuple[Module, ...]:
+    """Every module of a model under every name it has, with its calls.
+
+    A module shared by several parents is listed under each; the graph says which of its
+    names a call went through, so its calls are split between them.
+    """
+    seen = _stack_calls(graph)
+    owners: dict[int, list[str]] = {}
+    found = list(model.named_modules(remove_duplicate=False))
+    for path, module in found:
+        owners.setdefault(id(module), []).append(path)
+
+    def count(path: str, module: nn.Module) -> int:
+        names = owners[id(module)]
+        if len(names) > 1 and any(name in seen for name in names):
+            return seen.get(path, 0)
+        return calls[id(vars(module))] if path == names[0] else 0
+
+    return tuple(
+        Module(
+            path=path,
+            cls=type(module).__name__,
+            extra=" ".join(module.extra_repr().split()),
+            parameters=_parameters(module),
+            calls=count(path, module),
+        )
+        for path, module in found
+    )
+
+
+def modules_of_program(program: ExportedProgram) -> tuple[Module, ...]:
+    """The modules an exported program remembers: those with parameters or operators."""
+    parameters: dict[str, list[Parameter]] = {}
+    for name in program.graph_signature.parameters:
+        owner, _, leaf = name.rpartition(".")
+        value = program.state_dict[name]
+        parameters.setdefault(owner, []).append(_parameter(leaf, value, _storage_identity(value)))
+    return _remembered(program.graph_module, parameters)
+
+
+def modules_of_graph(module: fx.GraphModule) -> tuple[Module, ...]:
+    """The modules a graph remembers, and the parameters it holds."""
+    parameters: dict[str, list[Parameter]] = {}
+    for name, value in module.named_parameters(remove_duplicate=False):
+        owner, _, leaf = name.rpartition(".")
+        parameters.setdefault(owner, []).append(_parameter(leaf, value, id(value)))
+    return _remembered(module, parameters)
+
+
+def module_path(node: fx.Node) -> str | None:
+    """Path of the innermost module on a node's stack; ``None`` if the node has no stack."""
+    stack = node.meta.get("nn_module_stack")
+    if not stack:
+        return None
+    entry = next(reversed(stack.values()))
+    return clean_path(str(entry[0] if isinstance(entry, tuple) else entry))
+
+
+@cache
+def clean_path(path: str) -> str:
+    """A path as ``named_modules`` spells it: Dynamo writes ``L['self'].layers['0']``."""
+    path = re.sub(r"\[['\"]?([^\]'\"]+)['\"]?\]", r".\1", path)
+    path = re.sub(r"^(L__self__|L\.self|self)(\.|_|$)", "", path)
+    return re.sub(r"\._modules\.", ".", path).strip(".")
+
+
+def _parameters(module: nn.Module) -> tuple[Parameter, ...]:
+    named = module.named_parameters(recurse=False, remove_duplicate=False)
+    return tuple(_parameter(name, value, id(value)) for name, value in named)
+
+
+def _parameter(name: str, value: torch.Tensor, identity: int) -> Parameter:
+    meta = tensor_meta(value)
+    return Parameter(
+        name=name,
+        identity=identity,
+        numel=int(meta.numel),
+        nbytes=int(meta.nbytes),
+        trainable=value.requires_grad,
+    )
+
+
+def _storage_identity(value: torch.Tensor) -> int:
+    # A program holds tied weights as two tensors over one storage.
+    return value.untyped_storage()._cdata  # noqa: SLF001 - the identity of a storage
+
+
+def _remembered(
+    graph: fx.GraphModule, parameters: dict[str, list[Parameter]]
+) -> tuple[Module, ...]:
+    classes = _stack_classes(graph)
+    seen = _stack_calls(graph)
+    paths = sorted({"", *classes, *parameters}, key=_Order(classes, parameters))
+    return tuple(
+        Module(
+            path=path,
+            cls=classes.get(path, ""),
+            parameters=tuple(parameters.get(path, ())),
+            calls=seen.get(path),
+        )
+        for path in paths
+    )
+
+
+class _Order:
+    """Sort key: the order in which parameters, then operators, first name a path."""
+
+    def __init__(self, *named: dict[str, Any]) -> None:
+        self.first: dict[str, int] = {}
+        for names in named[::-1]:
+            for path in names:
+                self.first.setdefault(path, len(self.first) + 1)
+
+    def __call__(self, path: str) -> int:
+        return self.first[path] if path else 0
+
+
+def _stack_entries(graph: fx.GraphModule) -> Iterator[tuple[str, str, str]]:
+    for holder in graph.modules():
+        if isinstance(holder, fx.GraphModule):
+            for node in holder.graph.nodes:
+                for key, entry in (node.meta.get("nn_module_stack") or {}).items():
+                    path, cls = entry if isinstance(entry, tuple) else (entry, "")
+                    name = cls.__name__ if isinstance(cls, type) else str(cls).rpartition(".")[2]
+                    yield str(key), clean_path(str(path)), name
+
+
+def _stack_calls(graph: fx.GraphModule) -> dict[str, int]:
+    """Calls by path: every call of a module has a key of its own (``name``, ``name@1``, ...)."""
+    return Counter(path for path, _ in {(path, key) for key, path, _ in _stack_entries(graph)})
+
+
+def _stack_classes(graph: fx.GraphModule) -> dict[str, str]:
+    return {path: cls for _, path, cls in _stack_entries(graph)}
+
+

@@ -1,0 +1,95 @@
+"""From torch's values to ours: tensors to shapes, symbols to sympy, the rest to plain data."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import fx
+
+from graphflops.cost import Dim, as_dim
+from graphflops.ir import Tensors, TensorMeta, Value
+
+
+def dim(size: int | torch.SymInt) -> Dim:
+    """A size as a plain ``int`` or as its sympy expression.
+
+    Only the expression is read: comparing a ``SymInt`` would add a guard and specialize the
+    whole program.
+    """
+    return as_dim(size.node.expr) if isinstance(size, torch.SymInt) else int(size)
+
+
+@cache
+def dtype_name(dtype: torch.dtype) -> str:
+    """``torch.bfloat16`` as ``"bfloat16"``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def tensor_meta(tensor: torch.Tensor, name: str = "") -> TensorMeta:
+    """Shape, dtype and strides of a tensor, whatever kind it is."""
+    # Sparse, nested and jagged tensors have no strides.
+    strided = tensor.layout == torch.strided and not tensor.is_nested
+    return TensorMeta(
+        shape=tuple(map(dim, tensor.shape)),
+        dtype=dtype_name(tensor.dtype),
+        strides=tuple(map(dim, tensor.stride())) if strided else None,
+        name=name,
+    )
+
+
+def argument(value: Any) -> Tensors | Value:  # noqa: ANN401 - whatever a graph node holds
+    """An argument of a call: tensors as metadata, symbols as expressions, the rest as data."""
+    if isinstance(value, fx.Node):
+        held = value.meta.get("val")
+        return tensor_meta(held, value.name) if isinstance(held, torch.Tensor) else argument(held)
+    if isinstance(value, torch.Tensor):
+        return tensor_meta(value)
+    if isinstance(value, list | tuple):
+        return tuple(argument(item) for item in value)
+    if isinstance(value, torch.SymInt):
+        return dim(value)
+    if isinstance(value, torch.SymFloat | torch.SymBool):
+        return value.node.expr
+    if isinstance(value, torch.dtype):
+        return dtype_name(value)
+    if value is None or isinstance(value, bool | int | float | complex | str):
+        return value
+    return str(value)
+
+
+def holds_tensor(value: object) -> bool:
+    """Whether a converted argument is a tensor or a list with one."""
+    return isinstance(value, TensorMeta) or (
+        isinstance(value, tuple) and any(isinstance(item, TensorMeta) for item in value)
+    )
+
+
+def output_metas(value: Any, name: str) -> tuple[TensorMeta, ...]:  # noqa: ANN401 - a node's val
+    """The tensors a node returns, in order; what is no tensor is left out."""
+    if isinstance(value, torch.Tensor):
+        return (tensor_meta(value, name),)
+    if isinstance(value, list | tuple):
+        # The name that a getitem on the result will carry is not known here.
+        return tuple(tensor_meta(item) for item in value if isinstance(item, torch.Tensor))
+    return ()
+
+
+@cache
+def schema_of(op: torch._ops.OpOverload) -> tuple[tuple[str, Value], ...]:
+    """Argument names of an operator in order, each with its default as plain data."""
+    return tuple(
+        (arg.name, argument(arg.default_value) if arg.has_default_value() else None)
+        for arg in op._schema.arguments  # noqa: SLF001 - the public way to a schema is this one
+    )
+
+
+@cache
+def written_arguments(op: torch._ops.OpOverload) -> tuple[str, ...]:
+    """Names of the arguments the operator writes to."""
+    return tuple(
+        arg.name
+        for arg in op._schema.arguments  # noqa: SLF001 - the public way to a schema is this one
+        if arg.alias_info is not None and arg.alias_info.is_write
+    )

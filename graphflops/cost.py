@@ -1,0 +1,89 @@
+"""The algebra of costs: what an operator does and moves, as integers or expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TypeAlias
+
+import sympy
+
+Dim: TypeAlias = int | sympy.Expr
+"""A size or a count: a plain ``int``, or a sympy expression where a shape is symbolic."""
+
+FLOPS_PER_MAC = 2
+"""A multiply-accumulate is one multiplication and one addition."""
+
+
+def substitute(value: Dim, values: Mapping[str, int]) -> Dim:
+    """Put numbers in for symbols, by name.
+
+    Args:
+        value: An integer or an expression.
+        values: Symbol name to integer; names the expression does not have are ignored.
+
+    Returns:
+        A plain ``int`` once no symbol is left, else the remaining expression.
+
+    Example:
+        >>> substitute(2 * sympy.Symbol("S"), {"S": 21})
+        42
+    """
+    if isinstance(value, int):
+        return value
+    bound = {s: values[s.name] for s in value.free_symbols if s.name in values}
+    return as_dim(value.subs(bound))
+
+
+def as_dim(value: Dim) -> Dim:
+    """The same value, as a plain ``int`` where it is an integer."""
+    if isinstance(value, int):
+        return value
+    return int(value) if value.is_Integer else value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpCost:
+    """What one or more operator calls cost. A value: ``+`` sums, ``* n`` repeats.
+
+    Attributes:
+        flops: Floating-point operations; a multiply-accumulate is two of them.
+        macs: Multiply-accumulates, of contractions only (never ``flops / 2``).
+        transcendentals: Those of the FLOPs that are ``exp``, ``log``, ``sqrt``, ``tanh``, ...
+        flops_masked: Those of the FLOPs that attention spends on positions its causal mask
+            hides. A kernel that skips them does ``flops - flops_masked``.
+        bytes_read: Bytes read, each operator on its own (no fusion).
+        bytes_written: Bytes written, likewise.
+
+    Example:
+        >>> (OpCost(flops=6, macs=3) + OpCost(flops=1)) * 2
+        OpCost(flops=14, macs=6, transcendentals=0, flops_masked=0, bytes_read=0, bytes_written=0)
+    """
+
+    flops: Dim = 0
+    macs: Dim = 0
+    transcendentals: Dim = 0
+    flops_masked: Dim = 0
+    bytes_read: Dim = 0
+    bytes_written: Dim = 0
+
+    def __add__(self, other: OpCost) -> OpCost:
+        return OpCost(
+            flops=self.flops + other.flops,
+            macs=self.macs + other.macs,
+            transcendentals=self.transcendentals + other.transcendentals,
+            flops_masked=self.flops_masked + other.flops_masked,
+            bytes_read=self.bytes_read + other.bytes_read,
+            bytes_written=self.bytes_written + other.bytes_written,
+        )
+
+    def __mul__(self, times: Dim) -> OpCost:
+        return OpCost(**{name: value * times for name, value in self.items()})
+
+    def items(self) -> tuple[tuple[str, Dim], ...]:
+        """Every field as ``(name, value)``, in declaration order."""
+        return tuple((field.name, getattr(self, field.name)) for field in fields(self))
+
+    def subs(self, **values: int) -> OpCost:
+        """Put numbers in for symbols, by name: ``cost.subs(B=8, S=2048)``."""
+        return OpCost(**{name: substitute(value, values) for name, value in self.items()})

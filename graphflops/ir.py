@@ -1,0 +1,186 @@
+"""What flows between the rooms: capture makes these, pricing and roll-up read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from math import prod
+from typing import TypeAlias
+
+from graphflops.cost import Dim, OpCost
+
+DTYPE_BITS: dict[str, int] = {
+    **{f"{kind}{bits}": bits for kind in ("int", "uint", "bits") for bits in (1, 2, 3, 4, 5, 6, 7)},
+    **{f"{kind}{bits}": bits for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+    **{f"float{bits}": bits for bits in (16, 32, 64)},
+    **{f"complex{bits}": bits for bits in (32, 64, 128)},
+    **{"bool": 8, "bfloat16": 16, "quint8": 8, "qint8": 8, "qint32": 32},
+    **{"bits8": 8, "bits16": 16, "bits1x8": 8, "bits2x4": 8, "bits4x2": 8},
+    **{"quint4x2": 4, "quint2x4": 2, "float4_e2m1fn_x2": 8},
+    **{f"float8_{f}": 8 for f in ("e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")},
+}
+"""Bits an element of each torch dtype takes in memory; sub-byte dtypes take less than eight."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorMeta:
+    """What is known of a tensor without its values.
+
+    Attributes:
+        shape: Sizes, integers or expressions.
+        dtype: Torch's name of it without the prefix, e.g. ``"bfloat16"``.
+        strides: Elements between neighbours along each axis, if known; a stride of 0 marks
+            an axis that was broadcast and holds no further elements.
+        name: The value's name in its graph: two equal names are one tensor. Not compared.
+    """
+
+    shape: tuple[Dim, ...]
+    dtype: str = "float32"
+    strides: tuple[Dim, ...] | None = None
+    name: str = field(default="", compare=False)
+
+    @property
+    def numel(self) -> Dim:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> Dim:
+        """Bytes of the elements that exist in memory: a broadcast axis counts once."""
+        strides = self.strides or (1,) * len(self.shape)
+        elements = prod(s for s, stride in zip(self.shape, strides, strict=True) if stride != 0)
+        bits = DTYPE_BITS[self.dtype]
+        # Whole bytes for every dtype of eight bits or more; packed ones round up.
+        return elements * (bits // 8) if bits % 8 == 0 else (elements * bits + 7) // 8
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether the elements are complex numbers."""
+        return self.dtype.startswith("complex")
+
+    @property
+    def is_floating(self) -> bool:
+        """Whether arithmetic on the elements is floating-point (complex included)."""
+        return self.dtype.startswith(("float", "bfloat", "complex"))
+
+
+Value: TypeAlias = object
+"""An argument that is no tensor: number, expression, string, ``None``, or a tuple of these."""
+Tensors: TypeAlias = "TensorMeta | tuple[TensorMeta | None, ...]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpCall:
+    """One call of one operator in the graph.
+
+    Attributes:
+        op: Operator packet, e.g. ``"aten::add"``.
+        overload: Overload name, e.g. ``"Tensor"`` (``"default"`` where it has none).
+        inputs: Tensor arguments by schema name; a tensor list is a tuple.
+        attrs: All other arguments by schema name, defaults included.
+        outputs: The tensors returned, in order.
+        writes: Schema names of the arguments the operator writes to (in-place, ``out=``).
+        is_view: Whether the output shares the memory of an input, nothing being copied.
+        path: Path of the innermost module that made the call; ``""`` is the root.
+        name: The node's name in its graph.
+        index: Position of the call in the capture.
+        trips: How many times the call runs: the product of the loops around it.
+        source: ``file:line`` of the innermost model code that made the call, if known.
+    """
+
+    op: str
+    overload: str = "default"
+    inputs: Mapping[str, Tensors] = field(default_factory=dict)
+    attrs: Mapping[str, Value] = field(default_factory=dict)
+    outputs: tuple[TensorMeta, ...] = ()
+    writes: tuple[str, ...] = ()
+    is_view: bool = False
+    path: str = ""
+    name: str = ""
+    index: int = 0
+    trips: Dim = 1
+    source: str = ""
+
+    def tensors(self) -> Iterator[tuple[str, TensorMeta]]:
+        """Every input tensor with its schema name, lists flattened, in schema order."""
+        for name, value in self.inputs.items():
+            for tensor in value if isinstance(value, tuple) else (value,):
+                if tensor is not None:
+                    yield name, tensor
+
+    @cached_property
+    def is_floating(self) -> bool:
+        """Whether the operator's arithmetic is floating-point: any tensor in or out is."""
+        return any(t.is_floating for _, t in self.tensors()) or any(
+            t.is_floating for t in self.outputs
+        )
+
+
+class Status(Enum):
+    """How a call came by its cost."""
+
+    COUNTED = "counted"
+    FREE = "free"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpRecord:
+    """A call with its cost; ``cost`` is ``None`` exactly where ``status`` is UNKNOWN."""
+
+    call: OpCall
+    status: Status
+    cost: OpCost | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A parameter of a module. Equal ``identity`` means one tensor under several names."""
+
+    name: str
+    identity: int
+    numel: int
+    nbytes: int
+    trainable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """A module of the captured model.
+
+    Attributes:
+        path: Qualified name; ``""`` is the root.
+        cls: Class name.
+        extra: What the class adds to its own ``repr``, e.g. ``in_features=3, out_features=4``.
+        parameters: The module's own parameters.
+        calls: How often it was called; ``None`` where the capture did not record it.
+    """
+
+    path: str
+    cls: str = ""
+    extra: str = ""
+    parameters: tuple[Parameter, ...] = ()
+    calls: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capture:
+    """A model as a graph: its calls in order and its modules in registration order.
+
+    Attributes:
+        calls: Every operator call.
+        modules: Every module, parents before children.
+        method: The way the graph was obtained, e.g. ``"torch.export"``.
+        seconds: Wall time of the capture.
+        inputs: The model's input tensors by name.
+        notes: Sentences a reader of the report must know about this capture.
+    """
+
+    calls: tuple[OpCall, ...]
+    modules: tuple[Module, ...]
+    method: str
+    seconds: float = 0.0
+    inputs: tuple[tuple[str, TensorMeta], ...] = ()
+    notes: tuple[str, ...] = ()

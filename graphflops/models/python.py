@@ -1,0 +1,108 @@
+"""Models from Python code: ``FILE.py:NAME`` and ``package.module:NAME``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from graphflops.errors import ModelSpecError
+from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of
+from graphflops.models.workload import Options, Workload, near
+
+
+def resolve(name: str, options: Options) -> Workload:
+    """Load a module instance, a module class, or a function that returns a model.
+
+    A class or function is called without arguments on the meta device, so that no weights
+    are made (on its own device if that fails). It may return a model, or
+    ``(model, args)`` or ``(model, args, kwargs)``.
+
+    Raises:
+        ModelSpecError: There is no such file, module or name, or it gives no model.
+    """
+    options.forbid("a model from Python code", "batch_size", "seq_len", "overrides")
+    where, _, attribute = name.rpartition(":")
+    module = _load(where)
+    found = getattr(module, attribute, None)
+    if found is None:
+        public = sorted(key for key in vars(module) if not key.startswith("_"))
+        msg = f"{where} has no {attribute!r}. {near(attribute, public)}".rstrip()
+        raise ModelSpecError(msg)
+    model, args, kwargs = _unpack(_call(found, name), name)
+    dtype = floating_dtype(options.dtype)
+    if dtype is not None:
+        model = model.to(dtype)
+        args, kwargs = _cast(args, dtype), _cast(kwargs, dtype)
+    if options.inputs:
+        # By name, wherever they stood: given inputs replace positional ones too.
+        named = dict(zip(parameters_of(model), args, strict=False)) | dict(kwargs)
+        args, kwargs = (), given_inputs(model, named, options)
+    return Workload(model=model, args=args, kwargs=kwargs)
+
+
+def _load(where: str) -> ModuleType:
+    try:
+        if not where.endswith(".py"):
+            return importlib.import_module(where)
+        path = Path(where)
+        if not path.is_file():
+            msg = f"{where} does not exist. Give the path of a Python file: FILE.py:NAME."
+            raise ModelSpecError(msg)
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if spec is None or spec.loader is None:
+            msg = f"{where} cannot be imported as a Python file."
+            raise ModelSpecError(msg)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+    except ModelSpecError:
+        raise
+    except Exception as error:
+        msg = f"{where} cannot be imported: {type(error).__name__}: {error}. Correct it, or run where its imports work."
+        raise ModelSpecError(msg) from error
+    return module
+
+
+def _call(found: Any, name: str) -> Any:
+    if isinstance(found, nn.Module) or not callable(found):
+        return found
+    try:
+        with torch.device("meta"):
+            return found()
+    except Exception:  # noqa: BLE001 - some code computes while it builds: let it have real tensors
+        try:
+            return found()
+        except Exception as error:
+            msg = (
+                f"{name} fails when called without arguments: {type(error).__name__}: {error}. "
+                "Give a function that builds the model by itself."
+            )
+            raise ModelSpecError(msg) from error
+
+
+def _unpack(found: Any, name: str) -> tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]:
+    parts = found if isinstance(found, tuple) else (found,)
+    model, args, kwargs = (*parts, (), {})[:3] if len(parts) != 2 else (*parts, {})  # noqa: PLR2004 - (model, args)
+    fits = isinstance(model, nn.Module) and isinstance(args, tuple) and isinstance(kwargs, Mapping)
+    if not fits:
+        msg = (
+            f"{name} gives a {type(model).__name__}, not a model. It must be an nn.Module, or "
+            "return one or (model, args, kwargs)."
+        )
+        raise ModelSpecError(msg)
+    return model, args, kwargs
+
+
+def _cast(values: Any, dtype: torch.dtype) -> Any:
+    def cast(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+    return torch.utils._pytree.tree_map_only(torch.Tensor, cast, values)  # noqa: SLF001 - torch's tree library

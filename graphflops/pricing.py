@@ -1,0 +1,97 @@
+"""From a call and a registry to a priced record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import sympy
+
+from graphflops.cost import OpCost
+from graphflops.errors import HandlerError
+from graphflops.ir import OpCall, OpRecord, Status
+from graphflops.registry import Entry, Registry
+
+
+def price_all(calls: Iterable[OpCall], registry: Registry) -> tuple[OpRecord, ...]:
+    """Price calls in order."""
+    return tuple(price(call, registry) for call in calls)
+
+
+def price(call: OpCall, registry: Registry) -> OpRecord:
+    """Price one call.
+
+    Args:
+        call: The call, shapes and attributes only.
+        registry: Where its handler is looked up.
+
+    Returns:
+        A record: COUNTED by a handler, FREE by declaration, or UNKNOWN with no cost.
+
+    Raises:
+        HandlerError: The handler failed, or returned something that is not a cost.
+    """
+    entry = registry.lookup(call)
+    if entry is None:
+        return OpRecord(call=call, status=Status.UNKNOWN, cost=None)
+    if entry.handler is None:
+        status, cost = Status.FREE, OpCost()
+    else:
+        status, cost = Status.COUNTED, _arithmetic(call, entry)
+    if entry.traffic is not None:
+        read, written = entry.traffic(call)
+        cost = replace(cost, bytes_read=read, bytes_written=written)
+    return OpRecord(call=call, status=status, cost=cost if call.trips == 1 else cost * call.trips)
+
+
+def _arithmetic(call: OpCall, entry: Entry) -> OpCost:
+    assert entry.handler is not None  # noqa: S101 - narrowed by the caller
+    try:
+        arguments = {name: _argument(call, name) for name in entry.parameters}
+        if entry.wants_out:
+            arguments["out"] = call.outputs[0] if len(call.outputs) == 1 else call.outputs
+        cost = entry.handler(**arguments)
+    except Exception as error:
+        raise HandlerError(
+            f"the handler at {entry.origin} failed on {_describe(call)}: "
+            f"{type(error).__name__}: {error}. Correct the handler."
+        ) from error
+    _check(cost, call, entry)
+    if call.is_floating:
+        return cost
+    # FLOPs are floating-point: integer and boolean arithmetic is none, its MACs remain.
+    return replace(cost, flops=0, transcendentals=0, flops_masked=0)
+
+
+def _argument(call: OpCall, name: str) -> object:
+    if name in call.inputs:
+        return call.inputs[name]
+    if name in call.attrs:
+        return call.attrs[name]
+    known = ", ".join((*call.inputs, *call.attrs))
+    msg = f"it asks for {name!r}, which the operator's schema does not have (it has: {known})"
+    raise TypeError(msg)
+
+
+def _check(cost: object, call: OpCall, entry: Entry) -> None:
+    if not isinstance(cost, OpCost):
+        problem = f"returned {type(cost).__name__}, not an OpCost"
+    elif bad := [f"{n}={v!r}" for n, v in cost.items() if not _is_count(v)]:
+        problem = f"returned {', '.join(bad)}; costs are integers or sympy expressions, 0 or more"
+    elif entry.traffic is not None and (cost.bytes_read != 0 or cost.bytes_written != 0):
+        problem = "returned bytes although it was registered with a traffic rule; pass traffic=None"
+    else:
+        return
+    msg = f"the handler at {entry.origin} {problem}. The call was {_describe(call)}."
+    raise HandlerError(msg)
+
+
+def _is_count(value: object) -> bool:
+    if isinstance(value, int):
+        return not isinstance(value, bool) and value >= 0
+    return isinstance(value, sympy.Expr) and not value.has(sympy.Float) and value.is_negative is not True
+
+
+def _describe(call: OpCall) -> str:
+    shapes = ", ".join(f"{name} {list(t.shape)}" for name, t in call.tensors())
+    return f"{call.op}.{call.overload} (node {call.name!r} in module {call.path or 'root'!r}; {shapes})"

@@ -1,0 +1,142 @@
+"""Which handler prices which operator.
+
+Operators are named as PyTorch names them: ``"aten::add"`` is the packet and covers every
+overload, ``"aten::add.Tensor"`` one overload. An in-place operator without an entry of its
+own (``"aten::add_"``) is priced as its functional form.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from graphflops.cost import OpCost
+from graphflops.errors import DuplicateHandlerError
+from graphflops.ir import OpCall
+from graphflops.traffic import TrafficRule, streamed
+
+Handler: TypeAlias = Callable[..., OpCost]
+H = TypeVar("H", bound=Handler)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What the registry knows of one operator.
+
+    Attributes:
+        op: The operator it was registered under.
+        handler: The pricing function; ``None`` for an operator that does no arithmetic.
+        parameters: Schema names the handler takes, in order.
+        wants_out: Whether the handler takes the output as ``out``.
+        traffic: The rule for bytes; ``None`` where the handler states them itself.
+        reason: Why the operator is free; empty where it is not.
+        origin: ``file:line`` of the registration.
+    """
+
+    op: str
+    handler: Handler | None
+    parameters: tuple[str, ...] = ()
+    wants_out: bool = False
+    traffic: TrafficRule | None = streamed
+    reason: str = ""
+    origin: str = ""
+
+
+class Registry:
+    """A table of handlers, one way of counting.
+
+    Example:
+        >>> registry = Registry("mine")
+        >>> @registry.register("mylib::scale")
+        ... def scale(x, *, out):
+        ...     '''Scaling: one multiplication per element.'''
+        ...     return OpCost(flops=out.numel)
+        >>> [entry.op for entry in registry]
+        ['mylib::scale']
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._entries: dict[str, Entry] = {}
+        self._resolved: dict[tuple[str, str], Entry | None] = {}
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def register(self, *ops: str, traffic: TrafficRule | None = streamed) -> Callable[[H], H]:
+        """Register a handler for one or more operators.
+
+        Args:
+            *ops: Operator names. Several share a handler only where one formula fits all.
+            traffic: The rule for bytes read and written; ``None`` if the handler returns them.
+
+        Returns:
+            A decorator. The handler's parameters are the operator schema's own names, and
+            only those it needs; a keyword-only ``out`` receives the output (a tuple of
+            outputs where there are several). It returns an :class:`OpCost`.
+
+        Raises:
+            DuplicateHandlerError: An operator already has an entry.
+        """
+
+        def decorate(handler: H) -> H:
+            names = inspect.signature(handler).parameters
+            code: Any = inspect.unwrap(handler).__code__
+            for op in ops:
+                self._add(
+                    Entry(
+                        op=op,
+                        handler=handler,
+                        parameters=tuple(n for n in names if n != "out"),
+                        wants_out="out" in names,
+                        traffic=traffic,
+                        origin=f"{code.co_filename}:{code.co_firstlineno}",
+                    )
+                )
+            return handler
+
+        return decorate
+
+    def free(self, *ops: str, reason: str, traffic: TrafficRule) -> None:
+        """Declare operators that do no floating-point arithmetic, with the reason.
+
+        Args:
+            *ops: Operator names.
+            reason: Why they cost nothing, e.g. ``"view: same memory, other strides"``.
+            traffic: The rule for bytes: a copy is free of FLOPs, not of traffic.
+
+        Raises:
+            DuplicateHandlerError: An operator already has an entry.
+        """
+        caller = inspect.stack()[1]
+        origin = f"{caller.filename}:{caller.lineno}"
+        for op in ops:
+            self._add(Entry(op=op, handler=None, traffic=traffic, reason=reason, origin=origin))
+
+    def lookup(self, call: OpCall) -> Entry | None:
+        """The entry for a call: its overload, its packet, the packet it is in-place of."""
+        key = (call.op, call.overload)
+        if key not in self._resolved:
+            functional = call.op.removesuffix("_") if not call.op.endswith("__") else call.op
+            names = (f"{call.op}.{call.overload}", call.op, functional)
+            self._resolved[key] = next((e for n in names if (e := self._entries.get(n))), None)
+        return self._resolved[key]
+
+    def _add(self, entry: Entry) -> None:
+        if (known := self._entries.get(entry.op)) is not None:
+            msg = (
+                f"{entry.op} is registered twice in {self.name!r}: at {known.origin} and at "
+                f"{entry.origin}. Remove one of the two."
+            )
+            raise DuplicateHandlerError(msg)
+        self._entries[entry.op] = entry
+        self._resolved.clear()
+
+
+EXACT = Registry("exact")
+"""The registry that ``graphflops.handlers`` fills and that a count uses by default."""
+
+register = EXACT.register
+free = EXACT.free

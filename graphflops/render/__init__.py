@@ -1,0 +1,1 @@
+"""Renderings of a report. They format; they never change a number."""

@@ -1,0 +1,168 @@
+"""The report as data: JSON by a published schema, and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+from collections import Counter
+from importlib import metadata, resources
+from typing import TYPE_CHECKING, Any
+
+from graphflops.cost import Dim, OpCost
+from graphflops.ir import OpRecord, Status, TensorMeta
+from graphflops.tree import ModuleNode
+
+if TYPE_CHECKING:
+    from graphflops.report import Report
+
+SCHEMA_VERSION = 1
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema that :func:`to_dict` follows."""
+    text = resources.files("graphflops.render").joinpath("report.schema.json").read_text("utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def to_dict(report: Report, *, ops: bool = False) -> dict[str, Any]:
+    """The report as plain data, one entry per call too if ``ops``."""
+    found = report.coverage
+    result: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "model": {
+            "name": report.model,
+            "inputs": {name: _tensor(meta) for name, meta in report.capture.inputs},
+        },
+        "environment": environment(),
+        "capture": {
+            "method": report.capture.method,
+            "seconds": round(report.capture.seconds, 3),
+            "notes": list(report.capture.notes),
+        },
+        "convention": report.convention,
+        "totals": {
+            **_cost(report.total),
+            "params": report.params,
+            "params_trainable": report.params_trainable,
+            "param_bytes": report.root.param_bytes,
+        },
+        "coverage": {
+            "complete": report.complete,
+            "calls": len(report.records),
+            **{status.value: found[status] for status in Status},
+            "unknown_ops": report.unsupported_ops(),
+        },
+        "modules": [_module(node) for node in report.root.walk()],
+        "uncalled_modules": sorted(report.uncalled_modules()),
+        "operators": _operators(report),
+    }
+    if ops:
+        result["ops"] = [call_dict(record) for record in report.records]
+    return result
+
+
+def to_json(report: Report, *, ops: bool = False) -> str:
+    """:func:`to_dict` as indented JSON."""
+    return json.dumps(to_dict(report, ops=ops), indent=2)
+
+
+def to_csv(report: Report, depth: int | None = None) -> str:
+    """One line per module, numbers unformatted."""
+    return _csv([_module(node) for node in report.root.walk(depth)])
+
+
+def calls_csv(records: list[OpRecord]) -> str:
+    """One line per call, numbers unformatted."""
+    rows = []
+    for record in records:
+        row = call_dict(record)
+        row["inputs"] = "; ".join(f"{i['name']}:{_flat(i)}" for i in row["inputs"])
+        row["outputs"] = "; ".join(map(_flat, row["outputs"]))
+        rows.append(row)
+    return _csv(rows)
+
+
+def call_dict(record: OpRecord) -> dict[str, Any]:
+    """One call as data; the cost of an unknown one is ``null``."""
+    call = record.call
+    empty = dict.fromkeys(_cost(OpCost()))
+    return {
+        "index": call.index,
+        "module": call.path,
+        "operator": call.op,
+        "overload": call.overload,
+        "status": record.status.value,
+        "inputs": [{"name": name, **_tensor(meta)} for name, meta in call.tensors()],
+        "outputs": [_tensor(meta) for meta in call.outputs],
+        "trips": _number(call.trips),
+        **(empty if record.cost is None else _cost(record.cost)),
+        "source": call.source,
+    }
+
+
+def environment() -> dict[str, str]:
+    """Versions a reader needs to repeat the count."""
+    found = {"python": platform.python_version()}
+    for package in ("graphflops", "torch", "transformers"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _cost(cost: OpCost) -> dict[str, int | str]:
+    return {name: _number(value) for name, value in cost.items()}
+
+
+def _number(value: Dim) -> int | str:
+    return value if isinstance(value, int) else str(value)
+
+
+def _tensor(meta: TensorMeta) -> dict[str, Any]:
+    return {"shape": [_number(size) for size in meta.shape], "dtype": meta.dtype}
+
+
+def _flat(tensor: dict[str, Any]) -> str:
+    return f"{tensor['dtype']}[{'x'.join(map(str, tensor['shape']))}]"
+
+
+def _module(node: ModuleNode) -> dict[str, Any]:
+    return {
+        "path": node.path,
+        "class": node.cls,
+        "calls": node.calls,
+        "params": node.params_total,
+        "params_own": node.params_own,
+        "params_trainable": node.params_trainable,
+        **_cost(node.total),
+        **{f"own_{name}": value for name, value in _cost(node.own).items()},
+        "unknown": node.unknown,
+    }
+
+
+def _operators(report: Report) -> list[dict[str, Any]]:
+    calls = Counter(record.call.op for record in report.records)
+    statuses = {record.call.op: record.status.value for record in report.records}
+    costs = report.by_operator()
+    return [
+        {
+            "operator": op,
+            "calls": calls[op],
+            "status": statuses[op],
+            **(_cost(costs[op]) if op in costs else dict.fromkeys(_cost(OpCost()))),
+        }
+        for op in calls
+    ]
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()

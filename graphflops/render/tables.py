@@ -1,0 +1,193 @@
+"""Plain-text, Markdown and HTML tables of a report, through tabulate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from tabulate import tabulate
+
+from graphflops.cost import FLOPS_PER_MAC, OpCost
+from graphflops.ir import OpRecord, Status, TensorMeta
+from graphflops.render.units import exact, parameters, percent, quantity, shape
+
+if TYPE_CHECKING:
+    from graphflops.report import Report
+
+
+def totals(report: Report) -> list[tuple[str, str]]:
+    """The totals as ``(label, text)`` lines, units spelt out."""
+    cost = report.total
+    contraction = cost.macs * FLOPS_PER_MAC
+    inputs = ", ".join(
+        f"{name} {meta.dtype}[{', '.join(map(str, meta.shape))}]"
+        for name, meta in report.capture.inputs
+    )
+    bound = "" if report.complete else "at least "
+    lines = [
+        ("Model", f"{report.model}, forward, {report.convention} convention"),
+        ("Inputs", inputs or "none"),
+        (
+            "Parameters",
+            f"{parameters(report.params)} ({exact(report.params)}), "
+            f"{exact(report.params_trainable)} trainable, {quantity(report.root.param_bytes, 'B')}",
+        ),
+        ("MACs", f"{bound}{quantity(cost.macs, 'MACs')} (1 MAC = {FLOPS_PER_MAC} FLOPs)"),
+        ("FLOPs", f"{bound}{quantity(cost.flops, 'FLOPs')} ({exact(cost.flops)})"),
+        ("  contractions", f"{exact(contraction)} = 2 x MACs"),
+        ("  the rest", f"{exact(cost.flops - contraction)}"),
+        ("  transcendental", f"{exact(cost.transcendentals)} of the rest"),
+    ]
+    if cost.flops_masked != 0:
+        lines.append(
+            ("  causally masked", f"{exact(cost.flops_masked)}, which a causal kernel skips")
+        )
+    lines += [
+        ("Backward", f"{bound}{quantity(2 * cost.flops, 'FLOPs')} (estimate: 2 x forward)"),
+        (
+            "Memory traffic",
+            f"{bound}{quantity(cost.bytes_read, 'B')} read, "
+            f"{quantity(cost.bytes_written, 'B')} written (unfused)",
+        ),
+    ]
+    return lines
+
+
+def coverage(report: Report) -> list[tuple[str, str]]:
+    """What the totals cover, as ``(label, text)`` lines."""
+    lines = [
+        ("Coverage", coverage_line(report)),
+        ("Captured by", f"{report.capture.method} in {report.capture.seconds:.2f} s"),
+    ]
+    if uncalled := _topmost(report.uncalled_modules()):
+        lines.append(("Never called", ", ".join(uncalled)))
+    lines += [("Note", note) for note in report.capture.notes]
+    return lines
+
+
+def coverage_line(report: Report) -> str:
+    """How many calls are priced, free and unknown; unknown operators by name."""
+    found = report.coverage
+    text = (
+        f"{len(report.records)} calls: {found[Status.COUNTED]} counted, {found[Status.FREE]} free, "
+        f"{found[Status.UNKNOWN]} unknown"
+    )
+    names = ", ".join(f"{op} x {calls}" for op, calls in report.unsupported_ops().items())
+    return f"{text} ({names})" if names else text
+
+
+def report_tree(report: Report, depth: int | None) -> str:
+    """Totals, the module tree, and below it what the totals cover."""
+    return "\n\n".join((_lines(totals(report)), report.tree(depth), _lines(coverage(report))))
+
+
+def report_table(report: Report, depth: int | None, tablefmt: str = "simple") -> str:
+    """Totals, modules to a depth, operators, coverage: one below the other."""
+
+    def pairs(lines: list[tuple[str, str]]) -> str:
+        return _lines(lines) if tablefmt == "simple" else _render(["", ""], lines, tablefmt)
+
+    parts = (
+        pairs(totals(report)),
+        module_table(report, depth, tablefmt),
+        operator_table(report, tablefmt),
+        pairs(coverage(report)),
+    )
+    return ("\n" if tablefmt == "html" else "\n\n").join(parts)
+
+
+def _lines(pairs: list[tuple[str, str]]) -> str:
+    return "\n".join(f"{label:<17} {text}" for label, text in pairs)
+
+
+def module_table(report: Report, depth: int | None, tablefmt: str = "simple") -> str:
+    """One row per module down to a depth, in registration order."""
+    root = report.root
+    rows = [
+        (
+            node.path or "(model)",
+            node.cls,
+            "" if node.calls is None else str(node.calls),
+            parameters(node.params_total),
+            *_cost_cells(node.total, root.total),
+        )
+        for node in root.walk(depth)
+    ]
+    return _render(["module", "class", "calls", "params", *_COST_HEADERS], rows, tablefmt)
+
+
+def operator_table(report: Report, tablefmt: str = "simple") -> str:
+    """One row per operator, the most FLOPs first, unknown ones at the end."""
+    calls = _calls_by_operator(report.records)
+    costs = list(report.by_operator().items())
+    if all(isinstance(cost.flops, int) for _, cost in costs):
+        costs.sort(key=lambda item: int(item[1].flops), reverse=True)
+    rows = [(op, str(calls[op]), *_cost_cells(cost, report.total)) for op, cost in costs]
+    rows += [
+        (op, str(number), *("unknown",) * len(_COST_HEADERS))
+        for op, number in report.unsupported_ops().items()
+    ]
+    return _render(["operator", "calls", *_COST_HEADERS], rows, tablefmt)
+
+
+def call_table(records: Iterable[OpRecord], tablefmt: str = "simple") -> str:
+    """One row per call."""
+    headers = ["#", "module", "operator", "shapes", "MACs", "FLOPs", "bytes", "source"]
+    return _render(headers, [call_row(record) for record in records], tablefmt)
+
+
+def call_row(record: OpRecord) -> tuple[str, ...]:
+    """A call as cells: where, what, shapes, cost, source line."""
+    call, cost = record.call, record.cost
+    shapes = f"{_shapes(t for _, t in call.tensors())} -> {_shapes(call.outputs)}"
+    cells = (
+        ("unknown",) * 3
+        if cost is None
+        else (
+            quantity(cost.macs),
+            quantity(cost.flops),
+            quantity(cost.bytes_read + cost.bytes_written),
+        )
+    )
+    return (
+        str(call.index),
+        call.path or "(model)",
+        f"{call.op}.{call.overload}",
+        shapes,
+        *cells,
+        call.source,
+    )
+
+
+_COST_HEADERS = ("MACs", "FLOPs", "% FLOPs", "read", "written")
+
+
+def _cost_cells(cost: OpCost, whole: OpCost) -> tuple[str, ...]:
+    return (
+        quantity(cost.macs),
+        quantity(cost.flops),
+        percent(cost.flops, whole.flops),
+        quantity(cost.bytes_read, "B"),
+        quantity(cost.bytes_written, "B"),
+    )
+
+
+def _calls_by_operator(records: Iterable[OpRecord]) -> dict[str, int]:
+    calls: dict[str, int] = {}
+    for record in records:
+        calls[record.call.op] = calls.get(record.call.op, 0) + 1
+    return calls
+
+
+def _shapes(tensors: Iterable[TensorMeta]) -> str:
+    return ", ".join(shape(tensor.shape) for tensor in tensors)
+
+
+def _topmost(paths: set[str]) -> list[str]:
+    return sorted(path for path in paths if path.rpartition(".")[0] not in paths)
+
+
+def _render(headers: Sequence[str], rows: Sequence[Sequence[str]], tablefmt: str) -> str:
+    numeric = {"#", "calls", "params", "bytes", *_COST_HEADERS}
+    align = ["right" if header in numeric else "left" for header in headers]
+    return tabulate(rows, headers, tablefmt=tablefmt, colalign=align, disable_numparse=True)

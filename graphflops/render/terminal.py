@@ -1,0 +1,35 @@
+"""Colour, where a person looks at a terminal. The text itself stays the same."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.highlighter import RegexHighlighter
+from rich.theme import Theme
+
+
+class _Figures(RegexHighlighter):
+    base_style = "cost."
+    highlights = [  # noqa: RUF012 - rich's own way to declare them
+        r"(?P<name>\([\w.-]+\)): (?P<times>\d+ x )?(?P<cls>\w+)\(",
+        r"(?P<share>\d+(\.\d+)?%)",
+        r"(?P<unknown>\w+::\w+ x \d+|[1-9]\d* (calls )?unknown|not called)",
+        r"(?m)^(?P<label>[A-Z][\w ]+?)(?= {2,})",
+    ]
+
+
+_THEME = Theme(
+    {
+        "cost.name": "cyan",
+        "cost.times": "bold",
+        "cost.cls": "bold",
+        "cost.share": "green",
+        "cost.unknown": "bold red",
+        "cost.label": "bold",
+    }
+)
+
+
+def print_colored(text: str) -> None:
+    """Print to the terminal, lines unwrapped so that they copy as they are."""
+    console = Console(theme=_THEME, highlighter=_Figures())
+    console.print(text, soft_wrap=True, markup=False)

@@ -1,0 +1,195 @@
+"""The result of a count: what may be asked of it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from graphflops.cost import Dim, OpCost
+from graphflops.errors import UnboundSymbolError
+from graphflops.ir import Capture, OpRecord, Status
+from graphflops.render import data, tables
+from graphflops.render.tree import render_tree
+from graphflops.tree import ModuleNode
+
+SortKey = Literal["order", "flops", "macs", "bytes", "transcendentals"]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Report:
+    """What a model costs, as a whole, by module, by operator and call by call.
+
+    Numbers are integers, or sympy expressions where the model was captured with symbolic
+    shapes. FLOPs count floating-point operations (a MAC is two), bytes count what each
+    operator reads and writes on its own.
+
+    Attributes:
+        model: Name of what was counted.
+        convention: The way of counting.
+        capture: How the graph was obtained.
+        records: Every call with its cost, in order.
+        root: The module tree.
+    """
+
+    model: str
+    convention: str
+    capture: Capture
+    records: tuple[OpRecord, ...]
+    root: ModuleNode
+
+    @property
+    def total(self) -> OpCost:
+        """Cost of the whole model."""
+        return self.root.total
+
+    @property
+    def flops(self) -> Dim:
+        """Floating-point operations."""
+        return self.total.flops
+
+    @property
+    def macs(self) -> Dim:
+        """Multiply-accumulates of the contractions."""
+        return self.total.macs
+
+    @property
+    def transcendentals(self) -> Dim:
+        """Those of the FLOPs that are elementary functions."""
+        return self.total.transcendentals
+
+    @property
+    def bytes_read(self) -> Dim:
+        """Bytes read, summed over operators, nothing fused."""
+        return self.total.bytes_read
+
+    @property
+    def bytes_written(self) -> Dim:
+        """Bytes written, likewise."""
+        return self.total.bytes_written
+
+    @property
+    def params(self) -> int:
+        """Parameters, tied ones once."""
+        return self.root.params_total
+
+    @property
+    def params_trainable(self) -> int:
+        """Those of the parameters that require a gradient."""
+        return self.root.params_trainable
+
+    @property
+    def complete(self) -> bool:
+        """Whether every call has a price; if not, all totals are lower bounds."""
+        return self.root.unknown == 0
+
+    @cached_property
+    def coverage(self) -> Mapping[Status, int]:
+        """How many calls have each status."""
+        return Counter(record.status for record in self.records)
+
+    def by_module(self) -> dict[str, OpCost]:
+        """Total cost of each module, children included, by path; ``""`` is the model."""
+        return {node.path: node.total for node in self.root.walk()}
+
+    def by_operator(self) -> dict[str, OpCost]:
+        """Cost of each operator over the whole model; unknown ones are left out."""
+        return _sum_by_operator(self.records)
+
+    def by_module_and_operator(self) -> dict[str, dict[str, OpCost]]:
+        """Cost of each operator within each module, children included."""
+        inside: defaultdict[str, list[OpRecord]] = defaultdict(list)
+        for record in self.records:
+            path = record.call.path
+            inside[path].append(record)
+            while path:
+                path = path.rpartition(".")[0]
+                inside[path].append(record)
+        return {node.path: _sum_by_operator(inside[node.path]) for node in self.root.walk()}
+
+    def unsupported_ops(self) -> dict[str, int]:
+        """Operators without a price, with the number of their calls."""
+        return dict(Counter(r.call.op for r in self.records if r.status is Status.UNKNOWN))
+
+    def uncalled_modules(self) -> set[str]:
+        """Paths of modules that never ran, and below which nothing ran.
+
+        A container such as ``ModuleList`` is never called itself: it is listed only if none
+        of its children ran.
+        """
+        ran = {r.call.path for r in self.records}
+        ran |= {node.path for node in self.root.walk() if node.calls}
+        alive = set(ran)
+        for path in ran:
+            while path:
+                path = path.rpartition(".")[0]  # noqa: PLW2901 - climbing to the root
+                alive.add(path)
+        return {node.path for node in self.root.walk()} - alive
+
+    def sorted_records(self, key: SortKey = "order", top: int | None = None) -> list[OpRecord]:
+        """Records in call order, or the most expensive first.
+
+        Args:
+            key: ``"order"``, or what to sort by, descending; unknown records come first.
+            top: Keep only this many.
+
+        Raises:
+            UnboundSymbolError: Costs are symbolic and cannot be compared.
+        """
+        if key == "order":
+            return list(self.records[:top])
+
+        def weight(record: OpRecord) -> tuple[bool, int]:
+            if record.cost is None:
+                return True, 0
+            cost = record.cost
+            value = cost.bytes_read + cost.bytes_written if key == "bytes" else getattr(cost, key)
+            if not isinstance(value, int):
+                msg = (
+                    f"cannot sort by {key}: {record.call.op} costs {value}, which has no number yet. "
+                    "Count with concrete shapes."
+                )
+                raise UnboundSymbolError(msg)
+            return False, value
+
+        return sorted(self.records, key=weight, reverse=True)[:top]
+
+    def tree(self, depth: int | None = None) -> str:
+        """The module tree in PyTorch's ``repr`` style, each line with its costs."""
+        return render_tree(self.root, depth)
+
+    def table(self, depth: int | None = 1) -> str:
+        """Summary, modules down to ``depth`` and operators as plain-text tables."""
+        return tables.report_table(self, depth)
+
+    def to_dict(self, *, ops: bool = False) -> dict[str, Any]:
+        """The report as plain data (``schema_version`` 1); ``ops`` adds one entry per call."""
+        return data.to_dict(self, ops=ops)
+
+    def to_json(self, *, ops: bool = False) -> str:
+        """:meth:`to_dict` as JSON. Integers stay integers, expressions become strings."""
+        return data.to_json(self, ops=ops)
+
+    def to_csv(self, depth: int | None = None) -> str:
+        """One line per module, numbers unformatted."""
+        return data.to_csv(self, depth)
+
+    def to_markdown(self, depth: int | None = 1) -> str:
+        """Summary, modules and operators as Markdown tables."""
+        return tables.report_table(self, depth, tablefmt="github")
+
+    def __repr__(self) -> str:
+        return self.table(depth=1)
+
+    def _repr_html_(self) -> str:
+        return tables.report_table(self, 1, tablefmt="html")
+
+
+def _sum_by_operator(records: Iterable[OpRecord]) -> dict[str, OpCost]:
+    costs: defaultdict[str, OpCost] = defaultdict(OpCost)
+    for record in records:
+        if record.cost is not None:
+            costs[record.call.op] += record.cost
+    return dict(costs)

@@ -1,0 +1,37 @@
+"""The handlers of the ``exact`` convention: one file per family of operators.
+
+Importing this package fills ``graphflops.registry.EXACT``. It ships as
+``graphflops.handlers``, whatever the folder is called in a checkout.
+"""
+
+if __name__ != "graphflops.handlers":
+    msg = "handlers is part of graphflops: import graphflops.handlers"
+    raise ImportError(msg)
+
+from . import (
+    activation,
+    attention,
+    conv,
+    embedding,
+    free,
+    matmul,
+    norm,
+    pointwise,
+    pooling,
+    reduction,
+    resample,
+)
+
+__all__ = [
+    "activation",
+    "attention",
+    "conv",
+    "embedding",
+    "free",
+    "matmul",
+    "norm",
+    "pointwise",
+    "pooling",
+    "reduction",
+    "resample",
+]

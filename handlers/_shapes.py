@@ -1,0 +1,70 @@
+"""Arithmetic on shapes that several families share. It never branches on a symbolic size."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+import sympy
+
+from graphflops.cost import FLOPS_PER_MAC, Dim, OpCost
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from graphflops.ir import TensorMeta
+
+# Real operations in one complex operation: (a+bi)(c+di) is 4 multiplications and 2 additions.
+COMPLEX_FLOPS_PER_MAC = 8
+
+
+def contraction(macs: Dim, tensor: TensorMeta) -> OpCost:
+    """The cost of ``macs`` multiply-accumulates on elements like those of ``tensor``."""
+    per_mac = COMPLEX_FLOPS_PER_MAC if tensor.is_complex else FLOPS_PER_MAC
+    return OpCost(flops=per_mac * macs, macs=macs)
+
+
+def dims_of(dim: object, rank: int) -> tuple[int, ...]:
+    """Normalize a ``dim`` argument: ``None`` or empty means every axis."""
+    if dim is None or dim == ():
+        return tuple(range(rank))
+    dims = dim if isinstance(dim, tuple) else (dim,)
+    return tuple(d % rank if rank else 0 for d in dims)
+
+
+def lanes(tensor: TensorMeta, dim: object) -> Dim:
+    """How many reductions along ``dim`` there are: the product of all other axes."""
+    dims = dims_of(dim, len(tensor.shape))
+    return prod(size for axis, size in enumerate(tensor.shape) if axis not in dims)
+
+
+def smaller(a: Dim, b: Dim) -> Dim:
+    """Minimum, symbolic where it must be."""
+    if isinstance(a, int) and isinstance(b, int):
+        return min(a, b)
+    return sympy.Min(a, b)
+
+
+def log2_ceil(value: Dim) -> Dim:
+    """Ceiling of the base-2 logarithm, 0 for 1."""
+    if isinstance(value, int):
+        return max(value - 1, 0).bit_length()
+    return sympy.ceiling(sympy.log(value, 2))
+
+
+def triangle(rows: Dim, columns: Dim) -> Dim:
+    """Entries of a rows x columns matrix on or below its main diagonal.
+
+    Row i has ``min(i + 1, columns)`` of them: with m = min(rows, columns), the first m rows
+    add up to m (m + 1) / 2 and the others have ``columns`` each.
+    """
+    m = smaller(rows, columns)
+    square = m * (m + 1)
+    half = square // 2 if isinstance(square, int) else square / 2
+    return half + (rows - m) * columns
+
+
+def per_axis(value: object, rank: int) -> tuple[Dim, ...]:
+    """A per-axis option such as ``kernel_size``: one number stands for every axis."""
+    values: Sequence[Dim] = value if isinstance(value, tuple) else (value,)  # type: ignore[assignment]  # schema-checked ints
+    return tuple(values) * rank if len(values) == 1 else tuple(values)

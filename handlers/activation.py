@@ -1,0 +1,78 @@
+"""Activation functions, spelled out as PyTorch's reference decompositions do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from graphflops.cost import OpCost
+from graphflops.registry import register
+
+from ._shapes import lanes
+from .pointwise import per_element
+
+if TYPE_CHECKING:
+    from graphflops.ir import TensorMeta
+
+register("aten::relu")(per_element("A comparison", 1))
+register("aten::relu6", "aten::hardtanh")(per_element("Clamp to two bounds, 2 each", 4))
+register("aten::threshold")(per_element("A comparison", 1))
+register("aten::sigmoid")(per_element("1 / (1 + exp(-x)): neg, exp, add, div", 4, 1))
+register("aten::silu")(per_element("x * sigmoid(x): 4 + 1", 5, 1))
+register("aten::mish")(per_element("x * tanh(softplus(x)): 3 + 2", 5, 3))
+register("aten::leaky_relu")(per_element("gt, mul", 2))
+register("aten::prelu")(per_element("gt, mul", 2))
+register("aten::elu")(per_element("gt, scale the input, mul, expm1, mul", 5, 1))
+register("aten::selu")(per_element("expm1, mul, gt, mul", 4, 1))
+register("aten::celu")(per_element("div, expm1, mul, gt", 4, 1))
+register("aten::hardsigmoid")(per_element("add, clamp to two bounds, div", 6))
+register("aten::hardswish")(per_element("x * hardsigmoid(x)", 7))
+register("aten::hardshrink")(per_element("abs, comparison", 2))
+register("aten::softshrink")(per_element("abs, gt, sign, mul, sub, mul", 6))
+register("aten::log_sigmoid")(per_element("min(0, x) - log1p(exp(-|x|))", 6, 2))
+register("aten::glu")(per_element("a * sigmoid(b), the input split in two", 5, 1))
+
+
+@register("aten::gelu")
+def gelu(approximate: str, *, out: TensorMeta) -> OpCost:
+    """x * (1 + erf(x / sqrt 2)) / 2: 5 FLOPs per element, erf transcendental.
+
+    With ``approximate="tanh"``, x * (1 + tanh(c (x + 0.044715 x^3))) / 2: 9 FLOPs, tanh
+    transcendental.
+    """
+    per = 9 if approximate == "tanh" else 5
+    return OpCost(flops=per * out.numel, transcendentals=out.numel)
+
+
+@register("aten::softplus")
+def softplus(beta: float, *, out: TensorMeta) -> OpCost:
+    """log1p(exp(beta x)) / beta above a threshold: exp, log1p, gt; 2 more unless beta is 1."""
+    scaling = 0 if beta == 1 else 2
+    return OpCost(flops=(3 + scaling) * out.numel, transcendentals=2 * out.numel)
+
+
+@register("aten::softmax", "aten::_softmax")
+def softmax(self: TensorMeta, dim: int, *, out: TensorMeta) -> OpCost:
+    """exp(x - max) / sum along ``dim``, for n elements in m lanes: FLOPs = 5 n - 2 m.
+
+    Maximum n - m, subtraction n, exp n, sum n - m, division n.
+    """
+    n, m = out.numel, lanes(self, dim)
+    return OpCost(flops=5 * n - 2 * m, transcendentals=n)
+
+
+@register("aten::log_softmax", "aten::_log_softmax")
+def log_softmax(self: TensorMeta, dim: int, *, out: TensorMeta) -> OpCost:
+    """x - logsumexp(x) along ``dim``, for n elements in m lanes: FLOPs = 5 n + 2 m.
+
+    Maximum n - m, its test for infinity 2 m, subtraction n, exp n, sum n - m, log m, add m,
+    subtraction n.
+    """
+    n, m = out.numel, lanes(self, dim)
+    return OpCost(flops=5 * n + 2 * m, transcendentals=n + m)
+
+
+@register("aten::logsumexp")
+def logsumexp(self: TensorMeta, dim: tuple[int, ...]) -> OpCost:
+    """As ``log_softmax`` without its last subtraction: FLOPs = 4 n + 2 m."""
+    n, m = self.numel, lanes(self, dim)
+    return OpCost(flops=4 * n + 2 * m, transcendentals=n + m)

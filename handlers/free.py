@@ -1,0 +1,97 @@
+"""Operators that do no floating-point arithmetic, each with the reason.
+
+What is not listed here and has no handler is *unknown*, never silently free.
+"""
+
+from __future__ import annotations
+
+from graphflops.registry import free
+from graphflops.traffic import copied_unless_view, created, overwritten, streamed, untouched
+
+free(
+    *("aten::view", "aten::_unsafe_view", "aten::view_as", "aten::expand", "aten::expand_as"),
+    *("aten::broadcast_to", "aten::broadcast_tensors", "aten::transpose", "aten::permute"),
+    *("aten::t", "aten::numpy_T", "aten::mT", "aten::movedim", "aten::swapaxes", "aten::adjoint"),
+    *("aten::unsqueeze", "aten::squeeze", "aten::unflatten", "aten::slice", "aten::select"),
+    *("aten::narrow", "aten::split", "aten::split_with_sizes", "aten::chunk", "aten::unbind"),
+    *("aten::tensor_split", "aten::diagonal", "aten::unfold", "aten::as_strided", "aten::alias"),
+    *("aten::detach", "aten::lift_fresh", "aten::view_as_complex", "aten::view_as_real"),
+    *("aten::real", "aten::imag", "aten::conj", "aten::meshgrid", "aten::hsplit", "aten::vsplit"),
+    *("aten::atleast_1d", "aten::atleast_2d", "aten::atleast_3d", "aten::moveaxis"),
+    reason="view: the same memory under other sizes and strides",
+    traffic=untouched,
+)
+
+free(
+    *("aten::reshape", "aten::reshape_as", "aten::flatten", "aten::ravel", "aten::contiguous"),
+    *("aten::to", "aten::_to_copy", "aten::type_as", "aten::resolve_conj", "aten::resolve_neg"),
+    *("aten::float", "aten::half", "aten::double", "aten::int", "aten::long", "aten::bool"),
+    reason="layout or dtype: a view where possible, else a copy or conversion",
+    traffic=copied_unless_view,
+)
+
+free(
+    *("aten::clone", "aten::lift_fresh_copy", "aten::cat", "aten::concat", "aten::concatenate"),
+    *("aten::stack", "aten::hstack", "aten::vstack", "aten::repeat", "aten::repeat_interleave"),
+    *("aten::tile", "aten::roll", "aten::flip", "aten::fliplr", "aten::flipud", "aten::rot90"),
+    *("aten::pad", "aten::constant_pad_nd", "aten::reflection_pad1d", "aten::reflection_pad2d"),
+    *("aten::replication_pad1d", "aten::replication_pad2d", "aten::pixel_shuffle"),
+    *("aten::pixel_unshuffle", "aten::channel_shuffle", "aten::im2col", "aten::combinations"),
+    reason="copy: elements are moved, none is computed",
+    traffic=streamed,
+)
+
+free(
+    *("aten::where", "aten::masked_fill", "aten::masked_select", "aten::tril", "aten::triu"),
+    *("aten::nonzero", "aten::unique_consecutive", "aten::searchsorted", "aten::bucketize"),
+    reason="selection: elements are chosen by a mask, a position or an order",
+    traffic=streamed,
+)
+
+free(
+    *("aten::__and__", "aten::__or__", "aten::__xor__", "aten::bitwise_and", "aten::bitwise_or"),
+    *("aten::bitwise_xor", "aten::bitwise_not", "aten::bitwise_left_shift", "aten::__lshift__"),
+    *("aten::bitwise_right_shift", "aten::__rshift__", "aten::logical_and", "aten::logical_or"),
+    *("aten::logical_not", "aten::logical_xor", "aten::any", "aten::isfinite", "aten::isinf"),
+    *("aten::signbit", "aten::one_hot", "aten::bincount", "aten::_is_all_true", "aten::isin"),
+    reason="logic: integers, booleans or bit patterns, no floating-point arithmetic",
+    traffic=streamed,
+)
+
+free(
+    *("aten::empty", "aten::empty_like", "aten::empty_strided", "aten::empty_permuted"),
+    *("aten::new_empty", "aten::new_empty_strided"),
+    reason="allocation: memory is reserved, nothing is written",
+    traffic=untouched,
+)
+
+free(
+    *("aten::zeros", "aten::zeros_like", "aten::new_zeros", "aten::ones", "aten::ones_like"),
+    *("aten::new_ones", "aten::full", "aten::full_like", "aten::new_full", "aten::scalar_tensor"),
+    *("aten::eye", "aten::tril_indices", "aten::triu_indices", "aten::fill", "aten::zero"),
+    reason="fill: constants are written",
+    traffic=created,
+)
+
+free(
+    "aten::copy",
+    reason="copy into an existing tensor",
+    traffic=overwritten,
+)
+
+free(
+    *("aten::rand", "aten::rand_like", "aten::randn", "aten::randn_like", "aten::randint"),
+    *("aten::randint_like", "aten::randperm", "aten::uniform", "aten::normal", "aten::bernoulli"),
+    *("aten::exponential", "aten::random", "aten::multinomial"),
+    reason="random numbers: the generator's integer work is not floating-point arithmetic",
+    traffic=created,
+)
+
+free(
+    *("aten::_assert_tensor_metadata", "aten::_assert_async", "aten::_assert_scalar"),
+    *("aten::sym_size", "aten::sym_numel", "aten::sym_stride", "aten::sym_storage_offset"),
+    *("aten::sym_constrain_range", "aten::sym_constrain_range_for_size", "aten::item"),
+    *("aten::_local_scalar_dense", "aten::size", "aten::requires_grad_"),
+    reason="metadata or check: sizes and conditions, no tensor arithmetic",
+    traffic=untouched,
+)

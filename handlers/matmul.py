@@ -1,0 +1,175 @@
+"""Matrix products and what reduces to them."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+from graphflops.cost import Dim, OpCost
+from graphflops.registry import register
+
+from ._shapes import contraction
+
+if TYPE_CHECKING:
+    from graphflops.ir import TensorMeta
+
+
+@register("aten::mm", "aten::mv", "aten::bmm", "aten::matmul")
+def matmul(self: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """Matrix product, (..., M, K) @ (..., K, N), batch axes broadcast.
+
+    Each output element is a dot product over K, the last axis of ``self``:
+    MACs = numel(out) * K, FLOPs = 2 * MACs. ``FlopCounterMode`` counts ``mv`` as 0.
+    """
+    return contraction(out.numel * self.shape[-1], out)
+
+
+@register("aten::dot", "aten::vdot", "aten::inner")
+def dot(self: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """Inner product over the last axis K: MACs = numel(out) * K, FLOPs = 2 * MACs.
+
+    ``FlopCounterMode`` counts ``dot`` as 0.
+    """
+    return contraction(out.numel * self.shape[-1], out)
+
+
+@register("aten::linear")
+def linear(input: TensorMeta, bias: TensorMeta | None, *, out: TensorMeta) -> OpCost:  # noqa: A002 - schema name
+    """Linear layer, (..., K) @ (N, K)^T + bias.
+
+    MACs = numel(out) * K; FLOPs = 2 * MACs, plus one addition per output for a bias.
+    """
+    product = contraction(out.numel * input.shape[-1], out)
+    return product if bias is None else product + OpCost(flops=out.numel)
+
+
+@register("aten::addmm")
+def addmm(
+    self: TensorMeta, mat1: TensorMeta, beta: object, alpha: object, *, out: TensorMeta
+) -> OpCost:
+    """beta * self + alpha * (mat1 @ mat2), (M, K) @ (K, N).
+
+    MACs = M * K * N; FLOPs = 2 * MACs, one addition per output, and one multiplication per
+    output (alpha) or per element of ``self`` (beta) where the scalar is not 1. The reference
+    decomposition multiplies by 1 too; kernels do not.
+    """
+    return _scaled_sum(self, mat1, beta, alpha, out)
+
+
+@register("aten::baddbmm")
+def baddbmm(
+    self: TensorMeta, batch1: TensorMeta, beta: object, alpha: object, *, out: TensorMeta
+) -> OpCost:
+    """beta * self + alpha * (batch1 @ batch2), (B, M, K) @ (B, K, N): as ``addmm``, B times."""
+    return _scaled_sum(self, batch1, beta, alpha, out)
+
+
+@register("aten::addmv")
+def addmv(
+    self: TensorMeta, mat: TensorMeta, beta: object, alpha: object, *, out: TensorMeta
+) -> OpCost:
+    """beta * self + alpha * (mat @ vec), (M, K) @ (K,): as ``addmm`` with N = 1."""
+    return _scaled_sum(self, mat, beta, alpha, out)
+
+
+def _scaled_sum(
+    added: TensorMeta, left: TensorMeta, beta: object, alpha: object, out: TensorMeta
+) -> OpCost:
+    # beta = 0 ignores the added matrix: nothing is scaled or added.
+    flops: Dim = 0 if beta == 0 else out.numel
+    flops += 0 if alpha == 1 else out.numel
+    flops += 0 if beta in {0, 1} else added.numel
+    return contraction(out.numel * left.shape[-1], out) + OpCost(flops=flops)
+
+
+@register("transformers::grouped_mm_fallback", "aten::_grouped_mm")
+def grouped_mm(self: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """Rows of (T, K), grouped by expert, each times its expert's (K, N).
+
+    Every row meets exactly one expert, however the groups fall: MACs = T * K * N,
+    FLOPs = 2 * MACs.
+    """
+    return contraction(out.numel * self.shape[-1], out)
+
+
+@register("aten::einsum")
+def einsum(equation: str, tensors: tuple[TensorMeta, ...], path: object, *, out: TensorMeta) -> OpCost:
+    """Einstein summation, contracted pairwise as ``torch.einsum`` does.
+
+    A pair costs one MAC per combination of the labels it holds: kept, batch and summed ones.
+    A label that only one operand has and nobody needs later is summed first (n elements to
+    m: n - m additions). A pair without a summed label is a plain product: one FLOP per
+    element, no MAC.
+    """
+    sizes, terms, output = _labels(equation, tensors)
+    order = path if isinstance(path, tuple) else None
+    cost = OpCost()
+    operands = [tuple(term) for term in terms]
+    while len(operands) > 1:
+        i, j = (int(order[0]), int(order[1])) if order else (0, 1)
+        order = order[2:] if order else None
+        second, first = operands.pop(max(i, j)), operands.pop(min(i, j))
+        needed = set(output).union(*operands)
+        result, step = _contract_pair(first, second, needed, sizes, out)
+        cost += step
+        operands.append(result) if order is not None else operands.insert(0, result)
+    leftover = set(operands[0]) - set(output)
+    return cost + _sum_out(operands[0], leftover, sizes)
+
+
+def _contract_pair(
+    first: tuple[str, ...],
+    second: tuple[str, ...],
+    needed: set[str],
+    sizes: dict[str, Dim],
+    like: TensorMeta,
+) -> tuple[tuple[str, ...], OpCost]:
+    cost = OpCost()
+    pair = []
+    for mine, other in ((first, second), (second, first)):
+        lonely = set(mine) - set(other) - needed
+        cost += _sum_out(mine, lonely, sizes)
+        pair.append(tuple(label for label in mine if label not in lonely))
+    every = tuple(dict.fromkeys(pair[0] + pair[1]))
+    volume = prod(sizes[label] for label in every)
+    kept = tuple(label for label in every if label in needed)
+    if kept == every:
+        return kept, cost + OpCost(flops=volume)
+    return kept, cost + contraction(volume, like)
+
+
+def _sum_out(labels: tuple[str, ...], summed: set[str], sizes: dict[str, Dim]) -> OpCost:
+    if not summed:
+        return OpCost()
+    before = prod(sizes[label] for label in labels)
+    return OpCost(flops=before - prod(sizes[label] for label in labels if label not in summed))
+
+
+def _labels(
+    equation: str, tensors: tuple[TensorMeta, ...]
+) -> tuple[dict[str, Dim], list[str], str]:
+    """Sizes by label, the labels of each operand and of the output.
+
+    An ellipsis stands for private labels, aligned on the right.
+    """
+    left, arrow, output = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    widest = max(
+        len(t.shape) - len(term.replace("...", "")) if "..." in term else 0
+        for t, term in zip(tensors, terms, strict=True)
+    )
+    private = "".join(chr(0x2460 + i) for i in range(widest))
+    expanded = []
+    sizes: dict[str, Dim] = {}
+    for tensor, term in zip(tensors, terms, strict=True):
+        extra = len(tensor.shape) - len(term.replace("...", ""))
+        labels = term.replace("...", private[widest - extra :] if extra else "")
+        for label, size in zip(labels, tensor.shape, strict=True):
+            # A broadcast axis has size 1 in one operand and its true size in another.
+            if label not in sizes or sizes[label] == 1:
+                sizes[label] = size
+        expanded.append(labels)
+    if not arrow:
+        joined = "".join(expanded)
+        output = "..." + "".join(sorted(c for c in set(joined) - set(private) if joined.count(c) == 1))
+    return sizes, expanded, output.replace("...", private)

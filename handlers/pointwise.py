@@ -1,0 +1,122 @@
+"""Element by element: arithmetic, comparisons and elementary functions.
+
+Every operator here costs a fixed number of FLOPs per *output* element, after broadcasting:
+one for each arithmetic prim in PyTorch's reference decomposition. A comparison of floats is
+one (IEEE 754 lists it among the operations); selecting, converting and copying are none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from graphflops.cost import OpCost
+from graphflops.registry import register
+
+from ._shapes import lanes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from graphflops.ir import TensorMeta
+
+
+def per_element(formula: str, flops: int, transcendentals: int = 0) -> Callable[..., OpCost]:
+    """A handler that charges a constant per output element; ``formula`` becomes its docstring."""
+
+    def handler(*, out: TensorMeta) -> OpCost:
+        return OpCost(flops=flops * out.numel, transcendentals=transcendentals * out.numel)
+
+    split = f", {transcendentals} of them transcendental" if transcendentals else ""
+    handler.__doc__ = f"{formula}: {flops} FLOPs per output element{split}."
+    return handler
+
+
+register(
+    *("aten::mul", "aten::multiply", "aten::div", "aten::divide", "aten::true_divide"),
+    *("aten::neg", "aten::negative", "aten::abs", "aten::absolute", "aten::reciprocal"),
+    *("aten::square", "aten::sign", "aten::sgn", "aten::floor", "aten::ceil", "aten::round"),
+    *("aten::trunc", "aten::fix", "aten::fmod", "aten::remainder", "aten::__rpow__"),
+    *("aten::maximum", "aten::minimum", "aten::fmax", "aten::fmin", "aten::outer"),
+    *("aten::eq", "aten::ne", "aten::lt", "aten::le", "aten::gt", "aten::ge", "aten::isnan"),
+)(per_element("One arithmetic operation or comparison", 1))
+
+register(
+    *("aten::exp", "aten::exp2", "aten::expm1", "aten::log", "aten::log1p", "aten::log2"),
+    *("aten::log10", "aten::sqrt", "aten::rsqrt", "aten::sin", "aten::cos", "aten::tan"),
+    *("aten::asin", "aten::acos", "aten::atan", "aten::atan2", "aten::sinh", "aten::cosh"),
+    *("aten::tanh", "aten::asinh", "aten::acosh", "aten::atanh", "aten::erf", "aten::erfc"),
+    *("aten::erfinv", "aten::lgamma", "aten::digamma", "aten::arctan2"),
+)(per_element("One elementary function", 1, 1))
+
+
+@register("aten::add", "aten::sub", "aten::subtract", "aten::rsub")
+def add(other: object, alpha: object, *, out: TensorMeta) -> OpCost:
+    """self + alpha * other: 1 FLOP per output element, and 1 per element of ``other`` to scale it.
+
+    An ``alpha`` of 1, or a number as ``other``, scales nothing.
+    """
+    scaled = 0 if alpha == 1 or isinstance(other, int | float) else getattr(other, "numel", 0)
+    return OpCost(flops=out.numel + scaled)
+
+
+register("aten::addcmul")(per_element("self + value * tensor1 * tensor2", 3))
+register("aten::addcdiv")(per_element("self + value * (tensor1 / tensor2)", 3))
+register("aten::lerp")(per_element("self + weight * (end - self)", 3))
+register("aten::frac")(per_element("x - trunc(x)", 2))
+register("aten::sinc")(per_element("sin(pi x) / (pi x), 1 at 0: mul, eq, sin, div", 4, 1))
+register("aten::nan_to_num")(per_element("Three comparisons, each with a selection", 3))
+register("aten::polar")(per_element("abs * cos(angle) + i abs * sin(angle): cos, sin, 2 mul", 4, 2))
+
+
+@register("aten::pow")
+def pow_(self: object, exponent: object, *, out: TensorMeta) -> OpCost:
+    """self ** exponent: 1 FLOP per output element, transcendental unless the exponent is 2.
+
+    Exponent 2 is a multiplication, 1 a copy and 0 a fill, as in ``torch._refs.pow``; every
+    other one is ``pow``, ``sqrt`` (0.5) or ``exp2`` (base 2), one elementary function.
+    """
+    del self
+    if exponent in {0, 1}:
+        return OpCost()
+    return OpCost(flops=out.numel, transcendentals=0 if exponent == 2 else out.numel)  # noqa: PLR2004
+
+
+@register("aten::clamp", "aten::clip")
+def clamp(min: object, max: object, *, out: TensorMeta) -> OpCost:  # noqa: A002 - schema names
+    """Each bound given: a NaN test and a comparison, 2 FLOPs per output element."""
+    bounds = (min is not None) + (max is not None)
+    return OpCost(flops=2 * bounds * out.numel)
+
+
+register("aten::clamp_min", "aten::clamp_max")(per_element("A NaN test and a comparison", 2))
+
+
+@register("aten::floor_divide")
+def floor_divide(*, out: TensorMeta) -> OpCost:
+    """Floor of a quotient on floats: 17 FLOPs per output element in ``torch._refs``.
+
+    fmod, exact quotient, sign corrections and signed zeros, each a prim.
+    """
+    return OpCost(flops=17 * out.numel)
+
+
+@register("aten::dropout", "aten::feature_dropout", "aten::alpha_dropout")
+def dropout(p: float, train: bool, *, out: TensorMeta) -> OpCost:  # noqa: FBT001 - schema names, passed by keyword
+    """Training: compare a uniform sample, mask, scale, 3 FLOPs per element. Evaluation: none."""
+    return OpCost(flops=3 * out.numel if train and p else 0)
+
+
+
+@register("aten::diff")
+def diff(self: TensorMeta, n: int, dim: int, *, out: TensorMeta) -> OpCost:
+    """n-th difference along ``dim``: n rounds of subtraction, each one element shorter.
+
+    With m lanes, n * numel(out) + m * n (n - 1) / 2 FLOPs.
+    """
+    return OpCost(flops=n * out.numel + lanes(self, dim) * (n * (n - 1) // 2))
+
+
+@register("aten::arange")
+def arange(*, out: TensorMeta) -> OpCost:
+    """start + i * step on floats: 2 FLOPs per element. Integer ranges are not FLOPs."""
+    return OpCost(flops=2 * out.numel)

@@ -1,0 +1,74 @@
+"""Pooling: windows slid over the last axes."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+import sympy
+
+from graphflops.cost import Dim, OpCost
+from graphflops.registry import register
+
+from ._shapes import per_axis
+
+if TYPE_CHECKING:
+    from graphflops.ir import TensorMeta
+
+_RANK = {"1d": 1, "2d": 2, "3d": 3}
+
+
+def _avg_pool(rank: int) -> None:
+    @register(f"aten::avg_pool{rank}d")
+    def avg_pool(kernel_size: object, *, out: TensorMeta) -> OpCost:
+        """Each output sums a window of w elements (w - 1) and divides (1): w per output.
+
+        Padding counts as elements, as in convolution.
+        """
+        return OpCost(flops=out.numel * prod(per_axis(kernel_size, rank)))
+
+
+def _max_pool(rank: int) -> None:
+    @register(f"aten::max_pool{rank}d", f"aten::max_pool{rank}d_with_indices")
+    def max_pool(kernel_size: object, *, out: TensorMeta | tuple[TensorMeta, ...]) -> OpCost:
+        """Each output is the maximum of a window of w elements: w - 1 comparisons."""
+        values = out[0] if isinstance(out, tuple) else out
+        return OpCost(flops=values.numel * (prod(per_axis(kernel_size, rank)) - 1))
+
+
+def _adaptive(rank: int) -> None:
+    @register(f"aten::adaptive_avg_pool{rank}d", f"aten::_adaptive_avg_pool{rank}d")
+    def adaptive_avg_pool(self: TensorMeta, *, out: TensorMeta) -> OpCost:
+        """Output i averages the elements from floor(i L / O) to ceil((i + 1) L / O).
+
+        A window of w costs w (w - 1 additions, one division); windows overlap where O does
+        not divide L, and then elements are visited twice.
+        """
+        return OpCost(flops=_visited(self, out, rank))
+
+    @register(f"aten::adaptive_max_pool{rank}d")
+    def adaptive_max_pool(self: TensorMeta, *, out: tuple[TensorMeta, ...]) -> OpCost:
+        """The windows of ``adaptive_avg_pool``: w - 1 comparisons for a window of w."""
+        return OpCost(flops=_visited(self, out[0], rank) - out[0].numel)
+
+
+for _rank in (1, 2, 3):
+    _avg_pool(_rank)
+    _max_pool(_rank)
+    _adaptive(_rank)
+
+
+def _visited(self: TensorMeta, out: TensorMeta, rank: int) -> Dim:
+    """Elements that all windows together look at."""
+    axes = zip(self.shape[-rank:], out.shape[-rank:], strict=True)
+    return prod(out.shape[:-rank]) * prod(_covered(size, windows) for size, windows in axes)
+
+
+def _covered(size: Dim, windows: Dim) -> Dim:
+    if isinstance(windows, int):
+        return sum(
+            (-(-((i + 1) * size) // windows) - (i * size) // windows for i in range(windows)),
+            start=0,
+        )
+    # A symbolic number of windows: one window per element, or an exact divisor.
+    return sympy.Max(size, windows)

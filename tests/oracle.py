@@ -1,0 +1,108 @@
+"""What PyTorch's own reference decomposition into prims says an operator costs.
+
+The function is traced on meta tensors with every decomposition torch ships, down to
+``torch._prims``, and each arithmetic prim counts one FLOP per output element. None of
+graphflops is used here: it is the independent side of every comparison.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import torch
+from torch._decomp import decomposition_table
+from torch._prims.context import TorchRefsMode
+from torch.fx.experimental.proxy_tensor import make_fx
+
+# One floating-point operation per output element.
+ARITHMETIC = {
+    *("add", "sub", "mul", "div", "neg", "abs", "fmod", "remainder", "maximum", "minimum"),
+    *("floor", "ceil", "round", "trunc", "sign", "reciprocal"),
+    *("eq", "ne", "lt", "le", "gt", "ge"),
+}
+# One floating-point operation per output element, listed apart as XLA does.
+TRANSCENDENTAL = {
+    *("exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "sqrt", "rsqrt", "cbrt", "pow"),
+    *("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh"),
+    *("asinh", "acosh", "atanh", "erf", "erfc", "erf_inv", "erfcx", "lgamma", "digamma"),
+}
+# n elements reduced to m outputs: n - m operations.
+REDUCTION = {"sum", "amax", "amin", "prod"}
+# Neither arithmetic nor contraction: selection, integer and boolean logic, conversion,
+# layout, creation, random numbers.
+FREE = {
+    *("where", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "signbit", "isfinite"),
+    *("convert_element_type", "broadcast_in_dim", "transpose", "squeeze", "split_dim", "collapse"),
+    *("collapse_view", "iota", "fill", "empty_strided", "empty_permuted", "scalar_tensor", "clone"),
+    *("cat", "view_of", "copy_to", "copy_strided", "rev", "as_strided", "slice", "device_put"),
+    *("uniform", "_uniform_helper", "normal", "view_element_type", "maximum_value", "svd_free"),
+    *("slice_in_dim", "resize", "full", "inductor_random", "minimum_value", "item", "tensor"),
+}
+ATEN_FREE = {
+    *("view", "_unsafe_view", "empty", "empty_like", "copy_", "detach", "alias", "lift_fresh_copy"),
+    *("index", "slice", "select", "unsqueeze", "squeeze", "permute", "expand", "clone", "cat"),
+    *("_to_copy", "as_strided", "split", "split_with_sizes", "unbind", "constant_pad_nd", "gather"),
+    *("t", "transpose", "_reshape_alias", "new_empty", "full", "scalar_tensor", "roll", "flip"),
+    *("new_zeros", "zeros", "ones", "arange", "repeat", "fill_", "set_", "native_dropout_mask"),
+}
+CONTRACTION = {"mm", "bmm", "addmm", "baddbmm", "mv", "dot", "convolution"}
+
+
+@dataclass
+class Traced:
+    """FLOPs and transcendentals of a traced function, and the operators the trace stopped at."""
+
+    flops: int = 0
+    transcendentals: int = 0
+    contractions: int = 0
+    stopped: set[str] = field(default_factory=set)
+
+
+def count(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
+    """Trace ``fn(*args, **kwargs)`` down to prims and add up what it does."""
+    result = Traced()
+    with warnings.catch_warnings(), torch.no_grad(), TorchRefsMode():
+        warnings.simplefilter("ignore")
+        graph = make_fx(lambda *a: fn(*a, **kwargs), decomposition_table=decomposition_table)(*args)
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
+            _add(result, node)
+    return result
+
+
+def _floating(node: torch.fx.Node) -> bool:
+    values = [n.meta.get("val") for n in node.all_input_nodes] + [node.meta.get("val")]
+    return any(isinstance(v, torch.Tensor) and (v.is_floating_point() or v.is_complex()) for v in values)
+
+
+def _add(result: Traced, node: torch.fx.Node) -> None:
+    namespace, _, name = node.target._schema.name.partition("::")
+    value = node.meta.get("val")
+    if name in (FREE if namespace == "prims" else ATEN_FREE) or not _floating(node):
+        return
+    inputs = [n.meta["val"] for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)]
+    if namespace == "prims" and name in ARITHMETIC | TRANSCENDENTAL:
+        result.flops += value.numel()
+        result.transcendentals += value.numel() * (name in TRANSCENDENTAL)
+    elif namespace == "prims" and name in REDUCTION:
+        result.flops += inputs[0].numel() - value.numel()
+    elif namespace == "prims" and name == "var":
+        # sum, div, sub, mul, sum, div: (n - m) + m + n + n + (n - m) + m.
+        result.flops += 4 * inputs[0].numel()
+    elif name in CONTRACTION:
+        macs = _contraction_macs(name, inputs, value)
+        result.contractions += 2 * macs
+        result.flops += 2 * macs
+    else:
+        result.stopped.add(f"{namespace}::{name}")
+
+
+def _contraction_macs(name: str, inputs: list[torch.Tensor], out: torch.Tensor) -> int:
+    if name == "convolution":
+        return out.numel() * prod(inputs[1].shape[1:])
+    left = inputs[1] if name in {"addmm", "baddbmm"} else inputs[0]
+    return out.numel() * left.shape[-1]
