@@ -60,7 +60,10 @@ ModelName = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="hf:TYPE, hf:PATH (config.json or its folder), FILE.py:NAME, package.module:NAME or FILE.pt2.",
+        help=(
+            "hf:TYPE, hf:PATH (config.json or its folder), FILE.py:NAME, package.module:NAME "
+            "or FILE.pt2."
+        ),
     ),
 ]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Batch size of the inputs made.")]
@@ -85,22 +88,26 @@ def _commands() -> None:
 
 
 @app.command()
-def count(  # noqa: PLR0913 - one parameter per flag
+def count(
     model: ModelName,
     batch_size: BatchSize = None,
     seq_len: SeqLen = None,
     dtype: Dtype = None,
     overrides: Overrides = None,
     inputs: Inputs = None,
-    output_format: Annotated[Format, typer.Option("--format", help="Shape of the output.")] = Format.TREE,
+    output_format: Annotated[
+        Format, typer.Option("--format", help="Shape of the output.")
+    ] = Format.TREE,
     depth: Annotated[int | None, typer.Option(min=0, help="Module levels to show.")] = None,
-    ops: Annotated[bool, typer.Option("--ops", help="With --format json: one entry per call too.")] = False,  # noqa: FBT002 - a flag
+    ops: Annotated[
+        bool, typer.Option("--ops", help="With --format json: one entry per call too.")
+    ] = False,
     output: Output = None,
 ) -> None:
     """Count one forward pass: by module, with totals and coverage."""
     report = _report(model, batch_size, seq_len, dtype, overrides, inputs)
     if output_format is Format.TREE:
-        from graphflops.render.tables import report_tree  # noqa: PLC0415 - help must not load torch
+        from graphflops.render.tables import report_tree
 
         text = report_tree(report, depth)
     elif output_format is Format.TABLE:
@@ -115,21 +122,25 @@ def count(  # noqa: PLR0913 - one parameter per flag
 
 
 @app.command(name="ops")
-def list_ops(  # noqa: PLR0913 - one parameter per flag
+def list_ops(
     model: ModelName,
     batch_size: BatchSize = None,
     seq_len: SeqLen = None,
     dtype: Dtype = None,
     overrides: Overrides = None,
     inputs: Inputs = None,
-    sort: Annotated[Sort, typer.Option(help="Most expensive first by this, or call order.")] = Sort.ORDER,
+    sort: Annotated[
+        Sort, typer.Option(help="Most expensive first by this, or call order.")
+    ] = Sort.ORDER,
     top: Annotated[int | None, typer.Option(min=1, help="Show only this many calls.")] = None,
-    output_format: Annotated[CallFormat, typer.Option("--format", help="Shape of the output.")] = CallFormat.TABLE,
+    output_format: Annotated[
+        CallFormat, typer.Option("--format", help="Shape of the output.")
+    ] = CallFormat.TABLE,
     output: Output = None,
 ) -> None:
     """List every operator call: module, operator, shapes, cost, source line."""
     report = _report(model, batch_size, seq_len, dtype, overrides, inputs)
-    from graphflops.render import data, tables  # noqa: PLC0415 - help must not load torch
+    from graphflops.render import data, tables
 
     records = report.sorted_records(sort.value, top)
     if output_format is CallFormat.JSON:
@@ -142,7 +153,7 @@ def list_ops(  # noqa: PLR0913 - one parameter per flag
     _write(text, output)
 
 
-def _report(  # noqa: PLR0913 - the flags both commands share
+def _report(
     name: str,
     batch_size: int | None,
     seq_len: int | None,
@@ -150,13 +161,13 @@ def _report(  # noqa: PLR0913 - the flags both commands share
     overrides: list[str] | None,
     inputs: list[str] | None,
 ) -> Report:
-    from rich.console import Console  # noqa: PLC0415 - help must not load it
+    from rich.console import Console
 
     with Console(stderr=True).status("loading PyTorch ...") as status:
-        from graphflops import models  # noqa: PLC0415 - help must not load torch
-        from graphflops.counting import count as count_model  # noqa: PLC0415 - likewise
-        from graphflops.models.workload import parse_input  # noqa: PLC0415 - likewise
-        from graphflops.quiet import quiet  # noqa: PLC0415 - likewise
+        from graphflops import models
+        from graphflops.counting import count as count_model
+        from graphflops.models.workload import parse_input
+        from graphflops.quiet import quiet
 
         options = models.Options(
             batch_size=batch_size,
@@ -188,7 +199,7 @@ def _write(text: str, output: Path | None) -> None:
     if output is not None:
         output.write_text(text + "\n", encoding="utf-8")
     elif sys.stdout.isatty():
-        from graphflops.render.terminal import print_colored  # noqa: PLC0415 - only a terminal needs it
+        from graphflops.render.terminal import print_colored
 
         print_colored(text)
     else:

@@ -49,8 +49,7 @@ def count(
         (24, 56)
     """
     captured = capture(model, args, kwargs, dynamic_shapes)
-    name = captured.modules[0].cls or str(model) if isinstance(model, str) else None
-    return report(captured, name or captured.modules[0].cls or type(model).__name__)
+    return report(captured, captured.modules[0].cls or type(model).__name__)
 
 
 def report(captured: Capture, name: str) -> Report:

@@ -89,9 +89,14 @@ def _check(cost: object, call: OpCall, entry: Entry) -> None:
 def _is_count(value: object) -> bool:
     if isinstance(value, int):
         return not isinstance(value, bool) and value >= 0
-    return isinstance(value, sympy.Expr) and not value.has(sympy.Float) and value.is_negative is not True
+    return (
+        isinstance(value, sympy.Expr)
+        and not value.has(sympy.Float)
+        and value.is_negative is not True
+    )
 
 
 def _describe(call: OpCall) -> str:
     shapes = ", ".join(f"{name} {list(t.shape)}" for name, t in call.tensors())
-    return f"{call.op}.{call.overload} (node {call.name!r} in module {call.path or 'root'!r}; {shapes})"
+    where = f"node {call.name!r} in module {call.path or 'root'!r}"
+    return f"{call.op}.{call.overload} ({where}; {shapes})"

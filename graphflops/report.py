@@ -148,8 +148,8 @@ class Report:
             value = cost.bytes_read + cost.bytes_written if key == "bytes" else getattr(cost, key)
             if not isinstance(value, int):
                 msg = (
-                    f"cannot sort by {key}: {record.call.op} costs {value}, which has no number yet. "
-                    "Count with concrete shapes."
+                    f"cannot sort by {key}: {record.call.op} costs {value}, which is no number "
+                    "yet. Count with concrete shapes."
                 )
                 raise UnboundSymbolError(msg)
             return False, value

@@ -42,6 +42,11 @@ def copied_unless_view(call: OpCall) -> tuple[Dim, Dim]:
     return (0, 0) if call.is_view else streamed(call)
 
 
+def streamed_in_training(call: OpCall) -> tuple[Dim, Dim]:
+    """Dropout: in evaluation its input is returned as it is."""
+    return streamed(call) if call.attrs.get("train") else (0, 0)
+
+
 def gathered(call: OpCall) -> tuple[Dim, Dim]:
     """Lookups: the indices, and of the first tensor only as many elements as come out."""
     _, *indices = [tensor for _, tensor in call.tensors()]

@@ -66,5 +66,5 @@ def triangle(rows: Dim, columns: Dim) -> Dim:
 
 def per_axis(value: object, rank: int) -> tuple[Dim, ...]:
     """A per-axis option such as ``kernel_size``: one number stands for every axis."""
-    values: Sequence[Dim] = value if isinstance(value, tuple) else (value,)  # type: ignore[assignment]  # schema-checked ints
+    values: Sequence[Dim] = value if isinstance(value, tuple) else (value,)
     return tuple(values) * rank if len(values) == 1 else tuple(values)

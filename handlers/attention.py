@@ -21,7 +21,7 @@ def scaled_dot_product_attention(
     value: TensorMeta,
     attn_mask: TensorMeta | None,
     dropout_p: float,
-    is_causal: bool,  # noqa: FBT001 - schema name, passed by keyword
+    is_causal: bool,
 ) -> OpCost:
     """softmax(Q K^T / sqrt(D) + mask) V, dense whatever the mask hides.
 

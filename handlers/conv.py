@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 @register("aten::conv1d", "aten::conv2d", "aten::conv3d")
-def conv(input: TensorMeta, weight: TensorMeta, bias: TensorMeta | None, *, out: TensorMeta) -> OpCost:  # noqa: A002 - schema name
+def conv(
+    input: TensorMeta, weight: TensorMeta, bias: TensorMeta | None, *, out: TensorMeta
+) -> OpCost:
     """Convolution, (N, C, *spatial) with a weight (C_out, C / groups, *kernel).
 
     Each output element is a dot product over C / groups channels and the whole window,
@@ -27,7 +29,7 @@ def conv(input: TensorMeta, weight: TensorMeta, bias: TensorMeta | None, *, out:
 
 @register("aten::conv_transpose1d", "aten::conv_transpose2d", "aten::conv_transpose3d")
 def conv_transpose(
-    input: TensorMeta,  # noqa: A002 - schema name
+    input: TensorMeta,
     weight: TensorMeta,
     bias: TensorMeta | None,
     *,
@@ -44,10 +46,10 @@ def conv_transpose(
 
 @register("aten::convolution", "aten::_convolution", "aten::convolution_overrideable")
 def convolution(
-    input: TensorMeta,  # noqa: A002 - schema name
+    input: TensorMeta,
     weight: TensorMeta,
     bias: TensorMeta | None,
-    transposed: bool,  # noqa: FBT001 - schema name, passed by keyword
+    transposed: bool,
     *,
     out: TensorMeta,
 ) -> OpCost:

@@ -27,7 +27,7 @@ free(
 
 
 @register("aten::index_put", "aten::_index_put_impl", traffic=scattered)
-def index_put(values: TensorMeta, accumulate: bool) -> OpCost:  # noqa: FBT001 - schema names, passed by keyword
+def index_put(values: TensorMeta, accumulate: bool) -> OpCost:
     """self[indices] = values; with ``accumulate``, one addition per value."""
     return OpCost(flops=values.numel if accumulate else 0)
 

@@ -25,7 +25,6 @@ free(
 free(
     *("aten::reshape", "aten::reshape_as", "aten::flatten", "aten::ravel", "aten::contiguous"),
     *("aten::to", "aten::_to_copy", "aten::type_as", "aten::resolve_conj", "aten::resolve_neg"),
-    *("aten::float", "aten::half", "aten::double", "aten::int", "aten::long", "aten::bool"),
     reason="layout or dtype: a view where possible, else a copy or conversion",
     traffic=copied_unless_view,
 )

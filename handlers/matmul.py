@@ -34,7 +34,7 @@ def dot(self: TensorMeta, *, out: TensorMeta) -> OpCost:
 
 
 @register("aten::linear")
-def linear(input: TensorMeta, bias: TensorMeta | None, *, out: TensorMeta) -> OpCost:  # noqa: A002 - schema name
+def linear(input: TensorMeta, bias: TensorMeta | None, *, out: TensorMeta) -> OpCost:
     """Linear layer, (..., K) @ (N, K)^T + bias.
 
     MACs = numel(out) * K; FLOPs = 2 * MACs, plus one addition per output for a bias.
@@ -82,7 +82,13 @@ def _scaled_sum(
     return contraction(out.numel * left.shape[-1], out) + OpCost(flops=flops)
 
 
-@register("transformers::grouped_mm_fallback", "aten::_grouped_mm")
+@register("transformers::grouped_mm_fallback")
+def grouped_mm_fallback(input: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """As ``_grouped_mm``: transformers' own operator for where that one cannot run."""
+    return contraction(out.numel * input.shape[-1], out)
+
+
+@register("aten::_grouped_mm")
 def grouped_mm(self: TensorMeta, *, out: TensorMeta) -> OpCost:
     """Rows of (T, K), grouped by expert, each times its expert's (K, N).
 
@@ -93,7 +99,9 @@ def grouped_mm(self: TensorMeta, *, out: TensorMeta) -> OpCost:
 
 
 @register("aten::einsum")
-def einsum(equation: str, tensors: tuple[TensorMeta, ...], path: object, *, out: TensorMeta) -> OpCost:
+def einsum(
+    equation: str, tensors: tuple[TensorMeta, ...], path: object, *, out: TensorMeta
+) -> OpCost:
     """Einstein summation, contracted pairwise as ``torch.einsum`` does.
 
     A pair costs one MAC per combination of the labels it holds: kept, batch and summed ones.
@@ -171,5 +179,7 @@ def _labels(
         expanded.append(labels)
     if not arrow:
         joined = "".join(expanded)
-        output = "..." + "".join(sorted(c for c in set(joined) - set(private) if joined.count(c) == 1))
+        output = "..." + "".join(
+            sorted(c for c in set(joined) - set(private) if joined.count(c) == 1)
+        )
     return sizes, expanded, output.replace("...", private)

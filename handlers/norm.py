@@ -39,7 +39,7 @@ def _evaluated(
 
 @register("aten::layer_norm")
 def layer_norm(
-    input: TensorMeta,  # noqa: A002 - schema name
+    input: TensorMeta,
     normalized_shape: tuple[Dim, ...],
     weight: TensorMeta | None,
     bias: TensorMeta | None,
@@ -55,7 +55,7 @@ def layer_norm(
 
 @register("aten::native_layer_norm")
 def native_layer_norm(
-    input: TensorMeta,  # noqa: A002 - schema name
+    input: TensorMeta,
     normalized_shape: tuple[Dim, ...],
     weight: TensorMeta | None,
     bias: TensorMeta | None,
@@ -66,7 +66,7 @@ def native_layer_norm(
 
 @register("aten::group_norm")
 def group_norm(
-    input: TensorMeta,  # noqa: A002 - schema name
+    input: TensorMeta,
     num_groups: Dim,
     weight: TensorMeta | None,
     bias: TensorMeta | None,
@@ -77,11 +77,11 @@ def group_norm(
 
 @register("aten::batch_norm", "aten::native_batch_norm")
 def batch_norm(
-    input: TensorMeta,  # noqa: A002 - schema name
+    input: TensorMeta,
     weight: TensorMeta | None,
     bias: TensorMeta | None,
     running_mean: TensorMeta | None,
-    training: bool,  # noqa: FBT001 - schema name, passed by keyword
+    training: bool,
 ) -> OpCost:
     """(x - mean) * invstd * weight + bias per channel, for n elements in C channels.
 
@@ -98,7 +98,7 @@ def batch_norm(
 
 @register("aten::_native_batch_norm_legit_no_training")
 def batch_norm_inference(
-    input: TensorMeta,  # noqa: A002 - schema name
+    input: TensorMeta,
     weight: TensorMeta | None,
     bias: TensorMeta | None,
 ) -> OpCost:
@@ -108,11 +108,11 @@ def batch_norm_inference(
 
 @register("aten::instance_norm")
 def instance_norm(
-    input: TensorMeta,  # noqa: A002 - schema name
+    input: TensorMeta,
     weight: TensorMeta | None,
     bias: TensorMeta | None,
     running_mean: TensorMeta | None,
-    use_input_stats: bool,  # noqa: FBT001 - schema name, passed by keyword
+    use_input_stats: bool,
 ) -> OpCost:
     """``batch_norm`` with every (sample, channel) pair a channel of its own: N * C groups.
 
@@ -127,7 +127,9 @@ def instance_norm(
 
 
 @register("aten::rms_norm")
-def rms_norm(input: TensorMeta, normalized_shape: tuple[Dim, ...], weight: TensorMeta | None) -> OpCost:  # noqa: A002 - schema name
+def rms_norm(
+    input: TensorMeta, normalized_shape: tuple[Dim, ...], weight: TensorMeta | None
+) -> OpCost:
     """x * rsqrt(mean(x^2) + eps) * weight over the last axes.
 
     With n elements in m groups: square n, mean n, add m, rsqrt m, multiply n, and n for a

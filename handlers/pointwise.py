@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from graphflops.cost import OpCost
 from graphflops.registry import register
+from graphflops.traffic import streamed_in_training
 
 from ._shapes import lanes
 
@@ -35,7 +36,7 @@ register(
     *("aten::mul", "aten::multiply", "aten::div", "aten::divide", "aten::true_divide"),
     *("aten::neg", "aten::negative", "aten::abs", "aten::absolute", "aten::reciprocal"),
     *("aten::square", "aten::sign", "aten::sgn", "aten::floor", "aten::ceil", "aten::round"),
-    *("aten::trunc", "aten::fix", "aten::fmod", "aten::remainder", "aten::__rpow__"),
+    *("aten::trunc", "aten::fix", "aten::fmod", "aten::remainder"),
     *("aten::maximum", "aten::minimum", "aten::fmax", "aten::fmin", "aten::outer"),
     *("aten::eq", "aten::ne", "aten::lt", "aten::le", "aten::gt", "aten::ge", "aten::isnan"),
 )(per_element("One arithmetic operation or comparison", 1))
@@ -78,11 +79,11 @@ def pow_(self: object, exponent: object, *, out: TensorMeta) -> OpCost:
     del self
     if exponent in {0, 1}:
         return OpCost()
-    return OpCost(flops=out.numel, transcendentals=0 if exponent == 2 else out.numel)  # noqa: PLR2004
+    return OpCost(flops=out.numel, transcendentals=0 if exponent == 2 else out.numel)
 
 
 @register("aten::clamp", "aten::clip")
-def clamp(min: object, max: object, *, out: TensorMeta) -> OpCost:  # noqa: A002 - schema names
+def clamp(min: object, max: object, *, out: TensorMeta) -> OpCost:
     """Each bound given: a NaN test and a comparison, 2 FLOPs per output element."""
     bounds = (min is not None) + (max is not None)
     return OpCost(flops=2 * bounds * out.numel)
@@ -100,11 +101,10 @@ def floor_divide(*, out: TensorMeta) -> OpCost:
     return OpCost(flops=17 * out.numel)
 
 
-@register("aten::dropout", "aten::feature_dropout", "aten::alpha_dropout")
-def dropout(p: float, train: bool, *, out: TensorMeta) -> OpCost:  # noqa: FBT001 - schema names, passed by keyword
+@register("aten::dropout", traffic=streamed_in_training)
+def dropout(p: float, train: bool, *, out: TensorMeta) -> OpCost:
     """Training: compare a uniform sample, mask, scale, 3 FLOPs per element. Evaluation: none."""
     return OpCost(flops=3 * out.numel if train and p else 0)
-
 
 
 @register("aten::diff")

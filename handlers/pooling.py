@@ -37,7 +37,9 @@ def _max_pool(rank: int) -> None:
 
 
 def _adaptive(rank: int) -> None:
-    @register(f"aten::adaptive_avg_pool{rank}d", f"aten::_adaptive_avg_pool{rank}d")
+    private = (f"aten::_adaptive_avg_pool{rank}d",) if rank > 1 else ()
+
+    @register(f"aten::adaptive_avg_pool{rank}d", *private)
     def adaptive_avg_pool(self: TensorMeta, *, out: TensorMeta) -> OpCost:
         """Output i averages the elements from floor(i L / O) to ceil((i + 1) L / O).
 

@@ -28,7 +28,12 @@ def extremum(self: TensorMeta, *, out: TensorMeta | tuple[TensorMeta, ...]) -> O
 
 
 register("aten::max.other", "aten::min.other")(per_element("One comparison", 1))
-register("aten::all")(per_element("A test of each element against 0, then integer logic", 0))
+
+
+@register("aten::all")
+def every(self: TensorMeta) -> OpCost:
+    """A comparison of each element with 0; combining the results is integer work."""
+    return OpCost(flops=self.numel)
 
 
 @register("aten::mean")
@@ -62,7 +67,7 @@ def std_mean(self: TensorMeta, *, out: tuple[TensorMeta, ...]) -> OpCost:
 
 
 @register("aten::linalg_vector_norm")
-def vector_norm(self: TensorMeta, ord: float, *, out: TensorMeta) -> OpCost:  # noqa: A002 - schema name
+def vector_norm(self: TensorMeta, ord: float, *, out: TensorMeta) -> OpCost:
     """(sum |x|^p)^(1/p).
 
     p = 2: square n, sum n - m, root m. p = 1: abs n, sum n - m. p = inf: abs n, extremum
@@ -72,7 +77,7 @@ def vector_norm(self: TensorMeta, ord: float, *, out: TensorMeta) -> OpCost:  # 
     n, m = self.numel, out.numel
     if ord in {0, 1, float("inf"), float("-inf")}:
         return OpCost(flops=2 * n - m)
-    if ord == 2:  # noqa: PLR2004 - the Euclidean norm
+    if ord == 2:
         return OpCost(flops=2 * n, transcendentals=m)
     absolute = 0 if ord % 2 == 0 else n
     return OpCost(flops=2 * n + absolute, transcendentals=n + m)
@@ -87,8 +92,8 @@ def scan(self: TensorMeta, dim: int) -> OpCost:
     return OpCost(flops=self.numel - lanes(self, dim))
 
 
-@register("aten::sort", "aten::argsort", "aten::msort")
-def sort(self: TensorMeta, dim: int = -1) -> OpCost:
+@register("aten::sort", "aten::argsort")
+def sort(self: TensorMeta, dim: int) -> OpCost:
     """n ceil(log2 L) comparisons for lanes of length L, as XLA's cost analysis counts."""
     return OpCost(flops=self.numel * log2_ceil(_length(self, dim)))
 

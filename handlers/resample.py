@@ -26,7 +26,7 @@ def _nearest(rank: int) -> None:
 
 def _linear(name: str, rank: int) -> None:
     @register(f"aten::{name}")
-    def linear(align_corners: bool, *, out: TensorMeta) -> OpCost:  # noqa: FBT001 - schema name, passed by keyword
+    def linear(align_corners: bool, *, out: TensorMeta) -> OpCost:
         """Between the 2^d nearest elements: 2^d - 1 interpolations of 3 FLOPs per output.
 
         Indices and weights, once per position of each axis: 10 FLOPs, or 8 with
@@ -44,7 +44,7 @@ for _name, _rank in _LINEAR.items():
 
 
 @register("aten::upsample_bicubic2d")
-def bicubic(align_corners: bool, *, out: TensorMeta) -> OpCost:  # noqa: FBT001 - schema name, passed by keyword
+def bicubic(align_corners: bool, *, out: TensorMeta) -> OpCost:
     """Between 4 x 4 elements: 5 weighted sums of 7 FLOPs per output.
 
     Indices and weights, once per position of each axis: 34 FLOPs, or 32 with

@@ -65,26 +65,29 @@ class Traced:
 def count(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
     """Trace ``fn(*args, **kwargs)`` down to prims and add up what it does."""
     result = Traced()
+    table: Any = decomposition_table
     with warnings.catch_warnings(), torch.no_grad(), TorchRefsMode():
         warnings.simplefilter("ignore")
-        graph = make_fx(lambda *a: fn(*a, **kwargs), decomposition_table=decomposition_table)(*args)
+        graph = make_fx(lambda *a: fn(*a, **kwargs), decomposition_table=table)(*args)
     for node in graph.graph.nodes:
         if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
             _add(result, node)
     return result
 
 
-def _floating(node: torch.fx.Node) -> bool:
-    values = [n.meta.get("val") for n in node.all_input_nodes] + [node.meta.get("val")]
-    return any(isinstance(v, torch.Tensor) and (v.is_floating_point() or v.is_complex()) for v in values)
+def _floating(values: list[Any]) -> bool:
+    tensors = [v for v in values if isinstance(v, torch.Tensor)]
+    return any(t.is_floating_point() or t.is_complex() for t in tensors)
 
 
 def _add(result: Traced, node: torch.fx.Node) -> None:
-    namespace, _, name = node.target._schema.name.partition("::")
-    value = node.meta.get("val")
-    if name in (FREE if namespace == "prims" else ATEN_FREE) or not _floating(node):
+    target: Any = node.target
+    namespace, _, name = target._schema.name.partition("::")
+    value: Any = node.meta.get("val")
+    held = [n.meta.get("val") for n in node.all_input_nodes]
+    inputs = [v for v in held if isinstance(v, torch.Tensor)]
+    if name in (FREE if namespace == "prims" else ATEN_FREE) or not _floating([*held, value]):
         return
-    inputs = [n.meta["val"] for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)]
     if namespace == "prims" and name in ARITHMETIC | TRANSCENDENTAL:
         result.flops += value.numel()
         result.transcendentals += value.numel() * (name in TRANSCENDENTAL)

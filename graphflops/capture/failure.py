@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from graphflops.capture.devices import alike
 from graphflops.capture.graph import short_path
 from graphflops.capture.untouched import untouched
 from graphflops.errors import CaptureError
+from graphflops.ir import OpCall
 from graphflops.quiet import quiet
 
 _TORCH = str(Path(torch.__file__).parent)
@@ -44,10 +46,10 @@ def explain_failure(
     name = type(model).__name__
     if own is not None:
         return CaptureError(
-            f"the forward of {name} fails on these inputs: {_message(own)}{_where(own)}. "
+            f"the forward of {name} fails on these inputs: {first_line(own)}{_where(own)}. "
             f"The inputs were: {_inputs(args, kwargs)}. Correct the inputs or the model."
         )
-    tried = "; ".join(f"{method}: {_message(error)}{_where(error)}" for method, error in failures)
+    tried = "; ".join(f"{method}: {first_line(error)}{_where(error)}" for method, error in failures)
     return CaptureError(
         f"{name} cannot be captured as a graph. {tried}. Its Python depends on values that a "
         "graph without data does not have, or uses an operator without shape rules: pass inputs "
@@ -68,10 +70,33 @@ def _forward_error(model: nn.Module, args: Any, kwargs: Any) -> Exception | None
     return None
 
 
-def _message(error: BaseException) -> str:
+def refuse_mixed_dtypes(calls: Iterable[OpCall]) -> None:
+    """Refuse a product of integers with floats: shape rules let it pass, no kernel does.
+
+    Raises:
+        CaptureError: A contraction takes both, usually because an input has the wrong dtype.
+    """
+    for call in calls:
+        dtypes = {tensor.is_floating: tensor.dtype for _, tensor in call.tensors()}
+        if call.op in _ONE_DTYPE and len(dtypes) > 1:
+            msg = (
+                f"{call.op} gets {dtypes[True]} and {dtypes[False]} tensors (at {call.source}), "
+                "which PyTorch refuses to multiply. Give inputs of the model's dtypes."
+            )
+            raise CaptureError(msg)
+
+
+_ONE_DTYPE = {
+    *("aten::linear", "aten::mm", "aten::bmm", "aten::matmul", "aten::addmm", "aten::baddbmm"),
+    *("aten::conv1d", "aten::conv2d", "aten::conv3d", "aten::convolution"),
+}
+
+
+def first_line(error: BaseException) -> str:
+    """An error as ``Type: first line of its message``."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else "no message"
-    return f"{type(error).__name__}: {text.rstrip('.')}"
+    text = lines[0].rstrip(".") if lines else "no message"
+    return f"{type(error).__name__}: {text}"
 
 
 def _where(error: BaseException) -> str:

@@ -60,15 +60,13 @@ def operator_calls(
     return tuple(replace(call, index=index) for index, call in enumerate(calls))
 
 
-def _walk(
-    context: _Context, resolve_path: Callable[[fx.Node], str | None]
-) -> Iterator[OpCall]:
+def _walk(context: _Context, resolve_path: Callable[[fx.Node], str | None]) -> Iterator[OpCall]:
     for node in context.module.graph.nodes:
         if node.op != "call_function" or _is_plumbing(node):
             continue
         path = resolve_path(node)
         here = context if path is None else replace(context, path=path)
-        if isinstance(node.target, torch._ops.OpOverload):  # noqa: SLF001 - torch's own name for it
+        if isinstance(node.target, torch._ops.OpOverload):
             yield _call(node, node.target, here)
         elif (bodies := _bodies(node, here)) is not None:
             for body in bodies:
@@ -82,7 +80,7 @@ def _is_plumbing(node: fx.Node) -> bool:
     if node.target is operator.getitem:
         return True
     returns_tensor = bool(output_metas(node.meta.get("val"), node.name))
-    is_operator = isinstance(node.target, torch._ops.OperatorBase)  # noqa: SLF001 - as above
+    is_operator = isinstance(node.target, torch._ops.OperatorBase)
     return not is_operator and not returns_tensor
 
 
@@ -97,13 +95,13 @@ def _call(node: fx.Node, op: torch._ops.OpOverload, here: _Context) -> OpCall:
             bound[name] = default
     inputs = {name: value for name, value in bound.items() if holds_tensor(value)}
     return OpCall(
-        op=op._schema.name,  # noqa: SLF001 - the public way to a schema is this one
-        overload=op._overloadname,  # noqa: SLF001 - likewise
+        op=op._schema.name,
+        overload=op._overloadname,
         inputs=inputs,
         attrs={name: value for name, value in bound.items() if name not in inputs},
         outputs=output_metas(node.meta.get("val"), node.name),
         writes=written_arguments(op),
-        is_view=_is_view(node),
+        is_view=shares_memory(node),
         path=here.path,
         name=node.name,
         trips=here.trips,
@@ -149,19 +147,19 @@ def _loop_length(node: fx.Node) -> Dim:
     return dim(xs[0].meta["val"].shape[0])
 
 
-def _name(target: Any) -> str:  # noqa: ANN401 - whatever a node calls
+def _name(target: Any) -> str:
     name = getattr(target, "_name", None) or getattr(target, "__name__", None)
     return str(name or target)
 
 
-def _namespace(target: Any) -> str:  # noqa: ANN401 - whatever a node calls
-    if isinstance(target, torch._ops.HigherOrderOperator):  # noqa: SLF001 - torch's own name for it
+def _namespace(target: Any) -> str:
+    if isinstance(target, torch._ops.HigherOrderOperator):
         return "higher_order"
     return str(getattr(target, "__module__", "python")).partition(".")[0]
 
 
-def _is_view(node: fx.Node) -> bool:
-    """Whether the result lives in the memory of an input."""
+def shares_memory(node: fx.Node) -> bool:
+    """Whether the result of a node lives in the memory of an input."""
     result = node.meta.get("val")
     if not isinstance(result, torch.Tensor):
         return False
@@ -172,7 +170,7 @@ def _is_view(node: fx.Node) -> bool:
 def _storage(value: object) -> int | None:
     if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
         return None
-    return value.untyped_storage()._cdata  # noqa: SLF001 - the identity of a storage
+    return int(value.untyped_storage()._cdata)
 
 
 def _source(node: fx.Node) -> str:

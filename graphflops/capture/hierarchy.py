@@ -100,9 +100,8 @@ def module_path(node: fx.Node) -> str | None:
 @cache
 def clean_path(path: str) -> str:
     """A path as ``named_modules`` spells it: Dynamo writes ``L['self'].layers['0']``."""
-    path = re.sub(r"\[['\"]?([^\]'\"]+)['\"]?\]", r".\1", path)
-    path = re.sub(r"^(L__self__|L\.self|self)(\.|_|$)", "", path)
-    return re.sub(r"\._modules\.", ".", path).strip(".")
+    path = re.sub(r"\[['\"]?([^\]'\"]+)['\"]?\]", r".\1", path).replace("._modules", "")
+    return re.sub(r"^(L__self__|L\.self|self)(\.|$)", "", path)
 
 
 def _parameters(module: nn.Module) -> tuple[Parameter, ...]:
@@ -123,7 +122,7 @@ def _parameter(name: str, value: torch.Tensor, identity: int) -> Parameter:
 
 def _storage_identity(value: torch.Tensor) -> int:
     # A program holds tied weights as two tensors over one storage.
-    return value.untyped_storage()._cdata  # noqa: SLF001 - the identity of a storage
+    return int(value.untyped_storage()._cdata)
 
 
 def _remembered(
@@ -132,15 +131,24 @@ def _remembered(
     classes = _stack_classes(graph)
     seen = _stack_calls(graph)
     paths = sorted({"", *classes, *parameters}, key=_Order(classes, parameters))
+    ran = {above for path in seen for above in (path, *_parents(path))}
     return tuple(
         Module(
             path=path,
             cls=classes.get(path, ""),
             parameters=tuple(parameters.get(path, ())),
-            calls=seen.get(path),
+            # A saved program keeps only the innermost module of each call: of the modules
+            # around it, it is known that they ran, not how often.
+            calls=seen.get(path, None if path in ran else 0),
         )
         for path in paths
     )
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path:
+        path = path.rpartition(".")[0]
+        yield path
 
 
 class _Order:
@@ -173,5 +181,3 @@ def _stack_calls(graph: fx.GraphModule) -> dict[str, int]:
 
 def _stack_classes(graph: fx.GraphModule) -> dict[str, str]:
     return {path: cls for _, path, cls in _stack_entries(graph)}
-
-

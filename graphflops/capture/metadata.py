@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import fx
 
 from graphflops.cost import Dim, as_dim
-from graphflops.ir import Tensors, TensorMeta, Value
+from graphflops.ir import TensorMeta, Tensors, Value
 
 
 def dim(size: int | torch.SymInt) -> Dim:
@@ -39,7 +39,7 @@ def tensor_meta(tensor: torch.Tensor, name: str = "") -> TensorMeta:
     )
 
 
-def argument(value: Any) -> Tensors | Value:  # noqa: ANN401 - whatever a graph node holds
+def argument(value: Any) -> Tensors | Value:
     """An argument of a call: tensors as metadata, symbols as expressions, the rest as data."""
     if isinstance(value, fx.Node):
         held = value.meta.get("val")
@@ -48,25 +48,29 @@ def argument(value: Any) -> Tensors | Value:  # noqa: ANN401 - whatever a graph 
         return tensor_meta(value)
     if isinstance(value, list | tuple):
         return tuple(argument(item) for item in value)
+    return _plain(value)
+
+
+def _plain(value: Any) -> Value:
     if isinstance(value, torch.SymInt):
         return dim(value)
     if isinstance(value, torch.SymFloat | torch.SymBool):
         return value.node.expr
     if isinstance(value, torch.dtype):
         return dtype_name(value)
-    if value is None or isinstance(value, bool | int | float | complex | str):
-        return value
-    return str(value)
+    # Devices, layouts and memory formats are of no consequence for a price: their names do.
+    simple = value is None or isinstance(value, bool | int | float | complex | str)
+    return value if simple else str(value)
 
 
-def holds_tensor(value: object) -> bool:
+def holds_tensor(value: object) -> TypeGuard[Tensors]:
     """Whether a converted argument is a tensor or a list with one."""
     return isinstance(value, TensorMeta) or (
         isinstance(value, tuple) and any(isinstance(item, TensorMeta) for item in value)
     )
 
 
-def output_metas(value: Any, name: str) -> tuple[TensorMeta, ...]:  # noqa: ANN401 - a node's val
+def output_metas(value: Any, name: str) -> tuple[TensorMeta, ...]:
     """The tensors a node returns, in order; what is no tensor is left out."""
     if isinstance(value, torch.Tensor):
         return (tensor_meta(value, name),)
@@ -81,7 +85,7 @@ def schema_of(op: torch._ops.OpOverload) -> tuple[tuple[str, Value], ...]:
     """Argument names of an operator in order, each with its default as plain data."""
     return tuple(
         (arg.name, argument(arg.default_value) if arg.has_default_value() else None)
-        for arg in op._schema.arguments  # noqa: SLF001 - the public way to a schema is this one
+        for arg in op._schema.arguments
     )
 
 
@@ -90,6 +94,6 @@ def written_arguments(op: torch._ops.OpOverload) -> tuple[str, ...]:
     """Names of the arguments the operator writes to."""
     return tuple(
         arg.name
-        for arg in op._schema.arguments  # noqa: SLF001 - the public way to a schema is this one
+        for arg in op._schema.arguments
         if arg.alias_info is not None and arg.alias_info.is_write
     )

@@ -12,7 +12,7 @@ from torch._dynamo.eval_frame import OptimizedModule
 from torch.export import ExportedProgram
 
 from graphflops.capture.devices import alike
-from graphflops.capture.failure import explain_failure
+from graphflops.capture.failure import explain_failure, refuse_mixed_dtypes
 from graphflops.capture.graph import operator_calls
 from graphflops.capture.hierarchy import counted_calls, module_path, modules_of
 from graphflops.capture.program import program_inputs
@@ -41,7 +41,7 @@ def capture_module(
     Raises:
         CaptureError: The model's forward failed, or no way of exporting it worked.
     """
-    model = model._orig_mod if isinstance(model, OptimizedModule) else model  # noqa: SLF001 - the wrapped model has no public name
+    model = model._orig_mod if isinstance(model, OptimizedModule) else model
     failures: list[tuple[str, Exception]] = []
     for method, export in _ladder(model, args):
         with untouched(model), quiet(), torch.no_grad():
@@ -52,8 +52,10 @@ def capture_module(
             except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
                 failures.append((method, error))
                 continue
+            calls_made = operator_calls(program.graph_module, module_path)
+            refuse_mixed_dtypes(calls_made)
             return Capture(
-                calls=operator_calls(program.graph_module, module_path),
+                calls=calls_made,
                 modules=modules_of(model, calls, program.graph_module),
                 method=method,
                 inputs=program_inputs(program),
@@ -63,16 +65,25 @@ def capture_module(
 
 def _ladder(model: nn.Module, args: tuple[Any, ...]) -> list[tuple[str, Exporter]]:
     rungs: list[tuple[str, Exporter]] = [("torch.export", _plain_export)]
-    transformers: Any = sys.modules.get("transformers")
-    if transformers is not None and isinstance(model, transformers.PreTrainedModel) and not args:
+    if _is_transformers_model(model) and not args:
         rungs.append(("transformers exporter", _transformers_export))
     return rungs
+
+
+def _is_transformers_model(model: nn.Module) -> bool:
+    transformers: Any = sys.modules.get("transformers")
+    return transformers is not None and isinstance(model, transformers.PreTrainedModel)
 
 
 def _plain_export(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
 ) -> ExportedProgram:
     args, kwargs = alike(model, (args, kwargs))
+    if _is_transformers_model(model):
+        from transformers.exporters import exporter_dynamo  # only if transformers is in use
+
+        # Its caches are classes that export must know to take and return them.
+        exporter_dynamo.register_cache_pytrees_for_model(model)
     return torch.export.export(model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
 
 
@@ -84,9 +95,10 @@ def _transformers_export(
     It gets the inputs as they are: it computes sizes from those that have values.
     """
     del args  # the exporter takes keyword inputs only, and the ladder offers it only without
-    from transformers.exporters.exporter_dynamo import DynamoConfig, DynamoExporter  # noqa: PLC0415 - only if transformers is in use
+    from transformers.exporters.exporter_dynamo import DynamoConfig, DynamoExporter
 
     config = DynamoConfig(dynamic=dynamic_shapes is not None, dynamic_shapes=dynamic_shapes)
+    program: ExportedProgram
     program, _ = DynamoExporter().export_program(model, kwargs, config)
     return program
 
@@ -94,7 +106,7 @@ def _transformers_export(
 def _unwrap_compiled(model: nn.Module) -> None:
     """Let compiled submodules run as written; ``untouched`` puts them back."""
     for module in model.modules():
-        module._compiled_call_impl = None  # noqa: SLF001 - set by Module.compile, no public name
-        for name, child in module._modules.items():  # noqa: SLF001 - setattr would re-register
+        module._compiled_call_impl = None
+        for name, child in module._modules.items():
             if isinstance(child, OptimizedModule):
-                module._modules[name] = child._orig_mod  # noqa: SLF001 - as above
+                module._modules[name] = child._orig_mod

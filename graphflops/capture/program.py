@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import fx
+from torch._guards import detect_fake_mode
+from torch._subclasses import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
-from graphflops.capture.graph import operator_calls
+from graphflops.capture.failure import first_line
+from graphflops.capture.graph import operator_calls, shares_memory
 from graphflops.capture.hierarchy import module_path, modules_of_graph, modules_of_program
 from graphflops.capture.metadata import output_metas
 from graphflops.errors import CaptureError, ModelSpecError
 from graphflops.ir import Capture, TensorMeta
+from graphflops.quiet import quiet
 
 
 def capture_file(path: Path) -> Capture:
@@ -32,7 +38,7 @@ def capture_file(path: Path) -> Capture:
         program = torch.export.load(path)
     except Exception as error:
         msg = (
-            f"{path} cannot be read as an exported program ({_first_line(error)}). "
+            f"{path} cannot be read as an exported program ({first_line(error)}). "
             "Write it again with torch.export.save under this version of PyTorch."
         )
         raise ModelSpecError(msg) from error
@@ -41,12 +47,22 @@ def capture_file(path: Path) -> Capture:
 
 def capture_program(program: ExportedProgram, method: str = "exported program") -> Capture:
     """Capture an exported program as it is, undecomposed."""
-    return Capture(
-        calls=operator_calls(program.graph_module, module_path),
-        modules=modules_of_program(program),
-        method=method,
-        inputs=program_inputs(program),
-    )
+    graph = program.graph_module
+    with contextlib.ExitStack() as stack:
+        notes: tuple[str, ...] = ()
+        if _memory_unknown(graph):
+            values = [node.meta.get("val") for node in graph.graph.find_nodes(op="placeholder")]
+            try:
+                stack.enter_context(_propagated(graph, values, detect_fake_mode(values)))
+            except Exception as error:  # noqa: BLE001 - the count goes on with what was saved
+                notes = (f"reshapes count as copies: {first_line(error)}",)
+        return Capture(
+            calls=operator_calls(graph, module_path),
+            modules=modules_of_program(program),
+            method=method,
+            inputs=program_inputs(program),
+            notes=notes,
+        )
 
 
 def program_inputs(program: ExportedProgram) -> tuple[tuple[str, TensorMeta], ...]:
@@ -61,14 +77,23 @@ def program_inputs(program: ExportedProgram) -> tuple[tuple[str, TensorMeta], ..
 
 
 def is_aten_graph(module: fx.GraphModule) -> bool:
-    """Whether every call in a graph is an ATen or higher-order operator."""
-    return all(
-        isinstance(node.target, torch._ops.OperatorBase)  # noqa: SLF001 - torch's own name for it
-        or getattr(node.target, "__module__", "") in {"_operator", "math", "torch"}
-        if node.op == "call_function"
-        else node.op not in {"call_method", "call_module"}
-        for node in module.graph.nodes
-    ) and any(isinstance(n.target, torch._ops.OpOverload) for n in module.graph.nodes)  # noqa: SLF001 - as above
+    """Whether a graph calls ATen or higher-order operators and no Python beside them."""
+    operators = 0
+    for node in module.graph.nodes:
+        if node.op == "call_function" and isinstance(node.target, torch._ops.OperatorBase):
+            operators += 1
+        elif node.op == "call_function":
+            # Arithmetic on sizes, and picking from tuples.
+            if getattr(node.target, "__module__", "") not in {"_operator", "math", "torch"}:
+                return False
+        elif node.op == "call_method" or (node.op == "call_module" and not _is_guard(module, node)):
+            return False
+    return operators > 0
+
+
+def _is_guard(module: fx.GraphModule, node: fx.Node) -> bool:
+    # ExportedProgram.module() checks its inputs in a submodule of this class.
+    return type(module.get_submodule(str(node.target))).__name__ == "GuardsFn"
 
 
 def capture_graph(module: fx.GraphModule, args: tuple[Any, ...]) -> Capture:
@@ -88,19 +113,42 @@ def capture_graph(module: fx.GraphModule, args: tuple[Any, ...]) -> Capture:
             "Give example inputs: count(graph_module, args)."
         )
         raise CaptureError(msg)
-    saved = {node: dict(node.meta) for node in module.graph.nodes}
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        FakeTensorProp(module).propagate(*args)
-        return _captured(module)
+        with _propagated(module, [mode.from_tensor(arg) for arg in args], mode):
+            return _captured(module)
     except Exception as error:
         msg = (
-            f"the inputs do not go through the GraphModule: {_first_line(error)} "
+            f"the inputs do not go through the GraphModule: {first_line(error)}. "
             "Give inputs of the shapes and dtypes it was traced with."
         )
         raise CaptureError(msg) from error
+
+
+@contextlib.contextmanager
+def _propagated(
+    module: fx.GraphModule, inputs: list[Any], mode: FakeTensorMode | None
+) -> Iterator[None]:
+    """The graph with shapes and memory computed afresh from inputs, until the block ends."""
+    saved = {node: dict(node.meta) for node in module.graph.nodes}
+    try:
+        with quiet():
+            FakeTensorProp(module, mode).propagate_dont_convert_inputs(*inputs)
+        yield
     finally:
         for node, meta in saved.items():
             node.meta = meta
+
+
+def _memory_unknown(graph: fx.GraphModule) -> bool:
+    """Whether views do not share memory with their inputs: saving a program loses that."""
+    return any(
+        isinstance(node.target, torch._ops.OpOverload)
+        and node.target.is_view
+        and isinstance(node.meta.get("val"), torch.Tensor)
+        and not shares_memory(node)
+        for node in graph.graph.nodes
+    )
 
 
 def _captured(module: fx.GraphModule) -> Capture:
@@ -122,7 +170,3 @@ def _has_shapes(module: fx.GraphModule) -> bool:
         for node in module.graph.nodes
         if node.op == "call_function" and node.target is not operator.getitem
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -24,7 +24,8 @@ def untouched(model: nn.Module) -> Iterator[None]:
     numpy_random: Any = sys.modules["numpy"].random if "numpy" in sys.modules else None
     python_state = random.getstate()
     numpy_state = numpy_random.get_state() if numpy_random else None
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    in_use: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch's gap
+    devices = range(torch.cuda.device_count()) if in_use else ()
     with torch.random.fork_rng(devices=devices):
         try:
             yield

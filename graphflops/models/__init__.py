@@ -34,7 +34,9 @@ def resolve(name: str, options: Options) -> Workload:
         found = importlib.import_module("graphflops.models.huggingface")
         return found.resolve(name.removeprefix("hf:"), options)  # type: ignore[no-any-return]  # a module found by name
     if name.endswith(".pt2"):
-        options.forbid("an exported program", "batch_size", "seq_len", "dtype", "overrides", "inputs")
+        options.forbid(
+            "an exported program", "batch_size", "seq_len", "dtype", "overrides", "inputs"
+        )
         return Workload(model=name)
     if ":" in name:
         found = importlib.import_module("graphflops.models.python")

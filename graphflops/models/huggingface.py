@@ -32,7 +32,7 @@ def resolve(name: str, options: Options) -> Workload:
     values = _config_values(name)
     model_type = values.pop("model_type", None)
     if model_type is None:
-        msg = f"the config {name} has no 'model_type'. Add one, e.g. \"model_type\": \"llama\"."
+        msg = f'the config {name} has no \'model_type\'. Add one, e.g. "model_type": "llama".'
         raise ModelSpecError(msg)
     config_class = _config_class(str(model_type))
     for key, value in options.overrides.items():
@@ -44,7 +44,10 @@ def resolve(name: str, options: Options) -> Workload:
         raise
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        msg = f"transformers cannot build {model_type!r} from this config: {reason} Correct the config or --set."
+        msg = (
+            f"transformers cannot build {model_type!r} from this config: {reason} "
+            "Correct the config or --set."
+        )
         raise ModelSpecError(msg) from error
     return Workload(model=model, kwargs=transformers_inputs(model, config, options))
 
@@ -55,7 +58,10 @@ def _config_values(name: str) -> dict[str, Any]:
         path /= "config.json"
     if not path.is_file():
         if path.suffix == ".json" or "/" in name:
-            msg = f"{path} does not exist. Give a config.json, its folder, or a model type such as hf:bert."
+            msg = (
+                f"{path} does not exist. Give a config.json, its folder, or a model type such as "
+                "hf:bert."
+            )
             raise ModelSpecError(msg)
         return {"model_type": name}
     try:
@@ -74,7 +80,9 @@ def _config_class(model_type: str) -> Any:
     if model_type in known:
         return known[model_type]
     hint = near(model_type, sorted(known.keys()))
-    msg = f"transformers {transformers.__version__} has no model type {model_type!r}. {hint}".rstrip()
+    msg = (
+        f"transformers {transformers.__version__} has no model type {model_type!r}. {hint}".rstrip()
+    )
     raise ModelSpecError(msg)
 
 
@@ -87,11 +95,15 @@ def _override(values: dict[str, Any], config_class: Any, key: str, value: Any) -
         known = known.get(part) if isinstance(known, Mapping) else None
         target = target.setdefault(part, {}) if isinstance(target, dict) else None
     if not isinstance(known, Mapping) or not isinstance(target, dict):
-        msg = f"--set {key}: the config of {config_class.__name__} has no part {'.'.join(parents)!r}."
+        msg = (
+            f"--set {key}: the config of {config_class.__name__} has no part {'.'.join(parents)!r}."
+        )
         raise ModelSpecError(msg)
     if leaf not in known and leaf not in target:
-        msg = f"--set {key}: {config_class.__name__} has no such key. {near(leaf, sorted(known))}".rstrip()
-        raise ModelSpecError(msg)
+        hint = near(leaf, sorted(known))
+        raise ModelSpecError(
+            f"--set {key}: {config_class.__name__} has no such key. {hint}".rstrip()
+        )
     target[leaf] = value
 
 
@@ -101,5 +113,5 @@ def _build(config: Any, dtype: torch.dtype | None) -> Any:
     options = {} if dtype is None else {"dtype": dtype}
     with torch.device("meta"):
         if model_class is not None:
-            return model_class._from_config(config, **options).eval()  # noqa: SLF001 - how AutoModel builds from a config
+            return model_class._from_config(config, **options).eval()
         return transformers.AutoModel.from_config(config, **options).eval()

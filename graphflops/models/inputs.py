@@ -31,9 +31,7 @@ def floating_dtype(name: str | None) -> torch.dtype | None:
     return found
 
 
-def given_inputs(
-    model: nn.Module, made: Mapping[str, Any], options: Options
-) -> dict[str, Any]:
+def given_inputs(model: nn.Module, made: Mapping[str, Any], options: Options) -> dict[str, Any]:
     """The inputs that were made, with the user's own put over them.
 
     Raises:
@@ -48,6 +46,25 @@ def given_inputs(
             raise ModelSpecError(msg)
         inputs[name] = _tensor(spec, inputs.get(name), floating_dtype(options.dtype))
     return inputs
+
+
+def require_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Check that a model gets every input its forward needs.
+
+    Raises:
+        ModelSpecError: An input without a default is not given.
+    """
+    declared = list(inspect.signature(model.forward).parameters.values())[len(args) :]
+    variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    missing = [
+        p.name
+        for p in declared
+        if p.default is p.empty and p.kind not in variadic and p.name not in kwargs
+    ]
+    if missing:
+        flags = " ".join(f"--input {name}=SHAPE[:DTYPE]" for name in missing)
+        msg = f"{type(model).__name__} needs inputs: {', '.join(missing)}. Give {flags}."
+        raise ModelSpecError(msg)
 
 
 def parameters_of(model: nn.Module) -> list[str]:
@@ -105,8 +122,9 @@ def _part(config: Any, name: str) -> Any:
     return getattr(config, name, None) or config
 
 
-def _tokens(_text: Any, _vision: Any, batch: int, options: Options) -> torch.Tensor:
-    length = options.seq_len or DEFAULT_SEQ_LEN
+def _tokens(text: Any, _vision: Any, batch: int, options: Options) -> torch.Tensor:
+    positions = getattr(text, "max_position_embeddings", None) or DEFAULT_SEQ_LEN
+    length = options.seq_len or min(DEFAULT_SEQ_LEN, positions)
     return torch.zeros(batch, length, dtype=torch.int64, device="meta")
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from graphflops.errors import ModelSpecError
-from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of
+from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of, require_inputs
 from graphflops.models.workload import Options, Workload, near
 
 
@@ -45,29 +45,32 @@ def resolve(name: str, options: Options) -> Workload:
         # By name, wherever they stood: given inputs replace positional ones too.
         named = dict(zip(parameters_of(model), args, strict=False)) | dict(kwargs)
         args, kwargs = (), given_inputs(model, named, options)
+    require_inputs(model, args, kwargs)
     return Workload(model=model, args=args, kwargs=kwargs)
 
 
 def _load(where: str) -> ModuleType:
+    if where.endswith(".py") and not Path(where).is_file():
+        raise ModelSpecError(
+            f"{where} does not exist. Give the path of a Python file: FILE.py:NAME."
+        )
     try:
-        if not where.endswith(".py"):
-            return importlib.import_module(where)
-        path = Path(where)
-        if not path.is_file():
-            msg = f"{where} does not exist. Give the path of a Python file: FILE.py:NAME."
-            raise ModelSpecError(msg)
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        if spec is None or spec.loader is None:
-            msg = f"{where} cannot be imported as a Python file."
-            raise ModelSpecError(msg)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
-        spec.loader.exec_module(module)
-    except ModelSpecError:
-        raise
+        return _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
     except Exception as error:
-        msg = f"{where} cannot be imported: {type(error).__name__}: {error}. Correct it, or run where its imports work."
-        raise ModelSpecError(msg) from error
+        raise ModelSpecError(
+            f"{where} cannot be imported: {type(error).__name__}: {error}. Correct it, or run "
+            "where its imports work."
+        ) from error
+
+
+def _load_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None  # noqa: S101 - a path ending in .py has a loader
+    assert spec.loader is not None  # noqa: S101 - likewise
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickles of the file look their module up.
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
     return module
 
 
@@ -105,4 +108,4 @@ def _cast(values: Any, dtype: torch.dtype) -> Any:
     def cast(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
-    return torch.utils._pytree.tree_map_only(torch.Tensor, cast, values)  # noqa: SLF001 - torch's tree library
+    return torch.utils._pytree.tree_map_only(torch.Tensor, cast, values)

@@ -75,7 +75,10 @@ def parse_input(text: str) -> tuple[str, InputSpec]:
     """
     match = _INPUT.fullmatch(text)
     if match is None:
-        msg = f"--input {text!r} is not NAME=SHAPE[:DTYPE]. Write e.g. pixel_values=1x3x224x224:float32."
+        msg = (
+            f"--input {text!r} is not NAME=SHAPE[:DTYPE]. "
+            "Write e.g. pixel_values=1x3x224x224:float32."
+        )
         raise ModelSpecError(msg)
     shape = tuple(int(size) for size in match["shape"].split("x"))
     return match["name"], InputSpec(shape=shape, dtype=match["dtype"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import platform
@@ -105,13 +106,9 @@ def call_dict(record: OpRecord) -> dict[str, Any]:
 
 def environment() -> dict[str, str]:
     """Versions a reader needs to repeat the count."""
-    found = {"python": platform.python_version()}
-    for package in ("graphflops", "torch", "transformers"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    packages = ("graphflops", "torch", "transformers")
+    installed = {p: metadata.version(p) for p in packages if importlib.util.find_spec(p)}
+    return {"python": platform.python_version(), **installed}
 
 
 def _cost(cost: OpCost) -> dict[str, int | str]:

@@ -29,8 +29,13 @@ def totals(report: Report) -> list[tuple[str, str]]:
         ("Inputs", inputs or "none"),
         (
             "Parameters",
-            f"{parameters(report.params)} ({exact(report.params)}), "
-            f"{exact(report.params_trainable)} trainable, {quantity(report.root.param_bytes, 'B')}",
+            ", ".join(
+                (
+                    f"{parameters(report.params)} ({exact(report.params)})",
+                    f"{exact(report.params_trainable)} trainable",
+                    quantity(report.root.param_bytes, "B"),
+                )
+            ),
         ),
         ("MACs", f"{bound}{quantity(cost.macs, 'MACs')} (1 MAC = {FLOPS_PER_MAC} FLOPs)"),
         ("FLOPs", f"{bound}{quantity(cost.flops, 'FLOPs')} ({exact(cost.flops)})"),
@@ -46,8 +51,9 @@ def totals(report: Report) -> list[tuple[str, str]]:
         ("Backward", f"{bound}{quantity(2 * cost.flops, 'FLOPs')} (estimate: 2 x forward)"),
         (
             "Memory traffic",
-            f"{bound}{quantity(cost.bytes_read, 'B')} read, "
-            f"{quantity(cost.bytes_written, 'B')} written (unfused)",
+            bound
+            + f"{quantity(cost.bytes_read, 'B')} read, "
+            + f"{quantity(cost.bytes_written, 'B')} written (unfused)",
         ),
     ]
     return lines

@@ -23,9 +23,7 @@ def render_tree(root: ModuleNode, depth: int | None = None) -> str:
     return "\n".join(_lines(root, root, depth, prefix=""))
 
 
-def _lines(
-    node: ModuleNode, root: ModuleNode, depth: int | None, prefix: str
-) -> Iterator[str]:
+def _lines(node: ModuleNode, root: ModuleNode, depth: int | None, prefix: str) -> Iterator[str]:
     figures = _figures(node, root)
     if not node.children or depth == 0:
         extra = f", {node.extra}" if node.extra else ""

@@ -1,0 +1,15 @@
+"""Run by ``make wheel`` with the built wheel in an empty environment, away from the sources."""
+
+from pathlib import Path
+
+import torch
+
+import graphflops as gf
+from graphflops import handlers
+from graphflops.render import data
+
+report = gf.count(torch.nn.Linear(3, 4), (torch.empty(2, 3),))
+assert "site-packages" in str(Path(handlers.__file__))
+assert (report.macs, report.flops, report.complete) == (2 * 3 * 4, 2 * 24 + 8, True)
+assert data.schema()["title"] == "graphflops report"
+print(f"graphflops {gf.__version__} from the wheel: {report.flops} FLOPs, as by hand")

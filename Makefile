@@ -1,0 +1,45 @@
+# Every target does its own set-up in .venv; nothing outside the checkout is touched.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test test-all lint types wheel bench clean
+
+demo: $(INSTALLED)  ## Count the Llama-3-8B shape, 2,048 tokens, without weights
+	$(BIN)/graphflops count hf:examples/configs/llama-3-8b --seq-len 2048
+
+test: $(INSTALLED)  ## The tests, without the slow sweeps
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: $(INSTALLED)  ## All tests
+	$(BIN)/python -m pytest -n 2
+
+lint: $(INSTALLED)  ## Style and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(INSTALLED)  ## Strict types
+	$(BIN)/mypy
+
+wheel: $(INSTALLED)  ## Build the wheel and count a model with it in an empty environment
+	rm -rf dist .venv-wheel
+	$(BIN)/python -m build --wheel --outdir dist
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/pip install -q -c constraints.txt dist/*.whl
+	cd .ci && ../.venv-wheel/bin/python smoke_wheel.py
+
+bench: .venv/.bench  ## Side by side with other counters
+	$(BIN)/python -m benchmarks.vs_peers
+
+clean:
+	rm -rf .venv .venv-wheel dist build *.egg-info
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+.venv/.bench: $(INSTALLED)
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev,bench]"
+	touch $@

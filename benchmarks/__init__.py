@@ -1,0 +1,1 @@
+"""Measurements against other counters; run from the root of a checkout."""

@@ -1,0 +1,97 @@
+"""What a run leaves behind: one row per counter and model, and where it was measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.models import Placement
+from benchmarks.peers import FLOPS_PER_MAC, PEERS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One counter on one model; figures are ``None`` where it failed or does not report them.
+
+    Attributes:
+        peer: Key of the counter.
+        model: Key of the model.
+        placement: Where it succeeded, if it did.
+        flops: What it calls FLOPs.
+        macs: What it calls MACs.
+        attention_macs: Those of the MACs that are fused attention; graphflops only.
+        seconds: Median time of a count.
+        graphflops_seconds: The same for graphflops, in the same process, taking turns.
+        rounds: How many turns there were.
+        built_mib: Peak memory of a process that built the model and nothing else.
+        peak_mib: Peak memory of that process once it had counted, once.
+        failures: Why it failed, by placement.
+    """
+
+    peer: str
+    model: str
+    placement: Placement | None = None
+    flops: int | None = None
+    macs: int | None = None
+    attention_macs: int | None = None
+    seconds: float | None = None
+    graphflops_seconds: float | None = None
+    rounds: int | None = None
+    built_mib: float | None = None
+    peak_mib: float | None = None
+    failures: dict[str, str]
+
+    @property
+    def ratio(self) -> float | None:
+        """Its time over that of graphflops."""
+        if self.seconds is None or self.graphflops_seconds is None:
+            return None
+        return self.seconds / self.graphflops_seconds
+
+    @property
+    def contraction_flops(self) -> int | None:
+        """Its number in one unit for all: two FLOPs per multiply-accumulate."""
+        if self.macs is not None:
+            return FLOPS_PER_MAC * self.macs
+        if self.flops is not None:
+            return self.flops * FLOPS_PER_MAC // PEERS[self.peer].flops_per_mac
+        return None
+
+
+@dataclass(frozen=True)
+class Results:
+    """A whole run."""
+
+    environment: dict[str, Any]
+    rows: list[Row]
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        """Read what :meth:`save` wrote."""
+        data = json.loads(path.read_text())
+        return cls(data["environment"], [Row(**row) for row in data["rows"]])
+
+
+def environment() -> dict[str, Any]:
+    """Where and when, without names or paths of the machine."""
+    packages = sorted({peer.package for peer in PEERS.values()} | {"transformers", "numpy"})
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "memory_gib": round(memory / 2**30),
+        "packages": {package: version(package) for package in packages},
+    }

@@ -1,0 +1,264 @@
+"""The command line, run as a user runs it: exit codes, streams, formats, bad input."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pytest
+import torch
+from torch import nn
+
+from graphflops.cli import main
+from graphflops.render import data
+
+Run = Callable[..., tuple[int, str, str]]
+MODELS = '''
+import torch
+from torch import nn
+
+class Tiny(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+    def forward(self, x, scale=None):
+        return self.linear(x)
+
+class Picky(nn.Module):
+    def forward(self, x):
+        if x.shape[1] != 4:
+            raise ValueError("I want four columns")
+        return x + 1
+
+class Branchy(nn.Module):
+    def forward(self, x):
+        return x + 1 if x.sum() > 0 else x - 1
+
+class Stubborn(nn.Module):
+    """Cannot be built on the meta device."""
+    def __init__(self):
+        super().__init__()
+        self.scale = float(torch.ones(1))
+    def forward(self, x):
+        return x * self.scale
+
+instance = Tiny().eval()
+number = 3
+def tiny(): return Tiny(), (torch.zeros(3, 4),)
+def keyword(): return Tiny(), (), {"x": torch.zeros(3, 4)}
+def picky(): return Picky(), (torch.zeros(3, 5),)
+def branchy(): return Branchy(), (torch.zeros(3, 5),)
+def stubborn(): return Stubborn(), (torch.zeros(3, 5),)
+def broken(): raise RuntimeError("out of luck")
+def letters(): return "abc"
+'''
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    (tmp_path / "models.py").write_text(MODELS)
+    (tmp_path / "broken.py").write_text("import nowhere_to_be_found\n")
+    (tmp_path / "untyped.json").write_text("{}")
+    (tmp_path / "garbage.json").write_text("{")
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "garbage.pt2").write_text("garbage")
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["graphflops", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        code = stopped.value.code
+        captured = capsys.readouterr()
+        return int(code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_count_prints_totals_the_tree_and_coverage(run: Run) -> None:
+    code, out, err = run("count", "models.py:tiny")
+    assert (code, err) == (0, "")
+    # 3 x 4 times 4 x 2: 24 MACs, and 6 bias additions.
+    assert "MACs              24 MACs (1 MAC = 2 FLOPs)" in out
+    assert "FLOPs             54 FLOPs (54)" in out
+    assert "(linear): Linear(10 = 100% Params" in out
+    assert "1 calls: 1 counted, 0 free, 0 unknown" in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    "name", ["models.py:Tiny", "models.py:instance", "models.py:tiny", "models.py:keyword"]
+)
+def test_a_model_from_a_file_in_every_form(run: Run, name: str) -> None:
+    code, out, err = run("count", name, "--input", "x=3x4", "--format", "json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    jsonschema.validate(found, data.schema())
+    assert found["totals"]["macs"] == 24
+    assert found["model"] == {
+        "name": "Tiny",
+        "inputs": {"x": {"shape": [3, 4], "dtype": "float32"}},
+    }
+
+
+def test_other_forms_of_a_model(run: Run, tmp_path: Path) -> None:
+    program = torch.export.export(nn.Linear(4, 2), (torch.zeros(3, 4),))
+    torch.export.save(program, tmp_path / "linear.pt2")
+    for name in ("linear.pt2", "models.py:stubborn"):
+        code, _, err = run("count", name)
+        assert (code, err) == (0, "")
+    code, out, _ = run("count", "torch.nn:Identity", "--input", "input=3x4")
+    assert code == 0
+    assert "0 calls" in out
+
+
+@pytest.mark.parametrize(
+    ("flag", "start"), [("table", "Model  "), ("csv", "path,class,"), ("md", "|")]
+)
+def test_formats(run: Run, flag: str, start: str, tmp_path: Path) -> None:
+    code, out, _ = run("count", "models.py:tiny", "--format", flag)
+    assert code == 0
+    assert out.startswith(start)
+    code, nothing, _ = run(
+        "count", "models.py:tiny", "--format", flag, "--output", str(tmp_path / "out")
+    )
+    assert (code, nothing) == (0, "")
+    written = (tmp_path / "out").read_text()
+    assert written.splitlines()[0] == out.splitlines()[0]
+
+
+def test_ops_lists_calls_the_most_expensive_first(run: Run) -> None:
+    options = ("--set", "num_hidden_layers=1", "--seq-len", "16", "--sort", "flops", "--top", "3")
+    code, out, _ = run("ops", "hf:llama", *options, "--format", "csv")
+    assert code == 0
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert {row["module"] for row in rows} == {
+        f"layers.0.mlp.{name}_proj" for name in ("gate", "up", "down")
+    }
+    assert all(int(row["macs"]) == 16 * 4096 * 11008 for row in rows)
+    assert all(row["source"].startswith("transformers/models/llama/") for row in rows)
+    for style, start in (("table", "  #"), ("json", "["), ("md", "|")):
+        code, out, _ = run("ops", "models.py:tiny", "--format", style)
+        assert code == 0
+        assert out.startswith(start)
+
+
+def test_options_reach_the_model(run: Run) -> None:
+    options = ("--batch-size", "2", "--seq-len", "7", "--dtype", "bfloat16")
+    small = ("--set", "num_hidden_layers=1", "--set", "hidden_size=24")
+    code, out, _ = run("count", "hf:bert", *options, *small, "--format", "json", "--ops")
+    assert code == 0
+    found = json.loads(out)
+    assert found["model"]["inputs"]["input_ids"] == {"shape": [2, 7], "dtype": "int64"}
+    linear = next(op for op in found["ops"] if op["operator"] == "aten::linear")
+    assert linear["inputs"][0] == {"name": "input", "shape": [2, 7, 24], "dtype": "bfloat16"}
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs"),
+    [
+        ("bert", {"input_ids": [1, 128]}),
+        ("t5", {"input_ids": [1, 128], "decoder_input_ids": [1, 128]}),
+        ("vit", {"pixel_values": [1, 3, 224, 224]}),
+        ("clip", {"input_ids": [1, 77], "pixel_values": [1, 3, 224, 224]}),
+    ],
+)
+def test_inputs_are_made_from_the_config(
+    run: Run, model: str, inputs: dict[str, list[int]]
+) -> None:
+    code, out, _ = run("count", f"hf:{model}", "--format", "json")
+    assert code == 0
+    found = json.loads(out)
+    assert {n: m["shape"] for n, m in found["model"]["inputs"].items()} == inputs
+    assert found["coverage"]["complete"]
+
+
+BAD_INPUT = {
+    # arguments: what the sentence says
+    ("count", "nonsense"): "is no model name. Give hf:TYPE",
+    ("count", "missing.pt2"): "missing.pt2 does not exist",
+    ("count", "garbage.pt2"): "cannot be read as an exported program",
+    ("count", "missing.py:x"): "missing.py does not exist",
+    ("count", "broken.py:x"): "No module named 'nowhere_to_be_found'",
+    ("count", "no_such_package:x"): "No module named 'no_such_package'",
+    ("count", "models.py:Tinny"): "has no 'Tinny'. Did you mean Tiny",
+    ("count", "models.py:number"): "gives a int, not a model",
+    ("count", "models.py:letters"): "gives a str, not a model",
+    ("count", "models.py:broken"): "RuntimeError: out of luck",
+    ("count", "models.py:Tiny"): "Tiny needs inputs: x. Give --input x=SHAPE",
+    ("count", "models.py:picky"): "ValueError: I want four columns (at models.py:15: raise",
+    ("count", "models.py:branchy"): "cannot be captured as a graph. torch.export: Guard",
+    ("count", "models.py:tiny", "--seq-len", "4"): "--seq-len does not apply",
+    ("count", "models.py:tiny", "--input", "y=3x4"): "takes no input named 'y'. Known: x, scale",
+    ("count", "models.py:tiny", "--input", "x"): "is not NAME=SHAPE[:DTYPE]",
+    ("count", "models.py:tiny", "--input", "x=3x5"): "(at models.py:10: return self.linear(x))",
+    ("count", "models.py:tiny", "--input", "x=3x4:int64"): "gets float32 and int64 tensors (at",
+    ("count", "models.py:tiny", "--input", "x=3x4:floaty"): "'floaty' is not a dtype",
+    ("count", "models.py:tiny", "--dtype", "int8"): "not a floating-point type",
+    ("count", "hf:lama"): "Did you mean llama",
+    ("count", "hf:missing/config.json"): "missing/config.json does not exist",
+    ("count", "hf:untyped.json"): "has no 'model_type'",
+    ("count", "hf:garbage.json"): "garbage.json is not JSON",
+    ("count", "hf:list.json"): "holds no JSON object",
+    ("count", "hf:bert", "--set", "num_layers=1"): "Did you mean num_hidden_layers",
+    ("count", "hf:bert", "--set", "a.b=1"): "has no part 'a'",
+    ("count", "hf:bert", "--set", "hidden_size=7"): "transformers cannot build 'bert'",
+    ("count", "hf:bert", "--input", "pixels=1x2"): "takes no input named 'pixels'",
+    ("count", "hf:bert", "--input", "input_ids=1x2x3"): "modeling_bert.py:",
+    ("count", "hf:bert", "--input", "input_ids=1x2:float32"): "Long, Int",
+    ("count", "hf:wav2vec2"): "Give it: --input input_values=SHAPE",
+}
+
+
+@pytest.mark.parametrize("arguments", BAD_INPUT, ids=" ".join)
+def test_bad_input_is_one_sentence_and_exit_code_2(run: Run, arguments: tuple[str, ...]) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert BAD_INPUT[arguments] in err
+    assert err.startswith("graphflops: ")
+    assert "Traceback" not in err
+    assert err.count("\n") == 1
+    # It ends in a sentence, not in the middle of one.
+    assert err.rstrip().endswith((".", "?"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("count", "hf:bert", "--format", "xml"),
+        ("count", "hf:bert", "--seq-len", "0"),
+        ("count", "hf:bert", "--set", "novalue"),
+        ("count",),
+        ("ops", "hf:bert", "--sort", "beauty"),
+        ("fly",),
+    ],
+    ids=" ".join,
+)
+def test_bad_usage_is_exit_code_2(run: Run, arguments: tuple[str, ...]) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert "Usage: graphflops" in err
+    assert "Traceback" not in err
+
+
+def test_help_and_import_do_not_load_torch() -> None:
+    script = (
+        "import sys, graphflops.cli\n"
+        "try: graphflops.cli.app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'transformers', 'sympy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_python_m_graphflops() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "graphflops", "--help"], check=True, capture_output=True, text=True
+    )
+    assert "count" in done.stdout

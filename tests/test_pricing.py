@@ -1,0 +1,92 @@
+"""From a call to a record."""
+
+from typing import Any
+
+import pytest
+import sympy
+
+from graphflops.cost import OpCost
+from graphflops.errors import HandlerError
+from graphflops.ir import OpCall, Status, TensorMeta
+from graphflops.pricing import price
+from graphflops.registry import Registry
+from graphflops.traffic import untouched
+
+X = TensorMeta((2, 3), "float32", name="x")
+
+
+def _call(op: str = "t::op", **changes: Any) -> OpCall:
+    return OpCall(
+        **{"op": op, "inputs": {"self": X}, "attrs": {"alpha": 2}, "outputs": (X,), **changes}
+    )
+
+
+def _price(handler: Any, call: OpCall, **options: Any) -> OpCost:
+    registry = Registry("test")
+    registry.register("t::op", **options)(handler)
+    record = price(call, registry)
+    assert record.status is Status.COUNTED
+    assert record.cost is not None
+    return record.cost
+
+
+def test_arguments_are_bound_by_schema_name_and_bytes_filled_in() -> None:
+    def handler(alpha: int, self: TensorMeta, *, out: TensorMeta) -> OpCost:
+        return OpCost(flops=alpha * self.numel + out.numel)
+
+    assert _price(handler, _call()) == OpCost(flops=2 * 6 + 6, bytes_read=24, bytes_written=24)
+
+
+def test_a_handler_may_state_its_own_bytes() -> None:
+    cost = _price(lambda: OpCost(bytes_read=1, bytes_written=2), _call(), traffic=None)
+    assert (cost.bytes_read, cost.bytes_written) == (1, 2)
+
+
+def test_unknown_has_no_cost() -> None:
+    record = price(_call("t::nobody"), Registry("test"))
+    assert (record.status, record.cost) == (Status.UNKNOWN, None)
+
+
+def test_free_moves_bytes_but_does_nothing() -> None:
+    registry = Registry("test")
+    registry.free("t::op", reason="a view", traffic=untouched)
+    record = price(_call(), registry)
+    assert (record.status, record.cost) == (Status.FREE, OpCost())
+
+
+def test_integer_arithmetic_is_no_flop_but_keeps_macs_and_bytes() -> None:
+    i = TensorMeta((2, 3), "int64")
+    cost = _price(
+        lambda: OpCost(flops=12, macs=6, transcendentals=1), _call(inputs={"self": i}, outputs=(i,))
+    )
+    assert cost == OpCost(macs=6, bytes_read=48, bytes_written=48)
+
+
+def test_a_loop_multiplies_everything() -> None:
+    n = sympy.Symbol("n", positive=True, integer=True)
+    assert _price(lambda: OpCost(flops=6), _call(trips=5)) == OpCost(
+        flops=30, bytes_read=120, bytes_written=120
+    )
+    assert _price(lambda: OpCost(flops=6), _call(trips=n)).flops == 6 * n
+
+
+@pytest.mark.parametrize(
+    ("handler", "complaint"),
+    [
+        (lambda: 3, "returned int"),
+        (lambda: OpCost(flops=1.5), "flops=1.5"),
+        (lambda: OpCost(flops=-1), "flops=-1"),
+        (lambda: OpCost(macs=sympy.Float(2.0)), "macs=2.0"),
+        (lambda: OpCost(flops=sympy.Integer(-3)), "flops=-3"),
+        (lambda: OpCost(flops=True), "flops=True"),
+        (lambda: OpCost(bytes_read=4), "traffic=None"),
+        (lambda: 1 / 0, "ZeroDivisionError"),
+        (lambda weight: OpCost(), "'weight'"),  # noqa: ARG005 - what is tested
+    ],
+)
+def test_a_broken_handler_is_named_with_its_call(handler: Any, complaint: str) -> None:
+    with pytest.raises(HandlerError) as raised:
+        _price(handler, _call(path="layers.0", name="op_7"))
+    message = str(raised.value)
+    for part in (complaint, "t::op", "op_7", "layers.0", "[2, 3]", "test_pricing.py:"):
+        assert part in message

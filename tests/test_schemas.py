@@ -1,0 +1,43 @@
+"""Handlers against the operators' own schemas."""
+
+import importlib
+
+import pytest
+import torch
+import transformers.integrations.moe  # noqa: F401 - registers its grouped matmul
+
+from graphflops import conventions
+from graphflops.registry import Entry
+
+ENTRIES = list(conventions.exact())
+
+
+def _schemas(op: str) -> list[torch.FunctionSchema]:
+    name, _, overload = op.partition(".")
+    found = torch._C._jit_get_schemas_for_operator(name)
+    # Scatter and fill families are registered by the name of their functional form, which
+    # for a few exists in place only.
+    found = found or torch._C._jit_get_schemas_for_operator(f"{name}_")
+    return [s for s in found if not overload or s.overload_name == overload]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.op)
+def test_the_operator_exists_and_has_every_name_the_handler_asks_for(entry: Entry) -> None:
+    schemas = _schemas(entry.op)
+    assert schemas, f"PyTorch has no operator {entry.op}"
+    asked = set(entry.parameters)
+    fitting = [s for s in schemas if asked <= {argument.name for argument in s.arguments}]
+    assert fitting, f"{entry.op} has no overload with {sorted(asked)}"
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.op)
+def test_a_handler_says_its_formula_and_a_free_operator_its_reason(entry: Entry) -> None:
+    if entry.handler is None:
+        assert entry.reason
+    else:
+        assert (entry.handler.__doc__ or "").strip()
+
+
+def test_handlers_refuse_to_be_imported_under_another_name() -> None:
+    with pytest.raises(ImportError, match=r"graphflops\.handlers"):
+        importlib.import_module("handlers")
