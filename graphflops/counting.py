@@ -55,7 +55,7 @@ def count(
 def report(captured: Capture, name: str) -> Report:
     """Price a capture under the default convention and roll it up."""
     registry = conventions.exact()
-    records = price_all(captured.calls, registry)
+    records = price_all(captured.calls, registry, captured.fallback)
     return Report(
         model=name,
         convention=registry.name,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from math import prod
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from graphflops.cost import Dim, OpCost
 
@@ -128,21 +128,42 @@ class OpCall:
         )
 
 
+class Fallback(Protocol):
+    """What PyTorch itself knows of an operator that has no handler."""
+
+    def formula(self, call: OpCall) -> Dim | None:
+        """FLOPs by a formula registered with ``torch.utils.flop_counter``, if there is one."""
+
+    def decompose(
+        self, call: OpCall, known: Callable[[str, str], bool]
+    ) -> tuple[OpCall, ...] | None:
+        """The calls it decomposes into, down to operators ``known`` by packet and overload."""
+
+
 class Status(Enum):
     """How a call came by its cost."""
 
     COUNTED = "counted"
     FREE = "free"
+    DECOMPOSED = "decomposed"
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpRecord:
-    """A call with its cost; ``cost`` is ``None`` exactly where ``status`` is UNKNOWN."""
+    """A call with its cost.
+
+    Attributes:
+        call: The call.
+        status: How it came by its cost.
+        cost: What it costs; ``None`` exactly where ``status`` is UNKNOWN.
+        parts: What the operator decomposes into, where ``status`` is DECOMPOSED.
+    """
 
     call: OpCall
     status: Status
     cost: OpCost | None
+    parts: tuple[OpRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +207,7 @@ class Capture:
         seconds: Wall time of the capture.
         inputs: The model's input tensors by name.
         notes: Sentences a reader of the report must know about this capture.
+        fallback: What PyTorch knows of operators without a handler.
     """
 
     calls: tuple[OpCall, ...]
@@ -194,3 +216,4 @@ class Capture:
     seconds: float = 0.0
     inputs: tuple[tuple[str, TensorMeta], ...] = ()
     notes: tuple[str, ...] = ()
+    fallback: Fallback | None = field(default=None, compare=False, repr=False)

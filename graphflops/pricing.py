@@ -9,31 +9,36 @@ import sympy
 
 from graphflops.cost import OpCost
 from graphflops.errors import HandlerError
-from graphflops.ir import OpCall, OpRecord, Status
+from graphflops.ir import Fallback, OpCall, OpRecord, Status
 from graphflops.registry import Entry, Registry
+from graphflops.traffic import streamed
 
 
-def price_all(calls: Iterable[OpCall], registry: Registry) -> tuple[OpRecord, ...]:
+def price_all(
+    calls: Iterable[OpCall], registry: Registry, fallback: Fallback | None = None
+) -> tuple[OpRecord, ...]:
     """Price calls in order."""
-    return tuple(price(call, registry) for call in calls)
+    return tuple(price(call, registry, fallback) for call in calls)
 
 
-def price(call: OpCall, registry: Registry) -> OpRecord:
+def price(call: OpCall, registry: Registry, fallback: Fallback | None = None) -> OpRecord:
     """Price one call.
 
     Args:
         call: The call, shapes and attributes only.
         registry: Where its handler is looked up.
+        fallback: Asked where there is none: for a formula, then for a decomposition.
 
     Returns:
-        A record: COUNTED by a handler, FREE by declaration, or UNKNOWN with no cost.
+        A record: COUNTED by a handler or a formula, FREE by declaration, DECOMPOSED into
+        priced calls, or UNKNOWN with no cost.
 
     Raises:
         HandlerError: The handler failed, or returned something that is not a cost.
     """
     entry = registry.lookup(call)
     if entry is None:
-        return OpRecord(call=call, status=Status.UNKNOWN, cost=None)
+        return _fall_back(call, registry, fallback)
     if entry.handler is None:
         status, cost = Status.FREE, OpCost()
     else:
@@ -42,6 +47,27 @@ def price(call: OpCall, registry: Registry) -> OpRecord:
         read, written = entry.traffic(call)
         cost = replace(cost, bytes_read=read, bytes_written=written)
     return OpRecord(call=call, status=status, cost=cost if call.trips == 1 else cost * call.trips)
+
+
+def _fall_back(call: OpCall, registry: Registry, fallback: Fallback | None) -> OpRecord:
+    unknown = OpRecord(call=call, status=Status.UNKNOWN, cost=None)
+    if fallback is None:
+        return unknown
+    if (flops := fallback.formula(call)) is not None:
+        read, written = streamed(call)
+        cost = OpCost(flops=flops, bytes_read=read, bytes_written=written)
+        return replace(unknown, status=Status.COUNTED, cost=cost * call.trips)
+    calls = fallback.decompose(call, lambda op, overload: registry.find(op, overload) is not None)
+    parts = price_all(calls, registry) if calls is not None else ()
+    costs = [part.cost for part in parts if part.cost is not None]
+    if calls is None or len(costs) < len(parts):
+        return unknown
+    cost = sum(costs, start=OpCost())
+    # Its parts run as one operator: what passes between them stays inside.
+    moves = cost.bytes_read != 0 or cost.bytes_written != 0
+    read, written = streamed(call) if moves else (0, 0)
+    cost = replace(cost, bytes_read=read, bytes_written=written)
+    return replace(unknown, status=Status.DECOMPOSED, cost=cost * call.trips, parts=parts)
 
 
 def _arithmetic(call: OpCall, entry: Entry) -> OpCost:

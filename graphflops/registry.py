@@ -117,10 +117,14 @@ class Registry:
 
     def lookup(self, call: OpCall) -> Entry | None:
         """The entry for a call: its overload, its packet, the packet it is in-place of."""
-        key = (call.op, call.overload)
+        return self.find(call.op, call.overload)
+
+    def find(self, op: str, overload: str) -> Entry | None:
+        """The entry for an operator by packet and overload name."""
+        key = (op, overload)
         if key not in self._resolved:
-            functional = call.op.removesuffix("_") if not call.op.endswith("__") else call.op
-            names = (f"{call.op}.{call.overload}", call.op, functional)
+            functional = op.removesuffix("_") if not op.endswith("__") else op
+            names = (f"{op}.{overload}", op, functional)
             self._resolved[key] = next((e for n in names if (e := self._entries.get(n))), None)
         return self._resolved[key]
 

@@ -18,6 +18,7 @@ from . import (
     norm,
     pointwise,
     pooling,
+    prims,
     reduction,
     resample,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "norm",
     "pointwise",
     "pooling",
+    "prims",
     "reduction",
     "resample",
 ]

@@ -45,7 +45,7 @@ class _Context:
 
 def operator_calls(
     module: fx.GraphModule, resolve_path: Callable[[fx.Node], str | None]
-) -> tuple[OpCall, ...]:
+) -> tuple[tuple[OpCall, ...], tuple[fx.Node, ...]]:
     """Every operator call of a graph, in order.
 
     Args:
@@ -54,25 +54,29 @@ def operator_calls(
             where the node does not say.
 
     Returns:
-        The calls, numbered. Arithmetic on sizes and picking from tuples are no calls.
+        The calls, numbered, and the node of each. Arithmetic on sizes and picking from tuples
+        are no calls.
     """
-    calls = _walk(_Context(module), resolve_path)
-    return tuple(replace(call, index=index) for index, call in enumerate(calls))
+    found = list(_walk(_Context(module), resolve_path))
+    calls = tuple(replace(call, index=index) for index, (call, _) in enumerate(found))
+    return calls, tuple(node for _, node in found)
 
 
-def _walk(context: _Context, resolve_path: Callable[[fx.Node], str | None]) -> Iterator[OpCall]:
+def _walk(
+    context: _Context, resolve_path: Callable[[fx.Node], str | None]
+) -> Iterator[tuple[OpCall, fx.Node]]:
     for node in context.module.graph.nodes:
         if node.op != "call_function" or _is_plumbing(node):
             continue
         path = resolve_path(node)
         here = context if path is None else replace(context, path=path)
         if isinstance(node.target, torch._ops.OpOverload):
-            yield _call(node, node.target, here)
+            yield _call(node, node.target, here), node
         elif (bodies := _bodies(node, here)) is not None:
             for body in bodies:
                 yield from _walk(body, resolve_path)
         else:
-            yield _opaque(node, here)
+            yield _opaque(node, here), node
 
 
 def _is_plumbing(node: fx.Node) -> bool:

@@ -13,6 +13,7 @@ from torch import nn
 from torch._dynamo.eval_frame import OptimizedModule
 from torch.export import ExportedProgram
 
+from graphflops.capture.decompose import Expander
 from graphflops.capture.devices import alike
 from graphflops.capture.failure import explain_failure, refuse_mixed_dtypes
 from graphflops.capture.graph import operator_calls
@@ -54,10 +55,11 @@ def capture_module(
             except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
                 failures.append((method, error))
                 continue
-            calls_made = operator_calls(program.graph_module, module_path)
-            refuse_mixed_dtypes(calls_made)
+            found, nodes = operator_calls(program.graph_module, module_path)
+            refuse_mixed_dtypes(found)
             return Capture(
-                calls=calls_made,
+                calls=found,
+                fallback=Expander(nodes),
                 modules=modules_of(model, calls, program.graph_module),
                 method=method,
                 inputs=program_inputs(program),

@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
+from graphflops.capture.decompose import Expander
 from graphflops.capture.failure import first_line
 from graphflops.capture.graph import operator_calls, shares_memory
 from graphflops.capture.hierarchy import module_path, modules_of_graph, modules_of_program
@@ -56,8 +57,10 @@ def capture_program(program: ExportedProgram, method: str = "exported program") 
                 stack.enter_context(_propagated(graph, values, detect_fake_mode(values)))
             except Exception as error:  # noqa: BLE001 - the count goes on with what was saved
                 notes = (f"reshapes count as copies: {first_line(error)}",)
+        calls, nodes = operator_calls(graph, module_path)
         return Capture(
-            calls=operator_calls(graph, module_path),
+            calls=calls,
+            fallback=Expander(nodes),
             modules=modules_of_program(program),
             method=method,
             inputs=program_inputs(program),
@@ -152,8 +155,10 @@ def _memory_unknown(graph: fx.GraphModule) -> bool:
 
 
 def _captured(module: fx.GraphModule) -> Capture:
+    calls, nodes = operator_calls(module, module_path)
     return Capture(
-        calls=operator_calls(module, module_path),
+        calls=calls,
+        fallback=Expander(nodes),
         modules=modules_of_graph(module),
         method="graph module",
         inputs=tuple(

@@ -76,7 +76,7 @@ def coverage_line(report: Report) -> str:
     found = report.coverage
     text = (
         f"{len(report.records)} calls: {found[Status.COUNTED]} counted, {found[Status.FREE]} free, "
-        f"{found[Status.UNKNOWN]} unknown"
+        f"{found[Status.DECOMPOSED]} decomposed, {found[Status.UNKNOWN]} unknown"
     )
     names = ", ".join(f"{op} x {calls}" for op, calls in report.unsupported_ops().items())
     return f"{text} ({names})" if names else text

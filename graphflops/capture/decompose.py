@@ -1,0 +1,104 @@
+"""What an operator without a handler is made of: PyTorch's own formulas and decompositions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import torch
+from torch import fx
+from torch._decomp import decomposition_table
+from torch._guards import detect_fake_mode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import flop_registry
+
+from graphflops.capture.graph import operator_calls
+from graphflops.cost import Dim
+from graphflops.ir import OpCall
+from graphflops.quiet import quiet
+
+Known = Callable[[str, str], bool]
+"""Whether an operator (packet, overload) has a price."""
+
+
+class Expander:
+    """Expands calls of one capture; it holds on to their graph nodes.
+
+    Satisfies ``graphflops.pricing.Fallback``.
+    """
+
+    def __init__(self, nodes: Sequence[fx.Node]) -> None:
+        self._nodes = nodes
+        # Taken now: a graph that lent its nodes shapes for a while has lost them by then.
+        self._held = {n: n.meta.get("val") for node in nodes for n in (node, *node.all_input_nodes)}
+        self._parts: dict[Hashable, tuple[OpCall, ...] | None] = {}
+
+    def formula(self, call: OpCall) -> Dim | None:
+        """FLOPs by the formula that ``register_flop_formula`` holds for the operator, if any."""
+        node = self._nodes[call.index]
+        packet = getattr(node.target, "overloadpacket", node.target)
+        formula = flop_registry.get(packet)
+        if formula is None:
+            return None
+        args, kwargs = self._arguments(node)
+        return int(formula(*args, **kwargs, out_val=self._held[node]))
+
+    def decompose(self, call: OpCall, known: Known) -> tuple[OpCall, ...] | None:
+        """The calls an operator decomposes into, as far down as ``known`` operators.
+
+        Traced under the capture's own fake tensors; ``None`` if PyTorch has no decomposition
+        or it cannot be traced. Alike calls are traced once.
+        """
+        key = (call.op, call.overload, tuple(call.inputs.items()), tuple(call.attrs.items()))
+        if key not in self._parts:
+            node = self._nodes[call.index]
+            self._parts[key] = _trace(node.target, *self._arguments(node), known)
+        return self._parts[key]
+
+    def _arguments(self, node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """A node's arguments as fake tensors and plain values."""
+        args: Any = fx.map_arg(node.args, self._held.__getitem__)
+        kwargs: Any = fx.map_arg(node.kwargs, self._held.__getitem__)
+        return args, kwargs
+
+
+class _Unpriced(dict[Any, Any]):
+    """PyTorch's decompositions, of operators without a price only."""
+
+    def __init__(self, known: Known) -> None:
+        super().__init__(decomposition_table)
+        self._known = known
+
+    def __contains__(self, op: object) -> bool:
+        priced = isinstance(op, torch._ops.OpOverload) and self._known(*_name(op))
+        return not priced and super().__contains__(op)
+
+
+def _trace(
+    op: object, args: tuple[Any, ...], kwargs: dict[str, Any], known: Known
+) -> tuple[OpCall, ...] | None:
+    if not isinstance(op, torch._ops.OpOverload):
+        return None
+    leaves, spec = pytree.tree_flatten((args, kwargs))
+    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+    def run(*given: torch.Tensor) -> Any:
+        rest = iter(given)
+        filled = [next(rest) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        again, named = pytree.tree_unflatten(filled, spec)
+        return op(*again, **named)
+
+    try:
+        with quiet(), torch.no_grad(), detect_fake_mode(leaves) or contextlib.nullcontext():
+            graph = make_fx(run, decomposition_table=_Unpriced(known))(*tensors)
+    except Exception:  # noqa: BLE001 - what cannot be traced has no decomposition
+        return None
+    parts, _ = operator_calls(graph, lambda _: None)
+    itself = [part for part in parts if (part.op, part.overload) == _name(op)]
+    return None if itself else parts
+
+
+def _name(op: torch._ops.OpOverload) -> tuple[str, str]:
+    return op._schema.name, op._overloadname
