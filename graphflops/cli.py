@@ -9,14 +9,16 @@ import json
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from graphflops.errors import GraphFlopsError
+from graphflops.errors import GraphFlopsError, UnknownOpError
 
 if TYPE_CHECKING:
     from graphflops.report import Report
+
+CHECK_FAILED, BAD_INPUT = 1, 2
 
 app = typer.Typer(
     name="graphflops",
@@ -79,6 +81,7 @@ Inputs = Annotated[
         "--input", metavar="NAME=SHAPE[:DTYPE]", help="Add or replace an input; repeatable."
     ),
 ]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if an operator has no price.")]
 Output = Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")]
 
 
@@ -102,10 +105,11 @@ def count(
     ops: Annotated[
         bool, typer.Option("--ops", help="With --format json: one entry per call too.")
     ] = False,
+    strict: Strict = False,
     output: Output = None,
 ) -> None:
     """Count one forward pass: by module, with totals and coverage."""
-    report = _report(model, batch_size, seq_len, dtype, overrides, inputs)
+    report = _report(model, batch_size, seq_len, dtype, overrides, inputs, strict=strict)
     if output_format is Format.TREE:
         from graphflops.render.tables import report_tree
 
@@ -136,10 +140,11 @@ def list_ops(
     output_format: Annotated[
         CallFormat, typer.Option("--format", help="Shape of the output.")
     ] = CallFormat.TABLE,
+    strict: Strict = False,
     output: Output = None,
 ) -> None:
     """List every operator call: module, operator, shapes, cost, source line."""
-    report = _report(model, batch_size, seq_len, dtype, overrides, inputs)
+    report = _report(model, batch_size, seq_len, dtype, overrides, inputs, strict=strict)
     from graphflops.render import data, tables
 
     records = report.sorted_records(sort.value, top)
@@ -153,6 +158,24 @@ def list_ops(
     _write(text, output)
 
 
+@app.command()
+def explain(
+    model: ModelName,
+    what: Annotated[
+        str, typer.Argument(metavar="NODE-or-OP", help="A node's name, a call's number or an op.")
+    ],
+    batch_size: BatchSize = None,
+    seq_len: SeqLen = None,
+    dtype: Dtype = None,
+    overrides: Overrides = None,
+    inputs: Inputs = None,
+    output: Output = None,
+) -> None:
+    """Say why a call costs what it costs: formula, numbers put in, source."""
+    report = _report(model, batch_size, seq_len, dtype, overrides, inputs)
+    _write("\n\n".join(map(report.explain, report.find(what))), output)
+
+
 def _report(
     name: str,
     batch_size: int | None,
@@ -160,6 +183,8 @@ def _report(
     dtype: str | None,
     overrides: list[str] | None,
     inputs: list[str] | None,
+    *,
+    strict: bool = False,
 ) -> Report:
     from rich.console import Console
 
@@ -180,7 +205,8 @@ def _report(
         with quiet():
             workload = models.resolve(name, options)
         status.update(f"capturing {name} ...")
-        return count_model(workload.model, workload.args, workload.kwargs)
+        on_unknown: Literal["raise", "ignore"] = "raise" if strict else "ignore"
+        return count_model(workload.model, workload.args, workload.kwargs, on_unknown=on_unknown)
 
 
 def _parse_override(text: str) -> tuple[str, Any]:
@@ -210,6 +236,9 @@ def main() -> None:
     """Run the command line; an error of the user's is one sentence and exit status 2."""
     try:
         app()
+    except UnknownOpError as error:
+        typer.echo(f"graphflops: {error}", err=True)
+        raise SystemExit(CHECK_FAILED) from None
     except GraphFlopsError as error:
         typer.echo(f"graphflops: {error}", err=True)
-        raise SystemExit(2) from None
+        raise SystemExit(BAD_INPUT) from None

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from graphflops import conventions
 from graphflops.capture import capture
+from graphflops.errors import UnknownOpError, UnknownOpWarning
 from graphflops.ir import Capture
 from graphflops.pricing import price_all
+from graphflops.registry import Registry
 from graphflops.report import Report
 from graphflops.tree import roll_up
+
+OnUnknown: TypeAlias = Literal["warn", "raise", "ignore"]
 
 
 def count(
@@ -19,6 +24,8 @@ def count(
     kwargs: Mapping[str, Any] | None = None,
     *,
     dynamic_shapes: Any = None,
+    registry: Registry | None = None,
+    on_unknown: OnUnknown = "warn",
 ) -> Report:
     """Count one forward pass, without running it and without its weights.
 
@@ -33,6 +40,9 @@ def count(
         kwargs: Keyword inputs, likewise.
         dynamic_shapes: Axes to keep symbolic, as ``torch.export.export`` takes it; costs are
             then sympy expressions.
+        registry: Handlers of your own, looked up before those of the convention.
+        on_unknown: What to do about operators without a price: ``"warn"``, ``"raise"``, or
+            ``"ignore"`` them. The report names them in any case.
 
     Returns:
         The report.
@@ -41,6 +51,7 @@ def count(
         CaptureError: The model's forward failed on the inputs, or it cannot be captured.
         ModelSpecError: ``model`` is nothing that can be counted.
         HandlerError: A handler is broken.
+        UnknownOpError: An operator has no price and ``on_unknown`` is ``"raise"``.
 
     Example:
         >>> import torch
@@ -49,16 +60,31 @@ def count(
         (24, 56)
     """
     captured = capture(model, args, kwargs, dynamic_shapes)
-    return report(captured, captured.modules[0].cls or type(model).__name__)
+    found = report(captured, captured.modules[0].cls or type(model).__name__, registry)
+    if not found.complete and on_unknown != "ignore":
+        _complain(found, on_unknown)
+    return found
 
 
-def report(captured: Capture, name: str) -> Report:
-    """Price a capture under the default convention and roll it up."""
-    registry = conventions.exact()
+def _complain(found: Report, on_unknown: OnUnknown) -> None:
+    named = ", ".join(f"{op} x {calls}" for op, calls in found.unsupported_ops().items())
+    message = (
+        f"{found.root.unknown} calls have no price: {named}. Totals are lower bounds. Give them "
+        "one with @graphflops.register, see docs/handlers.md."
+    )
+    if on_unknown == "raise":
+        raise UnknownOpError(message)
+    warnings.warn(message, UnknownOpWarning, stacklevel=3)
+
+
+def report(captured: Capture, name: str, registry: Registry | None = None) -> Report:
+    """Price a capture and roll it up."""
+    exact = conventions.exact()
+    registry = exact if registry is None else registry.over(exact)
     records = price_all(captured.calls, registry, captured.fallback)
     return Report(
         model=name,
-        convention=registry.name,
+        registry=registry,
         capture=captured,
         records=records,
         root=roll_up(records, captured.modules),

@@ -14,6 +14,10 @@ class CaptureError(GraphFlopsError):
     """The model could not be turned into a graph, or its own forward failed."""
 
 
+class UnknownOpError(GraphFlopsError):
+    """An operator without a price, where every one was asked to have one."""
+
+
 class HandlerError(GraphFlopsError):
     """A handler failed or returned something that is not a cost."""
 
@@ -28,3 +32,11 @@ class UnboundSymbolError(GraphFlopsError):
 
 class ModelSpecError(GraphFlopsError):
     """A model name, config, input or option given by the user does not make sense."""
+
+
+class UnknownOpWarning(UserWarning):
+    """Operators without a price: the totals are lower bounds."""
+
+
+class PluginWarning(UserWarning):
+    """Third-party handlers that could not be loaded."""

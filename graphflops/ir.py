@@ -127,6 +127,13 @@ class OpCall:
             t.is_floating for t in self.outputs
         )
 
+    @cached_property
+    def dtype(self) -> str:
+        """The dtype the operator computes in: of its first floating tensor, else of its first."""
+        tensors = [t for _, t in self.tensors()] + list(self.outputs)
+        floating = (t.dtype for t in tensors if t.is_floating)
+        return next(floating, tensors[0].dtype if tensors else "")
+
 
 class Fallback(Protocol):
     """What PyTorch itself knows of an operator that has no handler."""

@@ -47,6 +47,11 @@ class Entry:
 class Registry:
     """A table of handlers, one way of counting.
 
+    Args:
+        name: What reports call it.
+        base: Where operators that have no entry here are looked up. An entry here overrides
+            the base's, for every overload it covers.
+
     Example:
         >>> registry = Registry("mine")
         >>> @registry.register("mylib::scale")
@@ -57,10 +62,19 @@ class Registry:
         ['mylib::scale']
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, base: Registry | None = None) -> None:
         self.name = name
+        self.base = base
         self._entries: dict[str, Entry] = {}
         self._resolved: dict[tuple[str, str], Entry | None] = {}
+
+    def over(self, base: Registry) -> Registry:
+        """This registry with ``base`` below it, unless it stands on one already."""
+        if self.base is not None:
+            return self
+        joined = Registry(self.name, base)
+        joined._entries = self._entries
+        return joined
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -83,7 +97,8 @@ class Registry:
 
         def decorate(handler: H) -> H:
             names = inspect.signature(handler).parameters
-            code: Any = inspect.unwrap(handler).__code__
+            code: Any = getattr(inspect.unwrap(handler), "__code__", None)
+            origin = f"{code.co_filename}:{code.co_firstlineno}" if code else repr(handler)
             for op in ops:
                 self._add(
                     Entry(
@@ -92,7 +107,7 @@ class Registry:
                         parameters=tuple(n for n in names if n != "out"),
                         wants_out="out" in names,
                         traffic=traffic,
-                        origin=f"{code.co_filename}:{code.co_firstlineno}",
+                        origin=origin,
                     )
                 )
             return handler
@@ -126,13 +141,15 @@ class Registry:
             functional = op.removesuffix("_") if not op.endswith("__") else op
             names = (f"{op}.{overload}", op, functional)
             self._resolved[key] = next((e for n in names if (e := self._entries.get(n))), None)
-        return self._resolved[key]
+        found = self._resolved[key]
+        return found if found or self.base is None else self.base.find(op, overload)
 
     def _add(self, entry: Entry) -> None:
         if (known := self._entries.get(entry.op)) is not None:
             msg = (
                 f"{entry.op} is registered twice in {self.name!r}: at {known.origin} and at "
-                f"{entry.origin}. Remove one of the two."
+                f"{entry.origin}. Remove one of the two; to override a price, register it in a "
+                "Registry of your own and pass it as registry=."
             )
             raise DuplicateHandlerError(msg)
         self._entries[entry.op] = entry

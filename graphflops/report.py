@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any, Literal
 
 from graphflops.cost import Dim, OpCost
-from graphflops.errors import UnboundSymbolError
-from graphflops.ir import Capture, OpRecord, Status
+from graphflops.errors import ModelSpecError, UnboundSymbolError
+from graphflops.ir import Capture, OpCall, OpRecord, Status
+from graphflops.registry import Registry
 from graphflops.render import data, tables
+from graphflops.render.explain import explain
 from graphflops.render.tree import render_tree
 from graphflops.tree import ModuleNode
 
@@ -28,17 +31,22 @@ class Report:
 
     Attributes:
         model: Name of what was counted.
-        convention: The way of counting.
+        registry: The handlers it was counted with.
         capture: How the graph was obtained.
         records: Every call with its cost, in order.
         root: The module tree.
     """
 
     model: str
-    convention: str
+    registry: Registry
     capture: Capture
     records: tuple[OpRecord, ...]
     root: ModuleNode
+
+    @property
+    def convention(self) -> str:
+        """Name of the way of counting."""
+        return self.registry.name
 
     @property
     def total(self) -> OpCost:
@@ -96,7 +104,11 @@ class Report:
 
     def by_operator(self) -> dict[str, OpCost]:
         """Cost of each operator over the whole model; unknown ones are left out."""
-        return _sum_by_operator(self.records)
+        return _sum_by(self.records, lambda call: call.op)
+
+    def by_dtype(self) -> dict[str, OpCost]:
+        """Cost by the dtype that operators compute in, e.g. ``"bfloat16"``."""
+        return _sum_by(self.records, lambda call: call.dtype)
 
     def by_module_and_operator(self) -> dict[str, dict[str, OpCost]]:
         """Cost of each operator within each module, children included."""
@@ -107,7 +119,9 @@ class Report:
             while path:
                 path = path.rpartition(".")[0]
                 inside[path].append(record)
-        return {node.path: _sum_by_operator(inside[node.path]) for node in self.root.walk()}
+        return {
+            node.path: _sum_by(inside[node.path], lambda call: call.op) for node in self.root.walk()
+        }
 
     def unsupported_ops(self) -> dict[str, int]:
         """Operators without a price, with the number of their calls."""
@@ -156,6 +170,36 @@ class Report:
 
         return sorted(self.records, key=weight, reverse=True)[:top]
 
+    def find(self, what: str) -> list[OpRecord]:
+        """Calls by node name, by number, or one of each kind of an operator.
+
+        Args:
+            what: ``"linear_3"``, ``"17"``, ``"aten::linear"`` or ``"linear"``. Of an operator,
+                calls with equal shapes and attributes are alike: the first is returned.
+
+        Raises:
+            ModelSpecError: The model has no such call.
+        """
+        found = [r for r in self.records if what in {r.call.name, str(r.call.index)}]
+        if found:
+            return found
+        alike: dict[object, OpRecord] = {}
+        for record in self.records:
+            call = record.call
+            if what in {call.op, call.op.rpartition("::")[2], f"{call.op}.{call.overload}"}:
+                kind = (tuple(call.inputs.items()), tuple(call.attrs.items()))
+                alike.setdefault(kind, record)
+        if not alike:
+            known = sorted({r.call.op for r in self.records} | {r.call.name for r in self.records})
+            close = ", ".join(get_close_matches(what, known, n=4, cutoff=0.5))
+            hint = f" Did you mean {close}?" if close else ""
+            raise ModelSpecError(f"{self.model} makes no call {what!r}.{hint} See graphflops ops.")
+        return list(alike.values())
+
+    def explain(self, record: OpRecord) -> str:
+        """Why a call costs what it costs: formula, numbers put in, shapes, source, parts."""
+        return explain(record, self.registry)
+
     def tree(self, depth: int | None = None) -> str:
         """The module tree in PyTorch's ``repr`` style, each line with its costs."""
         return render_tree(self.root, depth)
@@ -187,9 +231,9 @@ class Report:
         return tables.report_table(self, 1, tablefmt="html")
 
 
-def _sum_by_operator(records: Iterable[OpRecord]) -> dict[str, OpCost]:
+def _sum_by(records: Iterable[OpRecord], key: Callable[[OpCall], str]) -> dict[str, OpCost]:
     costs: defaultdict[str, OpCost] = defaultdict(OpCost)
     for record in records:
         if record.cost is not None:
-            costs[record.call.op] += record.cost
+            costs[key(record.call)] += record.cost
     return dict(costs)

@@ -45,6 +45,13 @@ def smaller(a: Dim, b: Dim) -> Dim:
     return sympy.Min(a, b)
 
 
+def reduced(elements: Dim, outputs: Dim) -> Dim:
+    """Operations that combine n elements into m outputs: n - m, and none if there are none."""
+    if isinstance(elements, int) and isinstance(outputs, int):
+        return max(elements - outputs, 0)
+    return elements - outputs
+
+
 def log2_ceil(value: Dim) -> Dim:
     """Ceiling of the base-2 logarithm, 0 for 1."""
     if isinstance(value, int):
@@ -52,16 +59,31 @@ def log2_ceil(value: Dim) -> Dim:
     return sympy.ceiling(sympy.log(value, 2))
 
 
-def triangle(rows: Dim, columns: Dim) -> Dim:
-    """Entries of a rows x columns matrix on or below its main diagonal.
+def larger(a: Dim, b: Dim) -> Dim:
+    """Maximum, symbolic where it must be."""
+    if isinstance(a, int) and isinstance(b, int):
+        return max(a, b)
+    return sympy.Max(a, b)
 
-    Row i has ``min(i + 1, columns)`` of them: with m = min(rows, columns), the first m rows
-    add up to m (m + 1) / 2 and the others have ``columns`` each.
+
+def triangle(rows: Dim, columns: Dim, diagonal: Dim = 0) -> Dim:
+    """Entries of a rows x columns matrix on or below a diagonal (0 the main one, 1 above it).
+
+    Row i has ``i + 1 + diagonal`` of them, but at least 0 and at most ``columns``. That is
+    max(0, i + 1 + diagonal) - max(0, i + 1 + diagonal - columns), and either adds up over the
+    rows to a difference of two triangle numbers.
     """
-    m = smaller(rows, columns)
-    square = m * (m + 1)
-    half = square // 2 if isinstance(square, int) else square / 2
-    return half + (rows - m) * columns
+    return _ramp(rows, diagonal) - _ramp(rows, diagonal - columns)
+
+
+def _ramp(rows: Dim, start: Dim) -> Dim:
+    # The sum of max(0, start + i) for i from 1 to rows.
+    return _triangular(start + rows) - _triangular(start)
+
+
+def _triangular(n: Dim) -> Dim:
+    n = larger(n, 0)
+    return n * (n + 1) // 2 if isinstance(n, int) else n * (n + 1) / 2
 
 
 def per_axis(value: object, rank: int) -> tuple[Dim, ...]:

@@ -1,11 +1,15 @@
-"""Attention."""
+"""Attention: one formula, whatever form it takes.
+
+Forms differ in how the heads lie in memory, in how sequences are packed and in how a causal
+mask is aligned where queries and keys differ in number. The work does not.
+"""
 
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from graphflops.cost import FLOPS_PER_MAC, OpCost
+from graphflops.cost import FLOPS_PER_MAC, Dim, OpCost
 from graphflops.registry import register
 
 from ._shapes import contraction, triangle
@@ -14,7 +18,75 @@ if TYPE_CHECKING:
     from graphflops.ir import TensorMeta
 
 
-@register("aten::scaled_dot_product_attention", "aten::_scaled_dot_product_attention_math")
+class Heads(NamedTuple):
+    """The sizes of an attention: ``count`` query heads (of all sequences) of L x S scores."""
+
+    count: Dim
+    queries: Dim
+    keys: Dim
+    depth: Dim
+    value_depth: Dim
+
+
+def attend(
+    heads: Heads, like: TensorMeta, *, masked: bool = False, dropout: float = 0, hidden: Dim = 0
+) -> OpCost:
+    """softmax(Q K^T / sqrt(D) + mask) V, dense whatever the mask hides.
+
+    With R = heads * L query rows and n = R * S scores: MACs = n * (D + D_v). FLOPs = 2 * MACs,
+    plus PyTorch's own decomposition (``_scaled_dot_product_attention_math``): Q and the K of
+    every query head each scaled once, n additions for a mask, a softmax of 6 n - 2 R (maximum,
+    test for wholly masked rows, subtraction, exp, sum, division), and 2 n for dropout.
+    ``flops_masked`` are the MACs of ``hidden`` scores per head, times 2.
+    """
+    rows = heads.count * heads.queries
+    scores = rows * heads.keys
+    depth = heads.depth + heads.value_depth
+    scaling = (rows + heads.count * heads.keys) * heads.depth
+    softmax = 6 * scores - 2 * rows
+    extra = (scores if masked else 0) + (2 * scores if dropout else 0)
+    return contraction(scores * depth, like) + OpCost(
+        flops=scaling + softmax + extra,
+        transcendentals=scores,
+        flops_masked=FLOPS_PER_MAC * heads.count * hidden * depth,
+    )
+
+
+def _heads(query: TensorMeta, key: TensorMeta, value: TensorMeta) -> Heads:
+    """Of Q (..., H, L, D), K (..., H_kv, S, D) and V (..., H_kv, S, D_v)."""
+    return Heads(
+        count=prod(query.shape[:-2]),
+        queries=query.shape[-2],
+        keys=key.shape[-2],
+        depth=query.shape[-1],
+        value_depth=value.shape[-1],
+    )
+
+
+def _beyond(heads: Heads, diagonal: Dim) -> Dim:
+    """Scores of one head above a diagonal."""
+    return heads.queries * heads.keys - triangle(heads.queries, heads.keys, diagonal)
+
+
+def _top_left(
+    query: TensorMeta,
+    key: TensorMeta,
+    value: TensorMeta,
+    mask: TensorMeta | None,
+    dropout: float,
+    causal: bool,
+) -> OpCost:
+    heads = _heads(query, key, value)
+    masked = causal or mask is not None
+    hidden = _beyond(heads, 0) if causal else 0
+    return attend(heads, query, masked=masked, dropout=dropout, hidden=hidden)
+
+
+@register(
+    *("aten::scaled_dot_product_attention", "aten::_scaled_dot_product_attention_math"),
+    "aten::_scaled_dot_product_attention_math_for_mps",
+    "aten::_scaled_dot_product_flash_attention_for_cpu",
+)
 def scaled_dot_product_attention(
     query: TensorMeta,
     key: TensorMeta,
@@ -23,35 +95,181 @@ def scaled_dot_product_attention(
     dropout_p: float,
     is_causal: bool,
 ) -> OpCost:
-    """softmax(Q K^T / sqrt(D) + mask) V, dense whatever the mask hides.
+    """softmax(Q K^T / sqrt(D) + mask) V, as ``attend`` spells it out.
 
     Q is (..., H, L, D), K (..., H_kv, S, D), V (..., H_kv, S, D_v), with ... the batch axes.
-    With R = prod(...) * H * L query rows and n = R * S scores:
-
-    MACs = n * (D + D_v): every query head attends, so grouped-query attention costs what
-    attention over repeated KV heads costs. FLOPs = 2 * MACs, plus PyTorch's own
-    decomposition (``_scaled_dot_product_attention_math``): Q and the repeated K each scaled
-    once, n additions for a mask (causal included), a softmax of 6 n - 2 R (maximum, test for
-    wholly masked rows, subtraction, exp, sum, division), and 2 n for dropout.
+    Every query head attends, so grouped-query attention costs what attention over repeated KV
+    heads costs: MACs = prod(...) * H * L * S * (D + D_v).
 
     ``is_causal`` is the lower triangle aligned at the top left; what the triangle hides is
     listed in ``flops_masked``: 2 MACs * (hidden / L S). A mask given as a tensor hides what
     its values say, which a count without values cannot know.
     """
-    rows, length = prod(query.shape[:-1]), key.shape[-2]
-    depth = query.shape[-1] + value.shape[-1]
-    scores = rows * length
-    product = contraction(scores * depth, query)
-    scaling = query.numel + prod(query.shape[:-2]) * length * key.shape[-1]
-    softmax = 6 * scores - 2 * rows
-    masking = scores if is_causal or attn_mask is not None else 0
-    dropout = 2 * scores if dropout_p else 0
-    hidden = 0
-    if is_causal:
-        visible = triangle(query.shape[-2], length)
-        hidden = prod(query.shape[:-2]) * (query.shape[-2] * length - visible)
-    return product + OpCost(
-        flops=scaling + softmax + masking + dropout,
-        transcendentals=scores,
-        flops_masked=FLOPS_PER_MAC * hidden * depth,
+    return _top_left(query, key, value, attn_mask, dropout_p, is_causal)
+
+
+@register(
+    "aten::_scaled_dot_product_efficient_attention",
+    "aten::_scaled_dot_product_cudnn_attention",
+    "aten::_scaled_dot_product_fused_attention_overrideable",
+)
+def fused_attention(
+    query: TensorMeta,
+    key: TensorMeta,
+    value: TensorMeta,
+    attn_bias: TensorMeta | None,
+    dropout_p: float,
+    is_causal: bool,
+) -> OpCost:
+    """As ``scaled_dot_product_attention``, its mask called a bias; causal is top left too."""
+    return _top_left(query, key, value, attn_bias, dropout_p, is_causal)
+
+
+@register("aten::_scaled_dot_product_flash_attention")
+def flash_attention(
+    query: TensorMeta, key: TensorMeta, value: TensorMeta, dropout_p: float, is_causal: bool
+) -> OpCost:
+    """As ``scaled_dot_product_attention``, but causal is aligned at the bottom right.
+
+    Row i of L sees keys up to i + S - L (FlashAttention since 2.1), so that decoding one token
+    against a cache hides nothing. For L = S it is the same.
+    """
+    heads = _heads(query, key, value)
+    hidden = _beyond(heads, heads.keys - heads.queries) if is_causal else 0
+    return attend(heads, query, masked=is_causal, dropout=dropout_p, hidden=hidden)
+
+
+def _packed(
+    query: TensorMeta,
+    value: TensorMeta,
+    starts: TensorMeta | None,
+    longest: tuple[Dim, Dim],
+    padded: tuple[Dim, Dim],
+) -> Heads:
+    """Of Q (B, L, H, D), or of sequences laid end to end, whose first rows ``starts`` lists.
+
+    Where each begins are values: every sequence counts as long as the longest, an upper bound.
+    """
+    queries, keys = padded if starts is None else longest
+    sequences = query.shape[0] if starts is None else starts.shape[0] - 1
+    return Heads(
+        count=sequences * query.shape[-2],
+        queries=queries,
+        keys=keys,
+        depth=query.shape[-1],
+        value_depth=value.shape[-1],
     )
+
+
+@register("aten::_flash_attention_forward", "aten::_flash_attention_forward_no_dropout_inplace")
+def flash_attention_forward(
+    query: TensorMeta,
+    key: TensorMeta,
+    value: TensorMeta,
+    cum_seq_q: TensorMeta | None,
+    max_q: Dim,
+    max_k: Dim,
+    dropout_p: float,
+    is_causal: bool,
+    window_size_left: Dim | None,
+    window_size_right: Dim | None,
+) -> OpCost:
+    """Attention of (B, L, H, D), or of packed (tokens, H, D) as its longest sequence.
+
+    Packed sequences count max_q x max_k scores each, an upper bound: their own lengths are
+    values. Row i of L sees keys from c - ``window_size_left`` to c + ``window_size_right``,
+    c = i + S - L; causal is 0 to the right, a negative window none. What that hides is listed
+    in ``flops_masked``, as far as the window is a plain number.
+    """
+    padded = (query.shape[1], key.shape[1])
+    heads = _packed(query, value, cum_seq_q, (max_q, max_k), padded)
+    diagonal = heads.keys - heads.queries
+    right = 0 if is_causal else _window(window_size_right)
+    left = _window(window_size_left)
+    hidden: Dim = 0
+    if right is not None:
+        hidden += _beyond(heads, diagonal + right)
+    if left is not None:
+        hidden += triangle(heads.queries, heads.keys, diagonal - left - 1)
+    masked = left is not None or right is not None
+    return attend(heads, query, masked=masked, dropout=dropout_p, hidden=hidden)
+
+
+def _window(size: Dim | None) -> int | None:
+    """A window's reach to one side; ``None`` where it has no end."""
+    return size if isinstance(size, int) and size >= 0 else None
+
+
+@register("aten::_efficient_attention_forward")
+def efficient_attention_forward(
+    query: TensorMeta,
+    key: TensorMeta,
+    value: TensorMeta,
+    bias: TensorMeta | None,
+    cu_seqlens_q: TensorMeta | None,
+    max_seqlen_q: Dim | None,
+    max_seqlen_k: Dim | None,
+    dropout_p: float,
+    custom_mask_type: int,
+    window_size: int | None,
+) -> OpCost:
+    """Attention of (B, L, H, D), or of packed (1, tokens, H, D) as its longest sequence.
+
+    Packed sequences count max_q x max_k scores each, an upper bound. ``custom_mask_type`` is 1
+    for causal from the top left, 2 from the bottom right; a ``window_size`` w then leaves each
+    row its last w keys (``mem_eff_attention/kernel_forward.h``).
+    """
+    padded = (query.shape[1], key.shape[1])
+    longest = (
+        padded[0] if max_seqlen_q is None else max_seqlen_q,
+        padded[1] if max_seqlen_k is None else max_seqlen_k,
+    )
+    heads = _packed(query, value, cu_seqlens_q, longest, padded)
+    hidden: Dim = 0
+    if custom_mask_type:
+        diagonal = heads.keys - heads.queries if custom_mask_type == 2 else 0
+        hidden = _beyond(heads, diagonal)
+        if window_size:
+            hidden += triangle(heads.queries, heads.keys, diagonal - window_size)
+    masked = bias is not None or custom_mask_type != 0
+    return attend(heads, query, masked=masked, dropout=dropout_p, hidden=hidden)
+
+
+@register("aten::_cudnn_attention_forward")
+def cudnn_attention_forward(
+    query: TensorMeta,
+    key: TensorMeta,
+    value: TensorMeta,
+    attn_bias: TensorMeta | None,
+    cum_seq_q: TensorMeta | None,
+    max_q: Dim,
+    max_k: Dim,
+    dropout_p: float,
+    is_causal: bool,
+) -> OpCost:
+    """Attention of (B, H, L, D), or of packed (tokens, H, D) as its longest sequence.
+
+    Packed sequences count max_q x max_k scores each, an upper bound. Causal is top left.
+    """
+    if cum_seq_q is None:
+        return _top_left(query, key, value, attn_bias, dropout_p, is_causal)
+    heads = _packed(query, value, cum_seq_q, (max_q, max_k), (max_q, max_k))
+    hidden = _beyond(heads, 0) if is_causal else 0
+    masked = is_causal or attn_bias is not None
+    return attend(heads, query, masked=masked, dropout=dropout_p, hidden=hidden)
+
+
+@register("aten::_triton_scaled_dot_attention")
+def triton_attention(q: TensorMeta, k: TensorMeta, v: TensorMeta, dropout_p: float) -> OpCost:
+    """As ``scaled_dot_product_attention``, without a mask."""
+    return attend(_heads(q, k, v), q, dropout=dropout_p)
+
+
+@register("higher_order::flex_attention")
+def flex_attention(query: TensorMeta, key: TensorMeta, value: TensorMeta) -> OpCost:
+    """As ``scaled_dot_product_attention`` over (B, H, L, D), dense.
+
+    ``score_mod`` is counted apart, once per score. What ``mask_mod`` and the block mask hide
+    are values, which a count without them cannot know.
+    """
+    return attend(_heads(query, key, value), query)

@@ -50,9 +50,8 @@ free(
 free(
     *("aten::__and__", "aten::__or__", "aten::__xor__", "aten::bitwise_and", "aten::bitwise_or"),
     *("aten::bitwise_xor", "aten::bitwise_not", "aten::bitwise_left_shift", "aten::__lshift__"),
-    *("aten::bitwise_right_shift", "aten::__rshift__", "aten::logical_and", "aten::logical_or"),
-    *("aten::logical_not", "aten::logical_xor", "aten::any", "aten::isfinite", "aten::isinf"),
-    *("aten::signbit", "aten::one_hot", "aten::bincount", "aten::_is_all_true", "aten::isin"),
+    *("aten::bitwise_right_shift", "aten::__rshift__", "aten::any", "aten::signbit"),
+    *("aten::one_hot", "aten::bincount", "aten::_is_all_true"),
     reason="logic: integers, booleans or bit patterns, no floating-point arithmetic",
     traffic=streamed,
 )
@@ -80,8 +79,7 @@ free(
 
 free(
     *("aten::rand", "aten::rand_like", "aten::randn", "aten::randn_like", "aten::randint"),
-    *("aten::randint_like", "aten::randperm", "aten::uniform", "aten::normal", "aten::bernoulli"),
-    *("aten::exponential", "aten::random", "aten::multinomial"),
+    *("aten::randint_like", "aten::randperm", "aten::random", "aten::multinomial"),
     reason="random numbers: the generator's integer work is not floating-point arithmetic",
     traffic=created,
 )

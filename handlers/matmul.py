@@ -53,7 +53,7 @@ def addmm(
     output (alpha) or per element of ``self`` (beta) where the scalar is not 1. The reference
     decomposition multiplies by 1 too; kernels do not.
     """
-    return _scaled_sum(self, mat1, beta, alpha, out)
+    return _scaled_sum(self, mat1.shape[-1], beta, alpha, out)
 
 
 @register("aten::baddbmm")
@@ -61,7 +61,19 @@ def baddbmm(
     self: TensorMeta, batch1: TensorMeta, beta: object, alpha: object, *, out: TensorMeta
 ) -> OpCost:
     """beta * self + alpha * (batch1 @ batch2), (B, M, K) @ (B, K, N): as ``addmm``, B times."""
-    return _scaled_sum(self, batch1, beta, alpha, out)
+    return _scaled_sum(self, batch1.shape[-1], beta, alpha, out)
+
+
+@register("aten::addbmm")
+def addbmm(
+    self: TensorMeta, batch1: TensorMeta, beta: object, alpha: object, *, out: TensorMeta
+) -> OpCost:
+    """beta * self + alpha * sum of batch1 @ batch2, (B, M, K) @ (B, K, N) -> (M, N).
+
+    Each output is a dot product over batch and K: MACs = B * M * K * N; the rest as ``addmm``.
+    """
+    depth = batch1.shape[0] * batch1.shape[-1]
+    return _scaled_sum(self, depth, beta, alpha, out)
 
 
 @register("aten::addmv")
@@ -69,33 +81,23 @@ def addmv(
     self: TensorMeta, mat: TensorMeta, beta: object, alpha: object, *, out: TensorMeta
 ) -> OpCost:
     """beta * self + alpha * (mat @ vec), (M, K) @ (K,): as ``addmm`` with N = 1."""
-    return _scaled_sum(self, mat, beta, alpha, out)
+    return _scaled_sum(self, mat.shape[-1], beta, alpha, out)
 
 
 def _scaled_sum(
-    added: TensorMeta, left: TensorMeta, beta: object, alpha: object, out: TensorMeta
+    added: TensorMeta, depth: Dim, beta: object, alpha: object, out: TensorMeta
 ) -> OpCost:
     # beta = 0 ignores the added matrix: nothing is scaled or added.
     flops: Dim = 0 if beta == 0 else out.numel
     flops += 0 if alpha == 1 else out.numel
     flops += 0 if beta in {0, 1} else added.numel
-    return contraction(out.numel * left.shape[-1], out) + OpCost(flops=flops)
+    return contraction(out.numel * depth, out) + OpCost(flops=flops)
 
 
 @register("transformers::grouped_mm_fallback")
 def grouped_mm_fallback(input: TensorMeta, *, out: TensorMeta) -> OpCost:
     """As ``_grouped_mm``: transformers' own operator for where that one cannot run."""
     return contraction(out.numel * input.shape[-1], out)
-
-
-@register("aten::_grouped_mm")
-def grouped_mm(self: TensorMeta, *, out: TensorMeta) -> OpCost:
-    """Rows of (T, K), grouped by expert, each times its expert's (K, N).
-
-    Every row meets exactly one expert, however the groups fall: MACs = T * K * N,
-    FLOPs = 2 * MACs.
-    """
-    return contraction(out.numel * self.shape[-1], out)
 
 
 @register("aten::einsum")
@@ -123,6 +125,50 @@ def einsum(
         operands.append(result) if order is not None else operands.insert(0, result)
     leftover = set(operands[0]) - set(output)
     return cost + _sum_out(operands[0], leftover, sizes)
+
+
+@register("aten::bilinear")
+def bilinear(
+    input1: TensorMeta,
+    input2: TensorMeta,
+    weight: TensorMeta,
+    bias: TensorMeta | None,
+    *,
+    out: TensorMeta,
+) -> OpCost:
+    """x1^T W x2 for each row of (..., I), (..., J) and each of O weights (I, J).
+
+    Contracted as ``einsum`` would, ...i,oij,...j->...o: MACs = numel(out) * J * (I + 1). One
+    addition per output for a bias. ``FlopCounterMode`` counts 0.
+    """
+    product = einsum("...i,oij,...j->...o", (input1, weight, input2), None, out=out)
+    return product if bias is None else product + OpCost(flops=out.numel)
+
+
+@register("aten::_trilinear")
+def trilinear(
+    i1: TensorMeta,
+    i2: TensorMeta,
+    i3: TensorMeta,
+    expand1: tuple[int, ...],
+    expand2: tuple[int, ...],
+    expand3: tuple[int, ...],
+    sumdim: tuple[int, ...],
+    *,
+    out: TensorMeta,
+) -> OpCost:
+    """i1 * i2 * i3, each without the axes it is expanded along, summed over ``sumdim``.
+
+    Contracted pairwise from the left, as ``einsum``.
+    """
+    rank = len(i1.shape) + len(expand1)
+    labels = [chr(ord("a") + axis) for axis in range(rank)]
+    terms = [
+        "".join(label for axis, label in enumerate(labels) if axis not in expanded)
+        for expanded in (expand1, expand2, expand3)
+    ]
+    kept = "".join(label for axis, label in enumerate(labels) if axis not in sumdim)
+    return einsum(f"{','.join(terms)}->{kept}", (i1, i2, i3), None, out=out)
 
 
 def _contract_pair(

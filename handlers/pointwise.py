@@ -62,7 +62,11 @@ def add(other: object, alpha: object, *, out: TensorMeta) -> OpCost:
 
 register("aten::addcmul")(per_element("self + value * tensor1 * tensor2", 3))
 register("aten::addcdiv")(per_element("self + value * (tensor1 / tensor2)", 3))
-register("aten::lerp")(per_element("self + weight * (end - self)", 3))
+register("aten::logical_not")(per_element("A comparison with 0", 1))
+register("aten::logical_and", "aten::logical_or", "aten::logical_xor")(
+    per_element("Each operand compared with 0", 2)
+)
+register("aten::isfinite")(per_element("A test of the exponent", 1))
 register("aten::frac")(per_element("x - trunc(x)", 2))
 register("aten::sinc")(per_element("sin(pi x) / (pi x), 1 at 0: mul, eq, sin, div", 4, 1))
 register("aten::nan_to_num")(per_element("Three comparisons, each with a selection", 3))
@@ -92,13 +96,29 @@ def clamp(min: object, max: object, *, out: TensorMeta) -> OpCost:
 register("aten::clamp_min", "aten::clamp_max")(per_element("A NaN test and a comparison", 2))
 
 
+@register("aten::round.decimals")
+def round_to(decimals: int, *, out: TensorMeta) -> OpCost:
+    """Scale by 10^decimals, round, scale back: 3 FLOPs per output element, 1 without decimals."""
+    return OpCost(flops=(3 if decimals else 1) * out.numel)
+
+
+@register("aten::div.Tensor_mode", "aten::div.Scalar_mode")
+@register("aten::divide.Tensor_mode", "aten::divide.Scalar_mode")
+def div_rounded(rounding_mode: str | None, *, out: TensorMeta) -> OpCost:
+    """A division, and as ``rounding_mode``: none 1, ``trunc`` 2, ``floor`` as floor_divide 17."""
+    return OpCost(flops={None: 1, "trunc": 2, "floor": _FLOOR_DIVIDE}[rounding_mode] * out.numel)
+
+
+_FLOOR_DIVIDE = 17
+
+
 @register("aten::floor_divide")
 def floor_divide(*, out: TensorMeta) -> OpCost:
     """Floor of a quotient on floats: 17 FLOPs per output element in ``torch._refs``.
 
     fmod, exact quotient, sign corrections and signed zeros, each a prim.
     """
-    return OpCost(flops=17 * out.numel)
+    return OpCost(flops=_FLOOR_DIVIDE * out.numel)
 
 
 @register("aten::dropout", traffic=streamed_in_training)
@@ -116,7 +136,34 @@ def diff(self: TensorMeta, n: int, dim: int, *, out: TensorMeta) -> OpCost:
     return OpCost(flops=n * out.numel + lanes(self, dim) * (n * (n - 1) // 2))
 
 
+@register("aten::lerp")
+def lerp(weight: object, *, out: TensorMeta) -> OpCost:
+    """self + weight * (end - self): 3 FLOPs per output element.
+
+    Weights in a tensor are first compared with 1/2, for accuracy: 3 more per weight.
+    """
+    weights = getattr(weight, "numel", 0)
+    return OpCost(flops=3 * (out.numel + weights))
+
+
 @register("aten::arange")
-def arange(*, out: TensorMeta) -> OpCost:
+def arange(end: object, *, out: TensorMeta) -> OpCost:
     """start + i * step on floats: 2 FLOPs per element. Integer ranges are not FLOPs."""
-    return OpCost(flops=2 * out.numel)
+    return _range((end,), out)
+
+
+@register("aten::arange.start")
+def arange_from(start: object, end: object, *, out: TensorMeta) -> OpCost:
+    """As ``arange``."""
+    return _range((start, end), out)
+
+
+@register("aten::arange.start_step")
+def arange_by(start: object, end: object, step: object, *, out: TensorMeta) -> OpCost:
+    """As ``arange``."""
+    return _range((start, end, step), out)
+
+
+def _range(bounds: tuple[object, ...], out: TensorMeta) -> OpCost:
+    floating = any(isinstance(bound, float) for bound in bounds)
+    return OpCost(flops=2 * out.numel if floating else 0)

@@ -12,6 +12,7 @@ from graphflops.cost import OpCost
 from graphflops.registry import free, register
 from graphflops.traffic import created, overwritten, streamed, untouched
 
+from ._shapes import reduced
 from .pointwise import per_element
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ register(
     *("prims::fmod", "prims::remainder", "prims::maximum", "prims::minimum", "prims::sign"),
     *("prims::floor", "prims::ceil", "prims::round", "prims::trunc", "prims::reciprocal"),
     *("prims::eq", "prims::ne", "prims::lt", "prims::le", "prims::gt", "prims::ge"),
-    "prims::nextafter",
+    *("prims::nextafter", "prims::fmax", "prims::fmin", "prims::isfinite"),
 )(per_element("One arithmetic operation or comparison", 1))
 
 register(
@@ -42,7 +43,7 @@ register("prims::fma")(per_element("a * b + c", 2))
 @register("prims::sum", "prims::amax", "prims::amin", "prims::prod")
 def reduce(inp: TensorMeta, *, out: TensorMeta) -> OpCost:
     """One operation per element that disappears: n - m."""
-    return OpCost(flops=inp.numel - out.numel)
+    return OpCost(flops=reduced(inp.numel, out.numel))
 
 
 @register("prims::var")
@@ -54,7 +55,7 @@ def var(inp: TensorMeta) -> OpCost:
 free(
     *("prims::where", "prims::bitwise_and", "prims::bitwise_or", "prims::bitwise_xor"),
     *("prims::bitwise_not", "prims::shift_left", "prims::shift_right_arithmetic"),
-    *("prims::signbit", "prims::isfinite", "prims::gcd", "prims::xor_sum"),
+    *("prims::signbit", "prims::gcd", "prims::xor_sum"),
     reason="selection, logic or bit patterns: no floating-point arithmetic",
     traffic=streamed,
 )

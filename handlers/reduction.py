@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from graphflops.cost import Dim, OpCost
 from graphflops.registry import register
 
-from ._shapes import lanes, log2_ceil
+from ._shapes import lanes, log2_ceil, reduced
 from .pointwise import per_element
 
 if TYPE_CHECKING:
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 @register("aten::sum", "aten::prod", "aten::amax", "aten::amin", "aten::argmax", "aten::argmin")
 def reduce(self: TensorMeta, *, out: TensorMeta) -> OpCost:
     """One operation per element that disappears: n - m."""
-    return OpCost(flops=self.numel - out.numel)
+    return OpCost(flops=reduced(self.numel, out.numel))
 
 
 @register("aten::max", "aten::min")
 def extremum(self: TensorMeta, *, out: TensorMeta | tuple[TensorMeta, ...]) -> OpCost:
     """Along an axis or over everything, with or without indices: n - m comparisons."""
     values = out[0] if isinstance(out, tuple) else out
-    return OpCost(flops=self.numel - values.numel)
+    return OpCost(flops=reduced(self.numel, values.numel))
 
 
 register("aten::max.other", "aten::min.other")(per_element("One comparison", 1))
@@ -72,9 +72,11 @@ def vector_norm(self: TensorMeta, ord: float, *, out: TensorMeta) -> OpCost:
 
     p = 2: square n, sum n - m, root m. p = 1: abs n, sum n - m. p = inf: abs n, extremum
     n - m. p = 0: compare n, sum n - m. Else: power n, sum n - m, root m, and abs n unless p is
-    even.
+    even. Of a single number: its absolute value.
     """
     n, m = self.numel, out.numel
+    if not self.shape:
+        return OpCost(flops=1)
     if ord in {0, 1, float("inf"), float("-inf")}:
         return OpCost(flops=2 * n - m)
     if ord == 2:

@@ -21,34 +21,40 @@ from torch.fx.experimental.proxy_tensor import make_fx
 # One floating-point operation per output element.
 ARITHMETIC = {
     *("add", "sub", "mul", "div", "neg", "abs", "fmod", "remainder", "maximum", "minimum"),
-    *("floor", "ceil", "round", "trunc", "sign", "reciprocal"),
-    *("eq", "ne", "lt", "le", "gt", "ge"),
+    *("floor", "ceil", "round", "trunc", "sign", "reciprocal", "fmax", "fmin", "nextafter"),
+    # Comparisons and tests of floats are operations of IEEE 754.
+    *("eq", "ne", "lt", "le", "gt", "ge", "isfinite"),
 }
 # One floating-point operation per output element, listed apart as XLA does.
 TRANSCENDENTAL = {
     *("exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "sqrt", "rsqrt", "cbrt", "pow"),
     *("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh"),
     *("asinh", "acosh", "atanh", "erf", "erfc", "erf_inv", "erfcx", "lgamma", "digamma"),
+    *("hypot", "zeta", "ndtri", "bessel_i0", "bessel_i0e", "bessel_i1", "bessel_i1e"),
+    *("bessel_j0", "bessel_j1", "spherical_bessel_j0"),
 }
 # n elements reduced to m outputs: n - m operations.
 REDUCTION = {"sum", "amax", "amin", "prod"}
 # Neither arithmetic nor contraction: selection, integer and boolean logic, conversion,
 # layout, creation, random numbers.
 FREE = {
-    *("where", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "signbit", "isfinite"),
+    *("where", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "signbit"),
     *("convert_element_type", "broadcast_in_dim", "transpose", "squeeze", "split_dim", "collapse"),
     *("collapse_view", "iota", "fill", "empty_strided", "empty_permuted", "scalar_tensor", "clone"),
     *("cat", "view_of", "copy_to", "copy_strided", "rev", "as_strided", "slice", "device_put"),
     *("uniform", "_uniform_helper", "normal", "view_element_type", "maximum_value", "svd_free"),
-    *("slice_in_dim", "resize", "full", "inductor_random", "minimum_value", "item", "tensor"),
+    *("slice_in_dim", "resize", "full", "imag", "real", "reshape", "view_of_dtype"),
 }
 ATEN_FREE = {
     *("view", "_unsafe_view", "empty", "empty_like", "copy_", "detach", "alias", "lift_fresh_copy"),
     *("index", "slice", "select", "unsqueeze", "squeeze", "permute", "expand", "clone", "cat"),
     *("_to_copy", "as_strided", "split", "split_with_sizes", "unbind", "constant_pad_nd", "gather"),
     *("t", "transpose", "_reshape_alias", "new_empty", "full", "scalar_tensor", "roll", "flip"),
-    *("new_zeros", "zeros", "ones", "arange", "repeat", "fill_", "set_", "native_dropout_mask"),
+    *("new_zeros", "zeros", "ones", "arange", "repeat", "fill_", "full_like", "empty_permuted"),
+    *("rand", "randn", "rand_like", "randn_like", "randint_like", "view_as_real", "squeeze_"),
 }
+# Reductions that have no prim.
+ATEN_REDUCTION = {"max", "min", "argmax", "argmin"}
 CONTRACTION = {"mm", "bmm", "addmm", "baddbmm", "mv", "dot", "convolution"}
 
 
@@ -93,19 +99,28 @@ def _add(result: Traced, node: torch.fx.Node) -> None:
         result.transcendentals += value.numel() * (name in TRANSCENDENTAL)
     elif namespace == "prims" and name in REDUCTION:
         result.flops += inputs[0].numel() - value.numel()
+    elif namespace == "aten" and name in ATEN_REDUCTION:
+        kept = value[0] if isinstance(value, tuple | list) else value
+        result.flops += inputs[0].numel() - kept.numel()
     elif namespace == "prims" and name == "var":
         # sum, div, sub, mul, sum, div: (n - m) + m + n + n + (n - m) + m.
         result.flops += 4 * inputs[0].numel()
     elif name in CONTRACTION:
-        macs = _contraction_macs(name, inputs, value)
+        macs = _contraction_macs(node, name, inputs, value)
         result.contractions += 2 * macs
-        result.flops += 2 * macs
+        # A bias that the operator adds itself: one addition per output.
+        biased = name == "convolution" and len(inputs) > 2
+        result.flops += 2 * macs + (value.numel() if biased else 0)
     else:
         result.stopped.add(f"{namespace}::{name}")
 
 
-def _contraction_macs(name: str, inputs: list[torch.Tensor], out: torch.Tensor) -> int:
+def _contraction_macs(
+    node: torch.fx.Node, name: str, inputs: list[torch.Tensor], out: torch.Tensor
+) -> int:
     if name == "convolution":
-        return out.numel() * prod(inputs[1].shape[1:])
+        # A transposed one spreads its input, any other gathers for its output.
+        positions = inputs[0] if node.args[6] else out
+        return positions.numel() * prod(inputs[1].shape[1:])
     left = inputs[1] if name in {"addmm", "baddbmm"} else inputs[0]
     return out.numel() * left.shape[-1]

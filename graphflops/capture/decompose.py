@@ -10,6 +10,7 @@ import torch
 from torch import fx
 from torch._decomp import decomposition_table
 from torch._guards import detect_fake_mode
+from torch._prims.context import TorchRefsMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import flop_registry
@@ -91,13 +92,24 @@ def _trace(
         return op(*again, **named)
 
     try:
-        with quiet(), torch.no_grad(), detect_fake_mode(leaves) or contextlib.nullcontext():
+        mode = detect_fake_mode(leaves) or contextlib.nullcontext()
+        # The reference implementations spell composite functions out as the prims oracle does.
+        with quiet(), torch.no_grad(), mode, TorchRefsMode(should_fallback_fn=_keep(known)):
             graph = make_fx(run, decomposition_table=_Unpriced(known))(*tensors)
     except Exception:  # noqa: BLE001 - what cannot be traced has no decomposition
         return None
     parts, _ = operator_calls(graph, lambda _: None)
     itself = [part for part in parts if (part.op, part.overload) == _name(op)]
     return None if itself else parts
+
+
+def _keep(known: Known) -> Callable[..., bool]:
+    """Tell ``TorchRefsMode`` to leave operators alone that have a price."""
+
+    def fall_back(_mode: object, function: object, *_: object) -> bool:
+        return isinstance(function, torch._ops.OpOverload) and known(*_name(function))
+
+    return fall_back
 
 
 def _name(op: torch._ops.OpOverload) -> tuple[str, str]:

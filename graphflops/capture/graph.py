@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from graphflops.capture.metadata import (
     written_arguments,
 )
 from graphflops.cost import Dim
-from graphflops.ir import OpCall
+from graphflops.ir import OpCall, Tensors
 
 # Higher-order operators that run the one graph they hold exactly once.
 _RUN_ONCE = {
@@ -77,6 +79,8 @@ def _walk(
                 yield from _walk(body, resolve_path)
         else:
             yield _opaque(node, here), node
+            if (score := _score_graph(node, here)) is not None:
+                yield from _walk(score, resolve_path)
 
 
 def _is_plumbing(node: fx.Node) -> bool:
@@ -115,16 +119,46 @@ def _call(node: fx.Node, op: torch._ops.OpOverload, here: _Context) -> OpCall:
 
 def _opaque(node: fx.Node, here: _Context) -> OpCall:
     """A callable without an ATen schema: named, with what it takes and returns."""
-    values = {f"arg{i}": argument(arg) for i, arg in enumerate(node.args)}
+    values = [argument(arg) for arg in node.args]
+    bound = dict(zip(_parameters(node.target, len(values)), values, strict=True))
     return OpCall(
         op=f"{_namespace(node.target)}::{_name(node.target)}",
-        inputs={name: value for name, value in values.items() if holds_tensor(value)},
+        inputs={name: _tensors(value) for name, value in bound.items() if holds_tensor(value)},
         outputs=output_metas(node.meta.get("val"), node.name),
         path=here.path,
         name=node.name,
         trips=here.trips,
         source=_source(node),
     )
+
+
+_POSITIONAL = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+
+
+def _parameters(target: Any, count: int) -> list[str]:
+    """Names of positional arguments: a higher-order operator's own, else ``arg0``, ``arg1``."""
+    if isinstance(target, torch._ops.HigherOrderOperator):
+        _, *declared = inspect.signature(type(target).__call__).parameters.values()
+        named = [p.name for p in declared if p.kind in _POSITIONAL]
+        if len(named) >= count:
+            return named[:count]
+    return [f"arg{i}" for i in range(count)]
+
+
+def _tensors(value: Tensors) -> Tensors:
+    # A higher-order operator's tuple may hold sizes and graphs beside tensors.
+    return tuple(filter(holds_tensor, value)) if isinstance(value, tuple) else value
+
+
+def _score_graph(node: fx.Node, here: _Context) -> _Context | None:
+    """What flex attention does to each score, once per score."""
+    if _name(node.target) != "flex_attention":
+        return None
+    query, key, _, score_mod, *_ = (arg for arg in node.args if isinstance(arg, fx.Node))
+    graph = getattr(here.module, str(score_mod.target))
+    *rows, _ = query.meta["val"].shape
+    scores = prod(map(dim, (*rows, key.meta["val"].shape[-2])))
+    return replace(here, module=graph, trips=here.trips * scores)
 
 
 def _bodies(node: fx.Node, here: _Context) -> list[_Context] | None:

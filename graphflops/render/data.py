@@ -59,6 +59,7 @@ def to_dict(report: Report, *, ops: bool = False) -> dict[str, Any]:
         "modules": [_module(node) for node in report.root.walk()],
         "uncalled_modules": sorted(report.uncalled_modules()),
         "operators": _operators(report),
+        "dtypes": {dtype: _cost(cost) for dtype, cost in report.by_dtype().items()},
     }
     if ops:
         result["ops"] = [call_dict(record) for record in report.records]
@@ -96,6 +97,7 @@ def call_dict(record: OpRecord) -> dict[str, Any]:
         "operator": call.op,
         "overload": call.overload,
         "status": record.status.value,
+        "dtype": call.dtype,
         "inputs": [{"name": name, **_tensor(meta)} for name, meta in call.tensors()],
         "outputs": [_tensor(meta) for meta in call.outputs],
         "trips": _number(call.trips),

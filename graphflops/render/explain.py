@@ -1,0 +1,125 @@
+"""Why a call costs what it costs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from string import ascii_uppercase
+
+import sympy
+
+from graphflops.cost import Dim, OpCost
+from graphflops.ir import OpCall, OpRecord, Status, TensorMeta
+from graphflops.pricing import price
+from graphflops.registry import Entry, Registry
+from graphflops.render.units import exact
+
+
+def explain(record: OpRecord, registry: Registry) -> str:
+    """The formula of a call, the numbers put into it and where both come from.
+
+    Args:
+        record: A priced call.
+        registry: What it was priced with.
+
+    Returns:
+        Plain text. Sizes are named by letters, equal sizes by the same one; the costs are
+        given in letters and in numbers.
+    """
+    return "\n".join(_lines(record, registry))
+
+
+def _lines(record: OpRecord, registry: Registry) -> Iterator[str]:
+    call, entry = record.call, registry.lookup(record.call)
+    yield f"{call.op}.{call.overload}"
+    yield from _rows(_where(call))
+    yield from _rows((("input", _tensor(name, t)) for name, t in call.tensors()))
+    yield from _rows(
+        (("attribute", f"{n} = {v!r}") for n, v in call.attrs.items() if v is not None)
+    )
+    yield from _rows(("output", _tensor("", t)) for t in call.outputs)
+    yield from _rows(_price(record, registry))
+    yield from _rows(("formula", line) for line in _formula(record, entry))
+    if entry is not None:
+        yield from _rows([("priced by", f"{registry.name} convention, {_home(entry)}")])
+    for part in record.parts:
+        flops = part.cost.flops if part.cost is not None else 0
+        shapes = ", ".join(_tensor("", t) for t in part.call.outputs)
+        yield f"    {part.call.op:<34} {exact(flops):>20} FLOPs  -> {shapes}"
+
+
+def _rows(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
+    last = ""
+    for label, text in pairs:
+        yield f"  {'' if label == last else label:<15} {text}"
+        last = label
+
+
+def _where(call: OpCall) -> Iterator[tuple[str, str]]:
+    yield "module", call.path or "(model)"
+    yield "node", f"{call.name}, call {call.index}"
+    if call.source:
+        yield "source", call.source
+    yield "computes in", call.dtype
+    if call.trips != 1:
+        yield "runs", f"{call.trips} times"
+
+
+def _tensor(name: str, meta: TensorMeta) -> str:
+    text = f"{meta.dtype}[{', '.join(map(str, meta.shape))}]"
+    return f"{name} {text}" if name else text
+
+
+def _price(record: OpRecord, registry: Registry) -> Iterator[tuple[str, str]]:
+    yield "status", record.status.value
+    if record.cost is None:
+        return
+    letters, symbols = _with_letters(record.call)
+    symbolic: Mapping[str, Dim] = {}
+    if record.status is Status.COUNTED and registry.lookup(record.call) is not None:
+        found = price(letters, registry).cost or OpCost()
+        symbolic = dict(found.items())
+        yield from (("where", f"{letter} = {size}") for size, letter in symbols.items())
+    for name, value in record.cost.items():
+        expression = symbolic.get(name, value)
+        in_letters = "" if isinstance(expression, int) else f" = {sympy.factor(expression)}"
+        if value != 0:
+            yield name.replace("_", " "), f"{exact(value)}{in_letters}"
+
+
+def _with_letters(call: OpCall) -> tuple[OpCall, dict[Dim, sympy.Symbol]]:
+    """The call with a letter for every distinct size of two or more."""
+    symbols: dict[Dim, sympy.Symbol] = {}
+
+    def letter(size: Dim) -> Dim:
+        if not isinstance(size, int) or size < 2 or len(symbols) == len(ascii_uppercase):  # noqa: PLR2004 - 0 and 1 explain themselves
+            return size
+        name = ascii_uppercase[len(symbols)]
+        return symbols.setdefault(size, sympy.Symbol(name, positive=True, integer=True))
+
+    def tensor(meta: TensorMeta) -> TensorMeta:
+        return replace(meta, shape=tuple(map(letter, meta.shape)))
+
+    inputs = {
+        name: tuple(t and tensor(t) for t in value) if isinstance(value, tuple) else tensor(value)
+        for name, value in call.inputs.items()
+    }
+    outputs = tuple(map(tensor, call.outputs))
+    return replace(call, inputs=inputs, outputs=outputs), symbols
+
+
+def _home(entry: Entry) -> str:
+    return entry.handler.__module__ if entry.handler else entry.origin.rpartition("/")[2]
+
+
+def _formula(record: OpRecord, entry: Entry | None) -> list[str]:
+    if record.status is Status.DECOMPOSED:
+        return ["the sum of what PyTorch decomposes it into:"]
+    if record.status is Status.UNKNOWN:
+        return ["none: register a handler, see docs/handlers.md"]
+    if entry is None:
+        return ["registered with torch.utils.flop_counter.register_flop_formula"]
+    if entry.handler is None:
+        return [f"none: {entry.reason}"]
+    return inspect.cleandoc(entry.handler.__doc__ or "").splitlines()
