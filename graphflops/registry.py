@@ -8,9 +8,10 @@ own (``"aten::add_"``) is priced as its functional form.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from graphflops.cost import OpCost
 from graphflops.errors import DuplicateHandlerError
@@ -94,11 +95,10 @@ class Registry:
         Raises:
             DuplicateHandlerError: An operator already has an entry.
         """
+        origin = _caller()
 
         def decorate(handler: H) -> H:
             names = inspect.signature(handler).parameters
-            code: Any = getattr(inspect.unwrap(handler), "__code__", None)
-            origin = f"{code.co_filename}:{code.co_firstlineno}" if code else repr(handler)
             for op in ops:
                 self._add(
                     Entry(
@@ -125,8 +125,7 @@ class Registry:
         Raises:
             DuplicateHandlerError: An operator already has an entry.
         """
-        caller = inspect.stack()[1]
-        origin = f"{caller.filename}:{caller.lineno}"
+        origin = _caller()
         for op in ops:
             self._add(Entry(op=op, handler=None, traffic=traffic, reason=reason, origin=origin))
 
@@ -154,6 +153,12 @@ class Registry:
             raise DuplicateHandlerError(msg)
         self._entries[entry.op] = entry
         self._resolved.clear()
+
+
+def _caller() -> str:
+    """``file:line`` of whoever called the function that asks."""
+    frame = sys._getframe(2)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 EXACT = Registry("exact")

@@ -20,6 +20,9 @@ register("aten::sigmoid")(per_element("1 / (1 + exp(-x)): neg, exp, add, div", 4
 register("aten::silu")(per_element("x * sigmoid(x): 4 + 1", 5, 1))
 register("aten::mish")(per_element("x * tanh(softplus(x)): 3 + 2", 5, 3))
 register("aten::leaky_relu")(per_element("gt, mul", 2))
+register("aten::rrelu", "aten::rrelu_with_noise")(
+    per_element("As leaky_relu, its slope given or drawn at random: gt, mul", 2)
+)
 register("aten::prelu")(per_element("gt, mul", 2))
 register("aten::elu")(per_element("gt, scale the input, mul, expm1, mul", 5, 1))
 register("aten::selu")(per_element("expm1, mul, gt, mul", 4, 1))

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class Heads(NamedTuple):
-    """The sizes of an attention: ``count`` query heads (of all sequences) of L x S scores."""
+    """The sizes of an attention: ``number`` query heads (of all sequences) of L x S scores."""
 
-    count: Dim
+    number: Dim
     queries: Dim
     keys: Dim
     depth: Dim
@@ -39,23 +39,23 @@ def attend(
     test for wholly masked rows, subtraction, exp, sum, division), and 2 n for dropout.
     ``flops_masked`` are the MACs of ``hidden`` scores per head, times 2.
     """
-    rows = heads.count * heads.queries
+    rows = heads.number * heads.queries
     scores = rows * heads.keys
     depth = heads.depth + heads.value_depth
-    scaling = (rows + heads.count * heads.keys) * heads.depth
+    scaling = (rows + heads.number * heads.keys) * heads.depth
     softmax = 6 * scores - 2 * rows
     extra = (scores if masked else 0) + (2 * scores if dropout else 0)
     return contraction(scores * depth, like) + OpCost(
         flops=scaling + softmax + extra,
         transcendentals=scores,
-        flops_masked=FLOPS_PER_MAC * heads.count * hidden * depth,
+        flops_masked=FLOPS_PER_MAC * heads.number * hidden * depth,
     )
 
 
 def _heads(query: TensorMeta, key: TensorMeta, value: TensorMeta) -> Heads:
     """Of Q (..., H, L, D), K (..., H_kv, S, D) and V (..., H_kv, S, D_v)."""
     return Heads(
-        count=prod(query.shape[:-2]),
+        number=prod(query.shape[:-2]),
         queries=query.shape[-2],
         keys=key.shape[-2],
         depth=query.shape[-1],
@@ -153,7 +153,7 @@ def _packed(
     queries, keys = padded if starts is None else longest
     sequences = query.shape[0] if starts is None else starts.shape[0] - 1
     return Heads(
-        count=sequences * query.shape[-2],
+        number=sequences * query.shape[-2],
         queries=queries,
         keys=keys,
         depth=query.shape[-1],

@@ -42,7 +42,7 @@ free(
 
 free(
     *("aten::where", "aten::masked_fill", "aten::masked_select", "aten::tril", "aten::triu"),
-    *("aten::nonzero", "aten::unique_consecutive", "aten::searchsorted", "aten::bucketize"),
+    *("aten::nonzero", "aten::nonzero_static"),
     reason="selection: elements are chosen by a mask, a position or an order",
     traffic=streamed,
 )
@@ -51,14 +51,14 @@ free(
     *("aten::__and__", "aten::__or__", "aten::__xor__", "aten::bitwise_and", "aten::bitwise_or"),
     *("aten::bitwise_xor", "aten::bitwise_not", "aten::bitwise_left_shift", "aten::__lshift__"),
     *("aten::bitwise_right_shift", "aten::__rshift__", "aten::any", "aten::signbit"),
-    *("aten::one_hot", "aten::bincount", "aten::_is_all_true"),
+    *("aten::one_hot", "aten::bincount", "aten::_is_all_true", "aten::hash_tensor"),
     reason="logic: integers, booleans or bit patterns, no floating-point arithmetic",
     traffic=streamed,
 )
 
 free(
     *("aten::empty", "aten::empty_like", "aten::empty_strided", "aten::empty_permuted"),
-    *("aten::new_empty", "aten::new_empty_strided"),
+    *("aten::new_empty", "aten::new_empty_strided", "aten::resize", "aten::resize_as"),
     reason="allocation: memory is reserved, nothing is written",
     traffic=untouched,
 )

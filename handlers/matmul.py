@@ -24,12 +24,17 @@ def matmul(self: TensorMeta, *, out: TensorMeta) -> OpCost:
     return contraction(out.numel * self.shape[-1], out)
 
 
-@register("aten::dot", "aten::vdot", "aten::inner")
+@register("aten::dot", "aten::vdot")
 def dot(self: TensorMeta, *, out: TensorMeta) -> OpCost:
-    """Inner product over the last axis K: MACs = numel(out) * K, FLOPs = 2 * MACs.
+    """Inner product of K elements: MACs = K, FLOPs = 2 * MACs. ``FlopCounterMode`` counts 0."""
+    return contraction(out.numel * self.shape[-1], out)
 
-    ``FlopCounterMode`` counts ``dot`` as 0.
-    """
+
+@register("aten::inner")
+def inner(self: TensorMeta, other: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """Inner products over the last axis K: MACs = numel(out) * K; a scalar scales, 1 FLOP each."""
+    if not self.shape or not other.shape:
+        return OpCost(flops=out.numel)
     return contraction(out.numel * self.shape[-1], out)
 
 

@@ -75,7 +75,12 @@ def group_norm(
     return _standardize(input.numel, input.shape[0] * num_groups, weight, bias)
 
 
-@register("aten::batch_norm", "aten::native_batch_norm")
+def _channels(input: TensorMeta) -> Dim:
+    # Of a single axis, the elements are channels.
+    return input.shape[1] if len(input.shape) > 1 else input.shape[0]
+
+
+@register("aten::batch_norm", "aten::native_batch_norm", "aten::_native_batch_norm_legit.default")
 def batch_norm(
     input: TensorMeta,
     weight: TensorMeta | None,
@@ -89,7 +94,7 @@ def batch_norm(
     bias. Training: as ``layer_norm`` over C groups, and 7 C to update the running statistics.
     C transcendental either way. Source: ``torch._decomp`` of ``native_batch_norm``.
     """
-    channels = input.shape[1]
+    channels = _channels(input)
     if not training:
         return _evaluated(input.numel, channels, weight, bias)
     update = _RUNNING_UPDATE * channels if running_mean is not None else 0
@@ -103,7 +108,7 @@ def batch_norm_inference(
     bias: TensorMeta | None,
 ) -> OpCost:
     """``batch_norm`` in evaluation, as export's core ATen form has it."""
-    return _evaluated(input.numel, input.shape[1], weight, bias)
+    return _evaluated(input.numel, _channels(input), weight, bias)
 
 
 @register("aten::instance_norm")

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphflops.cost import OpCost
+from graphflops.cost import Dim, OpCost
 from graphflops.registry import register
 from graphflops.traffic import streamed_in_training
 
-from ._shapes import lanes
+from ._shapes import broadcast, lanes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,25 +21,48 @@ if TYPE_CHECKING:
     from graphflops.ir import TensorMeta
 
 
-def per_element(formula: str, flops: int, transcendentals: int = 0) -> Callable[..., OpCost]:
-    """A handler that charges a constant per output element; ``formula`` becomes its docstring."""
+def per_element(
+    formula: str, flops: int, transcendentals: int = 0, *, complex_flops: int | None = None
+) -> Callable[..., OpCost]:
+    """A handler that charges a constant per output element; ``formula`` becomes its docstring.
+
+    ``complex_flops`` is what a complex element costs in real operations, if not the same.
+    """
 
     def handler(*, out: TensorMeta) -> OpCost:
-        return OpCost(flops=flops * out.numel, transcendentals=transcendentals * out.numel)
+        per = flops if complex_flops is None or not out.is_complex else complex_flops
+        return OpCost(flops=per * out.numel, transcendentals=transcendentals * out.numel)
 
     split = f", {transcendentals} of them transcendental" if transcendentals else ""
+    split += f"; {complex_flops} if complex" if complex_flops else ""
     handler.__doc__ = f"{formula}: {flops} FLOPs per output element{split}."
     return handler
 
 
 register(
-    *("aten::mul", "aten::multiply", "aten::div", "aten::divide", "aten::true_divide"),
-    *("aten::neg", "aten::negative", "aten::abs", "aten::absolute", "aten::reciprocal"),
-    *("aten::square", "aten::sign", "aten::sgn", "aten::floor", "aten::ceil", "aten::round"),
+    *(
+        "aten::abs",
+        "aten::absolute",
+        "aten::sign",
+        "aten::sgn",
+        "aten::floor",
+        "aten::ceil",
+        "aten::round",
+    ),
     *("aten::trunc", "aten::fix", "aten::fmod", "aten::remainder"),
-    *("aten::maximum", "aten::minimum", "aten::fmax", "aten::fmin", "aten::outer"),
+    *("aten::maximum", "aten::minimum", "aten::fmax", "aten::fmin"),
     *("aten::eq", "aten::ne", "aten::lt", "aten::le", "aten::gt", "aten::ge", "aten::isnan"),
 )(per_element("One arithmetic operation or comparison", 1))
+
+# (a + bi)(c + di): 4 multiplications and 2 additions.
+register("aten::mul", "aten::multiply", "aten::square", "aten::outer")(
+    per_element("A multiplication", 1, complex_flops=6)
+)
+# Over c + di: a product with its conjugate (6), c^2 + d^2 (3), two divisions.
+register("aten::div", "aten::divide", "aten::true_divide", "aten::reciprocal")(
+    per_element("A division", 1, complex_flops=11)
+)
+register("aten::neg", "aten::negative")(per_element("A negation", 1, complex_flops=2))
 
 register(
     *("aten::exp", "aten::exp2", "aten::expm1", "aten::log", "aten::log1p", "aten::log2"),
@@ -57,11 +80,10 @@ def add(other: object, alpha: object, *, out: TensorMeta) -> OpCost:
     An ``alpha`` of 1, or a number as ``other``, scales nothing.
     """
     scaled = 0 if alpha == 1 or isinstance(other, int | float) else getattr(other, "numel", 0)
-    return OpCost(flops=out.numel + scaled)
+    # A complex addition is two real ones, and so is scaling by a real number.
+    return OpCost(flops=(2 if out.is_complex else 1) * (out.numel + scaled))
 
 
-register("aten::addcmul")(per_element("self + value * tensor1 * tensor2", 3))
-register("aten::addcdiv")(per_element("self + value * (tensor1 / tensor2)", 3))
 register("aten::logical_not")(per_element("A comparison with 0", 1))
 register("aten::logical_and", "aten::logical_or", "aten::logical_xor")(
     per_element("Each operand compared with 0", 2)
@@ -70,7 +92,22 @@ register("aten::isfinite")(per_element("A test of the exponent", 1))
 register("aten::frac")(per_element("x - trunc(x)", 2))
 register("aten::sinc")(per_element("sin(pi x) / (pi x), 1 at 0: mul, eq, sin, div", 4, 1))
 register("aten::nan_to_num")(per_element("Three comparisons, each with a selection", 3))
-register("aten::polar")(per_element("abs * cos(angle) + i abs * sin(angle): cos, sin, 2 mul", 4, 2))
+
+
+@register("aten::addcmul", "aten::addcdiv")
+def addcmul(tensor1: TensorMeta, tensor2: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """self + value * tensor1 * tensor2 (or / tensor2), from left to right.
+
+    Scale ``tensor1``, combine with ``tensor2``, add to every output.
+    """
+    product = broadcast(tensor1.shape, tensor2.shape)
+    return OpCost(flops=tensor1.numel + product + out.numel)
+
+
+@register("aten::polar")
+def polar(angle: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """abs * cos(angle) + i abs * sin(angle): cos and sin per angle, 2 products per output."""
+    return OpCost(flops=2 * (angle.numel + out.numel), transcendentals=2 * angle.numel)
 
 
 @register("aten::pow")
@@ -87,13 +124,22 @@ def pow_(self: object, exponent: object, *, out: TensorMeta) -> OpCost:
 
 
 @register("aten::clamp", "aten::clip")
-def clamp(min: object, max: object, *, out: TensorMeta) -> OpCost:
-    """Each bound given: a NaN test and a comparison, 2 FLOPs per output element."""
-    bounds = (min is not None) + (max is not None)
-    return OpCost(flops=2 * bounds * out.numel)
+def clamp(self: TensorMeta, min: object, max: object) -> OpCost:
+    """Each bound given: a NaN test of what is clamped, and a comparison with the bound."""
+    flops: Dim = 0
+    shapes = [self.shape]
+    for bound in (min, max):
+        if bound is not None:
+            clamped = broadcast(*shapes)
+            shapes.append(getattr(bound, "shape", ()))
+            flops += clamped + broadcast(*shapes)
+    return OpCost(flops=flops)
 
 
-register("aten::clamp_min", "aten::clamp_max")(per_element("A NaN test and a comparison", 2))
+@register("aten::clamp_min", "aten::clamp_max")
+def clamp_one(self: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """A NaN test of each element and a comparison of each output."""
+    return OpCost(flops=self.numel + out.numel)
 
 
 @register("aten::round.decimals")
@@ -123,8 +169,11 @@ def floor_divide(*, out: TensorMeta) -> OpCost:
 
 @register("aten::dropout", traffic=streamed_in_training)
 def dropout(p: float, train: bool, *, out: TensorMeta) -> OpCost:
-    """Training: compare a uniform sample, mask, scale, 3 FLOPs per element. Evaluation: none."""
-    return OpCost(flops=3 * out.numel if train and p else 0)
+    """Training: compare a uniform sample, mask, scale, 3 FLOPs per element. Evaluation: none.
+
+    Nor is there any where p is 0 (the input) or 1 (zeros).
+    """
+    return OpCost(flops=3 * out.numel if train and p not in {0, 1} else 0)
 
 
 @register("aten::diff")

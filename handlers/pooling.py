@@ -54,6 +54,15 @@ def _adaptive(rank: int) -> None:
         return OpCost(flops=_visited(self, out[0], rank) - out[0].numel)
 
 
+def _fractional(rank: int) -> None:
+    @register(f"aten::fractional_max_pool{rank}d")
+    def fractional_max_pool(kernel_size: object, *, out: tuple[TensorMeta, ...]) -> OpCost:
+        """As ``max_pool``, windows of w elements put at random: w - 1 comparisons each."""
+        return OpCost(flops=out[0].numel * (prod(per_axis(kernel_size, rank)) - 1))
+
+
+_fractional(2)
+_fractional(3)
 for _rank in (1, 2, 3):
     _avg_pool(_rank)
     _max_pool(_rank)

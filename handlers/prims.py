@@ -19,9 +19,15 @@ if TYPE_CHECKING:
     from graphflops.ir import TensorMeta
 
 register(
-    *("prims::add", "prims::sub", "prims::mul", "prims::div", "prims::neg", "prims::abs"),
-    *("prims::fmod", "prims::remainder", "prims::maximum", "prims::minimum", "prims::sign"),
-    *("prims::floor", "prims::ceil", "prims::round", "prims::trunc", "prims::reciprocal"),
+    *(
+        "prims::abs",
+        "prims::fmod",
+        "prims::remainder",
+        "prims::maximum",
+        "prims::minimum",
+        "prims::sign",
+    ),
+    *("prims::floor", "prims::ceil", "prims::round", "prims::trunc"),
     *("prims::eq", "prims::ne", "prims::lt", "prims::le", "prims::gt", "prims::ge"),
     *("prims::nextafter", "prims::fmax", "prims::fmin", "prims::isfinite"),
 )(per_element("One arithmetic operation or comparison", 1))
@@ -37,13 +43,17 @@ register(
     *("prims::bessel_j0", "prims::bessel_j1", "prims::spherical_bessel_j0"),
 )(per_element("One elementary function", 1, 1))
 
-register("prims::fma")(per_element("a * b + c", 2))
+register("prims::add", "prims::sub", "prims::neg")(
+    per_element("An addition or negation", 1, complex_flops=2)
+)
+register("prims::mul")(per_element("A multiplication", 1, complex_flops=6))
+register("prims::div", "prims::reciprocal")(per_element("A division", 1, complex_flops=11))
 
 
 @register("prims::sum", "prims::amax", "prims::amin", "prims::prod")
 def reduce(inp: TensorMeta, *, out: TensorMeta) -> OpCost:
     """One operation per element that disappears: n - m."""
-    return OpCost(flops=reduced(inp.numel, out.numel))
+    return OpCost(flops=(2 if inp.is_complex else 1) * reduced(inp.numel, out.numel))
 
 
 @register("prims::var")
@@ -61,15 +71,20 @@ free(
 )
 free(
     *("prims::broadcast_in_dim", "prims::transpose", "prims::squeeze", "prims::split_dim"),
-    *("prims::collapse_view", "prims::as_strided", "prims::slice", "prims::slice_in_dim"),
-    *("prims::view_of", "prims::view_element_type", "prims::conj", "prims::real", "prims::imag"),
+    *(
+        "prims::collapse_view",
+        "prims::as_strided",
+        "prims::view_of",
+        "prims::conj",
+        "prims::real",
+        "prims::imag",
+    ),
     reason="view: the same memory under other sizes and strides",
     traffic=untouched,
 )
 free(
     *("prims::convert_element_type", "prims::clone", "prims::cat", "prims::collapse"),
     *("prims::rev", "prims::reshape", "prims::device_put", "prims::conj_physical"),
-    *("prims::make_token",),
     reason="copy or conversion: elements are moved, none is computed",
     traffic=streamed,
 )
@@ -81,7 +96,7 @@ free(
 free(
     *("prims::iota", "prims::fill", "prims::scalar_tensor", "prims::full", "prims::full_like"),
     *("prims::empty_strided", "prims::empty_permuted", "prims::normal", "prims::resize"),
-    *("prims::_uniform_helper", "prims::uniform"),
+    "prims::uniform",
     reason="fill, range, allocation or random numbers: no floating-point arithmetic",
     traffic=created,
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from graphflops.cost import Dim, OpCost
 from graphflops.registry import register
 
-from ._shapes import lanes, log2_ceil, reduced
+from ._shapes import dims_of, lanes, log2_ceil, reduced
 from .pointwise import per_element
 
 if TYPE_CHECKING:
@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 
 @register("aten::sum", "aten::prod", "aten::amax", "aten::amin", "aten::argmax", "aten::argmin")
 def reduce(self: TensorMeta, *, out: TensorMeta) -> OpCost:
-    """One operation per element that disappears: n - m."""
-    return OpCost(flops=reduced(self.numel, out.numel))
+    """One operation per element that disappears: n - m; a complex addition is two."""
+    return OpCost(flops=(2 if self.is_complex else 1) * reduced(self.numel, out.numel))
+
+
+@register("aten::nansum")
+def nansum(self: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """A test for NaN, n, and a sum, n - m."""
+    return OpCost(flops=self.numel + reduced(self.numel, out.numel))
 
 
 @register("aten::max", "aten::min")
@@ -67,22 +73,32 @@ def std_mean(self: TensorMeta, *, out: tuple[TensorMeta, ...]) -> OpCost:
 
 
 @register("aten::linalg_vector_norm")
-def vector_norm(self: TensorMeta, ord: float, *, out: TensorMeta) -> OpCost:
+def vector_norm(self: TensorMeta, ord: float, dim: object, *, out: TensorMeta) -> OpCost:
     """(sum |x|^p)^(1/p).
 
     p = 2: square n, sum n - m, root m. p = 1: abs n, sum n - m. p = inf: abs n, extremum
     n - m. p = 0: compare n, sum n - m. Else: power n, sum n - m, root m, and abs n unless p is
-    even. Of a single number: its absolute value.
+    even; the root of p = 1/2 is a square. Of a single element: its absolute value.
     """
-    n, m = self.numel, out.numel
-    if not self.shape:
-        return OpCost(flops=1)
-    if ord in {0, 1, float("inf"), float("-inf")}:
-        return OpCost(flops=2 * n - m)
-    if ord == 2:
-        return OpCost(flops=2 * n, transcendentals=m)
-    absolute = 0 if ord % 2 == 0 else n
-    return OpCost(flops=2 * n + absolute, transcendentals=n + m)
+    lengths = [self.shape[axis] for axis in dims_of(dim, len(self.shape))] if self.shape else []
+    if all(size == 1 for size in lengths) and (dim is None or lengths) and not _plain(ord):
+        return OpCost(flops=self.numel)
+    return norm(self.numel, out.numel, ord)
+
+
+def norm(n: Dim, m: Dim, p: float) -> OpCost:
+    """m norms of order p over n elements in all, as ``vector_norm`` spells them out."""
+    if _plain(p):
+        return OpCost(flops=n + reduced(n, m))
+    flops = n + reduced(n, m) + m
+    if p == 2:
+        return OpCost(flops=flops, transcendentals=m)
+    absolute = 0 if p % 2 == 0 else n
+    return OpCost(flops=flops + absolute, transcendentals=n + (0 if p == 0.5 else m))
+
+
+def _plain(p: float) -> bool:
+    return p in {0, 1, float("inf"), float("-inf")}
 
 
 @register("aten::cumsum", "aten::cumprod", "aten::cummax", "aten::cummin")
@@ -91,13 +107,25 @@ def scan(self: TensorMeta, dim: int) -> OpCost:
 
     The reference decomposition sums every prefix afresh; no kernel does.
     """
-    return OpCost(flops=self.numel - lanes(self, dim))
+    return OpCost(flops=reduced(self.numel, lanes(self, dim)))
 
 
 @register("aten::sort", "aten::argsort")
 def sort(self: TensorMeta, dim: int) -> OpCost:
     """n ceil(log2 L) comparisons for lanes of length L, as XLA's cost analysis counts."""
     return OpCost(flops=self.numel * log2_ceil(_length(self, dim)))
+
+
+@register("aten::searchsorted")
+def searchsorted(sorted_sequence: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """Binary search: ceil(log2(L + 1)) comparisons per output in a sequence of L."""
+    return OpCost(flops=out.numel * log2_ceil(sorted_sequence.shape[-1] + 1))
+
+
+@register("aten::bucketize")
+def bucketize(boundaries: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """Binary search: ceil(log2(L + 1)) comparisons per output among L boundaries."""
+    return OpCost(flops=out.numel * log2_ceil(boundaries.shape[-1] + 1))
 
 
 @register("aten::topk")
@@ -108,6 +136,53 @@ def topk(self: TensorMeta, k: Dim, dim: int) -> OpCost:
     """
     length = _length(self, dim)
     return OpCost(flops=lanes(self, dim) * ((length - k) + k * log2_ceil(k)))
+
+
+@register("aten::kthvalue", "aten::median.dim", "aten::nanmedian.dim")
+def select(self: TensorMeta, dim: int) -> OpCost:
+    """Selecting one of L: L - 1 comparisons for each lane, the fewest that can do.
+
+    So many settle one element's rank, as in ``topk`` of 1. Quickselect expects up to 3.4 L, by
+    values; a radix select compares none.
+    """
+    return OpCost(flops=reduced(self.numel, lanes(self, dim)))
+
+
+@register("aten::median", "aten::nanmedian")
+def select_of_all(self: TensorMeta) -> OpCost:
+    """As ``kthvalue`` of all n elements: n - 1 comparisons."""
+    return OpCost(flops=reduced(self.numel, 1))
+
+
+@register("aten::mode")
+def mode(self: TensorMeta, dim: int) -> OpCost:
+    """Sorted, and neighbours compared: n ceil(log2 L) + n - m for m lanes of length L."""
+    n = self.numel
+    return OpCost(flops=n * log2_ceil(_length(self, dim)) + reduced(n, lanes(self, dim)))
+
+
+@register("aten::_unique", "aten::_unique2")
+def unique(self: TensorMeta) -> OpCost:
+    """Sorted, and neighbours compared: n ceil(log2 n) + n - 1."""
+    n = self.numel
+    return OpCost(flops=n * log2_ceil(n) + reduced(n, 1))
+
+
+@register("aten::unique_dim")
+def unique_along(self: TensorMeta, dim: int) -> OpCost:
+    """As ``unique``, of L slices along ``dim`` with n elements in all.
+
+    n ceil(log2 L) + n - n / L, if slices that are compared are compared to their ends: an
+    upper bound.
+    """
+    n = self.numel
+    return OpCost(flops=n * log2_ceil(_length(self, dim)) + reduced(n, lanes(self, dim)))
+
+
+@register("aten::unique_consecutive")
+def unique_consecutive(self: TensorMeta, dim: int | None) -> OpCost:
+    """Neighbours compared: n - 1, or n - n / L along an axis of length L."""
+    return OpCost(flops=reduced(self.numel, 1 if dim is None else lanes(self, dim)))
 
 
 def _length(tensor: TensorMeta, dim: int) -> Dim:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 register(
     *("aten::polygamma", "aten::igamma", "aten::igammac", "aten::special_airy_ai"),
-    *("aten::special_bessel_y0", "aten::special_bessel_y1"),
+    *("prims::igamma", "prims::igammac", "aten::special_bessel_y0", "aten::special_bessel_y1"),
     *(f"aten::special_modified_bessel_{name}" for name in ("i0", "i1", "k0", "k1")),
     *(f"aten::special_scaled_modified_bessel_{name}" for name in ("k0", "k1")),
 )(per_element("One elementary function", 1, 1))
@@ -49,13 +49,13 @@ def angle(self: TensorMeta) -> OpCost:
 
 @register("aten::logcumsumexp")
 def logcumsumexp(self: TensorMeta, dim: int) -> OpCost:
-    """A scan of ``logaddexp`` along ``dim``: n - m steps for m lanes, 6 FLOPs each.
+    """A scan of ``logaddexp`` along ``dim``: n - m steps for m lanes, 7 FLOPs each.
 
-    max + log1p(exp(min - max)): two comparisons, sub, exp, log1p, add; two of the six are
-    transcendental.
+    max + log1p(exp(min - max)) as in ``torch._refs.logaddexp``: ge, isfinite, eq, sub, exp,
+    log1p, add; two of the seven are transcendental.
     """
     steps = self.numel - lanes(self, dim)
-    return OpCost(flops=6 * steps, transcendentals=2 * steps)
+    return OpCost(flops=7 * steps, transcendentals=2 * steps)
 
 
 free(

@@ -8,14 +8,16 @@ not listed apart.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from graphflops.cost import Dim, OpCost
 from graphflops.registry import register
 
 from ._lapack import floor, geqrf, ormqr, trtrs
-from ._shapes import contraction, reduced, smaller
-from .linalg import batch
+from ._shapes import contraction, dims_of, lanes, reduced, smaller
+from .linalg import batch, inverse
+from .reduction import vector_norm
 
 if TYPE_CHECKING:
     from graphflops.ir import TensorMeta
@@ -50,6 +52,16 @@ def svd(A: TensorMeta, full_matrices: bool, compute_uv: bool) -> OpCost:  # noqa
     return _estimate(flops, A)
 
 
+@register("aten::linalg_svdvals")
+def svdvals(A: TensorMeta) -> OpCost:  # noqa: N803 - the schema's name
+    """S alone, as ``_linalg_svd`` without vectors.
+
+    This and the other operators that need values alone have handlers because traced under fake
+    tensors they ask for vectors too, as for a gradient; run, they do not.
+    """
+    return svd(A, full_matrices=False, compute_uv=False)
+
+
 @register("aten::_linalg_eigh")
 def eigh(A: TensorMeta, compute_v: bool) -> OpCost:  # noqa: N803 - the schema's name
     """Symmetric QR algorithm of order n: 9 n^3 with eigenvectors, 4/3 n^3 without, rounded down.
@@ -58,6 +70,12 @@ def eigh(A: TensorMeta, compute_v: bool) -> OpCost:  # noqa: N803 - the schema's
     """
     n = A.shape[-1]
     return _estimate(9 * n**3 if compute_v else floor(4 * n**3, 3), A)
+
+
+@register("aten::linalg_eigvalsh")
+def eigvalsh(self: TensorMeta) -> OpCost:
+    """Eigenvalues alone, as ``_linalg_eigh`` without vectors: 4/3 n^3, rounded down."""
+    return eigh(self, compute_v=False)
 
 
 @register("aten::linalg_eig")
@@ -71,10 +89,87 @@ def eig(self: TensorMeta) -> OpCost:
     return _estimate(floor(79 * self.shape[-1] ** 3, 3), self)
 
 
-@register("aten::_linalg_eigvals")
+@register("aten::linalg_eigvals", "aten::_linalg_eigvals")
 def eigvals(self: TensorMeta) -> OpCost:
     """Eigenvalues alone, order n: 10 n^3 (Golub and Van Loan, Algorithm 7.5.2); an estimate."""
     return _estimate(10 * self.shape[-1] ** 3, self)
+
+
+@register("aten::linalg_matrix_norm")
+def matrix_norm(self: TensorMeta, ord: float | str, dim: tuple[int, ...]) -> OpCost:
+    """A norm of each m x n matrix over the two axes of ``dim``.
+
+    2, -2 and nuc: singular values, and the extremum or the sum of the min(m, n). fro: as the
+    vector norm, 2 m n, one of them a root. 1, -1 and +-inf: magnitudes m n, and sums and their
+    extremum m n - 1.
+    """
+    rows, columns = (self.shape[axis] for axis in dim)
+    count = lanes(self, dim)
+    if ord == "fro":
+        return OpCost(flops=2 * self.numel, transcendentals=count)
+    if ord in {2, -2, "nuc"}:
+        matrices = replace(self, shape=(count, rows, columns), strides=None)
+        rest = reduced(smaller(rows, columns), 1)
+        return svdvals(matrices) + OpCost(flops=rest * count)
+    return OpCost(flops=self.numel + reduced(self.numel, count))
+
+
+@register("aten::nuclear_norm.dim")
+def nuclear_norm_of(self: TensorMeta, dim: tuple[int, ...]) -> OpCost:
+    """As ``linalg_matrix_norm`` with ``nuc``: singular values and their sum."""
+    return matrix_norm(self, "nuc", dim)
+
+
+@register("aten::nuclear_norm")
+def nuclear_norm(self: TensorMeta) -> OpCost:
+    """As ``linalg_matrix_norm`` with ``nuc``: singular values and their sum."""
+    return matrix_norm(self, "nuc", (-2, -1))
+
+
+@register("aten::linalg_norm")
+def norm(
+    self: TensorMeta, ord: float | str | None, dim: tuple[int, ...] | None, *, out: TensorMeta
+) -> OpCost:
+    """As ``linalg_matrix_norm`` if there is an ``ord`` and two axes, else ``linalg_vector_norm``.
+
+    Without ``ord`` it is the 2-norm of all elements.
+    """
+    axes = dims_of(dim, len(self.shape))
+    if ord is not None and len(axes) == 2:
+        return matrix_norm(self, ord, axes)
+    return vector_norm(self, 2 if ord is None else float(ord), dim, out=out)
+
+
+@register("aten::linalg_cond")
+def cond(self: TensorMeta, p: float | str | None) -> OpCost:
+    """By 2 or -2: singular values and one division. Else: |A| |A^-1|, inversion and two norms."""
+    if self.numel == 0:
+        return OpCost()
+    if p in {None, 2, -2}:
+        return svdvals(self) + OpCost(flops=batch(self))
+    both = matrix_norm(self, p, (-2, -1)) * 2
+    return inverse(self) + both + OpCost(flops=batch(self))
+
+
+@register("aten::linalg_matrix_rank")
+def matrix_rank(self: TensorMeta, hermitian: bool) -> OpCost:
+    """How many of p = min(m, n) singular values (or n eigenvalues) exceed a tolerance.
+
+    The values, and 2 for the tolerance, and p comparisons; for eigenvalues, magnitudes n and
+    the largest of them n - 1.
+    """
+    if self.numel == 0:
+        return OpCost()
+    rank = smaller(self.shape[-2], self.shape[-1])
+    values = eigvalsh(self) if hermitian else svdvals(self)
+    magnitudes = rank + reduced(rank, 1) if hermitian else 0
+    return values + OpCost(flops=magnitudes + 2 + rank) * batch(self)
+
+
+@register("aten::linalg_matrix_rank.tol_tensor", "aten::linalg_matrix_rank.atol_rtol_tensor")
+def matrix_rank_by_tensor(input: TensorMeta, hermitian: bool) -> OpCost:
+    """As ``linalg_matrix_rank``: values, tolerance and comparisons."""
+    return matrix_rank(input, hermitian)
 
 
 @register("aten::linalg_lstsq")
@@ -103,6 +198,8 @@ def pinv(self: TensorMeta, hermitian: bool, *, out: TensorMeta) -> OpCost:
     hermitian, ``_linalg_eigh`` and the largest of n magnitudes; 2 for the tolerance; p
     comparisons and p reciprocals; V scaled, n p; and a matrix product, m n p MACs.
     """
+    if self.numel == 0:
+        return OpCost()
     rank = smaller(self.shape[-2], self.shape[-1])
     few = 2 + 2 * rank + self.shape[-1] * rank
     if hermitian:

@@ -83,7 +83,7 @@ def _multi_head(
     batch, queries, width = query.shape
     keys = key.shape[1]
     heads = Heads(
-        count=batch * num_heads,
+        number=batch * num_heads,
         queries=queries,
         keys=keys,
         depth=width // num_heads,

@@ -33,6 +33,8 @@ TRANSCENDENTAL = {
     *("hypot", "zeta", "ndtri", "bessel_i0", "bessel_i0e", "bessel_i1", "bessel_i1e"),
     *("bessel_j0", "bessel_j1", "spherical_bessel_j0"),
 }
+# Real operations in a complex one, where they are more than one.
+COMPLEX = {"add": 2, "sub": 2, "neg": 2, "mul": 6, "div": 11, "reciprocal": 11}
 # n elements reduced to m outputs: n - m operations.
 REDUCTION = {"sum", "amax", "amin", "prod"}
 # Neither arithmetic nor contraction: selection, integer and boolean logic, conversion,
@@ -95,10 +97,11 @@ def _add(result: Traced, node: torch.fx.Node) -> None:
     if name in (FREE if namespace == "prims" else ATEN_FREE) or not _floating([*held, value]):
         return
     if namespace == "prims" and name in ARITHMETIC | TRANSCENDENTAL:
-        result.flops += value.numel()
+        result.flops += value.numel() * (COMPLEX.get(name, 1) if value.is_complex() else 1)
         result.transcendentals += value.numel() * (name in TRANSCENDENTAL)
     elif namespace == "prims" and name in REDUCTION:
-        result.flops += inputs[0].numel() - value.numel()
+        factor = 2 if inputs[0].is_complex() else 1
+        result.flops += factor * max(inputs[0].numel() - value.numel(), 0)
     elif namespace == "aten" and name in ATEN_REDUCTION:
         kept = value[0] if isinstance(value, tuple | list) else value
         result.flops += inputs[0].numel() - kept.numel()

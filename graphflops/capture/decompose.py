@@ -107,6 +107,9 @@ def _keep(known: Known) -> Callable[..., bool]:
     """Tell ``TorchRefsMode`` to leave operators alone that have a price."""
 
     def fall_back(_mode: object, function: object, *_: object) -> bool:
+        if isinstance(function, torch._ops.OpOverloadPacket):
+            # The mode would take its first overload, whichever is called.
+            return True
         return isinstance(function, torch._ops.OpOverload) and known(*_name(function))
 
     return fall_back

@@ -72,6 +72,8 @@ def _walk(
             continue
         path = resolve_path(node)
         here = context if path is None else replace(context, path=path)
+        if (batch := _mapped(node.meta.get("val"))) != 1:
+            here = replace(here, trips=here.trips * batch)
         if isinstance(node.target, torch._ops.OpOverload):
             yield _call(node, node.target, here), node
         elif (bodies := _bodies(node, here)) is not None:
@@ -84,12 +86,24 @@ def _walk(
 
 
 def _is_plumbing(node: fx.Node) -> bool:
-    """Arithmetic on sizes, and picking from tuples: no tensor is computed."""
-    if node.target is operator.getitem:
+    """Arithmetic on sizes, picking from tuples, entering vmap: no tensor is computed."""
+    if node.target is operator.getitem or _module(node.target) == "torch._functorch.predispatch":
         return True
     returns_tensor = bool(output_metas(node.meta.get("val"), node.name))
     is_operator = isinstance(node.target, torch._ops.OperatorBase)
     return not is_operator and not returns_tensor
+
+
+def _mapped(value: Any) -> Dim:
+    """How many instances of a value ``torch.vmap`` computes; its shape shows one of them."""
+    if isinstance(value, list | tuple):
+        value = next((item for item in value if isinstance(item, torch.Tensor)), None)
+    batch: Dim = 1
+    while isinstance(value, torch.Tensor) and torch._C._functorch.is_batchedtensor(value):
+        axis = torch._C._functorch.maybe_get_bdim(value)
+        value = torch._C._functorch.get_unwrapped(value)
+        batch *= dim(value.shape[axis])
+    return batch
 
 
 def _call(node: fx.Node, op: torch._ops.OpOverload, here: _Context) -> OpCall:
@@ -193,7 +207,11 @@ def _name(target: Any) -> str:
 def _namespace(target: Any) -> str:
     if isinstance(target, torch._ops.HigherOrderOperator):
         return "higher_order"
-    return str(getattr(target, "__module__", "python")).partition(".")[0]
+    return _module(target).partition(".")[0]
+
+
+def _module(target: Any) -> str:
+    return str(getattr(target, "__module__", "python"))
 
 
 def shares_memory(node: fx.Node) -> bool:
@@ -208,6 +226,8 @@ def shares_memory(node: fx.Node) -> bool:
 def _storage(value: object) -> int | None:
     if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
         return None
+    while torch._C._functorch.is_batchedtensor(value):
+        value = torch._C._functorch.get_unwrapped(value)
     return int(value.untyped_storage()._cdata)
 
 

@@ -1,0 +1,48 @@
+"""Every operator that PyTorch tests itself with: priced, and priced like its reference."""
+
+from __future__ import annotations
+
+import pytest
+from op_db import DIFFERENT, NOT_TRACEABLE, OPINFOS, check, dtype_of
+
+COUNTABLE = [name for name in OPINFOS if name not in NOT_TRACEABLE]
+
+
+def _holds(name: str, most: int) -> None:
+    outcome = check(OPINFOS[name], most)
+    assert not outcome.failed
+    assert not outcome.unknown
+    if name not in DIFFERENT:
+        assert not outcome.different
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", COUNTABLE)
+def test_priced_like_the_reference(name: str) -> None:
+    _holds(name, most=1)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", COUNTABLE)
+def test_priced_like_the_reference_on_many_samples(name: str) -> None:
+    _holds(name, most=10)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_a_listed_difference_is_one(name: str) -> None:
+    assert check(OPINFOS[name], most=10).different
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [name for name in NOT_TRACEABLE if dtype_of(OPINFOS[name])])
+def test_what_is_listed_as_not_traceable_is_not(name: str) -> None:
+    assert check(OPINFOS[name], most=10).failed
+
+
+def test_differences_are_few() -> None:
+    assert len(DIFFERENT) < 0.05 * len(OPINFOS)
+    assert set(DIFFERENT) | set(NOT_TRACEABLE) <= set(OPINFOS)
