@@ -38,16 +38,6 @@ def lanes(tensor: TensorMeta, dim: object) -> Dim:
     return prod(size for axis, size in enumerate(tensor.shape) if axis not in dims)
 
 
-def broadcast_numel(*tensors: TensorMeta) -> Dim:
-    """Elements of what tensors broadcast to: along each axis the size that is not 1."""
-    rank = max(len(tensor.shape) for tensor in tensors)
-    shape: list[Dim] = [1] * rank
-    for tensor in tensors:
-        for axis, size in enumerate(tensor.shape, start=rank - len(tensor.shape)):
-            shape[axis] = size if shape[axis] == 1 else shape[axis]
-    return prod(shape)
-
-
 def smaller(a: Dim, b: Dim) -> Dim:
     """Minimum, symbolic where it must be."""
     if isinstance(a, int) and isinstance(b, int):
@@ -55,8 +45,8 @@ def smaller(a: Dim, b: Dim) -> Dim:
     return sympy.Min(a, b)
 
 
-def broadcast(*shapes: Sequence[Dim]) -> Dim:
-    """Number of elements that shapes broadcast to; a size of 1 gives way to any other."""
+def broadcast_numel(*shapes: Sequence[Dim]) -> Dim:
+    """Elements of what shapes broadcast to: along each axis the size that is not 1."""
     total: Dim = 1
     for axis in range(1, max(map(len, shapes), default=0) + 1):
         sizes = [shape[-axis] for shape in shapes if len(shape) >= axis]

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 register("aten::relu")(per_element("A comparison", 1))
 register("aten::relu6", "aten::hardtanh")(per_element("Clamp to two bounds, 2 each", 4))
 register("aten::threshold")(per_element("A comparison", 1))
-register("aten::sigmoid")(per_element("1 / (1 + exp(-x)): neg, exp, add, div", 4, 1))
-register("aten::silu")(per_element("x * sigmoid(x): 4 + 1", 5, 1))
+register("aten::sigmoid")(
+    per_element("1 / (1 + exp(-x)): neg, exp, add, div", 4, 1, complex_flops=2 + 1 + 2 + 11)
+)
+register("aten::silu")(per_element("x * sigmoid(x): 4 + 1", 5, 1, complex_flops=16 + 6))
 register("aten::mish")(per_element("x * tanh(softplus(x)): 3 + 2", 5, 3))
 register("aten::leaky_relu")(per_element("gt, mul", 2))
 register("aten::rrelu", "aten::rrelu_with_noise")(

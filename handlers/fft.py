@@ -4,8 +4,8 @@ The count of the radix-2 algorithm, N / 2 log2 N butterflies of a complex multip
 and two complex additions (4), and the convention of FFTW's benchmarks
 (https://www.fftw.org/speed/method.html). A length that is no power of two takes the next
 integer for its logarithm. Several axes are transformed one after the other. Normalizing is a
-multiplication per output element, as in ``torch._refs.fft``. The composite operators
-(``fft_rfft``, ``stft``, ...) decompose into these.
+multiplication per output number, two for a complex one, as in ``torch._refs.fft``. The
+composite operators (``fft_rfft``, ``stft``, ...) decompose into these.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ def _transform(elements: Dim, transformed: TensorMeta, dim: tuple[int, ...]) -> 
 
 
 def _normalized(normalization: int, out: TensorMeta) -> OpCost:
-    """0 is none; 1 (by the root of N) and 2 (by N) are one multiplication per element."""
-    return OpCost(flops=out.numel if normalization else 0)
+    """0 is none; 1 (by the root of N) and 2 (by N) scale each element, both parts of it."""
+    per = 2 if out.is_complex else 1
+    return OpCost(flops=per * out.numel if normalization else 0)
 
 
 @register("prims::fft_c2c")

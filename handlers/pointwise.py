@@ -13,7 +13,7 @@ from graphflops.cost import Dim, OpCost
 from graphflops.registry import register
 from graphflops.traffic import streamed_in_training
 
-from ._shapes import broadcast, lanes
+from ._shapes import broadcast_numel, lanes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,14 +54,44 @@ register(
     *("aten::eq", "aten::ne", "aten::lt", "aten::le", "aten::gt", "aten::ge", "aten::isnan"),
 )(per_element("One arithmetic operation or comparison", 1))
 
-# (a + bi)(c + di): 4 multiplications and 2 additions.
-register("aten::mul", "aten::multiply", "aten::square", "aten::outer")(
-    per_element("A multiplication", 1, complex_flops=6)
-)
-# Over c + di: a product with its conjugate (6), c^2 + d^2 (3), two divisions.
-register("aten::div", "aten::divide", "aten::true_divide", "aten::reciprocal")(
-    per_element("A division", 1, complex_flops=11)
-)
+
+@register("aten::mul", "aten::multiply", "prims::mul")
+def mul(self: object, other: object, *, out: TensorMeta) -> OpCost:
+    """A multiplication: 1 FLOP per output element.
+
+    Complex: (a + bi)(c + di) is 4 multiplications and 2 additions, 6; by a real number 2.
+    """
+    return OpCost(flops=_COMPLEX_PRODUCT[_complex_operands(self, other)] * out.numel)
+
+
+@register("aten::div", "aten::divide", "aten::true_divide", "prims::div")
+def div(self: object, other: object, *, out: TensorMeta) -> OpCost:
+    """A division: 1 FLOP per output element.
+
+    Complex: a product with the conjugate (6), c^2 + d^2 (3) and two divisions, 11; by a real
+    number 2.
+    """
+    del self
+    by_complex = _complex_operands(other) == 1
+    per = 11 if by_complex else 2
+    return OpCost(flops=(per if out.is_complex else 1) * out.numel)
+
+
+_COMPLEX_PRODUCT = (1, 2, 6)
+
+
+def _complex_operands(*operands: object) -> int:
+    return sum(
+        # A real scalar may have been promoted: it scales all the same.
+        operand.imag != 0
+        if isinstance(operand, complex)
+        else getattr(operand, "is_complex", False) is True
+        for operand in operands
+    )
+
+
+register("aten::square", "aten::outer")(per_element("A multiplication", 1, complex_flops=6))
+register("aten::reciprocal", "prims::reciprocal")(per_element("A division", 1, complex_flops=11))
 register("aten::neg", "aten::negative")(per_element("A negation", 1, complex_flops=2))
 
 register(
@@ -100,7 +130,7 @@ def addcmul(tensor1: TensorMeta, tensor2: TensorMeta, *, out: TensorMeta) -> OpC
 
     Scale ``tensor1``, combine with ``tensor2``, add to every output.
     """
-    product = broadcast(tensor1.shape, tensor2.shape)
+    product = broadcast_numel(tensor1.shape, tensor2.shape)
     return OpCost(flops=tensor1.numel + product + out.numel)
 
 
@@ -130,9 +160,9 @@ def clamp(self: TensorMeta, min: object, max: object) -> OpCost:
     shapes = [self.shape]
     for bound in (min, max):
         if bound is not None:
-            clamped = broadcast(*shapes)
+            clamped = broadcast_numel(*shapes)
             shapes.append(getattr(bound, "shape", ()))
-            flops += clamped + broadcast(*shapes)
+            flops += clamped + broadcast_numel(*shapes)
     return OpCost(flops=flops)
 
 

@@ -46,8 +46,6 @@ register(
 register("prims::add", "prims::sub", "prims::neg")(
     per_element("An addition or negation", 1, complex_flops=2)
 )
-register("prims::mul")(per_element("A multiplication", 1, complex_flops=6))
-register("prims::div", "prims::reciprocal")(per_element("A division", 1, complex_flops=11))
 
 
 @register("prims::sum", "prims::amax", "prims::amin", "prims::prod")

@@ -83,6 +83,16 @@ def count(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
     return result
 
 
+def _real_operations(node: torch.fx.Node, name: str, value: torch.Tensor) -> int:
+    if not value.is_complex():
+        return 1
+    # Scaling by a real number touches both parts once.
+    right: Any = node.args[1] if len(node.args) > 1 else None
+    held = right.meta["val"] if isinstance(right, torch.fx.Node) else right
+    real = not held.is_complex() if isinstance(held, torch.Tensor) else complex(held or 0).imag == 0
+    return 2 if name in {"mul", "div"} and real else COMPLEX.get(name, 1)
+
+
 def _floating(values: list[Any]) -> bool:
     tensors = [v for v in values if isinstance(v, torch.Tensor)]
     return any(t.is_floating_point() or t.is_complex() for t in tensors)
@@ -97,7 +107,7 @@ def _add(result: Traced, node: torch.fx.Node) -> None:
     if name in (FREE if namespace == "prims" else ATEN_FREE) or not _floating([*held, value]):
         return
     if namespace == "prims" and name in ARITHMETIC | TRANSCENDENTAL:
-        result.flops += value.numel() * (COMPLEX.get(name, 1) if value.is_complex() else 1)
+        result.flops += value.numel() * _real_operations(node, name, value)
         result.transcendentals += value.numel() * (name in TRANSCENDENTAL)
     elif namespace == "prims" and name in REDUCTION:
         factor = 2 if inputs[0].is_complex() else 1

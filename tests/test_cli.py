@@ -88,7 +88,7 @@ def test_count_prints_totals_the_tree_and_coverage(run: Run) -> None:
     assert "MACs              24 MACs (1 MAC = 2 FLOPs)" in out
     assert "FLOPs             54 FLOPs (54)" in out
     assert "(linear): Linear(10 = 100% Params" in out
-    assert "1 calls: 1 counted, 0 free, 0 unknown" in out
+    assert "1 calls: 1 counted, 0 free, 0 decomposed, 0 unknown" in out
     assert "\x1b" not in out
 
 
@@ -177,6 +177,46 @@ def test_inputs_are_made_from_the_config(
     found = json.loads(out)
     assert {n: m["shape"] for n, m in found["model"]["inputs"].items()} == inputs
     assert found["coverage"]["complete"]
+
+
+BRANCH = """
+import torch
+
+class Branch(torch.nn.Module):
+    def forward(self, x):
+        return torch.cond(x.sum() > 0, lambda a: a @ a, lambda a: a + 1, (x,))
+
+def branch(): return Branch(), (torch.zeros(4, 4),)
+"""
+
+
+def test_strict_fails_on_an_operator_without_a_price(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "branch.py").write_text(BRANCH)
+    code, out, err = run("count", "branch.py:branch", "--strict")
+    assert (code, out) == (1, "")
+    assert "higher_order::cond x 1" in err
+    code, out, err = run("count", "branch.py:branch")
+    assert (code, err) == (0, "")
+    assert "at least" in out
+
+
+def test_explain_says_formula_numbers_and_source(run: Run) -> None:
+    code, out, err = run("explain", "models.py:tiny", "linear")
+    assert (code, err) == (0, "")
+    for part in (
+        "aten::linear.default",
+        "models.py:10",
+        "input float32[3, 4]",
+        "54 = A*C*(2*B + 1)",
+        "24 = A*B*C",
+        "MACs = numel(out) * K",
+        "exact convention, graphflops.handlers.matmul",
+    ):
+        assert part in out
+    assert run("explain", "models.py:tiny", "0")[1] == out
+    code, out, err = run("explain", "models.py:tiny", "lineer")
+    assert (code, out) == (2, "")
+    assert "makes no call 'lineer'. Did you mean" in err
 
 
 BAD_INPUT = {

@@ -201,6 +201,29 @@ def test_einsum_equals_flop_counter_mode(data: st.DataObject) -> None:
     assert 2 * macs(call, *args) == oracle(call, *args)
 
 
+@settings(max_examples=20, deadline=None)
+@given(size, size, st.integers(1, 3), st.integers(5, 9))
+def test_a_convolution_is_the_product_of_its_unfolded_windows(
+    c: int, o: int, k: int, s: int
+) -> None:
+    image, weight = meta(2, c, s, s), meta(o, c, k, k)
+
+    def unfolded(a: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return w.flatten(1) @ F.unfold(a, k)
+
+    assert macs(unfolded, image, weight) == macs(F.conv2d, image, weight)
+
+
+def test_complex_products_cost_eight_per_mac() -> None:
+    x = meta(2, 3, dtype=torch.complex64)
+    y = meta(3, 5, dtype=torch.complex64)
+    report = count(torch.mm, x, y)
+    assert (report.macs, report.flops) == (30, 8 * 30)
+    assert count(torch.mul, x, x.clone()).flops == 6 * 6
+    assert count(torch.add, x, x.clone()).flops == 2 * 6
+    assert count(lambda a: a * 3.0, x).flops == 2 * 6
+
+
 def test_grouped_attention_equals_attention_over_repeated_heads() -> None:
     q, k, v = meta(2, 8, 6, 4), meta(2, 2, 10, 4), meta(2, 2, 10, 5)
     grouped = count(

@@ -46,9 +46,9 @@ def test_real_transforms_are_half() -> None:
     assert count(torch.fft.rfft, meta(3, 8)).flops == 3 * half
     assert count(torch.fft.fft, meta(3, 8)).flops == 3 * half
     assert count(torch.fft.hfft, meta(3, 5, dtype=COMPLEX)).flops == 3 * half
-    # Normalized by 1 / n: a multiplication for each number that comes out.
+    # Normalized by 1 / n: a multiplication for each number that comes out, or two.
     assert count(torch.fft.irfft, meta(3, 5, dtype=COMPLEX)).flops == 3 * (half + 8)
-    assert count(torch.fft.ihfft, meta(3, 8)).flops == 3 * (half + 5)
+    assert count(torch.fft.ihfft, meta(3, 8)).flops == 3 * (half + 2 * 5)
 
 
 def test_other_lengths_round_their_logarithm_up() -> None:
@@ -70,12 +70,12 @@ def test_several_axes_are_transformed_one_after_the_other() -> None:
 
 
 @pytest.mark.parametrize("norm", ["backward", "ortho", "forward"])
-def test_normalizing_is_a_multiplication_per_element(norm: str) -> None:
+def test_normalizing_scales_both_parts_of_each_element(norm: str) -> None:
     x = meta(3, 8, dtype=COMPLEX)
     forth = count(lambda a: torch.fft.fft(a, norm=norm), x).flops
     back = count(lambda a: torch.fft.ifft(a, norm=norm), x).flops
-    assert forth == 3 * 120 + (0 if norm == "backward" else 24)
-    assert back == 3 * 120 + (0 if norm == "forward" else 24)
+    assert forth == 3 * 120 + (0 if norm == "backward" else 2 * 24)
+    assert back == 3 * 120 + (0 if norm == "forward" else 2 * 24)
     # The operator underneath normalizes by itself.
     raw = count(lambda a: torch._fft_c2c(a, [1], 0 if norm == "forward" else 2, False), x)
     assert raw.flops == back
@@ -99,11 +99,12 @@ def test_short_time_transforms_and_back(*, normalized: bool) -> None:
         return torch.istft(x, 8, 4, window=w, normalized=normalized)
 
     # 32 samples, padded to 40: 9 frames of 8, each windowed, transformed, maybe scaled.
-    frame = 8 + 60 + (5 if normalized else 0)
+    frame = 8 + 60 + (2 * 5 if normalized else 0)
     assert count(forth, meta(2, 32), window).flops == 2 * 9 * frame
-    # One-sided or not, real frames are transformed as such; complex ones are not.
+    # One-sided or not, real frames are transformed as such; complex ones are not, and their
+    # window is made complex too.
     twice = count(lambda x, w: forth(x, w, onesided=False), meta(2, 32, dtype=COMPLEX), window)
-    assert twice.flops == 2 * 9 * (8 + 120 + (8 if normalized else 0))
+    assert twice.flops == 2 * 9 * (6 * 8 + 120 + (2 * 8 if normalized else 0))
     # Back: transformed, scaled, windowed; 9 frames of 8 overlap into 40; so do the squares of
     # the window, once for both signals; and each of 32 samples is divided.
     frames, overlap = 9 * (60 + 8 + 8), 9 * 8 - 40

@@ -91,16 +91,19 @@ def _trace(
         again, named = pytree.tree_unflatten(filled, spec)
         return op(*again, **named)
 
-    try:
-        mode = detect_fake_mode(leaves) or contextlib.nullcontext()
-        # The reference implementations spell composite functions out as the prims oracle does.
-        with quiet(), torch.no_grad(), mode, TorchRefsMode(should_fallback_fn=_keep(known)):
-            graph = make_fx(run, decomposition_table=_Unpriced(known))(*tensors)
-    except Exception:  # noqa: BLE001 - what cannot be traced has no decomposition
-        return None
-    parts, _ = operator_calls(graph, lambda _: None)
-    itself = [part for part in parts if (part.op, part.overload) == _name(op)]
-    return None if itself else parts
+    mode = detect_fake_mode(leaves) or contextlib.nullcontext()
+    # The reference implementations spell composite functions out as the prims oracle does;
+    # where one of them cannot be traced, the kernels' own composition can.
+    for references in (TorchRefsMode(should_fallback_fn=_keep(known)), contextlib.nullcontext()):
+        try:
+            with quiet(), torch.no_grad(), mode, references:
+                graph = make_fx(run, decomposition_table=_Unpriced(known))(*tensors)
+        except Exception:  # noqa: BLE001, S112 - what cannot be traced has no decomposition
+            continue
+        parts, _ = operator_calls(graph, lambda _: None)
+        if not any((part.op, part.overload) == _name(op) for part in parts):
+            return parts
+    return None
 
 
 def _keep(known: Known) -> Callable[..., bool]:
