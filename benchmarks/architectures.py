@@ -111,10 +111,10 @@ def _worker(types: list[str]) -> Iterator[dict[str, Any]]:
     ) as process:
         assert process.stdout is not None  # noqa: S101 - it is a pipe
         for line in process.stdout:
-            yield json.loads(line)
             answered, last = answered + 1, time.monotonic()
+            yield json.loads(line)
     if answered < len(types):
-        late = time.monotonic() - last >= LIMIT
+        late = time.monotonic() - last >= LIMIT - 1  # its clock started when it had answered
         reason = f"no answer within {LIMIT} seconds" if late else f"exit code {process.returncode}"
         outcome = "too slow" if late else "crashed"
         yield {"type": types[answered], "outcome": outcome, "reason": reason}
@@ -157,24 +157,26 @@ def _examine(model_type: str, *, cut: bool) -> dict[str, Any]:
     try:
         report = gf.count(workload.model, kwargs=workload.kwargs, on_unknown="ignore")
     except gf.CaptureError as error:
-        own = str(error).startswith("the forward of")
-        return found | _failure("inputs do not fit" if own else "not captured", error)
+        return found | _failure(_refusal(error), error)
     except Exception as error:  # noqa: BLE001 - likewise
         return found | _failure("failed", error)
     found["seconds"] = round(time.perf_counter() - start, 2)
     return found | _figures(report) | compare(report, workload)
 
 
-def _refusal(error: Exception) -> str:
-    from graphflops.errors import ModelSpecError
+_REFUSALS = {
+    "Unrecognized configuration class": "no class",
+    "requires the timm library": "needs timm",
+    "cannot build": "not built",
+    "FakeTensorDeviceMismatchError": "mixes devices",
+    "fails on these inputs": "inputs do not fit",
+    "cannot be captured": "not captured",
+    "is not made up from a config": "no inputs yet",
+}
 
-    known = {
-        "Unrecognized configuration class": "no class",
-        "requires the timm library": "needs timm",
-        "cannot build": "not built",
-    }
-    given = "no inputs yet" if isinstance(error, ModelSpecError) else "not built"
-    return next((outcome for text, outcome in known.items() if text in str(error)), given)
+
+def _refusal(error: Exception) -> str:
+    return next((said for text, said in _REFUSALS.items() if text in str(error)), "not built")
 
 
 def shallow(model_type: str) -> dict[str, Any]:
@@ -209,7 +211,7 @@ def _figures(report: Report) -> dict[str, Any]:
         "calls": len(report.records),
         "statuses": {status.value: calls for status, calls in report.coverage.items()},
         "unknown": report.unsupported_ops(),
-        "macs": report.macs,
+        "macs": report.macs if isinstance(report.macs, int) else str(report.macs),
     }
 
 
@@ -219,6 +221,8 @@ def compare(report: Report, workload: Workload) -> dict[str, Any]:
     A model may compute differently while it is exported (transformers asks
     ``torch.compiler.is_exporting``): where the plain run differs, it is run as exported too.
     """
+    if not isinstance(report.macs, int):
+        return {"flop_counter": None, "flop_counter_reason": "sizes depend on values"}
     if workload.model._can_set_experts_implementation():
         # Its shape rule of grouped products takes nothing but bfloat16.
         workload.model.set_experts_implementation("batched_mm")
@@ -226,7 +230,9 @@ def compare(report: Report, workload: Workload) -> dict[str, Any]:
     if plain.get("unexplained") == 0:
         return plain
     exported = _difference(report, workload, exporting=True)
-    return exported | {"exporting": True} if exported.get("unexplained") == 0 else plain
+    if exported.get("unexplained") != 0:
+        return plain
+    return exported | {"exporting": True, "flop_counter_plain": plain["flop_counter"]}
 
 
 def _difference(report: Report, workload: Workload, *, exporting: bool) -> dict[str, Any]:

@@ -19,6 +19,7 @@ _OUTCOMES = {
     "needs timm": "need timm, which is not installed",
     "not built": "transformers does not build it from its default config",
     "inputs do not fit": "the forward itself fails on the inputs made up",
+    "mixes devices": "makes tensors on the CPU while its weights are on meta",
     "not captured": "cannot be captured as a graph",
     "failed": "the count failed",
     "too slow": "no answer in time",
@@ -29,6 +30,7 @@ _VERDICTS = {
     "equal as exported": "equal once the model knows it is exported: it then computes otherwise",
     "explained": "different by operators without a formula in FlopCounterMode, to the last digit",
     "unexplained": "different for no known reason",
+    "symbolic": "not compared: the count has symbols for sizes that depend on values",
     "fails": "FlopCounterMode cannot run the model",
 }
 
@@ -39,9 +41,9 @@ _PAGE = """\
 
 {tried} of the {types} model types of transformers {transformers} (torch {torch}, Python {python},
 {date}), built on meta by `AutoModel` from the default config, cut to {depth} layers wherever the
-config has such a number, and counted in eval mode: {seq_len} tokens, or one image. A run stops
-after 12 minutes; `--resume` goes on where it stopped, `--render-only` writes this page again from
-`benchmarks/results/architectures.jsonl`.
+config has such a number, and counted in eval mode: {seq_len} tokens, or one image. The others were
+not tried: a run stops after 12 minutes, and `--resume` goes on where it stopped. `--render-only`
+writes this page again from `benchmarks/results/architectures.jsonl`.
 
 {outcomes}
 
@@ -86,7 +88,7 @@ def render(where: dict[str, Any], rows: list[Row]) -> str:
         calls=sum(row["calls"] for row in counted),
         statuses=", ".join(f"{calls:,} {status}" for status, calls in statuses.most_common()),
         unknown=_unknown(counted),
-        verdicts=_tally(map(_verdict, counted), _VERDICTS, "compared"),
+        verdicts=_tally(map(_verdict, counted), _VERDICTS, "counted"),
         reasons=_reasons(counted),
         table=_counted(counted),
         failures=_failures(rows),
@@ -94,6 +96,8 @@ def render(where: dict[str, Any], rows: list[Row]) -> str:
 
 
 def _verdict(row: Row) -> str:
+    if isinstance(row["macs"], str):
+        return "symbolic"
     if row["flop_counter"] is None:
         return "fails"
     if row["unexplained"]:
@@ -128,12 +132,26 @@ def _reasons(rows: list[Row]) -> str:
 
 
 def _explanations(rows: list[Row]) -> list[str]:
-    unseen = Counter(op for row in rows if _verdict(row) == "explained" for op in row["unseen"])
-    return [f"- No formula for `{op}`: {count} models." for op, count in unseen.most_common()] + [
-        f"- `{row['type']}`: {row['unexplained']:,} FLOPs more here, unexplained."
+    exported = [
+        f"- `{row['type']}`: {_plain(row)} when run plainly, {row['flop_counter']:,} as exported."
         for row in rows
-        if _verdict(row) == "unexplained"
+        if row.get("exporting")
     ]
+    unseen = Counter(op for row in rows if _verdict(row) == "explained" for op in row["unseen"])
+    return (
+        exported
+        + [f"- No formula for `{op}`: {count} models." for op, count in unseen.most_common()]
+        + [
+            f"- `{row['type']}`: {row['unexplained']:,} FLOPs more here, unexplained."
+            for row in rows
+            if _verdict(row) == "unexplained"
+        ]
+    )
+
+
+def _plain(row: Row) -> str:
+    plain = row["flop_counter_plain"]
+    return "fails" if plain is None else f"{plain:,}"
 
 
 def _grouped_failures(rows: list[Row]) -> dict[str, list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import sympy
@@ -82,7 +82,25 @@ class OpCost:
 
     def items(self) -> tuple[tuple[str, Dim], ...]:
         """Every field as ``(name, value)``, in declaration order."""
-        return tuple((field.name, getattr(self, field.name)) for field in fields(self))
+        return (
+            ("flops", self.flops),
+            ("macs", self.macs),
+            ("transcendentals", self.transcendentals),
+            ("flops_masked", self.flops_masked),
+            ("bytes_read", self.bytes_read),
+            ("bytes_written", self.bytes_written),
+        )
+
+    def moving(self, read: Dim, written: Dim) -> OpCost:
+        """The same work with this memory traffic."""
+        return OpCost(
+            flops=self.flops,
+            macs=self.macs,
+            transcendentals=self.transcendentals,
+            flops_masked=self.flops_masked,
+            bytes_read=read,
+            bytes_written=written,
+        )
 
     def subs(self, **values: int) -> OpCost:
         """Put numbers in for symbols, by name: ``cost.subs(B=8, S=2048)``."""

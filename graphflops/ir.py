@@ -59,8 +59,10 @@ class TensorMeta:
     @property
     def nbytes(self) -> Dim:
         """Bytes of the elements that exist in memory: a broadcast axis counts once."""
-        strides = self.strides or (1,) * len(self.shape)
-        elements = prod(s for s, stride in zip(self.shape, strides, strict=True) if stride != 0)
+        elements: Dim = prod(self.shape)
+        if self.strides is not None and 0 in self.strides:
+            pairs = zip(self.shape, self.strides, strict=True)
+            elements = prod(size for size, stride in pairs if stride != 0)
         bits = DTYPE_BITS[self.dtype]
         # Whole bytes for every dtype of eight bits or more; packed ones round up.
         return elements * (bits // 8) if bits % 8 == 0 else (elements * bits + 7) // 8

@@ -44,8 +44,7 @@ def price(call: OpCall, registry: Registry, fallback: Fallback | None = None) ->
     else:
         status, cost = Status.COUNTED, _arithmetic(call, entry)
     if entry.traffic is not None:
-        read, written = entry.traffic(call)
-        cost = replace(cost, bytes_read=read, bytes_written=written)
+        cost = cost.moving(*entry.traffic(call))
     return OpRecord(call=call, status=status, cost=cost if call.trips == 1 else cost * call.trips)
 
 
@@ -54,8 +53,7 @@ def _fall_back(call: OpCall, registry: Registry, fallback: Fallback | None) -> O
     if fallback is None:
         return unknown
     if (flops := fallback.formula(call)) is not None:
-        read, written = streamed(call)
-        cost = OpCost(flops=flops, bytes_read=read, bytes_written=written)
+        cost = OpCost(flops=flops).moving(*streamed(call))
         return replace(unknown, status=Status.COUNTED, cost=cost * call.trips)
     calls = fallback.decompose(call, lambda op, overload: registry.find(op, overload) is not None)
     parts = price_all(calls, registry) if calls is not None else ()
@@ -65,8 +63,7 @@ def _fall_back(call: OpCall, registry: Registry, fallback: Fallback | None) -> O
     cost = sum(costs, start=OpCost())
     # Its parts run as one operator: what passes between them stays inside.
     moves = cost.bytes_read != 0 or cost.bytes_written != 0
-    read, written = streamed(call) if moves else (0, 0)
-    cost = replace(cost, bytes_read=read, bytes_written=written)
+    cost = cost.moving(*streamed(call)) if moves else cost
     return replace(unknown, status=Status.DECOMPOSED, cost=cost * call.trips, parts=parts)
 
 
@@ -113,8 +110,8 @@ def _check(cost: object, call: OpCall, entry: Entry) -> None:
 
 
 def _is_count(value: object) -> bool:
-    if isinstance(value, int):
-        return not isinstance(value, bool) and value >= 0
+    if type(value) is int:
+        return value >= 0
     return (
         isinstance(value, sympy.Expr)
         and not value.has(sympy.Float)

@@ -95,11 +95,13 @@ def scaled_dot_product_attention(
     dropout_p: float,
     is_causal: bool,
 ) -> OpCost:
-    """softmax(Q K^T / sqrt(D) + mask) V, as ``attend`` spells it out.
+    """softmax(Q K^T / sqrt(D) + mask) V, dense whatever the mask hides.
 
     Q is (..., H, L, D), K (..., H_kv, S, D), V (..., H_kv, S, D_v), with ... the batch axes.
     Every query head attends, so grouped-query attention costs what attention over repeated KV
-    heads costs: MACs = prod(...) * H * L * S * (D + D_v).
+    heads costs. With R = prod(...) * H * L query rows and n = R * S scores: MACs =
+    n * (D + D_v); FLOPs = 2 * MACs, Q and the repeated K scaled, n for a mask, 6 n - 2 R for
+    the softmax and 2 n for dropout.
 
     ``is_causal`` is the lower triangle aligned at the top left; what the triangle hides is
     listed in ``flops_masked``: 2 MACs * (hidden / L S). A mask given as a tensor hides what

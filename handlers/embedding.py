@@ -123,3 +123,13 @@ def histc(self: TensorMeta) -> OpCost:
     5 per element, as the CPU kernel computes it (``HistogramKernel.cpp``).
     """
     return OpCost(flops=5 * self.numel)
+
+
+@register("aten::embedding_renorm")
+def embedding_renorm(self: TensorMeta, indices: TensorMeta) -> OpCost:
+    """Each row looked up: its norm (2 per element), a comparison, and if too long its scaling.
+
+    An upper bound, as if all rows were distinct and too long: 3 D + 3 for a row of D elements.
+    """
+    width = self.shape[-1]
+    return OpCost(flops=indices.numel * (3 * width + 3), transcendentals=indices.numel)

@@ -7,6 +7,7 @@ one (IEEE 754 lists it among the operations); selecting, converting and copying 
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 from graphflops.cost import Dim, OpCost
@@ -213,6 +214,30 @@ def diff(self: TensorMeta, n: int, dim: int, *, out: TensorMeta) -> OpCost:
     With m lanes, n * numel(out) + m * n (n - 1) / 2 FLOPs.
     """
     return OpCost(flops=n * out.numel + lanes(self, dim) * (n * (n - 1) // 2))
+
+
+@register("aten::feature_dropout", traffic=streamed_in_training)
+def feature_dropout(input: TensorMeta, p: float, train: bool) -> OpCost:
+    """Training: a sample per channel scaled (1), and a multiplication per element.
+
+    As the composite kernel does (``Dropout.cpp``); with p = 1 a product with zero, in
+    evaluation nothing.
+    """
+    if not train or p in {0, 1}:
+        return OpCost(flops=input.numel if train and p else 0)
+    return OpCost(flops=input.numel + prod(input.shape[:2]))
+
+
+@register("aten::feature_alpha_dropout", traffic=streamed_in_training)
+def feature_alpha_dropout(input: TensorMeta, p: float, train: bool) -> OpCost:
+    """Training: a slope and an offset per channel (4), a product and a sum per element.
+
+    As the composite kernel does (``Dropout.cpp``); with p = 1 a product with zero, in
+    evaluation nothing.
+    """
+    if not train or p in {0, 1}:
+        return OpCost(flops=input.numel if train and p else 0)
+    return OpCost(flops=2 * input.numel + 4 * prod(input.shape[:2]))
 
 
 @register("aten::lerp")

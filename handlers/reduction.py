@@ -43,9 +43,13 @@ def every(self: TensorMeta) -> OpCost:
 
 
 @register("aten::mean")
-def mean(self: TensorMeta) -> OpCost:
-    """Sum n - m and divide m: n."""
-    return OpCost(flops=self.numel)
+def mean(self: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """Sum n - m and divide m: n; twice that if complex."""
+    return OpCost(flops=(2 if self.is_complex else 1) * _mean(self.numel, out.numel))
+
+
+def _mean(n: Dim, m: Dim) -> Dim:
+    return reduced(n, m) + m
 
 
 @register("aten::var")
@@ -61,15 +65,16 @@ def std(self: TensorMeta, *, out: TensorMeta) -> OpCost:
 
 
 @register("aten::var_mean")
-def var_mean(self: TensorMeta) -> OpCost:
+def var_mean(self: TensorMeta, *, out: tuple[TensorMeta, ...]) -> OpCost:
     """``var`` and ``mean``, each on its own: 4 n + n."""
-    return OpCost(flops=5 * self.numel)
+    return OpCost(flops=4 * self.numel + _mean(self.numel, out[0].numel))
 
 
 @register("aten::std_mean")
 def std_mean(self: TensorMeta, *, out: tuple[TensorMeta, ...]) -> OpCost:
     """``std`` and ``mean``: 5 n + m."""
-    return OpCost(flops=5 * self.numel + out[0].numel, transcendentals=out[0].numel)
+    n, m = self.numel, out[0].numel
+    return OpCost(flops=4 * n + _mean(n, m) + m, transcendentals=m)
 
 
 @register("aten::linalg_vector_norm")

@@ -293,3 +293,18 @@ def test_a_symbolic_image_is_antialiased_over_whole_windows() -> None:
     )
     # Those at the ends are cut off.
     assert concrete.flops < symbolic
+
+
+def test_dropping_channels_scales_one_sample_per_channel() -> None:
+    x = meta(2, 3, 4, 5)
+    assert count(lambda a: F.dropout2d(a, 0.5, training=True), x).flops == 120 + 2 * 3
+    assert count(lambda a: F.dropout2d(a, 0.5, training=False), x).flops == 0
+    dropped = count(lambda a: F.feature_alpha_dropout(a, 0.5, training=True), x)
+    assert dropped.flops == 2 * 120 + 4 * 2 * 3
+
+
+def test_renormalizing_looked_up_rows_is_bounded_from_above() -> None:
+    ids = meta(5, dtype=torch.int64)
+    report = count(lambda i, w: F.embedding(i, w, max_norm=1.0), ids, meta(9, 4))
+    # Squares and their sum with a root, a test, a factor and its use: 5 rows of 4.
+    assert report.flops == 5 * ((4 + 3 + 1) + 1 + 2 + 4)

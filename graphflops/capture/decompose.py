@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import flop_registry
 
 from graphflops.capture.graph import operator_calls
+from graphflops.capture.metadata import dim
 from graphflops.cost import Dim
 from graphflops.ir import OpCall
 from graphflops.quiet import quiet
@@ -44,7 +45,7 @@ class Expander:
         if formula is None:
             return None
         args, kwargs = self._arguments(node)
-        return int(formula(*args, **kwargs, out_val=self._held[node]))
+        return dim(formula(*args, **kwargs, out_val=self._held[node]))
 
     def decompose(self, call: OpCall, known: Known) -> tuple[OpCall, ...] | None:
         """The calls an operator decomposes into, as far down as ``known`` operators.
