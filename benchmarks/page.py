@@ -26,7 +26,8 @@ are written for real weights get them, random, on the CPU. Weights of the 8B sha
 into this machine's memory: these counters get that model on the meta device, and if they fail
 there, on the meta device under `FakeTensorMode(allow_non_fake_inputs=True)`. FlopCounterMode on
 meta always has that mode, since transformers reads values of its masks. graphflops has plain
-meta models throughout.
+meta models throughout. DeepSpeed's extra warm-up pass is off. Threads wait without spinning
+(`OMP_WAIT_POLICY=passive`), since other work on the same cores would slow down spinning ones.
 
 {counters}
 """
@@ -34,9 +35,9 @@ meta models throughout.
 _COVERAGE = """\
 ## How much of a model they see
 
-What a counter reports, as two FLOPs per multiply-accumulate, over 2 x the MACs that graphflops
-counts. Above 100%, a counter adds operators that are no contractions (normalisation,
-activation, bias). graphflops has these in its FLOPs, not in its MACs.
+What a counter reports, MACs if it does, over the MACs that graphflops counts; a number without
+MACs is converted first. Above 100%, a counter adds operators that are no contractions
+(normalisation, activation, bias). graphflops has these in its FLOPs, not in its MACs.
 
 {table}
 
@@ -69,8 +70,9 @@ _MODEL = """\
 
 {contractions:,} FLOPs (2 x MACs) in contractions, {attention:.2%} of them in attention;
 {flops:,} FLOPs over all operators, by graphflops. *Of contractions* is the share of the former
-that a counter reports, *without attention* the share of what is left of them without attention.
-*Ratio* is time over time of graphflops; *built* is the peak before the count.
+that a counter reports; where it is less than all of them, *without attention* is its share of
+them without attention. *Ratio* is time over time of graphflops; *built* is the peak before the
+count.
 
 {table}
 """
@@ -100,6 +102,7 @@ def _environment(results: Results) -> str:
     return (
         f"Measured on {where['date']}, Python {where['python']}, {where['platform']}, "
         f"{where['cpus']} CPUs, {where['memory_gib']} GiB of memory, "
+        f"load average {where['load']} at the start,\n"
         f"transformers {where['packages']['transformers']}, numpy {where['packages']['numpy']}."
     )
 
@@ -107,10 +110,17 @@ def _environment(results: Results) -> str:
 def _counters(results: Results) -> str:
     versions = results.environment["packages"]
     lines = [
-        (peer.title, f"{peer.package} {versions[peer.package]}", peer.unit, peer.sees)
+        (
+            peer.title,
+            f"{peer.package} {versions[peer.package]}",
+            peer.reports,
+            "a MAC" if peer.flops_per_mac == 1 else "half a MAC",
+            peer.sees,
+        )
         for peer in PEERS.values()
     ]
-    return _table(lines, ("Counter", "Package", "What it reports", "What it looks at"))
+    headers = ("Counter", "Package", "It reports", "Its operation is", "It looks at")
+    return _table(lines, headers)
 
 
 def _coverage(rows: list[Row]) -> Callable[[Row], str]:
@@ -136,7 +146,7 @@ def _model(rows: list[Row], model: str) -> str:
             _shown(row.flops, ","),
             _shown(row.macs, ","),
             _shown(_share(row, reference), ".2%"),
-            _shown(_share(row, reference, attention=False) if attention else None, ".2%"),
+            _shown(_share_of_rest(row, reference), ".2%"),
             _shown(row.seconds, ".3f"),
             _shown(row.graphflops_seconds, ".3f"),
             _shown(row.ratio, ".2f"),
@@ -182,16 +192,14 @@ def _coverage_says(rows: list[Row]) -> str:
 
     def verdict(row: Row) -> str:
         reference = _reference(rows, row.model)
-        share, rest = _share(row, reference), _share(row, reference, attention=False)
-        if share is None or rest is None:
+        share, rest = _share(row, reference), _share_of_rest(row, reference)
+        if share is None:
             return "no number for"
         if share == 1:
             return "exactly the contractions of"
-        if abs(share - 1) < _CLOSE:
-            return f"within {_CLOSE:.1%} of the contractions of"
-        if abs(rest - 1) < _CLOSE:
+        if rest is not None and abs(rest - 1) < _CLOSE:
             return f"within {_CLOSE:.1%} of the contractions without attention of"
-        return "something else for"
+        return f"{share:.2%} of the contractions of"
 
     return "\n".join(
         f"- {peer.title}: {_grouped((row for row in rows if row.peer == key), verdict)}."
@@ -204,27 +212,30 @@ def _grouped(rows: Iterable[Row], verdict: Callable[[Row], str]) -> str:
     groups: dict[str, list[str]] = {}
     for row in rows:
         title = MODELS[row.model].title.partition(",")[0]
-        on = f" ({_PLACEMENTS[row.placement]})" if row.placement in {"meta", "fake"} else ""
+        fallback = row.placement if PEERS[row.peer].placement is None else None
+        on = f" ({_PLACEMENTS[fallback]})" if fallback in {"meta", "fake"} else ""
         groups.setdefault(verdict(row), []).append(title + on)
     return "; ".join(f"{said} {', '.join(titles)}" for said, titles in groups.items())
 
 
 def _time_says(rows: list[Row]) -> str:
-    others = [row.ratio for row in rows if row.peer != REFERENCE and row.ratio is not None]
-    faster = [ratio for ratio in others if ratio < 1]
+    ratios = [row.ratio for row in rows if row.peer != REFERENCE and row.ratio is not None]
     ours = [row.seconds for row in rows if row.peer == REFERENCE and row.seconds is not None]
-    says = (
-        f"graphflops takes {min(ours):.2f} to {max(ours):.2f} seconds. Of {len(others)} counts by "
-        f"others that gave a number, {len(faster)} were faster than graphflops"
+    return (
+        f"graphflops takes {min(ours):.2f} to {max(ours):.2f} seconds. Of {len(ratios)} counts by "
+        f"others that gave a number, {sum(ratio < 1 for ratio in ratios)} were faster than "
+        f"graphflops. They take from {min(ratios):.2f} to {max(ratios):.2f} times as long."
     )
-    return says + (f", the fastest {1 / min(faster):.1f} times." if faster else ".")
 
 
 def _memory_says(rows: list[Row]) -> str:
-    ours = [row.peak_mib for row in rows if row.peer == REFERENCE and row.peak_mib is not None]
+    ours = [row for row in rows if row.peer == REFERENCE]
+    peaks = [row.peak_mib or 0 for row in ours]
+    added = [(row.peak_mib or 0) - (row.built_mib or 0) for row in ours]
     return (
-        f"graphflops stays between {min(ours):,.0f} and {max(ours):,.0f} MiB, torch and "
-        "transformers included: no weights are allocated."
+        f"graphflops stays between {min(peaks):,.0f} and {max(peaks):,.0f} MiB, torch and "
+        f"transformers included; its import and the count add {min(added):,.0f} to "
+        f"{max(added):,.0f} MiB to a process with the model."
     )
 
 
@@ -238,12 +249,20 @@ def _contractions(reference: Row) -> tuple[int, int]:
     return FLOPS_PER_MAC * macs, FLOPS_PER_MAC * attention
 
 
-def _share(row: Row, reference: Row, *, attention: bool = True) -> float | None:
-    """How much of the contractions a counter reports, with or without attention."""
-    contractions, of_attention = _contractions(reference)
+def _share(row: Row, reference: Row) -> float | None:
+    """How much of the contractions a counter reports."""
     if row.contraction_flops is None:
         return None
-    return row.contraction_flops / (contractions - (0 if attention else of_attention))
+    return row.contraction_flops / _contractions(reference)[0]
+
+
+def _share_of_rest(row: Row, reference: Row) -> float | None:
+    """The same without attention, of a counter that reports less than all of them."""
+    contractions, attention = _contractions(reference)
+    seen = row.contraction_flops
+    if seen is None or seen >= contractions or not attention:
+        return None
+    return seen / (contractions - attention)
 
 
 def _shown(value: float | None, form: str) -> str:

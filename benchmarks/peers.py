@@ -35,7 +35,7 @@ class Peer:
     Attributes:
         title: What tables call it.
         package: The distribution that holds it.
-        unit: What it means by its number.
+        reports: What its numbers are.
         sees: What it looks at.
         count: One count of a model on keyword inputs.
         flops_per_mac: How many of its FLOPs it takes for one multiply-accumulate.
@@ -44,7 +44,7 @@ class Peer:
 
     title: str
     package: str
-    unit: str
+    reports: str
     sees: str
     count: Callable[[Any, dict[str, Any]], Figures]
     flops_per_mac: int = FLOPS_PER_MAC
@@ -144,7 +144,7 @@ PEERS = {
     REFERENCE: Peer(
         title="graphflops",
         package="graphflops",
-        unit="FLOPs of all operators, 2 per MAC; MACs of contractions",
+        reports="FLOPs of all operators; MACs of contractions",
         sees="ATen operators of the exported graph",
         count=_graphflops,
         placement="meta",
@@ -152,7 +152,7 @@ PEERS = {
     "flop_counter_meta": Peer(
         title="FlopCounterMode, meta",
         package="torch",
-        unit="FLOPs of contractions, 2 per MAC",
+        reports="FLOPs of contractions",
         sees="ATen operators as they are dispatched",
         count=_flop_counter_mode,
         placement="fake",
@@ -160,7 +160,7 @@ PEERS = {
     "flop_counter_cpu": Peer(
         title="FlopCounterMode, CPU",
         package="torch",
-        unit="FLOPs of contractions, 2 per MAC",
+        reports="FLOPs of contractions",
         sees="the same, with no formula for the CPU's fused attention",
         count=_flop_counter_mode,
         placement="cpu",
@@ -168,7 +168,7 @@ PEERS = {
     "fvcore": Peer(
         title="fvcore",
         package="fvcore",
-        unit="its FLOP is a MAC",
+        reports="FLOPs",
         sees="operators of a `torch.jit` trace, without `scaled_dot_product_attention`",
         count=_fvcore,
         flops_per_mac=1,
@@ -176,43 +176,47 @@ PEERS = {
     "calflops": Peer(
         title="calflops",
         package="calflops",
-        unit="FLOPs, 2 per MAC; MACs",
+        reports="FLOPs; MACs",
         sees="patched `torch.nn.functional`, without `scaled_dot_product_attention`",
         count=_calflops,
     ),
     "deepspeed": Peer(
         title="DeepSpeed profiler",
         package="deepspeed",
-        unit="FLOPs, 2 per MAC; MACs",
+        reports="FLOPs; MACs",
         sees="patched `torch.nn.functional`, with `scaled_dot_product_attention`",
         count=_deepspeed,
     ),
     "ptflops_pytorch": Peer(
         title="ptflops, pytorch",
         package="ptflops",
-        unit="MACs, called FLOPs in its name",
+        reports="MACs, called FLOPs in its name",
         sees="module hooks and patched functions, without `scaled_dot_product_attention`",
         count=_ptflops("pytorch"),
+        flops_per_mac=1,
     ),
     "ptflops_aten": Peer(
         title="ptflops, aten",
         package="ptflops",
-        unit="MACs, called FLOPs in its name",
+        reports="MACs, called FLOPs in its name",
         sees="ATen matrix products and convolutions as they are dispatched",
         count=_ptflops("aten"),
+        flops_per_mac=1,
     ),
     "thop": Peer(
         title="thop",
         package="thop",
-        unit="MACs, called operations in its API",
+        reports="MACs, called operations in its API",
         sees="modules of known types",
         count=_thop,
+        flops_per_mac=1,
     ),
     "torchinfo": Peer(
         title="torchinfo",
         package="torchinfo",
-        unit="MACs, called mult-adds",
+        reports="MACs, called mult-adds",
         sees="parameters of a module, times its batch (and, if it convolves, its positions)",
         count=_torchinfo,
+        flops_per_mac=1,
     ),
 }

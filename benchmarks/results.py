@@ -93,5 +93,6 @@ def environment() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "cpus": os.cpu_count(),
         "memory_gib": round(memory / 2**30),
+        "load": round(os.getloadavg()[0], 1),
         "packages": {package: version(package) for package in packages},
     }

@@ -24,16 +24,11 @@ from benchmarks.peers import PEERS, REFERENCE, Figures
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 25
 
 
-def measure_memory(peer: str, model: str, placement: Placement) -> dict[str, Any]:
-    """Count once; the figures, and the peak of the process before and after."""
-    count = _counter(peer, model, placement)
-    built = _peak_mib()
-    figures = count()
-    return {**asdict(figures), "built_mib": built, "peak_mib": _peak_mib()}
+def measure(peer: str, model: str, placement: Placement, seconds: float) -> dict[str, Any]:
+    """Count once for the figures and the peak memory, then take turns with graphflops.
 
-
-def measure_time(peer: str, model: str, placement: Placement, seconds: float) -> dict[str, Any]:
-    """Alternate between a peer and graphflops, so that a noisy moment hits both.
+    Until the peak is read, neither graphflops nor its model is in this process, unless it is
+    the one that is measured. Taking turns, a noisy moment hits both.
 
     Args:
         peer: Key of the counter.
@@ -41,19 +36,30 @@ def measure_time(peer: str, model: str, placement: Placement, seconds: float) ->
         placement: Where the counter gets its model; graphflops has its own, on meta.
         seconds: About how long to go on, within limits on the number of rounds.
     """
-    counters = _counter(peer, model, placement), _counter(REFERENCE, model, "meta")
-    for warm_up in counters:
-        warm_up()
+    count = _counter(peer, model, placement)
+    built = _peak_mib()
+    figures = count()
+    peak = _peak_mib()
+
+    reference = _counter(REFERENCE, model, "meta")
+    reference()  # warm, as the peer is by now
     times: list[tuple[float, float]] = []
     end = time.perf_counter() + seconds
     while len(times) < _FEWEST_ROUNDS or (len(times) < _MOST_ROUNDS and time.perf_counter() < end):
-        times.append((_seconds(counters[0]), _seconds(counters[1])))
+        times.append((_seconds(count), _seconds(reference)))
     theirs, ours = (median(column) for column in zip(*times, strict=True))
-    return {"seconds": theirs, "graphflops_seconds": ours, "rounds": len(times)}
+    return {
+        **asdict(figures),
+        "seconds": theirs,
+        "graphflops_seconds": ours,
+        "rounds": len(times),
+        "built_mib": built,
+        "peak_mib": peak,
+    }
 
 
 def _counter(peer: str, model: str, placement: Placement) -> Callable[[], Figures]:
-    """A call that counts, with the model built and the counter imported by its first run."""
+    """A call that counts, with the model built; the counter is imported by the first call."""
     import torch
     from torch._subclasses import FakeTensorMode
 
@@ -94,17 +100,12 @@ def main() -> None:
     parser.add_argument("peer", choices=PEERS)
     parser.add_argument("model", choices=MODELS)
     parser.add_argument("placement", choices=("cpu", "meta", "fake"))
-    parser.add_argument("--seconds", type=float, help="measure time, for about so long")
+    parser.add_argument("seconds", type=float, help="how long to take turns with graphflops")
     options = parser.parse_args()
-    task = options.peer, options.model, options.placement
     warnings.simplefilter("ignore")
-    result: dict[str, Any]
     with redirect_stdout(sys.stderr):  # some counters print
         try:
-            if options.seconds is None:
-                result = measure_memory(*task)
-            else:
-                result = measure_time(*task, seconds=options.seconds)
+            result = measure(options.peer, options.model, options.placement, options.seconds)
         except Exception as error:  # noqa: BLE001 - why a counter fails is a result
             result = {"error": _reason(error)}
     print(json.dumps(result))
