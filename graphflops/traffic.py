@@ -24,7 +24,10 @@ def _distinct_bytes(tensors: list[TensorMeta]) -> Dim:
 
 
 def _written(call: OpCall) -> Dim:
-    return sum((tensor.nbytes for tensor in call.outputs), start=0)
+    if call.outputs:
+        return sum((tensor.nbytes for tensor in call.outputs), start=0)
+    # In place on a list, an operator returns nothing.
+    return sum((t.nbytes for name, t in call.tensors() if name in call.writes), start=0)
 
 
 def streamed(call: OpCall) -> tuple[Dim, Dim]:

@@ -6,6 +6,7 @@ import inspect
 import pytest
 import torch
 import torch.ao.quantization.fx._decomposed  # registers its operators
+import torch.nn.modules.linear_cross_entropy  # registers its operators
 import transformers.integrations.moe  # noqa: F401 - registers its grouped matmul
 
 from graphflops import conventions
