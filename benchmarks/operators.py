@@ -50,7 +50,10 @@ def page() -> str:
     checked = _checked(rows)
     families: defaultdict[str, list[Entry]] = defaultdict(list)
     for entry in conventions.exact():
-        families[Path(entry.origin.rpartition(":")[0]).stem].append(entry)
+        source = Path(entry.origin.rpartition(":")[0])
+        # What plugins and tests have registered beside ours is not ours to document.
+        if source.parent == ROOT / "handlers":
+            families[source.stem].append(entry)
     tables = (
         f"## {family}\n\n{_table(family, families[family], checked)}\n\n"
         for family in sorted(families)
