@@ -34,7 +34,9 @@ class Options:
 
     Attributes:
         batch_size: First axis of every input that is made.
-        seq_len: Tokens of every text input that is made.
+        seq_len: Tokens of every text input that is made, image placeholders included.
+        image_size: Height and width of every image that is made, in pixels.
+        audio_seconds: Length of every audio input that is made.
         dtype: Floating-point type of parameters and inputs, e.g. ``"bfloat16"``.
         overrides: Config keys to set; dots reach into sub-configs.
         inputs: Inputs to add or replace, by name.
@@ -42,6 +44,8 @@ class Options:
 
     batch_size: int | None = None
     seq_len: int | None = None
+    image_size: int | None = None
+    audio_seconds: float | None = None
     dtype: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, InputSpec] = field(default_factory=dict)
