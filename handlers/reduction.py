@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from graphflops.cost import Dim, OpCost
 from graphflops.registry import register
 
-from ._shapes import dims_of, lanes, log2_ceil, reduced
+from ._shapes import contraction, dims_of, lanes, log2_ceil, reduced
 from .pointwise import per_element
 
 if TYPE_CHECKING:
@@ -202,3 +202,38 @@ def weight_norm(v: TensorMeta, g: TensorMeta) -> OpCost:
     """
     n, m = v.numel, g.numel
     return OpCost(flops=3 * n + m, transcendentals=m)
+
+
+@register("aten::cov")
+def cov(self: TensorMeta, fweights: object, aweights: object, *, out: TensorMeta) -> OpCost:
+    """Covariance of M variables (rows) over N observations: MACs = M^2 N.
+
+    Mean (N - 1 sums and a division a row), centred (M N), the product, divided (M^2). Weights
+    multiply the sum's terms and the product's (M N each) and are added up (N - 1); ``fweights``
+    with ``aweights`` are multiplied first (N); ``aweights`` also correct the divisor by their
+    own mean: N products, N - 1 sums, 3 more. Source: ``Correlation.cpp``.
+    """
+    observations: Dim = self.shape[-1] if self.shape else 1
+    variables = self.numel // observations
+    flops = 2 * self.numel + out.numel
+    if fweights is not None or aweights is not None:
+        flops += 2 * self.numel + observations - 1
+    if fweights is not None and aweights is not None:
+        flops += observations
+    if aweights is not None:
+        flops += 2 * observations + 2
+    return contraction(variables * self.numel, out) + OpCost(flops=flops)
+
+
+@register("aten::corrcoef")
+def corrcoef(self: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """Covariance divided by both deviations (M roots, 2 M^2), held to [-1, 1] (4 M^2).
+
+    Source: ``Correlation.cpp``.
+    """
+    covariance = cov(self, None, None, out=out)
+    if not out.shape:
+        return covariance + OpCost(flops=1)
+    variables = out.shape[0]
+    scaled = OpCost(flops=variables + 6 * out.numel, transcendentals=variables)
+    return covariance + scaled

@@ -1,4 +1,4 @@
-"""Inputs of the model's kind: fake, meta, or on its device, whatever they came as."""
+"""A model and its inputs brought together: on one device, as metadata, values kept."""
 
 from __future__ import annotations
 
@@ -6,32 +6,82 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _pytree as pytree
 
+from graphflops.capture.values import LARGEST, KnownValues, known_values
 
-def alike(model: nn.Module, inputs: Any) -> Any:
-    """The inputs as tensors of the model's kind: fake, meta, or on its device."""
+_CPU = torch.device("cpu")
+_PLAIN = {torch.Tensor, nn.Parameter, nn.Buffer}
+
+
+def brought_together(model: nn.Module, inputs: Any) -> Any:
+    """Make the inputs fake tensors on the model's device; small ones keep their values.
+
+    A model on meta becomes one of fake tensors on the CPU: a tensor that its code makes of
+    numbers has a value there, and one that its code puts on the CPU by mistake does no harm.
+    The parameters are exchanged in place, so this belongs inside ``untouched``.
+    """
     parameters = list(model.parameters())
-    if not parameters:
-        return inputs
-    device = parameters[0].device
-    if isinstance(parameters[0], FakeTensor):
-        mode = parameters[0].fake_mode
-    elif any(parameter.is_meta for parameter in parameters):
-        # Code that ignores the device context leaves single parameters on the CPU.
-        return pytree.tree_map_only(torch.Tensor, lambda t: t.to("meta"), inputs)
-    elif any(isinstance(t, torch.Tensor) and t.is_meta for t in pytree.tree_leaves(inputs)):
-        mode = FakeTensorMode(allow_non_fake_inputs=True)
+    device = _device(parameters, pytree.tree_leaves(inputs))
+    if any(isinstance(parameter, FakeTensor) for parameter in parameters):
+        mode: FakeTensorMode = next(p.fake_mode for p in parameters if isinstance(p, FakeTensor))
     else:
-        return inputs
+        mode = KnownValues().mode
+        _off_meta(model, mode)
+
+    known = known_values(mode)
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
         if isinstance(tensor, FakeTensor):
             return tensor
-        with mode:
-            return torch.empty_strided(
-                tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device
-            )
+        if known is not None and _has_values(tensor):
+            return known.know(tensor, device)
+        return _like(tensor, mode, device)
 
     return pytree.tree_map_only(torch.Tensor, fake, inputs)
+
+
+def alike(model: nn.Module, inputs: Any) -> Any:
+    """Inputs whose shapes may be dynamic on the model's device, as they are otherwise."""
+    parameters = list(model.parameters())
+    # Code that ignores the device context leaves single parameters on the CPU.
+    if any(parameter.is_meta for parameter in parameters):
+        return pytree.tree_map_only(torch.Tensor, lambda t: t.to("meta"), inputs)
+    if not any(isinstance(t, torch.Tensor) and t.is_meta for t in pytree.tree_leaves(inputs)):
+        return inputs
+    mode, device = FakeTensorMode(allow_non_fake_inputs=True), _device(parameters, [])
+    return pytree.tree_map_only(torch.Tensor, lambda t: _like(t, mode, device), inputs)
+
+
+def _device(parameters: list[nn.Parameter], inputs: list[Any]) -> torch.device:
+    """Where the model computes: on meta it is to be moved off it, fake tensors stay."""
+    for tensor in (*parameters, *(leaf for leaf in inputs if isinstance(leaf, torch.Tensor))):
+        if parameters and tensor.is_meta and not isinstance(tensor, FakeTensor):
+            return _CPU
+        return tensor.device
+    return _CPU
+
+
+def _off_meta(model: nn.Module, mode: FakeTensorMode) -> None:
+    """Exchange parameters and buffers on meta for fake ones; tied ones stay tied."""
+    made: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for held in (module._parameters, module._buffers):
+            for name, tensor in held.items():
+                if type(tensor) in _PLAIN and tensor is not None and tensor.is_meta:
+                    if id(tensor) not in made:
+                        made[id(tensor)] = _like(tensor, mode, _CPU)
+                    held[name] = made[id(tensor)]  # type: ignore[assignment]  # a parameter for a parameter
+
+
+def _like(tensor: torch.Tensor, mode: FakeTensorMode, device: torch.device) -> torch.Tensor:
+    with mode:
+        fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(fake, requires_grad=tensor.requires_grad)
+    return fake.requires_grad_(tensor.requires_grad)
+
+
+def _has_values(tensor: torch.Tensor) -> bool:
+    return not tensor.is_meta and tensor.numel() <= LARGEST

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -18,7 +19,7 @@ from torch._subclasses.fake_tensor import (
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
-from graphflops.capture.devices import alike
+from graphflops.capture.devices import brought_together
 from graphflops.capture.graph import short_path
 from graphflops.capture.untouched import untouched
 from graphflops.errors import CaptureError
@@ -58,11 +59,12 @@ def explain_failure(
 
 
 def _forward_error(model: nn.Module, args: Any, kwargs: Any) -> Exception | None:
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        with untouched(model), quiet(), torch.no_grad(), mode:
-            args, kwargs = alike(model, (args, kwargs))
-            model(*args, **kwargs)
+        with untouched(model), quiet(), torch.no_grad():
+            args, kwargs = brought_together(model, (args, kwargs))
+            mode = detect_fake_mode([*pytree.tree_leaves((args, kwargs)), *model.parameters()])
+            with mode or FakeTensorMode(allow_non_fake_inputs=True):
+                model(*args, **kwargs)
     except _DATA_DEPENDENT:
         return None
     except Exception as error:  # noqa: BLE001 - whatever the model raises is the answer

@@ -11,19 +11,24 @@ from typing import Any
 import torch
 from torch import nn
 from torch._dynamo.eval_frame import OptimizedModule
+from torch.distributions import Distribution
 from torch.export import ExportedProgram
 
 from graphflops.capture.decompose import Expander
-from graphflops.capture.devices import alike
+from graphflops.capture.devices import alike, brought_together
 from graphflops.capture.failure import explain_failure, refuse_mixed_dtypes
 from graphflops.capture.graph import operator_calls
 from graphflops.capture.hierarchy import counted_calls, module_path, modules_of
 from graphflops.capture.program import program_inputs
 from graphflops.capture.untouched import untouched
+from graphflops.capture.values import traced_in_mode_of
 from graphflops.ir import Capture
 from graphflops.quiet import quiet
 
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+Prepare = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Inputs]
 Exporter = Callable[..., ExportedProgram]
+_ASKED = "Some sizes follow from values of the inputs: with other values it may cost otherwise."
 
 
 def capture_module(
@@ -46,12 +51,15 @@ def capture_module(
     """
     model = model._orig_mod if isinstance(model, OptimizedModule) else model
     failures: list[tuple[str, Exception]] = []
-    for method, export in _ladder(model, args):
-        with untouched(model), quiet(), _collector_paused(), torch.no_grad():
+    for method, prepare, export in _ladder(model, args):
+        with untouched(model), quiet(), _collector_paused(), _unvalidated(), torch.no_grad():
             _unwrap_compiled(model)
             try:
-                with counted_calls() as calls:
-                    program = export(model, args, dict(kwargs), dynamic_shapes)
+                inputs = prepare(model, args, dict(kwargs))
+                if dynamic_shapes is None:
+                    inputs = brought_together(model, inputs)
+                with traced_in_mode_of(inputs) as known, counted_calls() as calls:
+                    program = export(model, *inputs, dynamic_shapes)
             except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
                 failures.append((method, error))
                 continue
@@ -63,8 +71,20 @@ def capture_module(
                 modules=modules_of(model, calls, program.graph_module),
                 method=method,
                 inputs=program_inputs(program),
+                notes=(_ASKED,) if known is not None and known.asked else (),
             )
     raise explain_failure(model, args, kwargs, failures) from failures[0][1]
+
+
+@contextlib.contextmanager
+def _unvalidated() -> Iterator[None]:
+    """No checks of the parameters of distributions: they read values that are not there."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
 
 
 @contextlib.contextmanager
@@ -79,10 +99,11 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _ladder(model: nn.Module, args: tuple[Any, ...]) -> list[tuple[str, Exporter]]:
-    rungs: list[tuple[str, Exporter]] = [("torch.export", _plain_export)]
+def _ladder(model: nn.Module, args: tuple[Any, ...]) -> list[tuple[str, Prepare, Exporter]]:
+    """Ways to export, the plainest first, each with what it does to the inputs before."""
+    rungs: list[tuple[str, Prepare, Exporter]] = [("torch.export", _as_they_are, _plain_export)]
     if _is_transformers_model(model) and not args:
-        rungs.append(("transformers exporter", _transformers_export))
+        rungs.append(("transformers exporter", _precomputed, _transformers_export))
     return rungs
 
 
@@ -91,10 +112,23 @@ def _is_transformers_model(model: nn.Module) -> bool:
     return transformers is not None and isinstance(model, transformers.PreTrainedModel)
 
 
+def _as_they_are(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
+    return args, kwargs
+
+
+def _precomputed(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
+    """With what transformers can compute of real values, such as positions of image patches."""
+    from transformers.exporters.utils import precompute_export_inputs
+
+    precompute_export_inputs(model, kwargs)
+    return args, kwargs
+
+
 def _plain_export(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
 ) -> ExportedProgram:
-    args, kwargs = alike(model, (args, kwargs))
+    if dynamic_shapes is not None:
+        args, kwargs = alike(model, (args, kwargs))
     if _is_transformers_model(model):
         from transformers.exporters import exporter_dynamo  # only if transformers is in use
 
@@ -106,10 +140,7 @@ def _plain_export(
 def _transformers_export(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
 ) -> ExportedProgram:
-    """Export through transformers, which patches what plain export trips over.
-
-    It gets the inputs as they are: it computes sizes from those that have values.
-    """
+    """Export through transformers, which patches what plain export trips over."""
     del args  # the exporter takes keyword inputs only, and the ladder offers it only without
     from transformers.exporters.exporter_dynamo import DynamoConfig, DynamoExporter
 

@@ -49,7 +49,8 @@ def resolve(name: str, options: Options) -> Workload:
             "Correct the config or --set."
         )
         raise ModelSpecError(msg) from error
-    return Workload(model=model, kwargs=transformers_inputs(model, config, options))
+    kwargs, notes = transformers_inputs(model, config, options)
+    return Workload(model=model, kwargs=kwargs, notes=notes)
 
 
 def _config_values(name: str) -> dict[str, Any]:
@@ -93,7 +94,10 @@ def _override(values: dict[str, Any], config_class: Any, key: str, value: Any) -
     *parents, leaf = key.split(".")
     for part in parents:
         known = known.get(part) if isinstance(known, Mapping) else None
-        target = target.setdefault(part, {}) if isinstance(target, dict) else None
+        # What is not overridden stays as this config has it, not as a part of the type has it.
+        target = (
+            target.setdefault(part, dict(known)) if known and isinstance(target, dict) else None
+        )
     if not isinstance(known, Mapping) or not isinstance(target, dict):
         msg = (
             f"--set {key}: the config of {config_class.__name__} has no part {'.'.join(parents)!r}."

@@ -13,11 +13,19 @@ from graphflops.errors import ModelSpecError
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """A model with its inputs, as ``graphflops.count`` takes them."""
+    """A model with its inputs, as ``graphflops.count`` takes them.
+
+    Attributes:
+        model: The module, or the path of a ``.pt2`` file.
+        args: Positional inputs.
+        kwargs: Keyword inputs.
+        notes: What a reader of the report must know about the inputs.
+    """
 
     model: Any
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

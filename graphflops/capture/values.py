@@ -1,0 +1,155 @@
+"""Fake tensors that remember values: sizes may follow from inputs whose values are known.
+
+A grid of image patches or a mask is a small tensor of integers, and a model's Python asks
+for its values. Without them a graph has symbols where it could have numbers, or cannot be
+had at all. What is computed from known values alone is computed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch._guards import TracingContext, detect_fake_mode, tracing
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils import _pytree as pytree
+from torch.utils.weak import WeakIdKeyDictionary
+
+# Positions and masks of a long prompt are computed, not what is made of pixels.
+LARGEST = 1 << 20
+_DEPENDS_ON_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+_UNKNOWN = object()
+
+
+class KnownValues:
+    """Values of the fake tensors of a mode.
+
+    Not a mode itself: higher-order operators take none but ``FakeTensorMode``.
+
+    Attributes:
+        mode: The mode; it calls back on every operator.
+        asked: Whether a size or a branch has followed from a value.
+    """
+
+    def __init__(self) -> None:
+        shape_env = ShapeEnv(tracked_fakes=[])
+        # Typed as anything: two of its methods are exchanged for ours.
+        self.mode: Any = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shape_env)
+        self.asked = False
+        self._values: Any = WeakIdKeyDictionary()
+        self._stale: set[int] = set()
+        self._dispatch, self._from_tensor = self.mode.dispatch, self.mode.from_tensor
+        self.mode.dispatch, self.mode.from_tensor = self.dispatch, self.from_tensor
+        self.mode.known_values = self
+        # Whoever copies inputs, as transformers' exporter does, gets tensors of this mode.
+        self.mode.__deepcopy__ = lambda _: self.mode
+
+    def know(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """A fake tensor on a device that has the value of ``tensor``."""
+        with self.mode:
+            fake = torch.empty_strided(
+                tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device
+            )
+        self._values[fake] = tensor.clone()
+        return fake
+
+    def from_tensor(self, tensor: torch.Tensor, **options: Any) -> Any:
+        """A fake stays what it is: export would make another of every input."""
+        if isinstance(tensor, FakeTensor) and tensor.fake_mode is self.mode:
+            return tensor
+        return self._from_tensor(tensor, **options)
+
+    def dispatch(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run an operator on fakes, and on values where they are all known."""
+        kwargs = kwargs or {}
+        if not isinstance(func, torch._ops.OpOverload):
+            return self._dispatch(func, types, args, kwargs)
+        if func is torch.ops.aten.nonzero.default:
+            value = self._value(args[0])
+            if value is not _UNKNOWN and value.numel() > LARGEST:
+                self.asked = True
+                # A mask spread over features: how many it takes is all that is asked for.
+                rows = int(torch.count_nonzero(value))
+                return args[0].new_empty((rows, value.dim()), dtype=torch.int64)
+        if _DEPENDS_ON_VALUES.intersection(func.tags):
+            value = self._compute(func, args, kwargs)
+            if value is not _UNKNOWN:
+                self.asked = True
+                return self._fake(value, args)
+        out = self._dispatch(func, types, args, kwargs)
+        if _is_determined(func) and (func.is_view or _is_small(out)):
+            self._remember(out, self._compute(func, args, kwargs))
+        elif func._schema.is_mutable:
+            self._forget(args)
+        return out
+
+    def _compute(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        values = pytree.tree_map(self._value, (args, kwargs))
+        if any(value is _UNKNOWN for value in pytree.tree_leaves(values)):
+            if func._schema.is_mutable:
+                self._forget(args)
+            return _UNKNOWN
+        with torch.utils._python_dispatch._disable_current_modes():
+            return func(*values[0], **values[1])
+
+    def _value(self, leaf: Any) -> Any:
+        if isinstance(leaf, torch.device):
+            return torch.device("cpu")
+        if isinstance(leaf, torch.SymInt | torch.SymFloat | torch.SymBool):
+            return _UNKNOWN
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        if not isinstance(leaf, FakeTensor):
+            # A constant that the model's code has just made.
+            return _UNKNOWN if leaf.is_meta or leaf.numel() > LARGEST else leaf
+        value = self._values.get(leaf)
+        if value is None or value.untyped_storage()._cdata in self._stale:
+            return _UNKNOWN
+        return value
+
+    def _remember(self, out: Any, value: Any) -> None:
+        if value is not _UNKNOWN:
+            for fake, known in zip(pytree.tree_leaves(out), pytree.tree_leaves(value), strict=True):
+                if isinstance(fake, torch.Tensor):
+                    self._values[fake] = known
+
+    def _forget(self, args: Any) -> None:
+        """An operator writes something unknown: what shares the memory is unknown now."""
+        for leaf in pytree.tree_leaves(args):
+            value = self._values.get(leaf) if isinstance(leaf, torch.Tensor) else None
+            if value is not None:
+                self._stale.add(value.untyped_storage()._cdata)
+
+    def _fake(self, value: Any, args: Any) -> Any:
+        device = next(t.device for t in pytree.tree_leaves(args) if isinstance(t, torch.Tensor))
+        return pytree.tree_map_only(torch.Tensor, lambda t: self.know(t, device), value)
+
+
+def _is_small(out: Any) -> bool:
+    tensors = [t for t in pytree.tree_leaves(out) if isinstance(t, torch.Tensor)]
+    sizes = [math.prod(t.shape) for t in tensors]
+    return bool(tensors) and all(isinstance(size, int) and size <= LARGEST for size in sizes)
+
+
+def _is_determined(func: Any) -> bool:
+    return torch.Tag.nondeterministic_seeded not in func.tags and "empty" not in func._schema.name
+
+
+@contextlib.contextmanager
+def traced_in_mode_of(inputs: Any) -> Iterator[KnownValues | None]:
+    """Let export use the mode that its inputs know their values in, not one of its own."""
+    mode = detect_fake_mode(pytree.tree_leaves(inputs))
+    known = known_values(mode)
+    with tracing(TracingContext(mode)) if known is not None else contextlib.nullcontext():
+        yield known
+
+
+def known_values(mode: FakeTensorMode | None) -> KnownValues | None:
+    """What a mode knows, if it is one that does."""
+    return getattr(mode, "known_values", None)

@@ -1,0 +1,44 @@
+"""Inputs made from what a model declares: one table of rules, by what an input is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from graphflops.models.inputs import audio, own, series, text, vision
+from graphflops.models.inputs.given import given_inputs, require_inputs
+from graphflops.models.inputs.subject import Subject
+from graphflops.models.workload import Options
+
+Make = Callable[[Subject], Any]
+
+# In the order they are made: text comes last, it holds placeholders for everything else.
+RULES: dict[str, Make] = {**vision.RULES, **audio.RULES, **series.RULES, **text.RULES}
+
+
+def transformers_inputs(
+    model: Any, config: Any, options: Options
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What a user would give a transformers model to try it: a prompt, an image, a clip.
+
+    A rule makes an input or says with ``None`` that this model does without.
+
+    Returns:
+        Inputs by name, and notes on them.
+
+    Raises:
+        ModelSpecError: A required input is of a kind that has no rule, or a size asked for
+            does not fit the model.
+    """
+    subject = Subject(model, config, options)
+    for name, make in (RULES | own.rules(model)).items():
+        if name in subject.declared:
+            value = make(subject)
+            if value is not None:
+                subject.made[name] = value
+    if "use_cache" in subject.declared:
+        # One forward pass: a cache would add copies that only generation needs.
+        subject.made["use_cache"] = False
+    inputs = given_inputs(model, subject.made, options)
+    require_inputs(model, (), inputs)
+    return inputs, tuple(subject.notes)

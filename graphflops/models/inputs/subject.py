@@ -1,0 +1,114 @@
+"""What the rules know of a model: its forward, its config, and what the user asked for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from graphflops.models.inputs.given import floating_dtype, parameters_of
+from graphflops.models.workload import Options
+
+_VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A transformers model that inputs are made for.
+
+    Attributes:
+        model: The model, on meta.
+        config: Its config, with those of its parts inside.
+        options: Sizes the user asked for.
+        made: Inputs made so far, in the order of the rules; a rule may look at earlier ones.
+        notes: What a user must know about the inputs.
+    """
+
+    model: Any
+    config: Any
+    options: Options
+    made: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def batch(self) -> int:
+        """Examples in a batch: 1 unless the user said."""
+        return self.options.batch_size or 1
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of floating-point inputs."""
+        return floating_dtype(self.options.dtype) or torch.float32
+
+    @cached_property
+    def declared(self) -> frozenset[str]:
+        """Every input that the forward declares."""
+        return frozenset(parameters_of(self.model))
+
+    @cached_property
+    def required(self) -> frozenset[str]:
+        """Inputs without a default, and those the model names as its main ones."""
+        main = getattr(self.model, "main_input_name", "input_ids")
+        names = {main} if isinstance(main, str) else set(main)
+        parameters = inspect.signature(self.model.forward).parameters.values()
+        missing = {p.name for p in parameters if p.default is p.empty and p.kind not in _VARIADIC}
+        return frozenset((names & self.declared) | missing)
+
+    @cached_property
+    def modalities(self) -> frozenset[str]:
+        """``text``, ``image``, ``audio``, ``video`` or ``time``, as the model says."""
+        named = getattr(self.model, "input_modalities", None) or ("text",)
+        return frozenset({named} if isinstance(named, str) else named)
+
+    def sees(self, modality: str, name: str) -> bool:
+        """Whether to make an input of a modality: it is required, or the model asks for it."""
+        return name in self.required or modality in self.modalities
+
+    def takes(self, *names: str) -> bool:
+        """Whether the forward declares all of these inputs."""
+        return self.declared.issuperset(names)
+
+    def parts(self, kind: str | None = None) -> Iterator[Any]:
+        """Configs of the parts of a kind (``vision`` finds ``vision_config``), then all."""
+        named = [
+            value
+            for key, value in vars(self.config).items()
+            if key.endswith("_config") and hasattr(value, "to_dict")
+        ]
+        mine = [
+            value
+            for key, value in vars(self.config).items()
+            if kind and kind in key and value in named
+        ]
+        yield from mine
+        yield self.config
+        for part in mine:
+            yield from (value for value in vars(part).values() if hasattr(value, "to_dict"))
+
+    def setting(self, *keys: str, kind: str | None = None, default: Any = None) -> Any:
+        """The first of these config keys that says something, in the parts of a kind first."""
+        for part in self.parts(kind):
+            for key in keys:
+                value = getattr(part, key, None)
+                if value is not None:
+                    return value
+        return default
+
+    def module(self, *kinds: type[nn.Module]) -> Any:
+        """The first submodule of one of these kinds, in order of definition."""
+        return next((m for m in self.model.modules() if isinstance(m, kinds)), None)
+
+
+def ids(*shape: int) -> torch.Tensor:
+    """Token ids, with values: what is made of inputs may depend on them."""
+    return torch.zeros(shape, dtype=torch.int64, device="cpu")
+
+
+def ones(*shape: int) -> torch.Tensor:
+    """A mask that lets everything through."""
+    return torch.ones(shape, dtype=torch.int64, device="cpu")

@@ -1,0 +1,93 @@
+"""Token ids, and what goes along with them: boxes, types, the decoder's side.
+
+A prompt holds a placeholder for every feature of the images and clips that come with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from graphflops.errors import ModelSpecError
+from graphflops.models.inputs.placeholders import Placeholder, placeholders
+from graphflops.models.inputs.subject import Subject, ids
+
+DEFAULT_SEQ_LEN = 128
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_source_positions")
+
+
+def input_ids(subject: Subject) -> torch.Tensor | None:
+    """A prompt: placeholders first, then text."""
+    if not (subject.sees("text", "input_ids")):
+        return None
+    return prompt(subject, *placeholders(subject))
+
+
+def prompt(subject: Subject, *held: Placeholder) -> torch.Tensor:
+    """Token ids of a prompt that holds these placeholders."""
+    tokens = torch.full((subject.batch, _length(subject, held)), _filler(held), device="cpu")
+    start = 0
+    for placeholder in held:
+        tokens[:, start : start + placeholder.count] = placeholder.token
+        start += placeholder.count
+    return tokens
+
+
+def decoder_input_ids(subject: Subject) -> torch.Tensor | None:
+    """As many tokens for the decoder as for the encoder."""
+    if not getattr(subject.config, "is_encoder_decoder", False):
+        return None
+    return ids(subject.batch, _length(subject, ()))
+
+
+def mm_token_type_ids(subject: Subject) -> torch.Tensor | None:
+    """Which tokens of the prompt stand for an image (1)."""
+    prompt = subject.made.get("input_ids")
+    token = subject.setting("image_token_id", "image_token_index")
+    if prompt is None or token is None or "pixel_values" not in subject.made:
+        return None
+    return (prompt == token).to(torch.int64)
+
+
+def bbox(subject: Subject) -> torch.Tensor:
+    """Where on the page each token stands."""
+    prompt = subject.made["input_ids"]
+    return ids(*prompt.shape, 4)
+
+
+def _length(subject: Subject, held: tuple[Placeholder, ...]) -> int:
+    taken = sum(placeholder.count for placeholder in held)
+    positions = subject.setting(*_POSITIONS, kind="text")
+    asked = subject.options.seq_len
+    if asked is None:
+        free = min(DEFAULT_SEQ_LEN, positions) if positions else DEFAULT_SEQ_LEN
+        return taken + (free if not taken or not positions else min(free, positions - taken))
+    if isinstance(positions, int) and asked > positions > 0:
+        msg = (
+            f"--seq-len {asked} is longer than the {positions} positions of "
+            f"{type(subject.model).__name__}. Ask for fewer, or --set max_position_embeddings."
+        )
+        raise ModelSpecError(msg)
+    if asked <= taken:
+        msg = (
+            f"--seq-len {asked} leaves no room for text: {taken} tokens of the prompt stand for "
+            f"its image or clip. Ask for more than {taken}."
+        )
+        raise ModelSpecError(msg)
+    return asked
+
+
+def _filler(held: tuple[Placeholder, ...]) -> int:
+    """A token that stands for nothing else."""
+    taken = {placeholder.token for placeholder in held}
+    return next(token for token in range(len(taken) + 1) if token not in taken)
+
+
+RULES: dict[str, Callable[[Subject], Any]] = {
+    "input_ids": input_ids,
+    "decoder_input_ids": decoder_input_ids,
+    "mm_token_type_ids": mm_token_type_ids,
+    "bbox": bbox,
+}

@@ -1,0 +1,259 @@
+"""Images and clips, in the layouts that vision towers take.
+
+Every example gets one image (or one clip). Its size is the config's, ``--image-size`` or
+224 x 224 pixels. Towers for images of any size take patches of all images in one row and a
+grid that says whose they are.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from graphflops.errors import ModelSpecError
+from graphflops.models.inputs.subject import Subject, ones
+
+DEFAULT_IMAGE_SIZE = 224
+DEFAULT_FRAMES = 8
+
+
+def pixel_values(subject: Subject) -> torch.Tensor | None:
+    """One image for every example, if the model sees images."""
+    if not subject.sees("image", "pixel_values"):
+        return None
+    layout = next(layout for fits, layout in _LAYOUTS if fits(subject))
+    # Images among several need values: those that are all zero are padding, and left out.
+    device = "cpu" if layout is _nested else "meta"
+    return torch.ones(layout(subject), dtype=subject.dtype, device=device)
+
+
+def pixel_values_videos(subject: Subject) -> torch.Tensor | None:
+    """One clip for every example, if the model sees nothing else."""
+    if "pixel_values" in subject.made or not subject.sees("video", "pixel_values_videos"):
+        return None
+    return torch.zeros(_clip(subject), dtype=subject.dtype, device="meta")
+
+
+def channels(subject: Subject) -> int:
+    """Colours of an image: what the config says, else RGB."""
+    return int(subject.setting("num_channels", "in_channels", "in_chans", kind="vision", default=3))
+
+
+def image_size(subject: Subject) -> tuple[int, int]:
+    """Height and width of an image.
+
+    Raises:
+        ModelSpecError: The size asked for does not divide into the model's patches.
+    """
+    asked = subject.options.image_size
+    said = subject.setting("image_size", "img_size", kind="vision", default=DEFAULT_IMAGE_SIZE)
+    if asked is None:
+        return _pair(said)
+    unit = patch_size(subject) * _merge(subject)
+    if asked % unit:
+        msg = (
+            f"--image-size {asked} is not a multiple of {unit}, the patches of "
+            f"{type(subject.model).__name__}. Try {max(unit, asked // unit * unit)}."
+        )
+        raise ModelSpecError(msg)
+    return asked, asked
+
+
+def patch_size(subject: Subject) -> int:
+    """Pixels along a patch; 1 if the model has none."""
+    size = subject.setting("patch_size", kind="vision", default=1)
+    return _pair(size)[0] if isinstance(size, int | list | tuple) and size else 1
+
+
+def patch_grid(subject: Subject) -> tuple[int, int]:
+    """Rows and columns of patches of one image, in whole merged patches."""
+    patch, merge = patch_size(subject), _merge(subject)
+    height, width = (max(1, round(side / (patch * merge))) * merge for side in image_size(subject))
+    return height, width
+
+
+def _merge(subject: Subject) -> int:
+    size = subject.setting(*_MERGED, kind="vision", default=1)
+    return max(_pair(size))
+
+
+# Patches along the side of what becomes one token of a prompt.
+_MERGED = (
+    *("spatial_merge_size", "merge_size", "merge_kernel_size"),
+    *("downsample_factor", "pixel_shuffle_factor", "scale_factor"),
+)
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    if isinstance(size, dict):
+        return int(size["height"]), int(size["width"])
+    if isinstance(size, list | tuple):
+        return int(size[-2] if len(size) > 1 else size[0]), int(size[-1])
+    return int(size), int(size)
+
+
+def _plain(subject: Subject) -> tuple[int, ...]:
+    return (subject.batch, channels(subject), *image_size(subject))
+
+
+def _nested(subject: Subject) -> tuple[int, ...]:
+    """Several images for an example, of which we give one, of a size that merges evenly."""
+    patch = patch_size(subject)
+    sides = [patch * patches for patches in patch_grid(subject)]
+    return (subject.batch, 1, channels(subject), *sides)
+
+
+def _clip(subject: Subject) -> tuple[int, ...]:
+    frames = subject.setting("num_frames", "frames_per_clip", kind="vision", default=DEFAULT_FRAMES)
+    batch, *image = _plain(subject)
+    return (batch, int(frames), *image)
+
+
+def _pair_of_images(subject: Subject) -> tuple[int, ...]:
+    batch, *image = _plain(subject)
+    return (batch, 2, *image)
+
+
+def _packed(subject: Subject) -> tuple[int, ...]:
+    """Patches of all images in one row, each flattened."""
+    frames = subject.setting("temporal_patch_size", kind="vision", default=1)
+    patches = subject.batch * math.prod(patch_grid(subject))
+    return (patches, channels(subject) * int(frames) * patch_size(subject) ** 2)
+
+
+def _padded(subject: Subject) -> tuple[int, ...]:
+    """Patches of an image in one row for every example, each flattened."""
+    patches = math.prod(patch_grid(subject))
+    return (subject.batch, patches, channels(subject) * patch_size(subject) ** 2)
+
+
+def _strip(subject: Subject) -> tuple[int, ...]:
+    """Patches of all images side by side, as one image of a single row of patches."""
+    patches = subject.batch * math.prod(patch_grid(subject))
+    patch = patch_size(subject)
+    return (1, channels(subject), patch, patches * patch)
+
+
+def _tiles(subject: Subject) -> tuple[int, ...]:
+    """The whole image and its tiles; the model's own code says how many."""
+    batch, *image = _plain(subject)
+    count = sys.modules[type(subject.model).__module__].image_size_to_num_patches
+    tiles = count((image[1], image[2]), subject.setting("image_grid_pinpoints"), image[1])
+    return (batch, int(tiles), *image)
+
+
+def _media(subject: Subject) -> tuple[int, ...]:
+    """Images, each in as many tiles as there can be: others are padding."""
+    batch, *image = _plain(subject)
+    return (batch, 1, int(subject.setting("max_num_tiles", kind="vision", default=1)), *image)
+
+
+def _takes(*names: str) -> Callable[[Subject], bool]:
+    return lambda subject: subject.takes(*names)
+
+
+def _is_anyres(subject: Subject) -> bool:
+    return bool(subject.setting("image_grid_pinpoints"))
+
+
+def _is_clip(subject: Subject) -> bool:
+    return "video" in subject.modalities and "image" not in subject.modalities
+
+
+def _matches(subject: Subject) -> bool:
+    return subject.setting("keypoint_detector_config") is not None
+
+
+_LAYOUTS: tuple[tuple[Callable[[Subject], bool], Callable[[Subject], tuple[int, ...]]], ...] = (
+    (_takes("grid_thw"), _packed),
+    (_takes("image_grid_thw"), _packed),
+    (_takes("spatial_shapes"), _padded),
+    (_takes("target_sizes"), _strip),
+    (_takes("aspect_ratio_ids"), _media),
+    (_is_anyres, _tiles),
+    (_takes("input_ids", "pixel_attention_mask"), _nested),
+    (_matches, _pair_of_images),
+    (_is_clip, _clip),
+    (lambda _: True, _plain),
+)
+
+
+def grid_thw(subject: Subject) -> torch.Tensor:
+    """Frames, rows and columns of patches of each image. With values: sizes follow from them."""
+    return torch.tensor([[1, *patch_grid(subject)]] * subject.batch, device="cpu")
+
+
+def image_grid_thw(subject: Subject) -> torch.Tensor | None:
+    """The same, for the images among other inputs."""
+    return grid_thw(subject) if "pixel_values" in subject.made else None
+
+
+def spatial_shapes(subject: Subject) -> torch.Tensor | None:
+    """Rows and columns of patches of each image."""
+    return _rows_and_columns(subject) if "pixel_values" in subject.made else None
+
+
+def _rows_and_columns(subject: Subject) -> torch.Tensor:
+    return torch.tensor([patch_grid(subject)] * subject.batch, device="cpu")
+
+
+def pixel_attention_mask(subject: Subject) -> torch.Tensor | None:
+    """Which patches (where patches are the input) or pixels are no padding: all."""
+    if "spatial_shapes" not in subject.declared or "pixel_values" not in subject.made:
+        return None
+    return ones(*subject.made["pixel_values"].shape[:2])
+
+
+def image_sizes(subject: Subject) -> torch.Tensor | None:
+    """Height and width of each image before it was cut into tiles or padded."""
+    parts = (module for module in subject.model.modules() if module is not subject.model)
+    asked = any("image_sizes" in inspect.signature(part.forward).parameters for part in parts)
+    if "pixel_values" not in subject.made or not (asked or _is_anyres(subject)):
+        return None
+    return torch.tensor([image_size(subject)] * subject.batch, device="cpu")
+
+
+def aspect_ratio_ids(subject: Subject) -> torch.Tensor | None:
+    """How each image is tiled: the first way, one tile."""
+    return ones(subject.batch, 1) if "pixel_values" in subject.made else None
+
+
+def aspect_ratio_mask(subject: Subject) -> torch.Tensor | None:
+    """Which tiles are no padding."""
+    if "pixel_values" not in subject.made:
+        return None
+    return ones(*subject.made["pixel_values"].shape[:3])
+
+
+def hidden_states(subject: Subject) -> torch.Tensor | None:
+    """What towers for images of any size call their patches."""
+    if not subject.takes("grid_thw"):
+        return None
+    return torch.zeros(_packed(subject), dtype=subject.dtype, device="meta")
+
+
+def merge_sizes(subject: Subject) -> torch.Tensor:
+    """Patches along the side of a merged patch, by image."""
+    return torch.full((subject.batch,), _merge(subject), device="cpu")
+
+
+RULES: dict[str, Callable[[Subject], Any]] = {
+    "pixel_values": pixel_values,
+    "pixel_values_videos": pixel_values_videos,
+    "hidden_states": hidden_states,
+    "grid_thw": grid_thw,
+    "image_grid_thw": image_grid_thw,
+    "merge_sizes": merge_sizes,
+    "image_merge_sizes": lambda s: merge_sizes(s) if "pixel_values" in s.made else None,
+    "spatial_shapes": spatial_shapes,
+    "target_sizes": spatial_shapes,
+    "pixel_attention_mask": pixel_attention_mask,
+    "image_sizes": image_sizes,
+    "aspect_ratio_ids": aspect_ratio_ids,
+    "aspect_ratio_mask": aspect_ratio_mask,
+}
