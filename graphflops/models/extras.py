@@ -1,0 +1,49 @@
+"""Optional packages: imported when a name asks for them, with the line that installs them."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import torch
+
+from graphflops.errors import ModelSpecError
+
+
+def require(package: str, extra: str) -> ModuleType:
+    """Import an optional package.
+
+    Raises:
+        ModelSpecError: It is not installed, or does not import.
+    """
+    try:
+        _repair_torchvision()
+        return importlib.import_module(package)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+        wrong = f"{extra}: names need {package}"
+        if not isinstance(error, ModuleNotFoundError):
+            wrong += f", which is installed but does not import ({reason})"
+        elif error.name != package:
+            wrong += f", which lacks {error.name}"
+        raise ModelSpecError(f"{wrong}. Run: pip install 'graphflops[{extra}]'") from error
+
+
+def _repair_torchvision() -> None:
+    """Let torchvision import where its compiled part was built for another torch.
+
+    Without that part, the shape functions that torchvision registers on import find no
+    operators to belong to, and it fails, and all of timm and most of transformers with it. A
+    count needs no kernels: with the two declared, whatever is written in Python works.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except ModuleNotFoundError:
+        return
+    except RuntimeError as error:
+        if "operator torchvision::nms does not exist" not in str(error):
+            raise
+        for name in ("nms", "qnms"):
+            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            torch.library.define(f"torchvision::{name}", schema)
+        importlib.import_module("torchvision")
