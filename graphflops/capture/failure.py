@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -96,7 +97,8 @@ def first_line(error: BaseException) -> str:
     """An error as ``Type: first line of its message``."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0].rstrip(".") if lines else "no message"
-    return f"{type(error).__name__}: {text}"
+    # A guard over hundreds of symbols is no sentence.
+    return f"{type(error).__name__}: {textwrap.shorten(text, 300, placeholder=' ...')}"
 
 
 def _where(error: BaseException) -> str:

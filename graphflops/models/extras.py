@@ -17,7 +17,7 @@ def require(package: str, extra: str) -> ModuleType:
         ModelSpecError: It is not installed, or does not import.
     """
     try:
-        _repair_torchvision()
+        repair_torchvision()
         return importlib.import_module(package)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
@@ -29,21 +29,24 @@ def require(package: str, extra: str) -> ModuleType:
         raise ModelSpecError(f"{wrong}. Run: pip install 'graphflops[{extra}]'") from error
 
 
-def _repair_torchvision() -> None:
+def repair_torchvision() -> bool:
     """Let torchvision import where its compiled part was built for another torch.
 
     Without that part, the shape functions that torchvision registers on import find no
     operators to belong to, and it fails, and all of timm and most of transformers with it. A
     count needs no kernels: with the two declared, whatever is written in Python works.
+
+    Returns:
+        Whether that was so; a torchvision that is missing or broken otherwise stays as it is.
     """
     try:
         importlib.import_module("torchvision")
-    except ModuleNotFoundError:
-        return
-    except RuntimeError as error:
+    except Exception as error:  # noqa: BLE001 - whoever needs it imports it and says what is wrong
         if "operator torchvision::nms does not exist" not in str(error):
-            raise
+            return False
         for name in ("nms", "qnms"):
             schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
             torch.library.define(f"torchvision::{name}", schema)
         importlib.import_module("torchvision")
+        return True
+    return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from types import ModuleType
 from typing import Any
 
 import transformers
@@ -85,9 +86,17 @@ def _classes(config: Any) -> list[Any]:
         found
         for module in modules
         for found in vars(module).values()
-        if isinstance(found, type)
-        and issubclass(found, transformers.PreTrainedModel)
-        and found.__module__ == module.__name__
-        and found.config_class is type(config)
-        and found.forward is not transformers.PreTrainedModel.forward
+        if _is_model(found, module, config)
     ]
+
+
+def _is_model(found: Any, module: ModuleType, config: Any) -> bool:
+    base: Any = transformers.PreTrainedModel
+    return (
+        isinstance(found, type)
+        and issubclass(found, base)
+        and found.__module__ == module.__name__
+        and getattr(found, "config_class", None) is type(config)
+        # The common base of a file's models has no forward.
+        and getattr(found, "forward", None) is not base.forward
+    )

@@ -51,7 +51,8 @@ def resolve(name: str, options: Options) -> Workload:
     if colon:
         python: Resolver = _PYTHON.load()
         return python.resolve(name, options)
-    raise ModelSpecError(" ".join(filter(None, (f"{name!r} is no model name.", near(name), _FORMS))))
+    sentences = (f"{name!r} is no model name.", near(name), _FORMS)
+    raise ModelSpecError(" ".join(filter(None, sentences)))
 
 
 def schemes() -> Mapping[str, EntryPoint]:
@@ -69,7 +70,8 @@ def known(wanted: Iterable[str] | None = None) -> tuple[dict[str, str], list[str
         Full names with a word on what each is, and a sentence for each scheme that cannot
         say, because something it needs is missing or broken.
     """
-    names, missing = {}, []
+    names: dict[str, str] = {}
+    missing: list[str] = []
     for scheme, entry in schemes().items():
         if wanted is None or scheme in wanted:
             try:
