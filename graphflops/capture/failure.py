@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 import traceback
 from collections.abc import Iterable
@@ -26,7 +27,7 @@ from graphflops.errors import CaptureError
 from graphflops.ir import OpCall
 from graphflops.quiet import quiet
 
-_TORCH = str(Path(torch.__file__).parent)
+_TORCH = str(Path(torch.__file__).parent) + os.sep  # not torchvision
 _DATA_DEPENDENT = (
     DataDependentOutputException,
     DynamicOutputShapeException,

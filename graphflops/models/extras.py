@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping
 from types import ModuleType
+from typing import Any
 
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from graphflops.errors import ModelSpecError
 
@@ -50,3 +54,31 @@ def repair_torchvision() -> bool:
         importlib.import_module("torchvision")
         return True
     return False
+
+
+def weightless(build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a model on the meta device, whatever its constructor does.
+
+    Most are content there. One that computes with tensors (widths from a ``linspace``) is
+    built with only its weights on meta: the room that layers make with ``torch.empty``.
+    """
+    try:
+        with torch.device("meta"):
+            return build().eval()
+    except Exception:  # noqa: BLE001 - if that was not the reason, it fails again
+        with _RoomOnMeta():
+            return build().eval().to("meta")
+
+
+class _RoomOnMeta(TorchFunctionMode):
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.empty and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)

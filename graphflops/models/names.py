@@ -105,14 +105,14 @@ def search(pattern: str) -> tuple[dict[str, str], list[str]]:
 def near(name: str) -> str:
     """A question naming the known names that come closest; empty if none does.
 
-    The name may have a scheme: its own names come first, then the same name elsewhere.
+    The same name under another scheme comes first, then those of the scheme it has, if any.
     """
     scheme, _, bare = name.rpartition(":")
     names = list(known()[0])
     same = [full for full in names if full.partition(":")[2] == bare]
     if scheme in schemes():
         own = [full for full in names if full.startswith(f"{scheme}:")]
-        close = [*get_close_matches(name, own, n=4, cutoff=0.7), *same]
+        close = [*same, *get_close_matches(name, own, n=4, cutoff=0.7)]
     else:
         bares = dict.fromkeys(full.partition(":")[2] for full in names)
         matches = [bare] if same else get_close_matches(bare, bares, n=2, cutoff=0.7)

@@ -11,6 +11,7 @@ from timm.data.config import resolve_model_data_config
 
 from graphflops.errors import ModelSpecError
 from graphflops.models import names
+from graphflops.models.extras import weightless
 from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of
 from graphflops.models.workload import Options, Workload
 
@@ -47,8 +48,7 @@ def _build(name: str, options: Options) -> Any:
         # Position tables and windows are laid out for one size.
         keywords.setdefault("img_size", options.image_size)
     try:
-        with torch.device("meta"):
-            return timm.create_model(name, **keywords).eval()
+        return weightless(lambda: timm.create_model(name, **keywords))
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         msg = f"timm cannot build {name!r} so: {reason}. Correct --set or --image-size."

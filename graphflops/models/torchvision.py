@@ -11,6 +11,7 @@ from torchvision import __version__, models
 
 from graphflops.errors import ModelSpecError
 from graphflops.models import names
+from graphflops.models.extras import weightless
 from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of
 from graphflops.models.workload import Options, Workload
 
@@ -84,8 +85,7 @@ def _build(name: str, size: tuple[int, int], options: Options) -> Any:
     elif name.startswith("maxvit"):
         keywords.setdefault("input_size", size)
     try:
-        with torch.device("meta"):
-            return builder(**keywords).eval()
+        return weightless(lambda: builder(**keywords))
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         msg = f"torchvision cannot build {name!r} so: {reason}. Correct --set or --image-size."
