@@ -15,7 +15,7 @@ import torchvision
 import transformers
 
 import graphflops as gf
-from graphflops.models import Options, known, names, resolve, search
+from graphflops.models import Options, known, resolve, search
 from graphflops.models.workload import InputSpec
 
 PLUGIN = Path(__file__).parents[1] / "examples" / "plugin"
@@ -61,7 +61,7 @@ def test_the_class_of_a_transformers_type(
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of the hub with three models, and no network."""
-    models = {
+    models: dict[str, dict[str, Any]] = {
         "org/tiny": {"config.json": TINY | {"architectures": ["BertForMaskedLM"]}},
         "org/wide": {"config.json": TINY | {"hidden_size": 48}},
         "org/coded": {
@@ -271,7 +271,6 @@ def test_nothing_matches() -> None:
 def test_a_missing_extra_says_which_line_installs_it(
     package: str | None, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names._load.cache_clear()
     monkeypatch.delitem(sys.modules, "timm", raising=False)
     if package is None:
         monkeypatch.setitem(sys.modules, "timm", None)

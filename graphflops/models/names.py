@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from graphflops.errors import ModelSpecError
@@ -120,7 +119,6 @@ def near(name: str) -> str:
     return f"Did you mean {', '.join(close[:4])}?" if close else ""
 
 
-@cache
 def _load(entry: EntryPoint) -> Resolver:
     if entry.name in _NEEDS:
         require(_NEEDS[entry.name], extra=entry.name)
