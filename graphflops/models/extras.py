@@ -56,18 +56,26 @@ def repair_torchvision() -> bool:
     return False
 
 
-def weightless(build: Callable[[], nn.Module]) -> nn.Module:
+def weightless(name: str, build: Callable[[], nn.Module]) -> nn.Module:
     """Build a model on the meta device, whatever its constructor does.
 
     Most are content there. One that computes with tensors (widths from a ``linspace``) is
     built with only its weights on meta: the room that layers make with ``torch.empty``.
+
+    Raises:
+        ModelSpecError: The constructor fails.
     """
     try:
         with torch.device("meta"):
             return build().eval()
     except Exception:  # noqa: BLE001 - if that was not the reason, it fails again
-        with _RoomOnMeta():
-            return build().eval().to("meta")
+        try:
+            with _RoomOnMeta():
+                return build().eval().to("meta")
+        except Exception as error:
+            reason = " ".join(str(error).split()).rstrip(".!") or type(error).__name__
+            msg = f"{name} cannot be built so: {reason}. Correct --set or --image-size."
+            raise ModelSpecError(msg) from error
 
 
 class _RoomOnMeta(TorchFunctionMode):

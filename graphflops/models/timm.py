@@ -47,12 +47,7 @@ def _build(name: str, options: Options) -> Any:
     if options.image_size and fixed:
         # Position tables and windows are laid out for one size.
         keywords.setdefault("img_size", options.image_size)
-    try:
-        return weightless(lambda: timm.create_model(name, **keywords))
-    except Exception as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        msg = f"timm cannot build {name!r} so: {reason}. Correct --set or --image-size."
-        raise ModelSpecError(msg) from error
+    return weightless(f"timm:{name}", lambda: timm.create_model(name, **keywords))
 
 
 def _image(model: Any, options: Options) -> tuple[int, int, int]:

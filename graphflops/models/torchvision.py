@@ -84,9 +84,4 @@ def _build(name: str, size: tuple[int, int], options: Options) -> Any:
         keywords["image_size"] = size[0]
     elif name.startswith("maxvit"):
         keywords.setdefault("input_size", size)
-    try:
-        return weightless(lambda: builder(**keywords))
-    except Exception as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        msg = f"torchvision cannot build {name!r} so: {reason}. Correct --set or --image-size."
-        raise ModelSpecError(msg) from error
+    return weightless(f"torchvision:{name}", lambda: builder(**keywords))
