@@ -179,6 +179,34 @@ def test_inputs_are_made_from_the_config(
     assert found["coverage"]["complete"]
 
 
+def test_flags_reach_a_model_of_timm(run: Run) -> None:
+    options = ("--image-size", "64", "--batch-size", "2", "--set", "num_classes=10")
+    code, out, err = run("count", "timm:resnet18", *options, "--format", "json", "--ops")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["model"]["inputs"] == {"x": {"shape": [2, 3, 64, 64], "dtype": "float32"}}
+    assert found["ops"][-1]["outputs"][0]["shape"] == [2, 10]
+
+
+def test_models_lists_names_that_match(run: Run) -> None:
+    code, out, err = run("models", "resnet152*")
+    assert (code, err) == (0, "")
+    rows = [line.split() for line in out.splitlines()]
+    assert ["timm:resnet152", "resnet"] in rows
+    assert ["torchvision:resnet152", "classification"] in rows
+    assert run("models", "hf:bert")[1].splitlines()[0].split() == ["hf:bert", "BertModel"]
+
+
+def test_models_mentions_an_extra_that_is_missing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    code, out, err = run("models", "resnet152")
+    assert code == 0
+    assert "torchvision:resnet152" in out
+    assert err == "graphflops: timm: names need timm. Run: pip install 'graphflops[timm]'\n"
+
+
 BRANCH = """
 import torch
 
@@ -241,7 +269,12 @@ BAD_INPUT = {
     ("count", "models.py:tiny", "--input", "x=3x4:int64"): "gets float32 and int64 tensors (at",
     ("count", "models.py:tiny", "--input", "x=3x4:floaty"): "'floaty' is not a dtype",
     ("count", "models.py:tiny", "--dtype", "int8"): "not a floating-point type",
-    ("count", "hf:lama"): "Did you mean llama",
+    ("count", "hf:lama"): "Did you mean hf:llama",
+    ("count", "resnet50"): "no model name. Did you mean timm:resnet50, torchvision:resnet50?",
+    ("count", "timm:resnet18", "--seq-len", "4"): "--seq-len does not apply to a timm model",
+    ("count", "timm:vit_tiny_patch16_224", "--input", "x=1x3x96x96"): "Input height (96)",
+    ("models", "resnet5O"): "Did you mean timm:resnet50",
+    ("models", "hf:qqqqq"): "Give a part of a name, or a glob",
     ("count", "hf:missing/config.json"): "missing/config.json does not exist",
     ("count", "hf:untyped.json"): "has no 'model_type'",
     ("count", "hf:garbage.json"): "garbage.json is not JSON",

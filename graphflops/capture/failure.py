@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import textwrap
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,7 +28,7 @@ from graphflops.errors import CaptureError
 from graphflops.ir import OpCall
 from graphflops.quiet import quiet
 
-_TORCH = str(Path(torch.__file__).parent)
+_TORCH = str(Path(torch.__file__).parent) + os.sep  # not torchvision
 _DATA_DEPENDENT = (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -98,7 +100,8 @@ def first_line(error: BaseException) -> str:
     """An error as ``Type: first line of its message``."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0].rstrip(".") if lines else "no message"
-    return f"{type(error).__name__}: {text}"
+    # A guard over hundreds of symbols is no sentence.
+    return f"{type(error).__name__}: {textwrap.shorten(text, 300, placeholder=' ...')}"
 
 
 def _where(error: BaseException) -> str:

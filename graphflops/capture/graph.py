@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -246,7 +247,7 @@ def _innermost_model_line(trace: str) -> str:
     return f"{short_path(file)}:{line}"
 
 
-_TORCH = str(Path(torch.__file__).parent)
+_TORCH = str(Path(torch.__file__).parent) + os.sep  # not torchvision
 _ROOTS = sorted({str(Path(root)) for root in (*sys.path, ".") if root}, key=len, reverse=True)
 
 

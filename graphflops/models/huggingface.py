@@ -1,51 +1,56 @@
-"""transformers models, built from a config on the meta device. The only room with transformers."""
+"""transformers models, built from a config on the meta device: the resolver of ``hf:``."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+from transformers import dynamic_module_utils
+from transformers.models.auto import configuration_auto, modeling_auto
 
 from graphflops.errors import ModelSpecError
+from graphflops.models import names
+from graphflops.models.heads import chosen_class, task_names, usual_class
+from graphflops.models.hub import Config, find_config
 from graphflops.models.inputs import floating_dtype, transformers_inputs
 from graphflops.models.workload import Options, Workload, near
 
-try:
-    import transformers
-except ImportError as error:
-    msg = "hf: names need transformers. Run: pip install 'graphflops[hf]'"
-    raise ModelSpecError(msg) from error
-
 
 def resolve(name: str, options: Options) -> Workload:
-    """Build a transformers model from a config file, its folder, or a model type.
+    """Build a transformers model from a model type, a config on this machine or on the hub.
 
-    The class is the first of the config's ``architectures`` (so a causal language model has
-    its head), else the one ``AutoModel`` picks.
+    The class is the one after ``@``, else the first of the config's ``architectures`` (so a
+    causal language model has its head), else the one ``AutoModel`` picks or what comes
+    closest to it.
 
     Raises:
-        ModelSpecError: No such file or type, a config without a type, or an unknown key.
+        ModelSpecError: No such file, type or class, a config without a type, an unknown key,
+            or code that nobody allowed to run.
     """
-    values = _config_values(name)
-    model_type = values.pop("model_type", None)
-    if model_type is None:
-        msg = f'the config {name} has no \'model_type\'. Add one, e.g. "model_type": "llama".'
-        raise ModelSpecError(msg)
-    config_class = _config_class(str(model_type))
+    # A path may have an @ of its own.
+    where, _, head = (name, "", "") if Path(name).exists() else name.partition("@")
+    found = find_config(where, options)
+    config_class = _config_class(found, where, options)
+    values = dict(found.values)
     for key, value in options.overrides.items():
         _override(values, config_class, key, value)
+    dtype = floating_dtype(options.dtype)
     try:
         config = config_class.from_dict(values)
-        model = _build(config, floating_dtype(options.dtype))
+        model_class = _model_class(config, head, found, options)
+        # AutoModel... has from_config, a class of its own _from_config: the same thing.
+        build = getattr(model_class, "from_config", None) or model_class._from_config
+        with torch.device("meta"):
+            model = build(config, **({} if dtype is None else {"dtype": dtype})).eval()
     except ModelSpecError:
         raise
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         msg = (
-            f"transformers cannot build {model_type!r} from this config: {reason} "
+            f"transformers cannot build {config_class.model_type!r} from this config: {reason} "
             "Correct the config or --set."
         )
         raise ModelSpecError(msg) from error
@@ -53,38 +58,63 @@ def resolve(name: str, options: Options) -> Workload:
     return Workload(model=model, kwargs=kwargs, notes=notes)
 
 
-def _config_values(name: str) -> dict[str, Any]:
-    path = Path(name)
-    if path.is_dir():
-        path /= "config.json"
-    if not path.is_file():
-        if path.suffix == ".json" or "/" in name:
-            msg = (
-                f"{path} does not exist. Give a config.json, its folder, or a model type such as "
-                "hf:bert."
-            )
-            raise ModelSpecError(msg)
-        return {"model_type": name}
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        msg = f"{path} is not JSON: {error}. Give a transformers config.json."
-        raise ModelSpecError(msg) from error
-    if not isinstance(values, dict):
-        msg = f"{path} holds no JSON object. Give a transformers config.json."
-        raise ModelSpecError(msg)
-    return values
+def known() -> Mapping[str, str]:
+    """The model types, each with the class it is built as, or its config where that is open."""
+    configs = configuration_auto.CONFIG_MAPPING_NAMES
+    listed = modeling_auto.MODEL_MAPPING_NAMES
+    return {
+        name: _first(listed[name]) if name in listed else next(iter(task_names(name)), config)
+        for name, config in sorted(configs.items())
+    }
 
 
-def _config_class(model_type: str) -> Any:
-    known = transformers.CONFIG_MAPPING
-    if model_type in known:
-        return known[model_type]
-    hint = near(model_type, sorted(known.keys()))
-    msg = (
-        f"transformers {transformers.__version__} has no model type {model_type!r}. {hint}".rstrip()
-    )
+def _first(listed: str | tuple[str, ...]) -> str:
+    return listed if isinstance(listed, str) else listed[0]
+
+
+def _config_class(found: Config, where: str, options: Options) -> Any:
+    code = found.values.get("auto_map", {})
+    if options.trust_remote_code and "AutoConfig" in code:
+        return _remote(code["AutoConfig"], found, options)
+    model_type = found.values.get("model_type")
+    if model_type in transformers.CONFIG_MAPPING:
+        return transformers.CONFIG_MAPPING[model_type]
+    if code:
+        msg = (
+            f"{where} is built by Python code that comes with it. If you trust its authors, "
+            "allow that code to run: --trust-remote-code."
+        )
+    elif model_type is None:
+        msg = f'the config {where} has no \'model_type\'. Add one, e.g. "model_type": "llama".'
+    else:
+        msg = f"transformers {transformers.__version__} has no model type {model_type!r}."
+        hint = names.near(f"hf:{model_type}")
+        msg = f"{msg} {hint or '`graphflops models hf:` lists all.'}"
     raise ModelSpecError(msg)
+
+
+def _model_class(config: Any, head: str, found: Config, options: Options) -> Any:
+    code = found.values.get("auto_map", {}) if options.trust_remote_code else {}
+    models = {place: path for place, path in code.items() if place.startswith("AutoModel")}
+    for wanted in [head] if head else [*(config.architectures or ()), "AutoModel", *models]:
+        for place, path in models.items():
+            if wanted in {place, path.rpartition(".")[2]}:
+                return _remote(path, found, options)
+    return chosen_class(config, head) if head else usual_class(config)
+
+
+def _remote(reference: str, found: Config, options: Options) -> Any:
+    try:
+        return dynamic_module_utils.get_class_from_dynamic_module(
+            reference, found.home, revision=options.revision
+        )
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        msg = (
+            f"the code of {found.home} cannot be loaded: {reason}. Install what it needs, or "
+            "leave out --trust-remote-code."
+        )
+        raise ModelSpecError(msg) from error
 
 
 def _override(values: dict[str, Any], config_class: Any, key: str, value: Any) -> None:
@@ -109,13 +139,3 @@ def _override(values: dict[str, Any], config_class: Any, key: str, value: Any) -
             f"--set {key}: {config_class.__name__} has no such key. {hint}".rstrip()
         )
     target[leaf] = value
-
-
-def _build(config: Any, dtype: torch.dtype | None) -> Any:
-    named = getattr(config, "architectures", None) or ()
-    model_class = next((getattr(transformers, name, None) for name in named), None)
-    options = {} if dtype is None else {"dtype": dtype}
-    with torch.device("meta"):
-        if model_class is not None:
-            return model_class._from_config(config, **options).eval()
-        return transformers.AutoModel.from_config(config, **options).eval()

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from graphflops.errors import ModelSpecError
+from graphflops.models.extras import repair_torchvision
 from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of, require_inputs
 from graphflops.models.workload import Options, Workload, near
 
@@ -28,7 +29,11 @@ def resolve(name: str, options: Options) -> Workload:
     Raises:
         ModelSpecError: There is no such file, module or name, or it gives no model.
     """
-    options.forbid("a model from Python code", "batch_size", "seq_len", "overrides")
+    options.forbid(
+        "a model from Python code",
+        *("batch_size", "seq_len", "image_size", "audio_seconds"),
+        *("overrides", "revision", "trust_remote_code"),
+    )
     where, _, attribute = name.rpartition(":")
     module = _load(where)
     found = getattr(module, attribute, None)
@@ -57,6 +62,8 @@ def _load(where: str) -> ModuleType:
     try:
         return _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
     except Exception as error:
+        if repair_torchvision():  # what the file imports may have needed that
+            return _load(where)
         raise ModelSpecError(
             f"{where} cannot be imported: {type(error).__name__}: {error}. Correct it, or run "
             "where its imports work."

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Protocol
 
 from graphflops.errors import ModelSpecError
 
@@ -48,6 +48,8 @@ class Options:
         dtype: Floating-point type of parameters and inputs, e.g. ``"bfloat16"``.
         overrides: Config keys to set; dots reach into sub-configs.
         inputs: Inputs to add or replace, by name.
+        revision: Branch, tag or commit of a model on a hub.
+        trust_remote_code: Whether Python code that comes with a config may be run.
     """
 
     batch_size: int | None = None
@@ -57,6 +59,8 @@ class Options:
     dtype: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, InputSpec] = field(default_factory=dict)
+    revision: str | None = None
+    trust_remote_code: bool = False
 
     def forbid(self, what: str, *names: str) -> None:
         """Raise if an option was given that ``what`` has no use for.
@@ -70,6 +74,24 @@ class Options:
                 flag = flags.get(name, "--" + name.replace("_", "-"))
                 msg = f"{flag} does not apply to {what}. Leave it out."
                 raise ModelSpecError(msg)
+
+
+class Resolver(Protocol):
+    """What stands behind the scheme of a model name: ``hf`` in ``hf:bert``.
+
+    A module with two such functions is one. It is imported when a name asks for it, and
+    raises :class:`ModelSpecError` if what it needs is not installed.
+    """
+
+    def resolve(self, name: str, options: Options) -> Workload:
+        """The model a name (without its scheme) stands for, with inputs.
+
+        Raises:
+            ModelSpecError: The name or an option does not make sense.
+        """
+
+    def known(self) -> Mapping[str, str]:
+        """The names it can list without building anything, each with a word on what it is."""
 
 
 _INPUT = re.compile(r"(?P<name>\w+)=(?P<shape>\d+(x\d+)*)(:(?P<dtype>\w+))?")

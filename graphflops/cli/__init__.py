@@ -1,0 +1,37 @@
+"""The command line. Data goes to stdout, progress and errors to stderr.
+
+Exit status: 0 fine, 1 a check failed, 2 bad usage or input.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from graphflops.cli import catalog, counting
+from graphflops.errors import GraphFlopsError, UnknownOpError
+
+CHECK_FAILED, BAD_INPUT = 1, 2
+
+app = typer.Typer(
+    name="graphflops",
+    help="What a PyTorch model costs, operator by operator: no weights, no GPU, no run.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(counting.count)
+app.command(name="ops")(counting.list_ops)
+app.command()(counting.explain)
+app.command()(catalog.models)
+
+
+def main() -> None:
+    """Run the command line; an error of the user's is one sentence and exit status 2."""
+    try:
+        app()
+    except UnknownOpError as error:
+        typer.echo(f"graphflops: {error}", err=True)
+        raise SystemExit(CHECK_FAILED) from None
+    except GraphFlopsError as error:
+        typer.echo(f"graphflops: {error}", err=True)
+        raise SystemExit(BAD_INPUT) from None

@@ -1,0 +1,141 @@
+"""The commands that count a model: ``count``, ``ops`` and ``explain``."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from graphflops.cli.flags import Model, ModelFlags, Output, model_flags
+from graphflops.cli.output import write
+
+if TYPE_CHECKING:
+    from graphflops.report import Report
+
+
+class Format(str, Enum):
+    """How a report is written."""
+
+    TREE = "tree"
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MD = "md"
+
+
+class CallFormat(str, Enum):
+    """How a list of calls is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MD = "md"
+
+
+class Sort(str, Enum):
+    """What a list of calls is sorted by, the most expensive first."""
+
+    ORDER = "order"
+    FLOPS = "flops"
+    MACS = "macs"
+    BYTES = "bytes"
+    TRANSCENDENTALS = "transcendentals"
+
+
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if an operator has no price.")]
+
+
+@model_flags
+def count(
+    *,
+    model: Model,
+    flags: ModelFlags,
+    output_format: Annotated[
+        Format, typer.Option("--format", help="Shape of the output.")
+    ] = Format.TREE,
+    depth: Annotated[int | None, typer.Option(min=0, help="Module levels to show.")] = None,
+    ops: Annotated[
+        bool, typer.Option("--ops", help="With --format json: one entry per call too.")
+    ] = False,
+    strict: Strict = False,
+    output: Output = None,
+) -> None:
+    """Count one forward pass: by module, with totals and coverage."""
+    report = _report(model, flags, strict=strict)
+    if output_format is Format.TREE:
+        from graphflops.render.tables import report_tree
+
+        text = report_tree(report, depth)
+    elif output_format is Format.TABLE:
+        text = report.table(depth=2 if depth is None else depth)
+    elif output_format is Format.MD:
+        text = report.to_markdown(depth=2 if depth is None else depth)
+    elif output_format is Format.CSV:
+        text = report.to_csv(depth)
+    else:
+        text = report.to_json(ops=ops)
+    write(text, output)
+
+
+@model_flags
+def list_ops(
+    *,
+    model: Model,
+    flags: ModelFlags,
+    sort: Annotated[
+        Sort, typer.Option(help="Most expensive first by this, or call order.")
+    ] = Sort.ORDER,
+    top: Annotated[int | None, typer.Option(min=1, help="Show only this many calls.")] = None,
+    output_format: Annotated[
+        CallFormat, typer.Option("--format", help="Shape of the output.")
+    ] = CallFormat.TABLE,
+    strict: Strict = False,
+    output: Output = None,
+) -> None:
+    """List every operator call: module, operator, shapes, cost, source line."""
+    report = _report(model, flags, strict=strict)
+    from graphflops.render import data, tables
+
+    records = report.sorted_records(sort.value, top)
+    if output_format is CallFormat.JSON:
+        text = json.dumps([data.call_dict(record) for record in records], indent=2)
+    elif output_format is CallFormat.CSV:
+        text = data.calls_csv(records)
+    else:
+        style = "github" if output_format is CallFormat.MD else "simple"
+        text = tables.call_table(records, style)
+    write(text, output)
+
+
+@model_flags
+def explain(
+    *,
+    model: Model,
+    what: Annotated[
+        str, typer.Argument(metavar="NODE-or-OP", help="A node's name, a call's number or an op.")
+    ],
+    flags: ModelFlags,
+    output: Output = None,
+) -> None:
+    """Say why a call costs what it costs: formula, numbers put in, source."""
+    report = _report(model, flags)
+    write("\n\n".join(map(report.explain, report.find(what))), output)
+
+
+def _report(name: str, flags: ModelFlags, *, strict: bool = False) -> Report:
+    from rich.console import Console
+
+    with Console(stderr=True).status("loading PyTorch ...") as status:
+        from graphflops import models
+        from graphflops.counting import count as count_model
+        from graphflops.quiet import quiet
+
+        options = flags.options()
+        status.update(f"building {name} ...")
+        with quiet():
+            workload = models.resolve(name, options)
+        status.update(f"capturing {name} ...")
+        on_unknown: Literal["raise", "ignore"] = "raise" if strict else "ignore"
+        return count_model(workload.model, workload.args, workload.kwargs, on_unknown=on_unknown)

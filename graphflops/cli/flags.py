@@ -1,0 +1,108 @@
+"""The flags that say which model and which inputs: the same for every command that takes one."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from graphflops.models import Options
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help=(
+            "hf:TYPE, hf:PATH (config.json or its folder), hf:ORG/NAME (on the hub), any of "
+            "these with @CLASS, timm:NAME, torchvision:NAME, FILE.py:NAME, package.module:NAME "
+            "or FILE.pt2."
+        ),
+    ),
+]
+Output = Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelFlags:
+    """One field per flag, as typer reads it."""
+
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Batch size of the inputs made.")
+    ] = None
+    seq_len: Annotated[int | None, typer.Option(min=1, help="Tokens in each text input made.")] = (
+        None
+    )
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Height and width of the images made, in pixels.")
+    ] = None
+    audio_seconds: Annotated[
+        float | None, typer.Option(min=0.01, help="Length of each audio input made.")
+    ] = None
+    dtype: Annotated[str | None, typer.Option(help="Floating-point type, e.g. bfloat16.")] = None
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Set a config key or a keyword; repeatable."
+        ),
+    ] = None
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", metavar="NAME=SHAPE[:DTYPE]", help="Add or replace an input; repeatable."
+        ),
+    ] = None
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")
+    ] = None
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python code that comes with a config.")
+    ] = False
+
+    def options(self) -> Options:
+        """The flags as :mod:`graphflops.models` takes them."""
+        from graphflops.models import Options
+        from graphflops.models.workload import parse_input
+
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        given["overrides"] = dict(map(_parse_override, self.overrides or ()))
+        given["inputs"] = dict(map(parse_input, self.inputs or ()))
+        return Options(**given)
+
+
+def model_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Offer every field of :class:`ModelFlags` as a flag of a command that takes ``flags``."""
+    declared = inspect.signature(command, eval_str=True)
+    shared = inspect.signature(ModelFlags, eval_str=True).parameters.values()
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        flags = ModelFlags(**{parameter.name: given.pop(parameter.name) for parameter in shared})
+        command(**given, flags=flags)
+
+    own = [
+        parameter.replace(kind=parameter.KEYWORD_ONLY)
+        for parameter in declared.parameters.values()
+        if parameter.name != "flags"
+    ]
+    # What typer reads: the annotations for the types, the signature for the rest.
+    run.__annotations__ = {p.name: p.annotation for p in [*own, *shared]}
+    run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]  # read by inspect.signature
+    return run
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        msg = f"--set {text!r} is not KEY=VALUE. Write e.g. --set num_hidden_layers=2."
+        raise typer.BadParameter(msg)
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value

@@ -1,0 +1,92 @@
+"""Optional packages: imported when a name asks for them, with the line that installs them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from graphflops.errors import ModelSpecError
+
+
+def require(package: str, extra: str) -> ModuleType:
+    """Import an optional package.
+
+    Raises:
+        ModelSpecError: It is not installed, or does not import.
+    """
+    try:
+        repair_torchvision()
+        return importlib.import_module(package)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+        wrong = f"{extra}: names need {package}"
+        if not isinstance(error, ModuleNotFoundError):
+            wrong += f", which is installed but does not import ({reason})"
+        elif error.name != package:
+            wrong += f", which lacks {error.name}"
+        raise ModelSpecError(f"{wrong}. Run: pip install 'graphflops[{extra}]'") from error
+
+
+def repair_torchvision() -> bool:
+    """Let torchvision import where its compiled part was built for another torch.
+
+    Without that part, the shape functions that torchvision registers on import find no
+    operators to belong to, and it fails, and all of timm and most of transformers with it. A
+    count needs no kernels: with the two declared, whatever is written in Python works.
+
+    Returns:
+        Whether that was so; a torchvision that is missing or broken otherwise stays as it is.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except Exception as error:  # noqa: BLE001 - whoever needs it imports it and says what is wrong
+        if "operator torchvision::nms does not exist" not in str(error):
+            return False
+        for name in ("nms", "qnms"):
+            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            torch.library.define(f"torchvision::{name}", schema)
+        importlib.import_module("torchvision")
+        return True
+    return False
+
+
+def weightless(name: str, build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a model on the meta device, whatever its constructor does.
+
+    Most are content there. One that computes with tensors (widths from a ``linspace``) is
+    built with only its weights on meta: the room that layers make with ``torch.empty``.
+
+    Raises:
+        ModelSpecError: The constructor fails.
+    """
+    try:
+        with torch.device("meta"):
+            return build().eval()
+    except Exception:  # noqa: BLE001 - if that was not the reason, it fails again
+        try:
+            with _RoomOnMeta():
+                return build().eval().to("meta")
+        except Exception as error:
+            reason = " ".join(str(error).split()).rstrip(".!") or type(error).__name__
+            msg = f"{name} cannot be built so: {reason}. Correct --set or --image-size."
+            raise ModelSpecError(msg) from error
+
+
+class _RoomOnMeta(TorchFunctionMode):
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.empty and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)

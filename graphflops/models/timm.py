@@ -1,0 +1,57 @@
+"""timm models: the resolver of ``timm:``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from timm.data.config import resolve_model_data_config
+
+from graphflops.errors import ModelSpecError
+from graphflops.models import names
+from graphflops.models.extras import weightless
+from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of
+from graphflops.models.workload import Options, Workload
+
+
+def resolve(name: str, options: Options) -> Workload:
+    """Build a timm model without weights, and one image of the size it was made for.
+
+    ``--set`` gives keywords of its constructor.
+
+    Raises:
+        ModelSpecError: timm has no such model, or cannot build it so.
+    """
+    options.forbid("a timm model", "seq_len", "audio_seconds", "revision", "trust_remote_code")
+    if not timm.is_model(name):
+        hint = names.near(f"timm:{name}")
+        raise ModelSpecError(f"timm {timm.__version__} has no model {name!r}. {hint}".rstrip())
+    model = _build(name, options)
+    dtype = floating_dtype(options.dtype) or torch.float32
+    shape = (options.batch_size or 1, *_image(model, options))
+    made = {parameters_of(model)[0]: torch.empty(shape, dtype=dtype, device="meta")}
+    return Workload(model=model.to(dtype), kwargs=given_inputs(model, made, options))
+
+
+def known() -> Mapping[str, str]:
+    """The architectures, each with the module of timm it is written in."""
+    homes = {name: home for home in timm.list_modules() for name in timm.list_models(module=home)}
+    return {name: homes.get(name, "") for name in timm.list_models()}
+
+
+def _build(name: str, options: Options) -> Any:
+    keywords = dict(options.overrides)
+    fixed = timm.get_pretrained_cfg_value(name, "fixed_input_size")
+    if options.image_size and fixed:
+        # Position tables and windows are laid out for one size.
+        keywords.setdefault("img_size", options.image_size)
+    return weightless(f"timm:{name}", lambda: timm.create_model(name, **keywords))
+
+
+def _image(model: Any, options: Options) -> tuple[int, int, int]:
+    channels, height, width = resolve_model_data_config(model)["input_size"]
+    size = options.image_size or options.overrides.get("img_size", (height, width))
+    height, width = (size, size) if isinstance(size, int) else size
+    return options.overrides.get("in_chans", channels), height, width
