@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -83,9 +84,11 @@ class Results:
         return cls(data["environment"], [Row(**row) for row in data["rows"]])
 
 
-def environment() -> dict[str, Any]:
-    """Where and when, without names or paths of the machine."""
-    packages = sorted({peer.package for peer in PEERS.values()} | {"transformers", "numpy"})
+_MEASURED = {peer.package for peer in PEERS.values()} | {"transformers", "numpy"}
+
+
+def environment(packages: Iterable[str] = _MEASURED) -> dict[str, Any]:
+    """Where, when and with which packages, without names or paths of the machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "date": datetime.now(timezone.utc).date().isoformat(),
@@ -94,5 +97,5 @@ def environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "memory_gib": round(memory / 2**30),
         "load": round(os.getloadavg()[0], 1),
-        "packages": {package: version(package) for package in packages},
+        "packages": {package: version(package) for package in sorted(packages)},
     }

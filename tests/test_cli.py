@@ -285,7 +285,13 @@ BAD_INPUT = {
     ("count", "hf:bert", "--input", "pixels=1x2"): "takes no input named 'pixels'",
     ("count", "hf:bert", "--input", "input_ids=1x2x3"): "modeling_bert.py:",
     ("count", "hf:bert", "--input", "input_ids=1x2:float32"): "Long, Int",
-    ("count", "hf:wav2vec2"): "Give it: --input input_values=SHAPE",
+    ("count", "hf:sam2_video"): "Give --input inference_session=SHAPE",
+    ("count", "hf:bert", "--seq-len", "513"): "--seq-len 513 is longer than the 512 positions",
+    ("count", "hf:llava", "--seq-len", "100"): "576 tokens of the prompt stand for its image",
+    ("count", "hf:vit", "--image-size", "100"): "--image-size 100 is not a multiple of 16",
+    ("count", "hf:whisper", "--audio-seconds", "31"): "Ask for at most 30",
+    ("count", "hf:bert", "--image-size", "224"): "--image-size does not apply to BertModel",
+    ("count", "hf:vit", "--seq-len", "8"): "--seq-len does not apply to ViTModel",
 }
 
 

@@ -51,7 +51,7 @@ def test_the_class_of_a_transformers_type(
     name: str, built: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = importlib.import_module("graphflops.models.huggingface")
-    monkeypatch.setattr(module, "transformers_inputs", lambda *_: {})
+    monkeypatch.setattr(module, "transformers_inputs", lambda *_: ({}, ()))
     overrides = {"num_hidden_layers": 1} if name.startswith("bert") else {}
     workload = resolve(f"hf:{name}", Options(overrides=overrides))
     assert type(workload.model).__name__ == built

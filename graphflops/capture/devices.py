@@ -71,16 +71,25 @@ def _off_meta(model: nn.Module, mode: FakeTensorMode) -> None:
             for name, tensor in held.items():
                 if type(tensor) in _PLAIN and tensor is not None and tensor.is_meta:
                     if id(tensor) not in made:
-                        made[id(tensor)] = _like(tensor, mode, _CPU)
+                        made[id(tensor)] = _on_cpu(tensor, mode)
                     held[name] = made[id(tensor)]  # type: ignore[assignment]  # a parameter for a parameter
+
+
+def _on_cpu(tensor: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
+    """A tensor on meta as a fake one: it has the metadata that a fake is made of."""
+    fake = FakeTensor(mode, tensor.data, _CPU).requires_grad_(tensor.requires_grad)
+    if isinstance(tensor, nn.Parameter):
+        # What makes a tensor a parameter; the class itself would run operators, for each of
+        # thousands of experts.
+        fake._is_param = True
+    return fake
 
 
 def _like(tensor: torch.Tensor, mode: FakeTensorMode, device: torch.device) -> torch.Tensor:
     with mode:
-        fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(fake, requires_grad=tensor.requires_grad)
-    return fake.requires_grad_(tensor.requires_grad)
+        return torch.empty_strided(
+            tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device
+        ).requires_grad_(tensor.requires_grad)
 
 
 def _has_values(tensor: torch.Tensor) -> bool:

@@ -24,6 +24,7 @@ from torch.utils import _pytree as pytree
 from graphflops.capture.devices import brought_together
 from graphflops.capture.graph import short_path
 from graphflops.capture.untouched import untouched
+from graphflops.capture.values import traced_in_mode_of
 from graphflops.errors import CaptureError
 from graphflops.ir import OpCall
 from graphflops.quiet import quiet
@@ -65,7 +66,8 @@ def _forward_error(model: nn.Module, args: Any, kwargs: Any) -> Exception | None
         with untouched(model), quiet(), torch.no_grad():
             args, kwargs = brought_together(model, (args, kwargs))
             mode = detect_fake_mode([*pytree.tree_leaves((args, kwargs)), *model.parameters()])
-            with mode or FakeTensorMode(allow_non_fake_inputs=True):
+            run_in = mode or FakeTensorMode(allow_non_fake_inputs=True)
+            with traced_in_mode_of((args, kwargs)), run_in:
                 model(*args, **kwargs)
     except _DATA_DEPENDENT:
         return None

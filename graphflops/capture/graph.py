@@ -26,7 +26,7 @@ from graphflops.capture.metadata import (
     written_arguments,
 )
 from graphflops.cost import Dim
-from graphflops.ir import OpCall, Tensors
+from graphflops.ir import OpCall, TensorMeta, Tensors
 
 # Higher-order operators that run the one graph they hold exactly once.
 _RUN_ONCE = {
@@ -80,6 +80,8 @@ def _walk(
         elif (bodies := _bodies(node, here)) is not None:
             for body in bodies:
                 yield from _walk(body, resolve_path)
+        elif _is_indexing(node):
+            yield _index(node, here), node
         else:
             yield _opaque(node, here), node
             if (score := _score_graph(node, here)) is not None:
@@ -144,6 +146,33 @@ def _opaque(node: fx.Node, here: _Context) -> OpCall:
         name=node.name,
         trips=here.trips,
         source=_source(node),
+    )
+
+
+def _is_indexing(node: fx.Node) -> bool:
+    """Whether a mask function picks values by tensors: an index hidden in an autograd function.
+
+    transformers' masks of padding do so, under ``TransformGetItemToIndex``.
+    """
+    hidden = (arg for arg in node.args if isinstance(arg, fx.Node) and arg.op == "get_attr")
+    return _name(node.target) == "flat_apply" and any("ModIndex" in str(a.target) for a in hidden)
+
+
+def _index(node: fx.Node, here: _Context) -> OpCall:
+    values = (argument(arg) for arg in node.all_input_nodes)
+    picked, *indices = (value for value in values if isinstance(value, TensorMeta))
+    call = _opaque(node, here)
+    positions = prod(_mapped(arg.meta.get("val")) for arg in node.all_input_nodes)
+    # The node has no value to read the shape off; in a mask each index is a single position.
+    out = TensorMeta(shape=(), dtype=picked.dtype, strides=(), name=node.name)
+    inputs: dict[str, Tensors] = {"self": picked, "indices": tuple(indices)}
+    return replace(
+        call,
+        op="aten::index",
+        overload="Tensor",
+        inputs=inputs,
+        outputs=(out,),
+        trips=call.trips * positions,
     )
 
 

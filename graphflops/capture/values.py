@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 from torch._guards import TracingContext, detect_fake_mode, tracing
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -38,15 +40,15 @@ class KnownValues:
     def __init__(self) -> None:
         shape_env = ShapeEnv(tracked_fakes=[])
         # Typed as anything: two of its methods are exchanged for ours.
-        self.mode: Any = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shape_env)
+        mode: Any = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shape_env)
+        self.mode: FakeTensorMode = mode
         self.asked = False
         self._values: Any = WeakIdKeyDictionary()
         self._stale: set[int] = set()
-        self._dispatch, self._from_tensor = self.mode.dispatch, self.mode.from_tensor
-        self.mode.dispatch, self.mode.from_tensor = self.dispatch, self.from_tensor
-        self.mode.known_values = self
+        self._dispatch, self._from_tensor = mode.dispatch, mode.from_tensor
+        mode.dispatch, mode.from_tensor, mode.known_values = self.dispatch, self.from_tensor, self
         # Whoever copies inputs, as transformers' exporter does, gets tensors of this mode.
-        self.mode.__deepcopy__ = lambda _: self.mode
+        mode.__deepcopy__ = lambda _: mode
 
     def know(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         """A fake tensor on a device that has the value of ``tensor``."""
@@ -58,10 +60,25 @@ class KnownValues:
         return fake
 
     def from_tensor(self, tensor: torch.Tensor, **options: Any) -> Any:
-        """A fake stays what it is: export would make another of every input."""
+        """A fake tensor for a tensor of the model or an input.
+
+        A fake stays what it is: export would make another of every input.
+        """
         if isinstance(tensor, FakeTensor) and tensor.fake_mode is self.mode:
             return tensor
-        return self._from_tensor(tensor, **options)
+        if isinstance(tensor, nn.Parameter) or tensor.is_meta or tensor.is_floating_point():
+            return self._from_tensor(tensor, **options)
+        # Strides and paddings that a module holds as a buffer decide sizes too.
+        return (
+            self.know(tensor, tensor.device)
+            if tensor.numel() <= LARGEST
+            else self._from_tensor(tensor, **options)
+        )
+
+    def literal(self, tensor: torch.Tensor) -> Any:
+        """The value of a tensor as Python numbers, or the tensor if it has none."""
+        value = self._value(tensor)
+        return tensor if value is _UNKNOWN else value.tolist()
 
     def dispatch(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -146,8 +163,26 @@ def traced_in_mode_of(inputs: Any) -> Iterator[KnownValues | None]:
     """Let export use the mode that its inputs know their values in, not one of its own."""
     mode = detect_fake_mode(pytree.tree_leaves(inputs))
     known = known_values(mode)
-    with tracing(TracingContext(mode)) if known is not None else contextlib.nullcontext():
+    if known is None:
+        yield None
+        return
+    with tracing(TracingContext(mode)), _Literals(known):
         yield known
+
+
+class _Literals(TorchFunctionMode):
+    """``torch.tensor`` of a list of tensors reads their values, which fake ones do not show."""
+
+    def __init__(self, known: KnownValues) -> None:
+        super().__init__()
+        self._known = known
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is torch.tensor and not isinstance(args[0], torch.Tensor):
+            args = (pytree.tree_map_only(FakeTensor, self._known.literal, args[0]), *args[1:])
+        return func(*args, **(kwargs or {}))
 
 
 def known_values(mode: FakeTensorMode | None) -> KnownValues | None:

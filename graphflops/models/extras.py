@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -56,6 +57,30 @@ def repair_torchvision() -> bool:
     return False
 
 
+@contextlib.contextmanager
+def on_meta() -> Iterator[None]:
+    """Build without weights; what is made of written numbers keeps its value.
+
+    Some modules hold their stride or padding as a tensor, and sizes follow from it.
+    """
+    with torch.device("meta"), _NumbersOnCpu():
+        yield
+
+
+class _NumbersOnCpu(TorchFunctionMode):
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.tensor:
+            kwargs["device"] = "cpu"
+        return func(*args, **kwargs)
+
+
 def weightless(name: str, build: Callable[[], nn.Module]) -> nn.Module:
     """Build a model on the meta device, whatever its constructor does.
 
@@ -66,7 +91,7 @@ def weightless(name: str, build: Callable[[], nn.Module]) -> nn.Module:
         ModelSpecError: The constructor fails.
     """
     try:
-        with torch.device("meta"):
+        with on_meta():
             return build().eval()
     except Exception:  # noqa: BLE001 - if that was not the reason, it fails again
         try:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from transformers import dynamic_module_utils
 from transformers.models.auto import configuration_auto, modeling_auto
 
 from graphflops.errors import ModelSpecError
 from graphflops.models import names
+from graphflops.models.extras import on_meta
 from graphflops.models.heads import chosen_class, task_names, usual_class
 from graphflops.models.hub import Config, find_config
 from graphflops.models.inputs import floating_dtype, transformers_inputs
@@ -43,7 +43,7 @@ def resolve(name: str, options: Options) -> Workload:
         model_class = _model_class(config, head, found, options)
         # AutoModel... has from_config, a class of its own _from_config: the same thing.
         build = getattr(model_class, "from_config", None) or model_class._from_config
-        with torch.device("meta"):
+        with on_meta():
             model = build(config, **({} if dtype is None else {"dtype": dtype})).eval()
     except ModelSpecError:
         raise

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from graphflops.errors import ModelSpecError
-from graphflops.models.extras import repair_torchvision
+from graphflops.models.extras import on_meta, repair_torchvision
 from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of, require_inputs
 from graphflops.models.workload import Options, Workload, near
 
@@ -85,7 +85,7 @@ def _call(found: Any, name: str) -> Any:
     if isinstance(found, nn.Module) or not callable(found):
         return found
     try:
-        with torch.device("meta"):
+        with on_meta():
             return found()
     except Exception:  # noqa: BLE001 - some code computes while it builds: let it have real tensors
         try:

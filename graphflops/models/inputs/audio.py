@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from graphflops.models.inputs.subject import Subject
 
 DEFAULT_SECONDS = 10.0
 DEFAULT_SAMPLING_RATE = 16_000
+DEFAULT_BINS = 80
 FRAMES_PER_SECOND = 100  # of nearly every spectrogram for speech
 
 Clip = Mapping[str, torch.Tensor]
@@ -29,8 +31,12 @@ _EXTRACTORS = {
     "musicflamingo": "WhisperFeatureExtractor",
     "wav2vec2_bert": "SeamlessM4TFeatureExtractor",
 }
+_BINS = ("num_mel_bins", "n_mel_bins", "input_feat_per_channel")
 # Masks that processors rename, and those that a model needs whatever its extractor does.
 _RENAMED = ("attention_mask", "input_features_mask")
+# Without these in its config, a model that could hear does not.
+_EARS = ("audio_config", "audio_token_id")
+_CLIPS = ("input_features", "input_values", "audio_input_features")
 _NEEDED = ("input_features_mask", "feature_attention_mask", "audio_attention_mask")
 
 
@@ -51,7 +57,7 @@ def attention_mask(subject: Subject) -> torch.Tensor | None:
 
 def along(name: str) -> Callable[[Subject], torch.Tensor | None]:
     """A rule for what the extractor gives along with a clip, under a name of its own."""
-    return lambda subject: _heard(subject, name)
+    return lambda subject: _output(subject, name) if _is_heard(subject) else None
 
 
 def mask(name: str) -> Callable[[Subject], torch.Tensor | None]:
@@ -59,20 +65,27 @@ def mask(name: str) -> Callable[[Subject], torch.Tensor | None]:
     return lambda subject: _mask(subject, name)
 
 
+def latents(subject: Subject) -> torch.Tensor:
+    """What the decoder of a codec is given: frames of the width of its model."""
+    frames = math.ceil(seconds(subject) * subject.config.frame_rate)
+    return torch.zeros(
+        subject.batch, subject.config.hidden_size, frames, dtype=subject.dtype, device="meta"
+    )
+
+
 def hears(subject: Subject, name: str) -> bool:
-    """Whether to make a clip for an input: the model asks for it and has ears."""
-    deaf = getattr(subject.config, "audio_config", subject) is None
-    return subject.sees("audio", name) and not deaf
+    """Whether to make a clip for an input: the model asks for it, and can hear."""
+    if not subject.sees("audio", name):
+        return False
+    absent = [key for key in _EARS if getattr(subject.config, key, key) is None]
+    if absent and not subject.notes:
+        subject.notes.append(f"There is no clip: the config has no {absent[0]}.")
+    return not absent
 
 
-def seconds(subject: Subject, default: float = DEFAULT_SECONDS) -> float:
-    """Length of a clip."""
-    return subject.options.audio_seconds or default
-
-
-def sampling_rate(subject: Subject) -> int:
-    """Samples in a second."""
-    return int(_said(subject, "sampling_rate", "sample_rate", default=DEFAULT_SAMPLING_RATE))
+def seconds(subject: Subject) -> float:
+    """Length of a clip, if the extractor has no say in it."""
+    return subject.options.audio_seconds or DEFAULT_SECONDS
 
 
 def family(model: Any) -> str:
@@ -83,51 +96,57 @@ def family(model: Any) -> str:
 def clip(subject: Subject) -> Clip:
     """What the extractor of the model's family makes of a clip for every example."""
     name = family(subject.model)
-    extractor = _extractor_class(name)
-    if name in stand_ins.CLIPS:
-        one = stand_ins.CLIPS[name](subject.config, _samples(subject))
-    elif extractor is None:
-        one = _from_config(subject)
+    if name in _STAND_INS:
+        one = _STAND_INS[name](subject, round(seconds(subject) * DEFAULT_SAMPLING_RATE))
     else:
-        settings = tuple(_settings(subject, extractor))
-        masked = not subject.declared.isdisjoint(_NEEDED)
-        one = _extracted(extractor, settings, subject.options.audio_seconds, masked)
+        one = _from_extractor(subject, _extractor_class(name)) or _from_config(subject)
     return {
         name: value.repeat(subject.batch, *[1] * (value.dim() - 1)) for name, value in one.items()
     }
 
 
+def _from_extractor(subject: Subject, extractor: Any) -> Clip | None:
+    if extractor is None:
+        return None
+    settings = tuple(_settings(subject, extractor))
+    masked = not subject.declared.isdisjoint(_NEEDED)
+    try:
+        return _extracted(extractor, settings, subject.options.audio_seconds, masked)
+    except ImportError:  # a package that the extractor computes with is not installed
+        return None
+
+
 @functools.cache
 def _extractor_class(name: str) -> Any:
-    """The feature extractor of a family; None if there is none, or not in this environment."""
+    """The feature extractor of a family, if there is one."""
     from transformers.models.auto import feature_extraction_auto as auto
     from transformers.models.auto.configuration_auto import model_type_to_module_name
 
     of_type = auto.FEATURE_EXTRACTOR_MAPPING_NAMES.items()
     found = {model_type_to_module_name(kind): extractor for kind, extractor in of_type}
     named = (found | _EXTRACTORS).get(name)
-    extractor = named and auto.feature_extractor_class_from_name(named)
-    # A class whose packages are missing is a stand-in that raises.
-    return None if getattr(extractor, "is_dummy", False) else extractor
+    return named and auto.feature_extractor_class_from_name(named)
 
 
 def _settings(subject: Subject, extractor: Any) -> list[tuple[str, Any]]:
     """Arguments of an extractor that the config has a say in."""
     declared = inspect.signature(extractor).parameters
-    bins = ("num_mel_bins", "n_mel_bins", "input_feat_per_channel")
     keys = {
         "sampling_rate": ("sampling_rate", "sample_rate"),
         "hop_length": ("hop_length",),
         "max_length": ("max_length",),
-        "num_mel_bins": bins,
+        "num_mel_bins": _BINS,
         # One feature is a sample, of which there is one per channel.
         "feature_size": ("audio_channels",)
         if "feature_size" in declared and declared["feature_size"].default == 1
-        else bins,
+        else _BINS,
         "chunk_length_s": ("chunk_length_s",),
         "overlap": ("overlap",),
     }
     said = [(name, _said(subject, *keys[name])) for name in keys if name in declared]
+    if "truncation" in declared and not _said(subject, "enable_fusion"):
+        # CLAP's extractor is for models that fuse several views of a long clip, unless told.
+        said.append(("truncation", "rand_trunc"))
     return [(name, value) for name, value in said if value is not None]
 
 
@@ -159,32 +178,126 @@ def _window(extractor: Any) -> float | None:
 
 
 def _from_config(subject: Subject) -> Clip:
-    length = seconds(subject)
-    bins = _said(subject, "feature_projection_input_dim", "num_mel_bins", "input_dim", default=80)
-    frames = int(length * FRAMES_PER_SECOND)
+    """Samples, and a spectrogram of the usual rate, for a model without an extractor."""
+    bins = _said(subject, "feature_projection_input_dim", *_BINS)
+    rate = _said(subject, "sampling_rate", "sample_rate") or DEFAULT_SAMPLING_RATE
+    frames = int(seconds(subject) * FRAMES_PER_SECOND)
     return {
-        "input_values": torch.zeros(1, round(length * sampling_rate(subject)), device="meta"),
-        "input_features": torch.zeros(1, frames, int(bins), device="meta"),
+        "input_values": torch.zeros(1, round(seconds(subject) * rate), device="meta"),
+        "input_features": torch.zeros(1, frames, bins or DEFAULT_BINS, device="meta"),
     }
 
 
-def _said(subject: Subject, *keys: str, default: Any = None) -> Any:
-    """What the config says of sound, in the part that hears or else the encoder."""
-    value = subject.setting(*keys, kind="audio")
-    return subject.setting(*keys, kind="encoder", default=default) if value is None else value
+def _granite_speech(subject: Subject, samples: int) -> Clip:
+    """Pairs of frames, and a mask of what is left of them after the projector."""
+    config = subject.config
+    pairs = (samples // 160 + 1) // 2
+    rows = math.ceil(pairs / config.window_size) * (config.window_size // config.downsample_rate)
+    width = config.encoder_config.input_dim
+    return {
+        "input_features": torch.zeros(1, pairs, width, device="meta"),
+        "input_features_mask": _true(rows),
+    }
 
 
-def _floating(subject: Subject, value: torch.Tensor | None) -> torch.Tensor | None:
-    if value is None:
-        return None
+def _granite_speech5(subject: Subject, samples: int) -> Clip:
+    """Pairs of frames and of their deltas."""
+    pairs = math.ceil(samples // 160 / 2)
+    width = 4 * _said(subject, "num_mel_bins")
+    return {
+        "input_features": torch.zeros(1, pairs, width, device="meta"),
+        "attention_mask": _true(pairs).long(),
+    }
+
+
+def _fun_asr_nano(subject: Subject, samples: int) -> Clip:
+    """Every sixth frame, with its neighbours: seven of them in a row."""
+    rows = math.ceil(_kaldi_frames(samples) / 6)
+    width = 7 * _said(subject, "num_mel_bins")
+    return {
+        "input_features": torch.zeros(1, rows, width, device="meta"),
+        "input_features_mask": _true(rows).int(),
+    }
+
+
+def _two_ears(margin: int) -> Callable[[Subject, int], Clip]:
+    """Samples, in whole hops, for the acoustic encoder; pairs of frames for the semantic one."""
+
+    def clip_of(subject: Subject, samples: int) -> Clip:
+        del subject  # both extractors are the same for every config
+        heard = samples + 1
+        padded = math.ceil(heard / 320) * 320
+        pairs = math.ceil(_kaldi_frames(padded + margin) / 2)
+        return {
+            "input_values": torch.zeros(1, 1, padded, device="meta"),
+            "padding_mask": (torch.arange(padded, device="cpu") < heard).int()[None],
+            "input_features": torch.zeros(1, pairs, 160, device="meta"),
+            "input_features_mask": _true(pairs).int(),
+        }
+
+    return clip_of
+
+
+def _kaldi_frames(samples: int) -> int:
+    """Frames of 25 ms, 10 ms apart, that fit into a clip."""
+    return 1 + (samples - 400) // 160
+
+
+def _true(length: int) -> torch.Tensor:
+    return torch.ones(1, length, dtype=torch.bool, device="cpu")
+
+
+# Extractors that need torchaudio, written down so that inputs are the same without it.
+_STAND_INS: dict[str, Callable[[Subject, int], Clip]] = {
+    "granite_speech": _granite_speech,
+    "granite_speech_plus": _granite_speech,
+    "granite_speech5": _granite_speech5,
+    "fun_asr_nano": _fun_asr_nano,
+    "xcodec2": _two_ears(margin=320),
+    "neucodec": _two_ears(margin=0),
+}
+
+
+def _said(subject: Subject, *keys: str) -> Any:
+    """What the config says of sound: in the part that hears, in the encoder, or on the whole."""
+    said = (subject.setting(*keys, kind=kind) for kind in ("audio", "encoder", "asr"))
+    return next((value for value in said if value is not None), None)
+
+
+def _heard(subject: Subject, name: str) -> torch.Tensor | None:
+    return _output(subject, name) if hears(subject, name) else None
+
+
+def _is_heard(subject: Subject) -> bool:
+    """Whether the inputs made so far hold a clip."""
+    return not subject.made.keys().isdisjoint(_CLIPS)
+
+
+def _output(subject: Subject, name: str) -> torch.Tensor | None:
+    """An output of the extractor: floating ones without values, masks and counts with them."""
+    value = clip(subject).get(name)
+    if value is None or not value.is_floating_point():
+        return value
     return torch.zeros(value.shape, dtype=subject.dtype, device="meta")
+
+
+def _mask(subject: Subject, name: str) -> torch.Tensor | None:
+    found = clip(subject) if _is_heard(subject) else {}
+    return next((found[key] for key in (name, *_RENAMED) if key in found), None)
 
 
 RULES: dict[str, Callable[[Subject], Any]] = {
     "input_features": input_features,
     "input_values": input_values,
-    "input_features_mask": mask,
-    "feature_attention_mask": mask,
-    "padding_mask": mask,
+    "audio_input_features": lambda s: _heard(s, "audio_input_features"),
+    "input_features_mask": mask("input_features_mask"),
+    "feature_attention_mask": mask("feature_attention_mask"),
+    "padding_mask": along("padding_mask"),
     "attention_mask": attention_mask,
+    "is_longer": along("is_longer"),
+    "noise_sequence": along("noise_sequence"),
+    "chunk_sample_lengths": along("chunk_sample_lengths"),
+    "audio_embed_sizes": along("audio_embed_sizes"),
+    "audio_attention_mask": along("audio_attention_mask"),
+    "latents": latents,
 }

@@ -30,15 +30,41 @@ def transformers_inputs(
         ModelSpecError: A required input is of a kind that has no rule, or a size asked for
             does not fit the model.
     """
+    _name_placeholders(config)
     subject = Subject(model, config, options)
     for name, make in (RULES | own.rules(model)).items():
         if name in subject.declared:
             value = make(subject)
             if value is not None:
                 subject.made[name] = value
+    _refuse_idle_sizes(subject)
     if "use_cache" in subject.declared:
         # One forward pass: a cache would add copies that only generation needs.
         subject.made["use_cache"] = False
     inputs = given_inputs(model, subject.made, options)
     require_inputs(model, (), inputs)
     return inputs, tuple(subject.notes)
+
+
+_SIZED = {
+    "image_size": {"pixel_values", "pixel_values_videos", "hidden_states", "flattened_patches"},
+    "audio_seconds": {"input_features", "input_values", "audio_input_features", "audio_mel"},
+}
+
+
+def _refuse_idle_sizes(subject: Subject) -> None:
+    for option, inputs in _SIZED.items():
+        if not inputs & subject.made.keys():
+            subject.options.forbid(type(subject.model).__name__, option)
+    if not any(
+        "ids" in name or "values" in name for name in subject.made.keys() - _SIZED["image_size"]
+    ):
+        subject.options.forbid(type(subject.model).__name__, "seq_len")
+
+
+def _name_placeholders(config: Any) -> None:
+    """A default config may leave open which token stands for an image: the last one does."""
+    for key in ("image_token_id", "image_token_index", "video_token_id", "video_token_index"):
+        if getattr(config, key, 0) is None:
+            text_config = getattr(config, "text_config", None) or config
+            setattr(config, key, text_config.vocab_size - 1)

@@ -67,6 +67,8 @@ def _features(subject: Subject, method: str) -> int:
 
 
 def _go_without(subject: Subject, name: str, method: str, error: Exception) -> None:
+    if name in subject.required:
+        return
     taken = inspect.signature(getattr(subject.model, method)).parameters
     for companion in [key for key in subject.made if key in taken]:
         del subject.made[companion]

@@ -1,11 +1,12 @@
 """Time series, and trajectories of states and actions.
 
-A series is as long as the model's context (with the past that its lags reach back to), or
-``--seq-len`` steps for a model that takes any length.
+A series is as long as the model's context, with the past that its lags reach back to. A
+model that takes series of any length gets ``--seq-len`` steps of it, or 512.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from graphflops.models.inputs.subject import Subject, ids
 
+DEFAULT_LENGTH = 512
 DEFAULT_STEPS = 20  # of a trajectory: the context of the published decision transformers
 
 
@@ -77,9 +79,10 @@ def _past(subject: Subject) -> int:
     config = subject.config
     if lags := getattr(config, "lags_sequence", None):
         return int(config.context_length + max(lags))
-    if subject.options.seq_len and subject.takes("past_values_padding"):
+    if subject.takes("past_values_padding"):
+        length = subject.options.seq_len or min(DEFAULT_LENGTH, config.context_length)
         patch = int(config.patch_length)
-        return -(-subject.options.seq_len // patch) * patch
+        return math.ceil(length / patch) * patch
     return int(config.context_length)
 
 

@@ -15,6 +15,7 @@ from graphflops.models.inputs.placeholders import Placeholder, placeholders
 from graphflops.models.inputs.subject import Subject, ids
 
 DEFAULT_SEQ_LEN = 128
+DEFAULT_QUESTION = 16
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_source_positions")
 
 
@@ -44,27 +45,28 @@ def decoder_input_ids(subject: Subject) -> torch.Tensor | None:
 
 def mm_token_type_ids(subject: Subject) -> torch.Tensor | None:
     """Which tokens of the prompt stand for an image (1)."""
-    prompt = subject.made.get("input_ids")
-    token = subject.setting("image_token_id", "image_token_index")
-    if prompt is None or token is None or "pixel_values" not in subject.made:
+    image = subject.setting("image_token_id", "image_token_index", default=-1)
+    if not {"input_ids", "pixel_values"} <= subject.made.keys():
         return None
-    return (prompt == token).to(torch.int64)
+    tokens: torch.Tensor = subject.made["input_ids"]
+    return tokens.eq(image).to(torch.int64)
 
 
 def bbox(subject: Subject) -> torch.Tensor:
     """Where on the page each token stands."""
-    prompt = subject.made["input_ids"]
-    return ids(*prompt.shape, 4)
+    return ids(*subject.made["input_ids"].shape, 4)
 
 
 def _length(subject: Subject, held: tuple[Placeholder, ...]) -> int:
     taken = sum(placeholder.count for placeholder in held)
     positions = subject.setting(*_POSITIONS, kind="text")
+    if not (isinstance(positions, int) and positions > 0):
+        positions = None  # some say -1 where there is no limit
     asked = subject.options.seq_len
     if asked is None:
         free = min(DEFAULT_SEQ_LEN, positions) if positions else DEFAULT_SEQ_LEN
         return taken + (free if not taken or not positions else min(free, positions - taken))
-    if isinstance(positions, int) and asked > positions > 0:
+    if positions is not None and asked > positions:
         msg = (
             f"--seq-len {asked} is longer than the {positions} positions of "
             f"{type(subject.model).__name__}. Ask for fewer, or --set max_position_embeddings."
@@ -85,9 +87,17 @@ def _filler(held: tuple[Placeholder, ...]) -> int:
     return next(token for token in range(len(taken) + 1) if token not in taken)
 
 
+def qformer_input_ids(subject: Subject) -> torch.Tensor:
+    """The instruction once more, in the words of the querying transformer."""
+    return ids(subject.batch, DEFAULT_QUESTION)
+
+
 RULES: dict[str, Callable[[Subject], Any]] = {
     "input_ids": input_ids,
     "decoder_input_ids": decoder_input_ids,
     "mm_token_type_ids": mm_token_type_ids,
     "bbox": bbox,
+    "moe_mm_token_type_ids": mm_token_type_ids,
+    "lang_ids": lambda subject: ids(subject.batch),
+    "qformer_input_ids": qformer_input_ids,
 }

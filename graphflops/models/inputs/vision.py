@@ -19,12 +19,16 @@ from graphflops.errors import ModelSpecError
 from graphflops.models.inputs.subject import Subject, ones
 
 DEFAULT_IMAGE_SIZE = 224
+# What detectors are trained and timed on; their own configs are silent about it.
+DEFAULT_SCENE_SIZE = 640
 DEFAULT_FRAMES = 8
+REGIONS = 36
 
 
 def pixel_values(subject: Subject) -> torch.Tensor | None:
     """One image for every example, if the model sees images."""
-    if not subject.sees("image", "pixel_values"):
+    films = "video" in subject.modalities and not subject.takes("pixel_values_videos")
+    if not (films or subject.sees("image", "pixel_values")):
         return None
     layout = next(layout for fits, layout in _LAYOUTS if fits(subject))
     # Images among several need values: those that are all zero are padding, and left out.
@@ -36,7 +40,7 @@ def pixel_values_videos(subject: Subject) -> torch.Tensor | None:
     """One clip for every example, if the model sees nothing else."""
     if "pixel_values" in subject.made or not subject.sees("video", "pixel_values_videos"):
         return None
-    return torch.zeros(_clip(subject), dtype=subject.dtype, device="meta")
+    return torch.zeros(clip_shape(subject), dtype=subject.dtype, device="meta")
 
 
 def channels(subject: Subject) -> int:
@@ -51,10 +55,15 @@ def image_size(subject: Subject) -> tuple[int, int]:
         ModelSpecError: The size asked for does not divide into the model's patches.
     """
     asked = subject.options.image_size
-    said = subject.setting("image_size", "img_size", kind="vision", default=DEFAULT_IMAGE_SIZE)
+    if subject.setting("num_queries") is not None:
+        # A detector takes scenes of any size, whatever its backbone was trained on.
+        said = getattr(subject.config, "image_size", None) or DEFAULT_SCENE_SIZE
+    else:
+        usual = _timm_size(subject) or DEFAULT_IMAGE_SIZE
+        said = subject.setting(*_SIZES, kind="vision", default=usual)
     if asked is None:
         return _pair(said)
-    unit = patch_size(subject) * _merge(subject)
+    unit = patch_size(subject) * merged(subject)
     if asked % unit:
         msg = (
             f"--image-size {asked} is not a multiple of {unit}, the patches of "
@@ -62,6 +71,15 @@ def image_size(subject: Subject) -> tuple[int, int]:
         )
         raise ModelSpecError(msg)
     return asked, asked
+
+
+_SIZES = ("image_size", "img_size", "max_img_size")
+
+
+def _timm_size(subject: Subject) -> int | None:
+    """What a tower that timm has built was made for; the config has only its name."""
+    configs = (getattr(module, "pretrained_cfg", None) for module in subject.model.modules())
+    return next((config["input_size"][-1] for config in configs if config), None)
 
 
 def patch_size(subject: Subject) -> int:
@@ -72,17 +90,17 @@ def patch_size(subject: Subject) -> int:
 
 def patch_grid(subject: Subject) -> tuple[int, int]:
     """Rows and columns of patches of one image, in whole merged patches."""
-    patch, merge = patch_size(subject), _merge(subject)
+    patch, merge = patch_size(subject), merged(subject)
     height, width = (max(1, round(side / (patch * merge))) * merge for side in image_size(subject))
     return height, width
 
 
-def _merge(subject: Subject) -> int:
+def merged(subject: Subject) -> int:
+    """Patches along the side of what becomes one token of a prompt."""
     size = subject.setting(*_MERGED, kind="vision", default=1)
     return max(_pair(size))
 
 
-# Patches along the side of what becomes one token of a prompt.
 _MERGED = (
     *("spatial_merge_size", "merge_size", "merge_kernel_size"),
     *("downsample_factor", "pixel_shuffle_factor", "scale_factor"),
@@ -108,20 +126,16 @@ def _nested(subject: Subject) -> tuple[int, ...]:
     return (subject.batch, 1, channels(subject), *sides)
 
 
-def _clip(subject: Subject) -> tuple[int, ...]:
+def clip_shape(subject: Subject) -> tuple[int, ...]:
+    """Frames of a clip for every example."""
     frames = subject.setting("num_frames", "frames_per_clip", kind="vision", default=DEFAULT_FRAMES)
     batch, *image = _plain(subject)
     return (batch, int(frames), *image)
 
 
-def _pair_of_images(subject: Subject) -> tuple[int, ...]:
-    batch, *image = _plain(subject)
-    return (batch, 2, *image)
-
-
 def _packed(subject: Subject) -> tuple[int, ...]:
     """Patches of all images in one row, each flattened."""
-    frames = subject.setting("temporal_patch_size", kind="vision", default=1)
+    frames = subject.setting("temporal_patch_size", "patch_temporal", kind="vision", default=1)
     patches = subject.batch * math.prod(patch_grid(subject))
     return (patches, channels(subject) * int(frames) * patch_size(subject) ** 2)
 
@@ -162,11 +176,8 @@ def _is_anyres(subject: Subject) -> bool:
 
 
 def _is_clip(subject: Subject) -> bool:
-    return "video" in subject.modalities and "image" not in subject.modalities
-
-
-def _matches(subject: Subject) -> bool:
-    return subject.setting("keypoint_detector_config") is not None
+    films = "video" in subject.modalities and "image" not in subject.modalities
+    return films or subject.setting("num_frames", kind="vision") is not None
 
 
 _LAYOUTS: tuple[tuple[Callable[[Subject], bool], Callable[[Subject], tuple[int, ...]]], ...] = (
@@ -177,8 +188,7 @@ _LAYOUTS: tuple[tuple[Callable[[Subject], bool], Callable[[Subject], tuple[int, 
     (_takes("aspect_ratio_ids"), _media),
     (_is_anyres, _tiles),
     (_takes("input_ids", "pixel_attention_mask"), _nested),
-    (_matches, _pair_of_images),
-    (_is_clip, _clip),
+    (_is_clip, clip_shape),
     (lambda _: True, _plain),
 )
 
@@ -203,10 +213,13 @@ def _rows_and_columns(subject: Subject) -> torch.Tensor:
 
 
 def pixel_attention_mask(subject: Subject) -> torch.Tensor | None:
-    """Which patches (where patches are the input) or pixels are no padding: all."""
-    if "spatial_shapes" not in subject.declared or "pixel_values" not in subject.made:
+    """Which patches, where patches are the input, or pixels are no padding: all."""
+    pixels = subject.made.get("pixel_values")
+    if pixels is None:
         return None
-    return ones(*subject.made["pixel_values"].shape[:2])
+    if subject.takes("spatial_shapes"):
+        return ones(*pixels.shape[:2])
+    return ones(*pixels.shape[:-3], *pixels.shape[-2:]).bool()
 
 
 def image_sizes(subject: Subject) -> torch.Tensor | None:
@@ -237,9 +250,65 @@ def hidden_states(subject: Subject) -> torch.Tensor | None:
     return torch.zeros(_packed(subject), dtype=subject.dtype, device="meta")
 
 
+def high_res_pixel_values(subject: Subject) -> torch.Tensor | None:
+    """The same image for a second tower, in that tower's size."""
+    if "pixel_values" not in subject.made:
+        return None
+    side = subject.setting("image_size", kind="high_res", default=1024)
+    shape = (subject.batch, channels(subject), *_pair(side))
+    return torch.ones(shape, dtype=subject.dtype, device="meta")
+
+
+def prompted(subject: Subject) -> torch.Tensor:
+    """An image, or its mask, that shows what to do with the other one: of the same size."""
+    return torch.ones_like(subject.made["pixel_values"])
+
+
+def visual_features(subject: Subject) -> torch.Tensor | None:
+    """What a detector saw: features of 36 regions, as many as LXMERT's gives."""
+    wide = subject.setting("visual_feat_dim", "visual_embedding_dim", default=2048)
+    return torch.ones(subject.batch, REGIONS, wide, dtype=subject.dtype, device="meta")
+
+
+def visual_pos(subject: Subject) -> torch.Tensor:
+    """Where those regions are: four coordinates each."""
+    return torch.ones(subject.batch, REGIONS, 4, dtype=subject.dtype, device="meta")
+
+
+def query_embeds(subject: Subject) -> torch.Tensor:
+    """The learned queries of a querying transformer, which its parent model holds."""
+    shape = (subject.batch, subject.setting("num_query_tokens", default=32))
+    return torch.ones(*shape, subject.config.hidden_size, dtype=subject.dtype, device="meta")
+
+
+def encoder_hidden_states(subject: Subject) -> torch.Tensor | None:
+    """What those queries look at: an image of 16 x 16 patches and a summary."""
+    if "query_embeds" not in subject.made:
+        return None
+    wide = subject.config.encoder_hidden_size
+    return torch.ones(subject.batch, 16 * 16 + 1, wide, dtype=subject.dtype, device="meta")
+
+
+def input_points(subject: Subject) -> torch.Tensor:
+    """One point on what is to be cut out of each image."""
+    return torch.ones(subject.batch, 1, 1, 2, dtype=subject.dtype, device="meta")
+
+
+def input_labels(subject: Subject) -> torch.Tensor:
+    """That the point is on it, not beside it."""
+    return ones(subject.batch, 1, 1)
+
+
+def interpolate_pos_encoding(subject: Subject) -> bool | None:
+    """Whether positions are stretched: for an image of another size than the model's."""
+    asked = subject.options.image_size
+    said = subject.setting(*_SIZES, kind="vision")
+    return True if asked and said and _pair(said) != (asked, asked) else None
+
+
 def merge_sizes(subject: Subject) -> torch.Tensor:
     """Patches along the side of a merged patch, by image."""
-    return torch.full((subject.batch,), _merge(subject), device="cpu")
+    return torch.full((subject.batch,), merged(subject), device="cpu")
 
 
 RULES: dict[str, Callable[[Subject], Any]] = {
@@ -248,8 +317,19 @@ RULES: dict[str, Callable[[Subject], Any]] = {
     "hidden_states": hidden_states,
     "grid_thw": grid_thw,
     "image_grid_thw": image_grid_thw,
+    "interpolate_pos_encoding": interpolate_pos_encoding,
     "merge_sizes": merge_sizes,
     "image_merge_sizes": lambda s: merge_sizes(s) if "pixel_values" in s.made else None,
+    "high_res_pixel_values": high_res_pixel_values,
+    "prompt_pixel_values": prompted,
+    "prompt_masks": prompted,
+    "visual_feats": visual_features,
+    "visual_embeds": visual_features,
+    "visual_pos": visual_pos,
+    "query_embeds": query_embeds,
+    "encoder_hidden_states": encoder_hidden_states,
+    "input_points": input_points,
+    "input_labels": input_labels,
     "spatial_shapes": spatial_shapes,
     "target_sizes": spatial_shapes,
     "pixel_attention_mask": pixel_attention_mask,

@@ -1,0 +1,184 @@
+"""What FlopCounterMode makes of a model of the zoo, and what explains a difference."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import nn
+from torch._guards import detect_fake_mode
+from torch._subclasses import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.peers import FLOPS_PER_MAC
+from benchmarks.zoo_worker import reason
+from graphflops.capture.devices import brought_together
+from graphflops.capture.untouched import untouched
+from graphflops.ir import OpRecord
+from graphflops.models import Workload
+from graphflops.report import Report
+
+Found = dict[str, Any]
+
+
+def compare(report: Report, workload: Workload, end: float) -> Found:
+    """FlopCounterMode's total for a model, and how it relates to the count.
+
+    A model may compute differently while it is exported (transformers asks
+    ``torch.compiler.is_exporting``): where the plain run differs, it is run as exported too.
+
+    Args:
+        report: The count.
+        workload: What was counted; its model is changed to what FlopCounterMode can run.
+        end: When to give up, by ``time.perf_counter``.
+    """
+    if not isinstance(report.macs, int):
+        return {"verdict": "symbolic", "total": None}
+    # Its hooks take parameters that want gradients, and there are none under no_grad.
+    model = workload.model.requires_grad_(False)
+    if getattr(model, "_can_set_experts_implementation", bool)():
+        # Its shape rule of grouped products takes nothing but bfloat16.
+        model.set_experts_implementation("batched_mm")
+    plain = _difference(report, workload, end, exporting=False)
+    if plain["verdict"] in {"equal", "explained"}:
+        return plain
+    exported = _difference(report, workload, end, exporting=True)
+    if exported["verdict"] not in {"equal", "explained"}:
+        return plain
+    verdict = "equal as exported" if exported["verdict"] == "equal" else "explained"
+    return exported | {"verdict": verdict, "exporting": True, "plain": plain["total"]}
+
+
+def _difference(report: Report, workload: Workload, end: float, *, exporting: bool) -> Found:
+    try:
+        total = _total(workload, end, exporting=exporting)
+    except TimeIsUpError:
+        return {"verdict": "too slow", "total": None}
+    except Exception as error:  # noqa: BLE001 - why it fails is a result
+        return {"verdict": "fails", "total": None, "reason": reason(error)}
+    missing = FLOPS_PER_MAC * int(report.macs) - total
+    if not missing:
+        return {"verdict": "equal", "total": total}
+    unseen = dict(_unseen(report))
+    unexplained = missing - sum(unseen.values())
+    verdict = "unexplained" if unexplained else "explained"
+    return {"verdict": verdict, "total": total, "unseen": unseen, "unexplained": unexplained}
+
+
+def _total(workload: Workload, end: float, *, exporting: bool) -> int:
+    """On meta, where it knows all attention; with values of the inputs where they are needed."""
+    with _exporting(exporting), _until(end):
+        try:
+            return _on_meta(workload)
+        except TimeIsUpError:
+            raise
+        except Exception:  # noqa: BLE001 - values of the inputs may be what is missing
+            return _with_values(workload)
+
+
+def _on_meta(workload: Workload) -> int:
+    inputs = pytree.tree_map_only(
+        torch.Tensor, lambda tensor: tensor.to("meta"), (workload.args, dict(workload.kwargs))
+    )
+    with untouched(workload.model):
+        return _run(workload.model, inputs, FakeTensorMode(allow_non_fake_inputs=True))
+
+
+def _with_values(workload: Workload) -> int:
+    with untouched(workload.model):
+        inputs = brought_together(workload.model, (workload.args, dict(workload.kwargs)))
+        mode = detect_fake_mode([*pytree.tree_leaves(inputs), *workload.model.parameters()])
+        # On the CPU it has no formula for the kernels of attention and recurrent layers.
+        with (
+            sdpa_kernel(SDPBackend.MATH),
+            _no_fast_path(),
+            torch.backends.mkldnn.flags(enabled=False),
+        ):
+            return _run(workload.model, inputs, mode or FakeTensorMode(allow_non_fake_inputs=True))
+
+
+def _run(model: nn.Module, inputs: Any, mode: FakeTensorMode) -> int:
+    args, kwargs = inputs
+    with torch.no_grad(), mode, FlopCounterMode(display=False) as counter:
+        model(*args, **kwargs)
+    return int(counter.get_total_flops())
+
+
+@contextlib.contextmanager
+def _exporting(flag: bool) -> Iterator[None]:
+    # Reads token ids, which may have no values here, to warn about padding.
+    warner = mock.patch("transformers.PreTrainedModel.warn_if_padding_and_no_attention_mask")
+    with mock.patch("torch.compiler._is_exporting_flag", flag), warner:
+        yield
+
+
+@contextlib.contextmanager
+def _no_fast_path() -> Iterator[None]:
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+class TimeIsUpError(Exception):
+    """The comparison takes longer than a worker has."""
+
+
+@contextlib.contextmanager
+def _until(end: float) -> Iterator[None]:
+    """Raise in time for the count to be handed back."""
+
+    def stop(*_: object) -> None:
+        raise TimeIsUpError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, max(end - _GRACE - time.perf_counter(), 1))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+_GRACE = 15
+
+
+def _unseen(report: Report) -> Counter[str]:
+    """FLOPs of contractions that FlopCounterMode has no formula for, by operator."""
+    found: Counter[str] = Counter()
+    for record in _leaves(report.records):
+        if record.cost is not None and record.cost.macs and _is_unseen(record):
+            found[record.call.op] += FLOPS_PER_MAC * int(record.cost.macs)
+    return found
+
+
+def _leaves(records: tuple[OpRecord, ...]) -> Iterator[OpRecord]:
+    for record in records:
+        yield from _leaves(record.parts) if record.parts else (record,)
+
+
+_NO_FORMULA = {
+    *("aten::mv", "aten::addmv", "aten::dot", "aten::vdot", "aten::inner"),
+    *("aten::bilinear", "aten::_trilinear", "transformers::grouped_mm_fallback"),
+}
+
+
+def _is_unseen(record: OpRecord) -> bool:
+    call = record.call
+    if call.op == "aten::matmul":
+        return any(len(tensor.shape) == 1 for _, tensor in call.tensors())
+    if call.op == "aten::einsum" and record.cost is not None:
+        # A sum over axes of size one: PyTorch multiplies elementwise.
+        return record.cost.macs == math.prod(call.outputs[0].shape)
+    return call.op in _NO_FORMULA
