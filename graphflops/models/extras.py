@@ -67,6 +67,16 @@ def on_meta() -> Iterator[None]:
         yield
 
 
+def built_on_meta(build: Callable[[], Any]) -> Any:
+    """What a function builds :func:`on_meta`, or plainly on meta if it mixes the two."""
+    try:
+        with on_meta():
+            return build()
+    except Exception:  # noqa: BLE001 - if that was not the reason, it fails again
+        with torch.device("meta"):
+            return build()
+
+
 class _NumbersOnCpu(TorchFunctionMode):
     def __torch_function__(
         self,

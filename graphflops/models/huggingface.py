@@ -12,7 +12,7 @@ from transformers.models.auto import configuration_auto, modeling_auto
 
 from graphflops.errors import ModelSpecError
 from graphflops.models import names
-from graphflops.models.extras import on_meta
+from graphflops.models.extras import built_on_meta
 from graphflops.models.heads import chosen_class, task_names, usual_class
 from graphflops.models.hub import Config, find_config
 from graphflops.models.inputs import floating_dtype, transformers_inputs
@@ -43,8 +43,8 @@ def resolve(name: str, options: Options) -> Workload:
         model_class = _model_class(config, head, found, options)
         # AutoModel... has from_config, a class of its own _from_config: the same thing.
         build = getattr(model_class, "from_config", None) or model_class._from_config
-        with on_meta():
-            model = build(config, **({} if dtype is None else {"dtype": dtype})).eval()
+        options_of_build = {} if dtype is None else {"dtype": dtype}
+        model = built_on_meta(lambda: build(config, **options_of_build)).eval()
     except ModelSpecError:
         raise
     except Exception as error:

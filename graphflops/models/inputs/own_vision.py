@@ -135,8 +135,15 @@ def _film(subject: Subject) -> torch.Tensor:
 
 
 def _unmasked(subject: Subject) -> torch.Tensor:
-    """SwitchTransformers masks whatever it is given, and fails where that is nothing."""
+    """Encoders that mask whatever they are given, and fail where that is nothing."""
     return ones(*text.prompt(subject).shape)
+
+
+def _where_the_image_is(subject: Subject) -> torch.Tensor:
+    """Kosmos puts its image where a mask says, at the beginning, not where tokens say."""
+    mask = torch.zeros_like(text.prompt(subject))
+    mask[:, : subject.config.latent_query_num] = 1
+    return mask
 
 
 def _without(subject: Subject) -> None:
@@ -168,6 +175,8 @@ OWN: dict[str, Rules] = {
     "PeAudioVideoModel": {"pixel_values_videos": _film},
     "PeAudioVideoEncoder": {"pixel_values_videos": _film},
     "SwitchTransformersModel": {"attention_mask": _unmasked},
+    "LongT5Model": {"attention_mask": _unmasked},
+    "Kosmos2Model": {"image_embeds_position_mask": _where_the_image_is},
     "T5Gemma2Model": {"pixel_values": _without},
     "PerceiverModel": {"inputs": _latents},
     "ImageGPTModel": {"input_ids": _drawing},
