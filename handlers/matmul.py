@@ -113,8 +113,8 @@ def einsum(
 
     A pair costs one MAC per combination of the labels it holds: kept, batch and summed ones.
     A label that only one operand has and nobody needs later is summed first (n elements to
-    m: n - m additions). A pair without a summed label is a plain product: one FLOP per
-    element, no MAC.
+    m: n - m additions). A pair without a summed label longer than 1 is a plain product: one
+    FLOP per element, no MAC.
     """
     sizes, terms, output = _labels(equation, tensors)
     order = path if isinstance(path, tuple) else None
@@ -192,7 +192,7 @@ def _contract_pair(
     every = tuple(dict.fromkeys(pair[0] + pair[1]))
     volume = prod(sizes[label] for label in every)
     kept = tuple(label for label in every if label in needed)
-    if kept == every:
+    if all(sizes[label] == 1 for label in every if label not in needed):
         return kept, cost + OpCost(flops=volume)
     return kept, cost + contraction(volume, like)
 

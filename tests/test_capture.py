@@ -478,3 +478,19 @@ def test_dropout_counts_as_the_model_stands(x: torch.Tensor) -> None:
 
 def test_meta_tensors_suffice(model: Model) -> None:
     assert gf.count(model.to("meta"), (meta(3, 100),)).macs == 8 * LINEAR
+
+
+def test_a_tensor_of_the_model_is_not_written_to() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(2, 2)
+            self.calls = torch.tensor(1)  # neither parameter nor buffer
+
+        def forward(self, x: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+            self.calls += n
+            return self.linear(x)
+
+    model = Counting()
+    gf.count(model, (torch.zeros(6, 2), torch.tensor(3)))
+    assert model.calls.item() == 1

@@ -99,6 +99,8 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], int]] = {
     "einsum implicit": (lambda a, b: torch.einsum("ij,jk", a, b), (meta(2, 3), meta(3, 5)), 30),
     # i is in one operand only and not wanted: summed before the product.
     "einsum presummed": (lambda a, b: torch.einsum("ij,jk->k", a, b), (meta(2, 3), meta(3, 5)), 15),
+    # A summed axis of one element: PyTorch multiplies, it makes no product of matrices.
+    "einsum of one": (lambda a, b: torch.einsum("ij,jk->ik", a, b), (meta(2, 1), meta(1, 5)), 0),
     "einsum outer": (lambda a, b: torch.einsum("i,j->ij", a, b), (meta(2), meta(3)), 0),
     "einsum three": (
         lambda a, b, c: torch.einsum("ij,jk,kl->il", a, b, c),
@@ -143,7 +145,9 @@ def test_linear_is_addmm_is_einsum(b: int, m: int, k: int, n: int) -> None:
     expected = b * m * k * n
     assert macs(F.linear, left, weight) == expected
     assert macs(lambda a, w: a @ w.t(), left, weight) == expected
-    assert macs(lambda a, w: torch.einsum("bmk,nk->bmn", a, w), left, weight) == expected
+    # With nothing to sum, einsum multiplies.
+    einsum = macs(lambda a, w: torch.einsum("bmk,nk->bmn", a, w), left, weight)
+    assert einsum == (expected if k > 1 else 0)
     assert macs(lambda a, w: torch.mm(a.view(-1, a.shape[-1]), w.t()), left, weight) == expected
 
 

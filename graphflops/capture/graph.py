@@ -161,19 +161,8 @@ def _is_indexing(node: fx.Node) -> bool:
 def _index(node: fx.Node, here: _Context) -> OpCall:
     values = (argument(arg) for arg in node.all_input_nodes)
     picked, *indices = (value for value in values if isinstance(value, TensorMeta))
-    call = _opaque(node, here)
-    positions = prod(_mapped(arg.meta.get("val")) for arg in node.all_input_nodes)
-    # The node has no value to read the shape off; in a mask each index is a single position.
-    out = TensorMeta(shape=(), dtype=picked.dtype, strides=(), name=node.name)
     inputs: dict[str, Tensors] = {"self": picked, "indices": tuple(indices)}
-    return replace(
-        call,
-        op="aten::index",
-        overload="Tensor",
-        inputs=inputs,
-        outputs=(out,),
-        trips=call.trips * positions,
-    )
+    return replace(_opaque(node, here), op="aten::index", overload="Tensor", inputs=inputs)
 
 
 _POSITIONAL = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}

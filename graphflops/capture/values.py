@@ -66,14 +66,11 @@ class KnownValues:
         """
         if isinstance(tensor, FakeTensor) and tensor.fake_mode is self.mode:
             return tensor
-        if isinstance(tensor, nn.Parameter) or tensor.is_meta or tensor.is_floating_point():
+        weights = isinstance(tensor, nn.Parameter) or tensor.is_floating_point()
+        if weights or tensor.is_meta or tensor.numel() > LARGEST:
             return self._from_tensor(tensor, **options)
         # Strides and paddings that a module holds as a buffer decide sizes too.
-        return (
-            self.know(tensor, tensor.device)
-            if tensor.numel() <= LARGEST
-            else self._from_tensor(tensor, **options)
-        )
+        return self.know(tensor, tensor.device)
 
     def literal(self, tensor: torch.Tensor) -> Any:
         """The value of a tensor as Python numbers, or the tensor if it has none."""
@@ -108,9 +105,12 @@ class KnownValues:
 
     def _compute(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         values = pytree.tree_map(self._value, (args, kwargs))
-        if any(value is _UNKNOWN for value in pytree.tree_leaves(values)):
-            if func._schema.is_mutable:
-                self._forget(args)
+        unknown = any(value is _UNKNOWN for value in pytree.tree_leaves(values))
+        # A count never writes to a tensor of the model.
+        if func._schema.is_mutable and (unknown or any(map(_is_real, pytree.tree_leaves(args)))):
+            self._forget(args)
+            return _UNKNOWN
+        if unknown:
             return _UNKNOWN
         with torch.utils._python_dispatch._disable_current_modes():
             return func(*values[0], **values[1])
@@ -122,11 +122,10 @@ class KnownValues:
             return _UNKNOWN
         if not isinstance(leaf, torch.Tensor):
             return leaf
-        if not isinstance(leaf, FakeTensor):
-            # A constant that the model's code has just made.
-            return _UNKNOWN if leaf.is_meta or leaf.numel() > LARGEST else leaf
-        value = self._values.get(leaf)
-        if value is None or value.untyped_storage()._cdata in self._stale:
+        # One that is not fake is a constant of the model's code.
+        value = leaf if _is_real(leaf) else self._values.get(leaf)
+        large = value is leaf and leaf.numel() > LARGEST
+        if value is None or large or value.untyped_storage()._cdata in self._stale:
             return _UNKNOWN
         return value
 
@@ -139,13 +138,19 @@ class KnownValues:
     def _forget(self, args: Any) -> None:
         """An operator writes something unknown: what shares the memory is unknown now."""
         for leaf in pytree.tree_leaves(args):
-            value = self._values.get(leaf) if isinstance(leaf, torch.Tensor) else None
+            value = leaf if _is_real(leaf) else None
+            if isinstance(leaf, FakeTensor):
+                value = self._values.get(leaf)
             if value is not None:
                 self._stale.add(value.untyped_storage()._cdata)
 
     def _fake(self, value: Any, args: Any) -> Any:
         device = next(t.device for t in pytree.tree_leaves(args) if isinstance(t, torch.Tensor))
         return pytree.tree_map_only(torch.Tensor, lambda t: self.know(t, device), value)
+
+
+def _is_real(leaf: Any) -> bool:
+    return isinstance(leaf, torch.Tensor) and not (isinstance(leaf, FakeTensor) or leaf.is_meta)
 
 
 def _is_small(out: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -138,4 +139,6 @@ def _report(name: str, flags: ModelFlags, *, strict: bool = False) -> Report:
             workload = models.resolve(name, options)
         status.update(f"capturing {name} ...")
         on_unknown: Literal["raise", "ignore"] = "raise" if strict else "ignore"
-        return count_model(workload.model, workload.args, workload.kwargs, on_unknown=on_unknown)
+        report = count_model(workload.model, workload.args, workload.kwargs, on_unknown=on_unknown)
+        notes = (*workload.notes, *report.capture.notes)
+        return replace(report, capture=replace(report.capture, notes=notes))

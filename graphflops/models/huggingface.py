@@ -119,15 +119,14 @@ def _remote(reference: str, found: Config, options: Options) -> Any:
 
 def _override(values: dict[str, Any], config_class: Any, key: str, value: Any) -> None:
     """Set a config key before the config is built, so that what depends on it follows."""
-    known: Any = config_class().to_dict()
+    default: Any = config_class()
+    known: Any = default.to_dict()
     target: Any = values
     *parents, leaf = key.split(".")
     for part in parents:
+        default = getattr(default, part, None)
         known = known.get(part) if isinstance(known, Mapping) else None
-        # What is not overridden stays as this config has it, not as a part of the type has it.
-        target = (
-            target.setdefault(part, dict(known)) if known and isinstance(target, dict) else None
-        )
+        target = target.setdefault(part, _said(default)) if isinstance(target, dict) else None
     if not isinstance(known, Mapping) or not isinstance(target, dict):
         msg = (
             f"--set {key}: the config of {config_class.__name__} has no part {'.'.join(parents)!r}."
@@ -139,3 +138,15 @@ def _override(values: dict[str, Any], config_class: Any, key: str, value: Any) -
             f"--set {key}: {config_class.__name__} has no such key. {hint}".rstrip()
         )
     target[leaf] = value
+
+
+def _said(part: Any) -> dict[str, Any]:
+    """What a config says of its part, without what the part's own type says anyway.
+
+    The rest must not be written down: lists with an entry for each layer follow from it.
+    """
+    if not hasattr(part, "to_dict"):
+        return dict(part or {})
+    usual = type(part)().to_dict()
+    said = part.to_dict()
+    return {k: v for k, v in said.items() if k == "model_type" or usual.get(k) != v}

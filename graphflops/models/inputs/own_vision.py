@@ -151,7 +151,7 @@ def _without(subject: Subject) -> None:
     del subject
 
 
-OWN: dict[str, Rules] = {
+CLASSES: dict[str, Rules] = {
     "AriaModel": {"pixel_values": _fits_its_queries},
     "DepthProModel": {"pixel_values": _fits_its_scales},
     "EfficientLoFTRModel": {"pixel_values": _grey_pair},
