@@ -9,6 +9,7 @@ import torch
 
 import graphflops as gf
 from graphflops.models import Options, Workload, resolve
+from graphflops.models.workload import InputSpec
 
 
 def made(name: str, **options: Any) -> Workload:
@@ -94,6 +95,13 @@ def test_sizes_asked_for() -> None:
     assert gf.count(larger.model, kwargs=larger.kwargs).complete
     packed = made("qwen2_5_vl_vision", overrides={"depth": 1}, image_size=448, batch_size=2)
     assert packed.kwargs["grid_thw"].tolist() == [[1, 32, 32], [1, 32, 32]]
+
+
+def test_what_is_made_fits_what_is_given() -> None:
+    given = {"pixel_values": InputSpec(shape=(1, 50, 30 * 30 * 3), dtype=None)}
+    inputs = made("fuyu", overrides={"text_config.num_hidden_layers": 1}, inputs=given).kwargs
+    assert inputs["pixel_values"].shape == (1, 50, 2700)
+    assert inputs["input_ids"].shape == (1, 50 + 128)
 
 
 def test_a_default_config_that_contradicts_itself_is_counted_without_its_image() -> None:

@@ -41,7 +41,7 @@ def given_inputs(model: nn.Module, made: Mapping[str, Any], options: Options) ->
             hint = near(name, known)
             msg = f"{type(model).__name__} takes no input named {name!r}. {hint}".rstrip()
             raise ModelSpecError(msg)
-        inputs[name] = _tensor(spec, inputs.get(name), floating_dtype(options.dtype))
+        inputs[name] = given_tensor(spec, inputs.get(name), floating_dtype(options.dtype))
     return inputs
 
 
@@ -70,7 +70,8 @@ def parameters_of(model: nn.Module) -> list[str]:
     return [p.name for p in declared if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}]
 
 
-def _tensor(spec: InputSpec, replaced: object, floating: torch.dtype | None) -> torch.Tensor:
+def given_tensor(spec: InputSpec, replaced: object, floating: torch.dtype | None) -> torch.Tensor:
+    """A tensor as the user gave it, by default of the dtype of the one it replaces."""
     if spec.dtype is not None:
         dtype = _dtype(spec.dtype)
     elif isinstance(replaced, torch.Tensor):

@@ -6,7 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from graphflops.models.inputs import audio, own, series, text, vision
-from graphflops.models.inputs.given import given_inputs, require_inputs
+from graphflops.models.inputs.given import (
+    floating_dtype,
+    given_inputs,
+    given_tensor,
+    require_inputs,
+)
 from graphflops.models.inputs.subject import Subject
 from graphflops.models.workload import Options
 
@@ -35,6 +40,9 @@ def transformers_inputs(
     for name, make in (RULES | own.rules(model)).items():
         if name in subject.declared:
             value = make(subject)
+            if name in options.inputs:
+                # Now, so that what is made after it fits.
+                value = given_tensor(options.inputs[name], value, floating_dtype(options.dtype))
             if value is not None:
                 subject.made[name] = value
     _refuse_idle_sizes(subject)
@@ -46,7 +54,9 @@ def transformers_inputs(
     return inputs, tuple(subject.notes)
 
 
+# What each size says something about; asked for in vain, it would be ignored.
 _SIZED = {
+    "seq_len": {"input_ids", "decoder_input_ids", "past_values", "states"},
     "image_size": {"pixel_values", "pixel_values_videos", "hidden_states", "flattened_patches"},
     "audio_seconds": {"input_features", "input_values", "audio_input_features", "audio_mel"},
 }
@@ -56,15 +66,12 @@ def _refuse_idle_sizes(subject: Subject) -> None:
     for option, inputs in _SIZED.items():
         if not inputs & subject.made.keys():
             subject.options.forbid(type(subject.model).__name__, option)
-    if not any(
-        "ids" in name or "values" in name for name in subject.made.keys() - _SIZED["image_size"]
-    ):
-        subject.options.forbid(type(subject.model).__name__, "seq_len")
 
 
 def _name_placeholders(config: Any) -> None:
     """A default config may leave open which token stands for an image: the last one does."""
     for key in ("image_token_id", "image_token_index", "video_token_id", "video_token_index"):
-        if getattr(config, key, 0) is None:
-            text_config = getattr(config, "text_config", None) or config
-            setattr(config, key, text_config.vocab_size - 1)
+        part = getattr(config, "text_config", None) or config
+        vocabulary = getattr(part, "vocab_size", None)
+        if getattr(config, key, 0) is None and vocabulary:
+            setattr(config, key, vocabulary - 1)
