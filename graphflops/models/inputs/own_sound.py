@@ -144,6 +144,15 @@ def _codebooks(key: str, extra: int = 0) -> Callable[[Subject], torch.Tensor]:
     return make
 
 
+def _prompt_for_gemma3n(subject: Subject) -> torch.Tensor | None:
+    """Every clip has the same number of placeholders: features are padded to it."""
+    config = subject.config
+    clips = "input_features" in subject.made
+    heard = [Placeholder(config.audio_token_id, config.audio_soft_tokens_per_image)] * clips
+    seen = [p for p in placeholders(subject) if p.token != getattr(config, "audio_token_id", None)]
+    return text.prompt(subject, *seen, *heard)
+
+
 CLASSES: dict[str, Rules] = {
     # Its main input are token ids; the clip is a second one that it says nothing of.
     "ClvpModelForConditionalGeneration": {"input_features": _clvp_speech},
@@ -161,6 +170,8 @@ CLASSES: dict[str, Rules] = {
     "VibeVoiceAcousticTokenizerEncoderModel": {"hidden_states": _waveform},
     "VibeVoiceAcousticTokenizerDecoderModel": {"hidden_states": _vibe_latents},
     # Names its spectrogram, and marks padding where all others mark what is none.
+    "Gemma3nModel": {"input_ids": _prompt_for_gemma3n},
+    "Gemma3nForConditionalGeneration": {"input_ids": _prompt_for_gemma3n},
     "Gemma3nAudioEncoder": {
         "audio_mel": _clvp_speech,
         "audio_mel_mask": lambda s: ~audio.clip(s)["input_features_mask"],

@@ -103,7 +103,7 @@ def merged(subject: Subject) -> int:
 
 _MERGED = (
     *("spatial_merge_size", "merge_size", "merge_kernel_size"),
-    *("downsample_factor", "pixel_shuffle_factor", "scale_factor"),
+    *("downsample_factor", "pixel_shuffle_factor", "scale_factor", "pooling_kernel_size"),
 )
 
 
@@ -184,6 +184,8 @@ _LAYOUTS: tuple[tuple[Callable[[Subject], bool], Callable[[Subject], tuple[int, 
     (_takes("grid_thw"), _packed),
     (_takes("image_grid_thw"), _packed),
     (_takes("spatial_shapes"), _padded),
+    (_takes("pixel_position_ids"), _padded),
+    (_takes("image_position_ids"), _padded),
     (_takes("target_sizes"), _strip),
     (_takes("aspect_ratio_ids"), _media),
     (_is_anyres, _tiles),
@@ -220,6 +222,17 @@ def pixel_attention_mask(subject: Subject) -> torch.Tensor | None:
     if subject.takes("spatial_shapes"):
         return ones(*pixels.shape[:2])
     return ones(*pixels.shape[:-3], *pixels.shape[-2:]).bool()
+
+
+def patch_positions(subject: Subject) -> torch.Tensor | None:
+    """Column and row of each patch of each image."""
+    if "pixel_values" not in subject.made:
+        return None
+    rows, columns = patch_grid(subject)
+    grid = torch.cartesian_prod(
+        torch.arange(rows, device="cpu"), torch.arange(columns, device="cpu")
+    )
+    return grid.flip(1).expand(subject.batch, -1, -1).contiguous()
 
 
 def image_sizes(subject: Subject) -> torch.Tensor | None:
@@ -332,6 +345,8 @@ RULES: dict[str, Callable[[Subject], Any]] = {
     "input_labels": input_labels,
     "spatial_shapes": spatial_shapes,
     "target_sizes": spatial_shapes,
+    "pixel_position_ids": patch_positions,
+    "image_position_ids": patch_positions,
     "pixel_attention_mask": pixel_attention_mask,
     "image_sizes": image_sizes,
     "aspect_ratio_ids": aspect_ratio_ids,
