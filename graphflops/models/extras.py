@@ -63,7 +63,7 @@ def on_meta() -> Iterator[None]:
 
     Some modules hold their stride or padding as a tensor, and sizes follow from it.
     """
-    with torch.device("meta"), _NumbersOnCpu():
+    with torch.device("meta"), _MadeOn("cpu", torch.tensor):
         yield
 
 
@@ -77,7 +77,13 @@ def built_on_meta(build: Callable[[], Any]) -> Any:
             return build()
 
 
-class _NumbersOnCpu(TorchFunctionMode):
+class _MadeOn(TorchFunctionMode):
+    """One of torch's factories makes its tensors on a device, whatever the context says."""
+
+    def __init__(self, device: str, factory: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self._device, self._factory = device, factory
+
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -86,8 +92,8 @@ class _NumbersOnCpu(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if func is torch.tensor:
-            kwargs["device"] = "cpu"
+        if func is self._factory:
+            kwargs["device"] = self._device
         return func(*args, **kwargs)
 
 
@@ -105,23 +111,9 @@ def weightless(name: str, build: Callable[[], nn.Module]) -> nn.Module:
             return build().eval()
     except Exception:  # noqa: BLE001 - if that was not the reason, it fails again
         try:
-            with _RoomOnMeta():
+            with _MadeOn("meta", torch.empty):
                 return build().eval().to("meta")
         except Exception as error:
             reason = " ".join(str(error).split()).rstrip(".!") or type(error).__name__
             msg = f"{name} cannot be built so: {reason}. Correct --set or --image-size."
             raise ModelSpecError(msg) from error
-
-
-class _RoomOnMeta(TorchFunctionMode):
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if func is torch.empty and kwargs.get("device") is None:
-            kwargs["device"] = "meta"
-        return func(*args, **kwargs)
