@@ -1,0 +1,138 @@
+"""Values of inputs: what they decide in a model's Python, they decide in its graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from calls import meta
+from torch import nn
+
+import graphflops as gf
+
+
+@pytest.fixture
+def onevision() -> tuple[nn.Module, dict[str, Any]]:
+    """A small LLaVA-OneVision: how many crops it makes follows from the values of an input."""
+    config = transformers.LlavaOnevisionConfig(
+        vision_config={
+            "model_type": "siglip_vision_model",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "image_size": 28,
+            "patch_size": 14,
+            "vision_use_head": False,
+        },
+        text_config={
+            "model_type": "qwen2",
+            "hidden_size": 48,
+            "intermediate_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+        },
+        image_grid_pinpoints=[[28, 28], [28, 56]],
+    )
+    with torch.device("meta"):
+        model = transformers.LlavaOnevisionForConditionalGeneration._from_config(config).eval()
+    # The crops are computed from the values of image_sizes, which a trace does not have.
+    inputs = {
+        "input_ids": meta(1, 20, dtype=torch.int64),
+        "pixel_values": meta(1, 3, 3, 28, 28),
+        "image_sizes": torch.tensor([[28, 56]]),
+        "use_cache": False,
+    }
+    return model, inputs
+
+
+def test_sizes_that_follow_from_values_of_inputs(onevision: Any) -> None:
+    model, inputs = onevision
+    report = gf.count(model, kwargs=inputs)
+    assert report.complete
+    # 3 crops of 2 x 2 patches.
+    costs = report.by_module()
+    assert costs["model.vision_tower.encoder.layers.1.mlp.fc1"].macs == 3 * 4 * 32 * 64
+    assert set(inputs) == {"input_ids", "pixel_values", "image_sizes", "use_cache"}
+    (note,) = report.capture.notes
+    assert "follow from values" in note
+
+
+def test_what_plain_export_refuses_the_transformers_exporter_takes(
+    onevision: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError
+
+    model, inputs = onevision
+    plain = gf.count(model, kwargs=inputs)
+    monkeypatch.setattr("graphflops.capture.module._plain_export", refuse)
+    report = gf.count(model, kwargs=inputs)
+    assert report.capture.method == "transformers exporter"
+    assert report.macs == plain.macs
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_values_decide_branches_loops_and_shapes(device: str) -> None:
+    class Packed(nn.Module):
+        """Attention over the images of a batch that are packed in one row."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(8, 8, device=device)
+            self.register_buffer("stride", torch.tensor(2))
+
+        def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            ends = torch.cumsum(lengths, 0).tolist()
+            starts = torch.tensor([0, *ends[:-1]], device=lengths.device)
+            rows = [self.linear(x[a:b]) for a, b in zip(starts.tolist(), ends, strict=True)]
+            padded = torch.zeros(len(rows), int(lengths.max()), 8)
+            kept = padded[torch.arange(padded.shape[1]) < lengths[:, None]]
+            return kept[:: self.stride].sum() if lengths[0] > 1 else kept
+
+    lengths = torch.tensor([3, 1])
+    report = gf.count(Packed(), (meta(4, 8), lengths))
+    linears = [r.call for r in report.records if r.call.op == "aten::linear"]
+    assert [call.outputs[0].shape for call in linears] == [(3, 8), (1, 8)]
+    # 3 + 1 true values in the mask; every second row of 4 is summed: 2 x 8 elements to 1.
+    assert report.by_operator()["aten::sum"].flops == 2 * 8 - 1
+    assert lengths.tolist() == [3, 1]
+
+
+def test_what_is_written_over_is_not_known_any_more() -> None:
+    class Overwritten(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor, n: torch.Tensor) -> Any:
+            n += 1  # known: 4
+            known = x[: int(n[0])]
+            n.copy_(self.linear(x)[0, :1].long())
+            return known, x[: n[0]]
+
+    x, n = torch.zeros(6, 2), torch.tensor([3])
+    report = gf.count(Overwritten(), (x, n))
+    slices = [r.call.outputs[0].shape for r in report.records if r.call.op == "aten::slice"]
+    assert slices[0] == (4, 2)
+    assert not all(isinstance(size, int) for size in slices[-1])
+    assert n.tolist() == [3]
+
+
+def test_a_tensor_of_the_model_is_not_written_to() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(2, 2)
+            self.calls = torch.tensor(1)  # neither parameter nor buffer
+
+        def forward(self, x: torch.Tensor, n: torch.Tensor) -> Any:
+            self.calls += n
+            return self.linear(x)
+
+    model = Counting()
+    gf.count(model, (torch.zeros(6, 2), torch.tensor(3)))
+    assert model.calls.item() == 1
