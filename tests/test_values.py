@@ -61,6 +61,18 @@ def test_sizes_that_follow_from_values_of_inputs(onevision: Any) -> None:
     assert "follow from values" in note
 
 
+def test_a_branch_on_constants_of_the_code_is_no_matter_of_inputs() -> None:
+    class Masked(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            mask = torch.arange(4) < 4
+            return x if bool(mask.all()) else x @ x
+
+    report = gf.count(Masked(), (torch.ones(2, 2),))
+    assert report.complete
+    assert report.macs == 0
+    assert report.capture.notes == ()
+
+
 def test_what_plain_export_refuses_the_transformers_exporter_takes(
     onevision: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

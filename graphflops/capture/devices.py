@@ -36,7 +36,7 @@ def brought_together(model: nn.Module, inputs: Any) -> Any:
         if isinstance(tensor, FakeTensor):
             return tensor
         if known is not None and _has_values(tensor):
-            return known.know(tensor, device)
+            return known.know_input(tensor, device)
         return _like(tensor, mode, device)
 
     return pytree.tree_map_only(torch.Tensor, fake, inputs)

@@ -34,7 +34,7 @@ class KnownValues:
 
     Attributes:
         mode: The mode; it calls back on every operator.
-        asked: Whether a size or a branch has followed from a value.
+        asked: Whether a size or a branch has followed from a value of an input.
     """
 
     def __init__(self) -> None:
@@ -44,6 +44,7 @@ class KnownValues:
         self.mode: FakeTensorMode = mode
         self.asked = False
         self._values: Any = WeakIdKeyDictionary()
+        self._from_inputs: Any = WeakIdKeyDictionary()
         self._stale: set[int] = set()
         self._dispatch, self._from_tensor = mode.dispatch, mode.from_tensor
         mode.dispatch, mode.from_tensor, mode.known_values = self.dispatch, self.from_tensor, self
@@ -57,6 +58,12 @@ class KnownValues:
                 tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device
             )
         self._values[fake] = tensor.clone()
+        return fake
+
+    def know_input(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """The same of an input: other values of it may come to another count."""
+        fake = self.know(tensor, device)
+        self._from_inputs[fake] = True
         return fake
 
     def from_tensor(self, tensor: torch.Tensor, **options: Any) -> Any:
@@ -87,18 +94,21 @@ class KnownValues:
         if func is torch.ops.aten.nonzero.default:
             value = self._value(args[0])
             if value is not _UNKNOWN and value.numel() > LARGEST:
-                self.asked = True
                 # A mask spread over features: how many it takes is all that is asked for.
                 rows = int(torch.count_nonzero(value))
-                return args[0].new_empty((rows, value.dim()), dtype=torch.int64)
+                out = args[0].new_empty((rows, value.dim()), dtype=torch.int64)
+                self.asked |= self._derive(out, args)
+                return out
         if _DEPENDS_ON_VALUES.intersection(func.tags):
             value = self._compute(func, args, kwargs)
             if value is not _UNKNOWN:
-                self.asked = True
-                return self._fake(value, args)
+                out = self._fake(value, args)
+                self.asked |= self._derive(out, (args, kwargs))
+                return out
         out = self._dispatch(func, types, args, kwargs)
         if _is_determined(func) and (func.is_view or _is_small(out)):
             self._remember(out, self._compute(func, args, kwargs))
+            self._derive(out, (args, kwargs))
         elif func._schema.is_mutable:
             self._forget(args)
         return out
@@ -135,6 +145,14 @@ class KnownValues:
                 if isinstance(fake, torch.Tensor):
                     self._values[fake] = known
 
+    def _derive(self, out: Any, args: Any) -> bool:
+        """Whether ``out`` follows from an input, as one of ``args`` does; it is noted if so."""
+        derived = any(self._from_inputs.get(t) for t in _fakes(args))
+        if derived:
+            for fake in _fakes(out):
+                self._from_inputs[fake] = True
+        return derived
+
     def _forget(self, args: Any) -> None:
         """An operator writes something unknown: what shares the memory is unknown now."""
         for leaf in pytree.tree_leaves(args):
@@ -147,6 +165,10 @@ class KnownValues:
     def _fake(self, value: Any, args: Any) -> Any:
         device = next(t.device for t in pytree.tree_leaves(args) if isinstance(t, torch.Tensor))
         return pytree.tree_map_only(torch.Tensor, lambda t: self.know(t, device), value)
+
+
+def _fakes(tree: Any) -> list[FakeTensor]:
+    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, FakeTensor)]
 
 
 def _is_real(leaf: Any) -> bool:
