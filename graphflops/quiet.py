@@ -8,6 +8,8 @@ import logging
 import warnings
 from collections.abc import Iterator
 
+_TALKERS = ("torch", "transformers", "huggingface_hub", "timm")
+
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
@@ -15,7 +17,7 @@ def quiet() -> Iterator[None]:
 
     ``torch.export`` prints the graph it had when it fails, tens of kilobytes long.
     """
-    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub", "timm")]
+    loggers = [logging.getLogger(name) for name in _TALKERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

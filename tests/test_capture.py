@@ -360,6 +360,16 @@ def test_a_count_prints_nothing(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_failure_is_told_by_the_error_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    class Misfit(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ torch.ones(3, 4)
+
+    with pytest.raises(gf.CaptureError, match="same reduction dim"):
+        gf.count(Misfit(), (torch.ones(2, 2),))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_dropout_counts_as_the_model_stands(x: torch.Tensor) -> None:
     dropout = nn.Dropout(0.5)
     assert gf.count(dropout.train(), (x,)).flops == 3 * 300

@@ -54,6 +54,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         BOTH | {"text_config.num_hidden_layers": 1},
         {"pixel_values": pixels(1, 3, 448, 448), "input_ids": prompt(151667, 256)},
     ),
+    # A screenshot: row and column of each patch, and its 16 x 16 pixels in 3 colours.
+    "pix2struct_vision_model": (ONE_LAYER, {"flattened_patches": pixels(1, 2048, 2 + 768)}),
     # Patches in one row: 16 x 16 of 2 frames x 14 x 14 pixels x 3 colours; which image has which.
     "qwen2_5_vl_vision": (
         {"depth": 1},

@@ -12,6 +12,7 @@ from graphflops.models.inputs import text, vision
 from graphflops.models.inputs.subject import Subject, ids, ones
 
 DRAFTED = 128  # tokens that a draft model goes on from
+_CLIP_TOKENS = 77  # what every text for a CLIP tower is padded to
 
 Rules = dict[str, Callable[[Subject], Any]]
 
@@ -146,6 +147,30 @@ def _where_the_image_is(subject: Subject) -> torch.Tensor:
     return mask
 
 
+def _patches_with_places(subject: Subject) -> torch.Tensor:
+    """Pix2Struct scales an image until it fills 2,048 patches: row, column, then the pixels."""
+    pixels = subject.setting("patch_embed_hidden_size", kind="vision")
+    return image(subject, subject.batch, 2048, 2 + pixels)
+
+
+def _names_of_classes(subject: Subject) -> torch.Tensor:
+    """OmDet-Turbo is told what to look for, two kinds of things in each image."""
+    return ids(2 * subject.batch, _CLIP_TOKENS)
+
+
+def _text_of_task(subject: Subject) -> torch.Tensor:
+    return ids(subject.batch, _CLIP_TOKENS)
+
+
+_OMDET: Rules = {
+    "classes_input_ids": _names_of_classes,
+    "classes_attention_mask": lambda s: torch.ones_like(_names_of_classes(s)),
+    "tasks_input_ids": _text_of_task,
+    "tasks_attention_mask": lambda s: torch.ones_like(_text_of_task(s)),
+    "classes_structure": lambda s: torch.full((s.batch,), 2),
+}
+
+
 def _without(subject: Subject) -> None:
     """The default config has a vision part that does not fit its tokens."""
     del subject
@@ -181,4 +206,7 @@ CLASSES: dict[str, Rules] = {
     "PerceiverModel": {"inputs": _latents},
     "ImageGPTModel": {"input_ids": _drawing},
     "OneFormerModel": {"task_inputs": _task},
+    "Pix2StructForConditionalGeneration": {"flattened_patches": _patches_with_places},
+    "Pix2StructVisionModel": {"flattened_patches": _patches_with_places},
+    "OmDetTurboForObjectDetection": _OMDET,
 }
