@@ -52,7 +52,7 @@ def capture_module(
     model = model._orig_mod if isinstance(model, OptimizedModule) else model
     failures: list[tuple[str, Exception]] = []
     for method, prepare, export in _ladder(model, args):
-        with untouched(model), quiet(), _collector_paused(), _unvalidated(), torch.no_grad():
+        with untouched(model), quiet(), _export_friendly(), torch.no_grad():
             _unwrap_compiled(model)
             try:
                 inputs = prepare(model, args, dict(kwargs))
@@ -77,25 +77,29 @@ def capture_module(
 
 
 @contextlib.contextmanager
-def _unvalidated() -> Iterator[None]:
-    """No checks of the parameters of distributions: they read values that are not there."""
-    before = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(before)
+def _export_friendly() -> Iterator[None]:
+    """What an export needs of the process; put back afterwards.
 
+    No garbage collection: an export makes many objects and drops few, a tenth of its time.
+    No checks of the parameters of distributions: they read values that are not there.
+    Converting a module to what it is already does nothing: fake parameters cannot be exchanged.
+    """
+    collecting, validating = gc.isenabled(), Distribution._validate_args
+    exchange: Any = torch.utils.swap_tensors
 
-@contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """No garbage collection: an export makes many objects and drops few, a tenth of its time."""
-    enabled = gc.isenabled()
+    def convert(old: torch.Tensor, new: torch.Tensor) -> None:
+        if (old.dtype, old.device) != (new.dtype, new.device):
+            exchange(old, new)
+
     gc.disable()
+    Distribution.set_default_validate_args(False)
+    torch.utils.swap_tensors = convert
     try:
         yield
     finally:
-        if enabled:
+        torch.utils.swap_tensors = exchange
+        Distribution.set_default_validate_args(validating)
+        if collecting:
             gc.enable()
 
 
