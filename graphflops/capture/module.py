@@ -15,13 +15,15 @@ from torch.distributions import Distribution
 from torch.export import ExportedProgram
 
 from graphflops.capture.decompose import Expander
-from graphflops.capture.devices import alike, brought_together
+from graphflops.capture.devices import brought_together
 from graphflops.capture.failure import explain_failure, refuse_mixed_dtypes
 from graphflops.capture.graph import operator_calls
 from graphflops.capture.hierarchy import counted_calls, module_path, modules_of
 from graphflops.capture.program import program_inputs
+from graphflops.capture.symbols import axis_specs
 from graphflops.capture.untouched import untouched
-from graphflops.capture.values import traced_in_mode_of
+from graphflops.capture.values import KnownValues, traced_in_mode_of
+from graphflops.errors import GraphFlopsError
 from graphflops.ir import Capture
 from graphflops.quiet import quiet
 
@@ -56,10 +58,12 @@ def capture_module(
             _unwrap_compiled(model)
             try:
                 inputs = prepare(model, args, dict(kwargs))
-                if dynamic_shapes is None:
-                    inputs = brought_together(model, inputs)
+                inputs = brought_together(model, inputs, axis_specs(model, inputs, dynamic_shapes))
                 with traced_in_mode_of(inputs) as known, counted_calls() as calls:
-                    program = export(model, *inputs, dynamic_shapes)
+                    program = export(model, *inputs)
+                notes = () if known is None else _notes(known)
+            except GraphFlopsError:
+                raise
             except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
                 failures.append((method, error))
                 continue
@@ -71,9 +75,21 @@ def capture_module(
                 modules=modules_of(model, calls, program.graph_module),
                 method=method,
                 inputs=program_inputs(program),
-                notes=(_ASKED,) if known is not None and known.asked else (),
+                notes=notes,
             )
     raise explain_failure(model, args, kwargs, failures) from failures[0][1]
+
+
+def _notes(known: KnownValues) -> tuple[str, ...]:
+    """What a reader must know of a graph.
+
+    Raises:
+        CaptureError: A size that was to be symbolic has become a number.
+    """
+    known.symbols.refuse_fixed()
+    assumed = ", ".join(map(str, known.symbols.assumptions()))
+    sentences = (_ASKED if known.asked else "", f"Costs hold where {assumed}." if assumed else "")
+    return tuple(filter(None, sentences))
 
 
 @contextlib.contextmanager
@@ -129,28 +145,25 @@ def _precomputed(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def _plain_export(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> ExportedProgram:
-    if dynamic_shapes is not None:
-        args, kwargs = alike(model, (args, kwargs))
     if _is_transformers_model(model):
         from transformers.exporters import exporter_dynamo  # only if transformers is in use
 
         # Its caches are classes that export must know to take and return them.
         exporter_dynamo.register_cache_pytrees_for_model(model)
-    return torch.export.export(model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+    return torch.export.export(model, args, kwargs, strict=False)
 
 
 def _transformers_export(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> ExportedProgram:
     """Export through transformers, which patches what plain export trips over."""
     del args  # the exporter takes keyword inputs only, and the ladder offers it only without
     from transformers.exporters.exporter_dynamo import DynamoConfig, DynamoExporter
 
-    config = DynamoConfig(dynamic=dynamic_shapes is not None, dynamic_shapes=dynamic_shapes)
     program: ExportedProgram
-    program, _ = DynamoExporter().export_program(model, kwargs, config)
+    program, _ = DynamoExporter().export_program(model, kwargs, DynamoConfig())
     return program
 
 

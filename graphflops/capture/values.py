@@ -16,10 +16,11 @@ import torch
 from torch import nn
 from torch._guards import TracingContext, detect_fake_mode, tracing
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
+
+from graphflops.capture.symbols import SymbolicShapes
 
 # Positions and masks of a long prompt are computed, not what is made of pixels.
 LARGEST = 1 << 20
@@ -34,11 +35,13 @@ class KnownValues:
 
     Attributes:
         mode: The mode; it calls back on every operator.
+        symbols: The symbolic sizes of inputs in the mode.
         asked: Whether a size or a branch has followed from a value of an input.
     """
 
     def __init__(self) -> None:
-        shape_env = ShapeEnv(tracked_fakes=[])
+        shape_env = SymbolicShapes()
+        self.symbols = shape_env.symbols
         # Typed as anything: two of its methods are exchanged for ours.
         mode: Any = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shape_env)
         self.mode: FakeTensorMode = mode
