@@ -30,11 +30,16 @@ from graphflops.quiet import quiet
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 Prepare = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Inputs]
 Exporter = Callable[..., ExportedProgram]
+Advance = Callable[[nn.Module, dict[str, Any]], dict[str, Any]]
 _ASKED = "Some sizes follow from values of the inputs: with other values it may cost otherwise."
 
 
 def capture_module(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic_shapes: Any = None
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    dynamic_shapes: Any = None,
+    advance: Advance | None = None,
 ) -> Capture:
     """Export a module and read off its calls and hierarchy.
 
@@ -46,21 +51,27 @@ def capture_module(
         model: The module; a compiled one is unwrapped.
         args: Positional inputs.
         kwargs: Keyword inputs.
-        dynamic_shapes: As ``torch.export.export`` takes it.
+        dynamic_shapes: As ``torch.export.export`` takes it; an axis may be named by a string.
+        advance: From these inputs, fake, to those of a later call of the model, which is the
+            one to capture.
 
     Raises:
         CaptureError: The model's forward failed, or no way of exporting it worked.
     """
     model = model._orig_mod if isinstance(model, OptimizedModule) else model
     failures: list[tuple[str, Exception]] = []
-    for method, prepare, export in _ladder(model, args):
+    for method, prepare, export in _ladder(model, args, advance):
         with untouched(model), quiet(), _export_friendly(), torch.no_grad():
             _unwrap_compiled(model)
             try:
                 inputs = prepare(model, args, dict(kwargs))
                 inputs = brought_together(model, inputs, axis_specs(model, inputs, dynamic_shapes))
-                with traced_in_mode_of(inputs) as known, counted_calls() as calls:
-                    program = export(model, *inputs)
+                with traced_in_mode_of(inputs) as known:
+                    if advance is not None and known is not None:
+                        with known.outside_of_a_graph():
+                            inputs = (), advance(model, inputs[1])
+                    with counted_calls() as calls:
+                        program = export(model, *inputs)
                 notes = () if known is None else _notes(known)
             except GraphFlopsError:
                 raise
@@ -76,6 +87,7 @@ def capture_module(
                 method=method,
                 inputs=program_inputs(program),
                 notes=notes,
+                assumptions=() if known is None else known.symbols.assumptions(),
             )
     raise explain_failure(model, args, kwargs, failures) from failures[0][1]
 
@@ -119,10 +131,13 @@ def _export_friendly() -> Iterator[None]:
             gc.enable()
 
 
-def _ladder(model: nn.Module, args: tuple[Any, ...]) -> list[tuple[str, Prepare, Exporter]]:
+def _ladder(
+    model: nn.Module, args: tuple[Any, ...], advance: Advance | None
+) -> list[tuple[str, Prepare, Exporter]]:
     """Ways to export, the plainest first, each with what it does to the inputs before."""
     rungs: list[tuple[str, Prepare, Exporter]] = [("torch.export", _as_they_are, _plain_export)]
-    if _is_transformers_model(model) and not args:
+    # The second makes full caches of sliding windows, of which a later call sees more.
+    if _is_transformers_model(model) and not args and advance is None:
         rungs.append(("transformers exporter", _precomputed, _transformers_export))
     return rungs
 

@@ -56,11 +56,12 @@ class Symbols:
     """Named sizes in a shape environment.
 
     Attributes:
+        shapes: The environment.
         readable: Our symbol for each of the environment's.
     """
 
     def __init__(self, shape_env: ShapeEnv) -> None:
-        self._env: Any = shape_env
+        self.shapes: Any = shape_env
         self._sizes: dict[str, torch.SymInt] = {}
         self._firm: set[sympy.Symbol] = set()
         self.readable: dict[sympy.Symbol, sympy.Symbol] = {}
@@ -103,9 +104,9 @@ class Symbols:
             )
             raise ModelSpecError(msg)
         source = ConstantSource(name)
-        symbol = self._env.create_symbol(sample, source, DimDynamic.DYNAMIC)
-        self._env.constrain_symbol_range(symbol, max(least or 2, 2), most or int_oo)
-        self._sizes[name] = self._env.create_symintnode(symbol, hint=sample, source=source)
+        symbol = self.shapes.create_symbol(sample, source, DimDynamic.DYNAMIC)
+        self.shapes.constrain_symbol_range(symbol, max(least or 2, 2), most or int_oo)
+        self._sizes[name] = self.shapes.create_symintnode(symbol, hint=sample, source=source)
         self.readable[symbol] = sympy.Symbol(name, positive=True, integer=True)
         if not may_be_fixed:
             self._firm.add(symbol)
@@ -114,7 +115,7 @@ class Symbols:
     def assumptions(self) -> tuple[sympy.Basic, ...]:
         """What the graph takes for granted about the sizes, in readable names."""
         found = []
-        for guard in self._env.guards:
+        for guard in self.shapes.guards:
             expr = guard.expr.xreplace(self.readable)
             # sympy's own Min and Max see that 128 n is less than 512 n.
             expr = expr.replace(torch_functions.Min, sympy.Min)
@@ -130,7 +131,7 @@ class Symbols:
             CaptureError: The model takes only one size there.
         """
         for symbol in self._firm:
-            value = self._env.replacements.get(symbol, symbol)
+            value = self.shapes.replacements.get(symbol, symbol)
             if not value.free_symbols:
                 msg = (
                     f"the model works for {self.readable[symbol]} = {value} only: its code or "

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._dispatch.python import enable_python_dispatcher
 from torch._guards import TracingContext, detect_fake_mode, tracing
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
@@ -68,6 +69,13 @@ class KnownValues:
         fake = self.know(tensor, device)
         self._from_inputs[fake] = True
         return fake
+
+    @contextlib.contextmanager
+    def outside_of_a_graph(self) -> Iterator[None]:
+        """Compute with fake tensors before there is a graph that could hold what is new."""
+        shapes = self.symbols.shapes
+        with self.mode, enable_python_dispatcher(), shapes.ignore_fresh_unbacked_symbols():
+            yield
 
     def from_tensor(self, tensor: torch.Tensor, **options: Any) -> Any:
         """A fake tensor for a tensor of the model or an input.
