@@ -88,13 +88,18 @@ def modules_of_graph(module: fx.GraphModule) -> tuple[Module, ...]:
     return _remembered(module, parameters)
 
 
+# What export writes where it computes a size and no module does.
+_NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"
+
+
 def module_path(node: fx.Node) -> str | None:
     """Path of the innermost module on a node's stack; ``None`` if the node has no stack."""
     stack = node.meta.get("nn_module_stack")
     if not stack:
         return None
     entry = next(reversed(stack.values()))
-    return clean_path(str(entry[0] if isinstance(entry, tuple) else entry))
+    path = str(entry[0] if isinstance(entry, tuple) else entry)
+    return None if path == _NO_MODULE else clean_path(path)
 
 
 @cache
