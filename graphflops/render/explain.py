@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from string import ascii_uppercase
@@ -61,6 +60,8 @@ def _where(call: OpCall) -> Iterator[tuple[str, str]]:
     yield "node", f"{call.name}, call {call.index}"
     if call.source:
         yield "source", call.source
+    if call.caller:
+        yield "called as", call.caller
     yield "computes in", call.dtype
     if call.trips != 1:
         yield "runs", f"{call.trips} times"
@@ -120,6 +121,4 @@ def _formula(record: OpRecord, entry: Entry | None) -> list[str]:
         return ["none: register a handler, see docs/handlers.md"]
     if entry is None:
         return ["registered with torch.utils.flop_counter.register_flop_formula"]
-    if entry.handler is None:
-        return [f"none: {entry.reason}"]
-    return inspect.cleandoc(entry.handler.__doc__ or "").splitlines()
+    return entry.formula.splitlines()
