@@ -24,6 +24,7 @@ def count(
     kwargs: Mapping[str, Any] | None = None,
     *,
     dynamic_shapes: Any = None,
+    convention: str = "exact",
     registry: Registry | None = None,
     on_unknown: OnUnknown = "warn",
 ) -> Report:
@@ -40,6 +41,8 @@ def count(
         kwargs: Keyword inputs, likewise.
         dynamic_shapes: Axes to keep symbolic, as ``torch.export.export`` takes it; costs are
             then sympy expressions.
+        convention: The way of counting: ``"exact"``, ``"torch"``, ``"calflops"`` or
+            ``"fvcore"``; :func:`graphflops.conventions.describe` says what each counts.
         registry: Handlers of your own, looked up before those of the convention.
         on_unknown: What to do about operators without a price: ``"warn"``, ``"raise"``, or
             ``"ignore"`` them. The report names them in any case.
@@ -49,7 +52,7 @@ def count(
 
     Raises:
         CaptureError: The model's forward failed on the inputs, or it cannot be captured.
-        ModelSpecError: ``model`` is nothing that can be counted.
+        ModelSpecError: ``model`` is nothing that can be counted, or there is no such convention.
         HandlerError: A handler is broken.
         UnknownOpError: An operator has no price and ``on_unknown`` is ``"raise"``.
 
@@ -58,9 +61,14 @@ def count(
         >>> report = count(torch.nn.Linear(3, 4), (torch.empty(2, 3),))
         >>> report.macs, report.flops  # 2 * 3 * 4 MACs; twice that and 2 * 4 bias additions
         (24, 56)
+        >>> count(torch.nn.Linear(3, 4), (torch.empty(2, 3),), convention="calflops").flops
+        48
     """
+    prices = conventions.get(convention)
     captured = capture(model, args, kwargs, dynamic_shapes)
-    found = report(captured, captured.modules[0].cls or type(model).__name__, registry)
+    if registry is not None:
+        prices = registry.over(prices)
+    found = report(captured, captured.modules[0].cls or type(model).__name__, prices)
     if not found.complete and on_unknown != "ignore":
         _complain(found, on_unknown)
     return found
@@ -77,10 +85,8 @@ def _complain(found: Report, on_unknown: OnUnknown) -> None:
     warnings.warn(message, UnknownOpWarning, stacklevel=3)
 
 
-def report(captured: Capture, name: str, registry: Registry | None = None) -> Report:
+def report(captured: Capture, name: str, registry: Registry) -> Report:
     """Price a capture and roll it up."""
-    exact = conventions.exact()
-    registry = exact if registry is None else registry.over(exact)
     records = price_all(captured.calls, registry, captured.fallback)
     return Report(
         model=name,

@@ -1,4 +1,12 @@
-"""Conventions: ways of counting, each a registry that prices the same calls."""
+"""The ``exact`` convention, the default: every operator priced, or named as unknown.
+
+It sees every operator of the exported graph. A multiply-accumulate is two FLOPs; what is no
+contraction costs what PyTorch's reference decomposition into prims costs, one FLOP for each
+element of each arithmetic prim, biases included. Integer arithmetic is 0. ``docs/what-counts.md``
+has the rules, each handler's docstring its formula.
+
+Source: the handlers that ship with graphflops, and installed plugins.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +15,7 @@ import warnings
 from functools import cache
 from importlib.metadata import entry_points
 
+from graphflops.conventions.convention import Convention
 from graphflops.errors import PluginWarning
 from graphflops.registry import EXACT, Registry
 
@@ -38,3 +47,12 @@ def exact() -> Registry:
                 stacklevel=2,
             )
     return EXACT
+
+
+CONVENTION = Convention(
+    registry=exact,
+    unit="a floating-point operation; 2 for each multiply-accumulate",
+    counts="every operator, by its formula; what has no price is named as unknown",
+    omits="integer arithmetic, copies, views",
+    source="docs/what-counts.md and docs/operators.md",
+)

@@ -1,0 +1,57 @@
+"""Conventions: ways of counting, each a registry that prices the same calls.
+
+One module each: it states what the convention sees, what that costs and in which unit.
+"""
+
+from __future__ import annotations
+
+import importlib
+from difflib import get_close_matches
+
+from graphflops.conventions.convention import Convention
+from graphflops.conventions.exact import PLUGINS, exact
+from graphflops.errors import ModelSpecError
+from graphflops.registry import Registry
+
+__all__ = ["PLUGINS", "Convention", "describe", "exact", "get", "names"]
+
+
+def names() -> tuple[str, ...]:
+    """The conventions there are, the default first.
+
+    Example:
+        >>> names()
+        ('exact', 'torch', 'calflops', 'fvcore')
+    """
+    return ("exact", "torch", "calflops", "fvcore")
+
+
+def get(name: str) -> Registry:
+    """The prices of a convention.
+
+    Raises:
+        ModelSpecError: There is no convention of that name.
+
+    Example:
+        >>> get("fvcore").flops_per_mac
+        1
+    """
+    return describe(name).registry()
+
+
+def describe(name: str) -> Convention:
+    """What a convention counts, in words.
+
+    Raises:
+        ModelSpecError: There is no convention of that name.
+
+    Example:
+        >>> describe("fvcore").unit
+        'a multiply-accumulate'
+    """
+    if name not in names():
+        close = get_close_matches(name.lower(), names(), n=2, cutoff=0.5)
+        hint = f"Did you mean {', '.join(close)}?" if close else f"Known: {', '.join(names())}."
+        raise ModelSpecError(f"{name!r} is no convention. {hint} See graphflops conventions.")
+    found: Convention = importlib.import_module(f"{__name__}.{name}").CONVENTION
+    return found
