@@ -23,6 +23,7 @@ app.command()(counting.count)
 app.command(name="ops")(counting.list_ops)
 app.command()(counting.explain)
 app.command()(catalog.models)
+app.command()(catalog.conventions)
 
 
 def main() -> None:

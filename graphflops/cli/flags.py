@@ -26,6 +26,10 @@ Model = Annotated[
         ),
     ),
 ]
+Convention = Annotated[
+    str,
+    typer.Option(help="Way of counting: exact, torch, calflops or fvcore; see conventions."),
+]
 Output = Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")]
 
 

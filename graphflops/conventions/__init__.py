@@ -47,7 +47,7 @@ def describe(name: str) -> Convention:
 
     Example:
         >>> describe("fvcore").unit
-        'a multiply-accumulate'
+        'a multiply-accumulate, counted once'
     """
     if name not in names():
         close = get_close_matches(name.lower(), names(), n=2, cutoff=0.5)

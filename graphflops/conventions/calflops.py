@@ -95,7 +95,7 @@ def _unseen(call: OpCall) -> str:
 CALFLOPS = Registry("calflops", overlooks=_overlooks, integers=True)
 CONVENTION = Convention(
     registry=lambda: CALFLOPS,
-    unit="half a multiply-accumulate; 5 for an element of a norm, 1 for one of an activation",
+    unit="half a multiply-accumulate; for what is none, a rough estimate",
     counts="linear (no bias), conv, matmul, norms, F.softmax, activations; * + / as operators",
     omits="fused attention, x.softmax, - ** mean rsqrt, anything in place, embeddings, dropout",
     source="calflops 0.3.2 and two published reports, matched to their last digit",

@@ -51,7 +51,7 @@ def exact() -> Registry:
 
 CONVENTION = Convention(
     registry=exact,
-    unit="a floating-point operation; 2 for each multiply-accumulate",
+    unit="a floating-point operation: half a multiply-accumulate",
     counts="every operator, by its formula; what has no price is named as unknown",
     omits="integer arithmetic, copies, views",
     source="docs/what-counts.md and docs/operators.md",

@@ -50,7 +50,7 @@ def _overlooks(call: OpCall) -> Entry | None:
 FVCORE = Registry("fvcore", overlooks=_overlooks, integers=True, flops_per_mac=1)
 CONVENTION = Convention(
     registry=lambda: FVCORE,
-    unit="a multiply-accumulate",
+    unit="a multiply-accumulate, counted once",
     counts="contractions, norms, adaptive_avg_pool2d, 2-D upsampling, grid_sampler",
     omits="fused attention (named as unsupported), biases, activations, elementwise arithmetic",
     source="fvcore.nn.FlopCountAnalysis, fvcore 0.1.5",

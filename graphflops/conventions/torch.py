@@ -67,7 +67,7 @@ def _is_of_vectors(call: OpCall) -> bool:
 TORCH = Registry("torch", overlooks=_overlooks, integers=True)
 CONVENTION = Convention(
     registry=lambda: TORCH,
-    unit="half a multiply-accumulate of a contraction",
+    unit="half a multiply-accumulate",
     counts="2 x MACs of matrix products, convolutions, attention and recurrent layers",
     omits="biases, norms, activations, elementwise arithmetic, products with a vector",
     source="torch.utils.flop_counter.FlopCounterMode on meta tensors, PyTorch 2.13",

@@ -39,7 +39,7 @@ def _lines(record: OpRecord, registry: Registry) -> Iterator[str]:
     )
     yield from _rows(("output", _tensor("", t)) for t in call.outputs)
     yield from _rows(_price(record, registry))
-    yield from _rows(("formula", line) for line in _formula(record, entry))
+    yield from _rows(("formula", line) for line in formula(record, entry))
     if entry is not None:
         yield from _rows([("priced by", f"{registry.name} convention, {_home(entry)}")])
     for part in record.parts:
@@ -114,7 +114,8 @@ def _home(entry: Entry) -> str:
     return entry.handler.__module__ if entry.handler else entry.origin.rpartition("/")[2]
 
 
-def _formula(record: OpRecord, entry: Entry | None) -> list[str]:
+def formula(record: OpRecord, entry: Entry | None) -> list[str]:
+    """The lines of the formula a record was priced with, or why there is none."""
     if record.status is Status.DECOMPOSED:
         return ["the sum of what PyTorch decomposes it into:"]
     if record.status is Status.UNKNOWN:
