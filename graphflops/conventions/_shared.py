@@ -9,13 +9,13 @@ from graphflops.cost import Dim, OpCost
 from graphflops.ir import OpCall
 from graphflops.pricing import cost_of
 from graphflops.registry import Entry
-from graphflops.traffic import streamed
+from graphflops.traffic import copied_unless_view
 
 
 def exact_cost(call: OpCall) -> OpCost:
-    """What one run of a call costs under ``exact``; only bytes move where that has no price."""
+    """What one run of a call costs under ``exact``; only bytes move where that has no handler."""
     entry = exact().lookup(call)
-    return OpCost().moving(*streamed(call)) if entry is None else cost_of(call, entry)
+    return OpCost().moving(*copied_unless_view(call)) if entry is None else cost_of(call, entry)
 
 
 def exact_traffic(call: OpCall) -> tuple[Dim, Dim]:

@@ -51,8 +51,8 @@ FVCORE = Registry("fvcore", overlooks=_overlooks, integers=True, flops_per_mac=1
 CONVENTION = Convention(
     registry=lambda: FVCORE,
     unit="a multiply-accumulate, counted once",
-    counts="contractions, norms, adaptive_avg_pool2d, 2-D upsampling, grid_sampler",
-    omits="fused attention (named as unsupported), biases, activations, elementwise arithmetic",
+    counts="matrix products, conv, einsum, norms, adaptive_avg_pool2d, upsampling in 2-D",
+    omits="fused attention, LSTM (named as unsupported), biases, activations, * + /",
     source="fvcore.nn.FlopCountAnalysis, fvcore 0.1.5",
 )
 _register = partial(FVCORE.register, traffic=exact_traffic)
@@ -82,6 +82,15 @@ def matmul(self: TensorMeta, call: OpCall) -> OpCost:
 def addmm(mat1: TensorMeta, mat2: TensorMeta) -> OpCost:
     """A flop for each multiply-accumulate, M * K * N; nothing for what is added."""
     return _macs(mat1.numel * mat2.shape[-1])
+
+
+@_register("aten::lstm_cell", "aten::gru_cell", "aten::rnn_tanh_cell", "aten::rnn_relu_cell")
+def cell(input: TensorMeta, w_ih: TensorMeta, w_hh: TensorMeta) -> OpCost:
+    """A flop for each multiply-accumulate of the two linear layers a trace takes a cell for.
+
+    Recurrent layers, in contrast, stay whole in a trace and are unsupported.
+    """
+    return _macs(prod(input.shape[:-1]) * (w_ih.numel + w_hh.numel))
 
 
 @_register("aten::bmm")

@@ -29,8 +29,7 @@ from graphflops.registry import Entry, Registry
 # What FlopCounterMode has a formula for, and what comes apart into that on meta tensors.
 CONTRACTIONS = (
     *("mm", "addmm", "bmm", "baddbmm", "_scaled_mm"),
-    *("linear", "matmul", "inner", "einsum", "tensordot", "_foreach_mm"),
-    *("linalg_multi_dot", "chain_matmul", "matrix_power", "cov", "corrcoef"),
+    *("linear", "matmul", "inner", "einsum", "cov", "_foreach_mm"),
     *("convolution", "_convolution", "convolution_overrideable"),
     *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
     "scaled_dot_product_attention",
