@@ -104,7 +104,8 @@ class Reconciliation:
             (
                 "\n".join(lines),
                 _table(self.operators, self.conventions, tablefmt, by_module=False),
-                _table(stacked, self.conventions, tablefmt, by_module=True),
+                # One line a row needs no rules between rows.
+                _table(stacked, self.conventions, _unruled(tablefmt), by_module=True),
             )
         )
 
@@ -211,6 +212,10 @@ def _table(
         maxcolwidths=None if by_module or tablefmt == "github" else [None] * 5 + [60],
         disable_numparse=True,
     )
+
+
+def _unruled(tablefmt: str) -> str:
+    return "simple" if tablefmt == "simple_grid" else tablefmt
 
 
 def _cells(row: Difference, *, by_module: bool) -> Iterator[str]:

@@ -177,7 +177,8 @@ def conv_transpose(
     """2 x MACs, plus the bias; the package divides by groups once too often.
 
     MACs = numel(input) * (channels out for each group // groups) * window. The bias is added
-    at as many positions as a convolution that is not transposed would have.
+    at as many positions as a convolution that is not transposed would have; the package takes
+    less than none for some if the window is larger than the image.
     """
     filters = weight.shape[1] // groups
     macs = input.numel * filters * prod(weight.shape[2:])
@@ -198,9 +199,8 @@ def _positions(
         _spread(padding, rank),
         strict=True,
     )
-    return prod(
-        (size + 2 * pad - (d * (k - 1) + 1)) // step + 1 for size, (d, k), step, pad in sizes
-    )
+    counts = [(size + 2 * pad - (d * (k - 1) + 1)) // step + 1 for size, (d, k), step, pad in sizes]
+    return prod(max(count, 0) if isinstance(count, int) else count for count in counts)
 
 
 def _windows(weight: TensorMeta, dilation: object) -> list[tuple[int, Dim]]:
