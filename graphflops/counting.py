@@ -39,8 +39,9 @@ def count(
             path of a ``.pt2`` file.
         args: Positional inputs; their shapes and dtypes are all that is used.
         kwargs: Keyword inputs, likewise.
-        dynamic_shapes: Axes to keep symbolic, as ``torch.export.export`` takes it; costs are
-            then sympy expressions.
+        dynamic_shapes: Axes to keep symbolic: ``{"input_ids": {0: "B", 1: "S"}}``, or all that
+            ``torch.export.export`` takes. Costs are then sympy expressions in these names.
+            Inputs need at least 2 along such an axis.
         convention: The way of counting: ``"exact"``, ``"torch"``, ``"calflops"`` or
             ``"fvcore"``; :func:`graphflops.conventions.describe` says what each counts.
         registry: Handlers of your own, looked up before those of the convention.

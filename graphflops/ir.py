@@ -9,6 +9,8 @@ from functools import cached_property
 from math import prod
 from typing import Protocol, TypeAlias
 
+import sympy
+
 from graphflops.cost import Dim, OpCost
 
 DTYPE_BITS: dict[str, int] = {
@@ -221,6 +223,7 @@ class Capture:
         seconds: Wall time of the capture.
         inputs: The model's input tensors by name.
         notes: Sentences a reader of the report must know about this capture.
+        assumptions: Conditions on the symbolic sizes under which the graph is this one.
         fallback: What PyTorch knows of operators without a handler.
     """
 
@@ -230,4 +233,5 @@ class Capture:
     seconds: float = 0.0
     inputs: tuple[tuple[str, TensorMeta], ...] = ()
     notes: tuple[str, ...] = ()
+    assumptions: tuple[sympy.Basic, ...] = ()
     fallback: Fallback | None = field(default=None, compare=False, repr=False)

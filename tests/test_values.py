@@ -148,3 +148,16 @@ def test_a_tensor_of_the_model_is_not_written_to() -> None:
     model = Counting()
     gf.count(model, (torch.zeros(6, 2), torch.tensor(3)))
     assert model.calls.item() == 1
+
+
+def test_a_forward_that_converts_a_part_to_what_it_is() -> None:
+    class Router(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.classifier = nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            self.classifier = self.classifier.to(torch.float32)
+            return self.classifier(x)
+
+    assert gf.count(Router().to("meta"), (meta(2, 4),)).macs == 2 * 4 * 3

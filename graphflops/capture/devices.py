@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,18 +10,28 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _pytree as pytree
 
+from graphflops.capture.symbols import Size, Specs, symbolic_shape
 from graphflops.capture.values import LARGEST, KnownValues, known_values
+from graphflops.errors import ModelSpecError
 
 _CPU = torch.device("cpu")
 _PLAIN = {torch.Tensor, nn.Parameter, nn.Buffer}
 
 
-def brought_together(model: nn.Module, inputs: Any) -> Any:
+def brought_together(model: nn.Module, inputs: Any, specs: Specs | None = None) -> Any:
     """Make the inputs fake tensors on the model's device; small ones keep their values.
 
     A model on meta becomes one of fake tensors on the CPU: a tensor that its code makes of
     numbers has a value there, and one that its code puts on the CPU by mistake does no harm.
     The parameters are exchanged in place, so this belongs inside ``untouched``.
+
+    Args:
+        model: The module that takes the inputs.
+        inputs: Tensors in any structure.
+        specs: Axes that are to be symbolic; such a tensor has no values.
+
+    Raises:
+        ModelSpecError: Axes are to be symbolic and the model is fake in a mode of its own.
     """
     parameters = list(model.parameters())
     device = _device(parameters, pytree.tree_leaves(inputs))
@@ -29,10 +40,18 @@ def brought_together(model: nn.Module, inputs: Any) -> Any:
     else:
         mode = KnownValues().mode
         _off_meta(model, mode)
-
     known = known_values(mode)
+    if specs and known is None:
+        msg = (
+            "the model's parameters are fake tensors already, and no size can become symbolic in "
+            "their mode. Build the model on the meta device instead."
+        )
+        raise ModelSpecError(msg)
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
+        if specs and known and id(tensor) in specs:
+            shape = symbolic_shape(known.symbols, tensor, specs[id(tensor)])
+            return _symbolic(tensor, shape, mode, device)
         if isinstance(tensor, FakeTensor):
             return tensor
         if known is not None and _has_values(tensor):
@@ -40,18 +59,6 @@ def brought_together(model: nn.Module, inputs: Any) -> Any:
         return _like(tensor, mode, device)
 
     return pytree.tree_map_only(torch.Tensor, fake, inputs)
-
-
-def alike(model: nn.Module, inputs: Any) -> Any:
-    """Inputs whose shapes may be dynamic on the model's device, as they are otherwise."""
-    parameters = list(model.parameters())
-    # Code that ignores the device context leaves single parameters on the CPU.
-    if any(parameter.is_meta for parameter in parameters):
-        return pytree.tree_map_only(torch.Tensor, lambda t: t.to("meta"), inputs)
-    if not any(isinstance(t, torch.Tensor) and t.is_meta for t in pytree.tree_leaves(inputs)):
-        return inputs
-    mode, device = FakeTensorMode(allow_non_fake_inputs=True), _device(parameters, [])
-    return pytree.tree_map_only(torch.Tensor, lambda t: _like(t, mode, device), inputs)
 
 
 def _device(parameters: list[nn.Parameter], inputs: list[Any]) -> torch.device:
@@ -90,6 +97,16 @@ def _like(tensor: torch.Tensor, mode: FakeTensorMode, device: torch.device) -> t
         return torch.empty_strided(
             tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device
         ).requires_grad_(tensor.requires_grad)
+
+
+def _symbolic(
+    tensor: torch.Tensor, shape: Sequence[Size], mode: FakeTensorMode, device: torch.device
+) -> torch.Tensor:
+    """A fake tensor of a symbolic shape whose axes lie in memory in the same order."""
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+    with mode:
+        dense = torch.empty([shape[axis] for axis in order], dtype=tensor.dtype, device=device)
+        return dense.permute([order.index(axis) for axis in range(tensor.dim())])
 
 
 def _has_values(tensor: torch.Tensor) -> bool:

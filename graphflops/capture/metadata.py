@@ -8,17 +8,22 @@ from typing import Any, TypeGuard
 import torch
 from torch import fx
 
+from graphflops.capture.symbols import SymbolicShapes
 from graphflops.cost import Dim, as_dim
 from graphflops.ir import TensorMeta, Tensors, Value
 
 
 def dim(size: int | torch.SymInt) -> Dim:
-    """A size as a plain ``int`` or as its sympy expression.
+    """A size as a plain ``int`` or as its sympy expression, in the names of our symbols.
 
     Only the expression is read: comparing a ``SymInt`` would add a guard and specialize the
     whole program.
     """
-    return as_dim(size.node.expr) if isinstance(size, torch.SymInt) else int(size)
+    if not isinstance(size, torch.SymInt):
+        return int(size)
+    expr, env = size.node.expr, size.node.shape_env
+    named = isinstance(env, SymbolicShapes)
+    return as_dim(expr.xreplace(env.symbols.readable) if named else expr)
 
 
 @cache

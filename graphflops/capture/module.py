@@ -15,24 +15,31 @@ from torch.distributions import Distribution
 from torch.export import ExportedProgram
 
 from graphflops.capture.decompose import Expander
-from graphflops.capture.devices import alike, brought_together
+from graphflops.capture.devices import brought_together
 from graphflops.capture.failure import explain_failure, refuse_mixed_dtypes
 from graphflops.capture.graph import operator_calls
 from graphflops.capture.hierarchy import counted_calls, module_path, modules_of
 from graphflops.capture.program import program_inputs
+from graphflops.capture.symbols import axis_specs
 from graphflops.capture.untouched import untouched
-from graphflops.capture.values import traced_in_mode_of
+from graphflops.capture.values import KnownValues, traced_in_mode_of
+from graphflops.errors import GraphFlopsError
 from graphflops.ir import Capture
 from graphflops.quiet import quiet
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 Prepare = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Inputs]
 Exporter = Callable[..., ExportedProgram]
+Advance = Callable[[nn.Module, dict[str, Any]], dict[str, Any]]
 _ASKED = "Some sizes follow from values of the inputs: with other values it may cost otherwise."
 
 
 def capture_module(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic_shapes: Any = None
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    dynamic_shapes: Any = None,
+    advance: Advance | None = None,
 ) -> Capture:
     """Export a module and read off its calls and hierarchy.
 
@@ -44,22 +51,30 @@ def capture_module(
         model: The module; a compiled one is unwrapped.
         args: Positional inputs.
         kwargs: Keyword inputs.
-        dynamic_shapes: As ``torch.export.export`` takes it.
+        dynamic_shapes: As ``torch.export.export`` takes it; an axis may be named by a string.
+        advance: From these inputs, fake, to those of a later call of the model, which is the
+            one to capture.
 
     Raises:
         CaptureError: The model's forward failed, or no way of exporting it worked.
     """
     model = model._orig_mod if isinstance(model, OptimizedModule) else model
     failures: list[tuple[str, Exception]] = []
-    for method, prepare, export in _ladder(model, args):
-        with untouched(model), quiet(), _collector_paused(), _unvalidated(), torch.no_grad():
+    for method, prepare, export in _ladder(model, args, advance):
+        with untouched(model), quiet(), _export_friendly(), torch.no_grad():
             _unwrap_compiled(model)
             try:
                 inputs = prepare(model, args, dict(kwargs))
-                if dynamic_shapes is None:
-                    inputs = brought_together(model, inputs)
-                with traced_in_mode_of(inputs) as known, counted_calls() as calls:
-                    program = export(model, *inputs, dynamic_shapes)
+                inputs = brought_together(model, inputs, axis_specs(model, inputs, dynamic_shapes))
+                with traced_in_mode_of(inputs) as known:
+                    if advance is not None and known is not None:
+                        with known.outside_of_a_graph():
+                            inputs = (), advance(model, inputs[1])
+                    with counted_calls() as calls:
+                        program = export(model, *inputs)
+                notes = () if known is None else _notes(known)
+            except GraphFlopsError:
+                raise
             except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
                 failures.append((method, error))
                 continue
@@ -71,38 +86,58 @@ def capture_module(
                 modules=modules_of(model, calls, program.graph_module),
                 method=method,
                 inputs=program_inputs(program),
-                notes=(_ASKED,) if known is not None and known.asked else (),
+                notes=notes,
+                assumptions=() if known is None else known.symbols.assumptions(),
             )
     raise explain_failure(model, args, kwargs, failures) from failures[0][1]
 
 
-@contextlib.contextmanager
-def _unvalidated() -> Iterator[None]:
-    """No checks of the parameters of distributions: they read values that are not there."""
-    before = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(before)
+def _notes(known: KnownValues) -> tuple[str, ...]:
+    """What a reader must know of a graph.
+
+    Raises:
+        CaptureError: A size that was to be symbolic has become a number.
+    """
+    known.symbols.refuse_fixed()
+    assumed = ", ".join(map(str, known.symbols.assumptions()))
+    sentences = (_ASKED if known.asked else "", f"Costs hold where {assumed}." if assumed else "")
+    return tuple(filter(None, sentences))
 
 
 @contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """No garbage collection: an export makes many objects and drops few, a tenth of its time."""
-    enabled = gc.isenabled()
+def _export_friendly() -> Iterator[None]:
+    """What an export needs of the process; put back afterwards.
+
+    No garbage collection: an export makes many objects and drops few, a tenth of its time.
+    No checks of the parameters of distributions: they read values that are not there.
+    Converting a module to what it is already does nothing: fake parameters cannot be exchanged.
+    """
+    collecting, validating = gc.isenabled(), Distribution._validate_args
+    exchange: Any = torch.utils.swap_tensors
+
+    def convert(old: torch.Tensor, new: torch.Tensor) -> None:
+        if (old.dtype, old.device) != (new.dtype, new.device):
+            exchange(old, new)
+
     gc.disable()
+    Distribution.set_default_validate_args(False)
+    torch.utils.swap_tensors = convert
     try:
         yield
     finally:
-        if enabled:
+        torch.utils.swap_tensors = exchange
+        Distribution.set_default_validate_args(validating)
+        if collecting:
             gc.enable()
 
 
-def _ladder(model: nn.Module, args: tuple[Any, ...]) -> list[tuple[str, Prepare, Exporter]]:
+def _ladder(
+    model: nn.Module, args: tuple[Any, ...], advance: Advance | None
+) -> list[tuple[str, Prepare, Exporter]]:
     """Ways to export, the plainest first, each with what it does to the inputs before."""
     rungs: list[tuple[str, Prepare, Exporter]] = [("torch.export", _as_they_are, _plain_export)]
-    if _is_transformers_model(model) and not args:
+    # The second makes full caches of sliding windows, of which a later call sees more.
+    if _is_transformers_model(model) and not args and advance is None:
         rungs.append(("transformers exporter", _precomputed, _transformers_export))
     return rungs
 
@@ -125,28 +160,25 @@ def _precomputed(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def _plain_export(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> ExportedProgram:
-    if dynamic_shapes is not None:
-        args, kwargs = alike(model, (args, kwargs))
     if _is_transformers_model(model):
         from transformers.exporters import exporter_dynamo  # only if transformers is in use
 
         # Its caches are classes that export must know to take and return them.
         exporter_dynamo.register_cache_pytrees_for_model(model)
-    return torch.export.export(model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+    return torch.export.export(model, args, kwargs, strict=False)
 
 
 def _transformers_export(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> ExportedProgram:
     """Export through transformers, which patches what plain export trips over."""
     del args  # the exporter takes keyword inputs only, and the ladder offers it only without
     from transformers.exporters.exporter_dynamo import DynamoConfig, DynamoExporter
 
-    config = DynamoConfig(dynamic=dynamic_shapes is not None, dynamic_shapes=dynamic_shapes)
     program: ExportedProgram
-    program, _ = DynamoExporter().export_program(model, kwargs, config)
+    program, _ = DynamoExporter().export_program(model, kwargs, DynamoConfig())
     return program
 
 

@@ -14,12 +14,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._dispatch.python import enable_python_dispatcher
 from torch._guards import TracingContext, detect_fake_mode, tracing
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
+
+from graphflops.capture.symbols import SymbolicShapes
 
 # Positions and masks of a long prompt are computed, not what is made of pixels.
 LARGEST = 1 << 20
@@ -34,11 +36,13 @@ class KnownValues:
 
     Attributes:
         mode: The mode; it calls back on every operator.
+        symbols: The symbolic sizes of inputs in the mode.
         asked: Whether a size or a branch has followed from a value of an input.
     """
 
     def __init__(self) -> None:
-        shape_env = ShapeEnv(tracked_fakes=[])
+        shape_env = SymbolicShapes()
+        self.symbols = shape_env.symbols
         # Typed as anything: two of its methods are exchanged for ours.
         mode: Any = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shape_env)
         self.mode: FakeTensorMode = mode
@@ -65,6 +69,13 @@ class KnownValues:
         fake = self.know(tensor, device)
         self._from_inputs[fake] = True
         return fake
+
+    @contextlib.contextmanager
+    def outside_of_a_graph(self) -> Iterator[None]:
+        """Compute with fake tensors before there is a graph that could hold what is new."""
+        shapes = self.symbols.shapes
+        with self.mode, enable_python_dispatcher(), shapes.ignore_fresh_unbacked_symbols():
+            yield
 
     def from_tensor(self, tensor: torch.Tensor, **options: Any) -> Any:
         """A fake tensor for a tensor of the model or an input.

@@ -1,0 +1,97 @@
+"""Symbolic axes of inputs: named as the user names them, equal to numbers once bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import sympy
+import torch
+from architectures import ARCHITECTURES
+from calls import meta
+from torch import nn
+from torch.export import Dim
+
+import graphflops as gf
+
+B, S = (sympy.Symbol(name, positive=True, integer=True) for name in "BS")
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        ({0: "B", 1: "S"},),
+        {"input": {0: "B", 1: "S"}},
+        [("B", "S", None)],
+        ({0: Dim("B"), 1: Dim("S", min=2, max=512)},),
+    ],
+    ids=["names", "by input", "every axis", "dims"],
+)
+def test_costs_are_in_the_names_given(axes: Any) -> None:
+    report = gf.count(nn.Linear(3, 4), (meta(2, 5, 3),), dynamic_shapes=axes)
+    assert report.macs == B * S * 3 * 4
+    assert report.flops == B * S * (2 * 3 * 4 + 4)
+    assert report.capture.inputs[0][1].shape == (B, S, 3)
+    assert report.capture.notes == ()
+
+
+def test_a_size_derived_from_another() -> None:
+    half = Dim("H")
+    report = gf.count(nn.Linear(3, 4), (meta(9, 3),), dynamic_shapes=({0: 2 * half + 1},))
+    assert report.total.subs(H=4).macs == 9 * 3 * 4
+
+
+def test_axes_without_a_name_are_named_after_the_input() -> None:
+    report = gf.count(
+        nn.Linear(3, 4), (meta(9, 3),), dynamic_shapes={"input": {0: Dim.DYNAMIC, 1: Dim.AUTO}}
+    )
+    assert str(report.macs) == "12*input_0"  # AUTO lets the weight fix the other axis
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_symbols_then_numbers_equals_numbers_of_a_whole_model(batch: int) -> None:
+    case = ARCHITECTURES["llama"]()
+    axes = {"input_ids": {0: "B", 1: "S"}}
+    symbolic = gf.count(
+        case.model, kwargs={"input_ids": meta(2, 8, dtype=torch.int64)}, dynamic_shapes=axes
+    )
+    ids = meta(batch, 33, dtype=torch.int64)
+    concrete = gf.count(case.model, kwargs={"input_ids": ids})
+    assert symbolic.total.subs(B=batch, S=33) == concrete.total
+
+
+def test_memory_order_is_kept() -> None:
+    pixels = meta(2, 3, 8, 8).to(memory_format=torch.channels_last)
+    report = gf.count(nn.Conv2d(3, 4, 1), (pixels,), dynamic_shapes=({0: "B"},))
+    assert report.capture.inputs[0][1].strides == (192, 1, 24, 3)
+
+
+def test_what_a_graph_takes_for_granted_is_said() -> None:
+    class Windowed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ x if x.shape[0] > 4 else x
+
+    report = gf.count(Windowed(), (meta(6, 6),), dynamic_shapes=({0: "N", 1: "N"},))
+    assert report.capture.notes == ("Costs hold where N > 4.",)
+
+
+@pytest.mark.parametrize(
+    ("args", "axes", "complaint"),
+    [
+        ((meta(5, 3),), ({1: "H"},), "works for H = 3 only"),
+        ((meta(1, 3),), ({0: "B"},), "B is 1 in the inputs"),
+        ((meta(5, 3),), {"x": {0: "B"}}, "arg names \\['input'\\]"),
+        ((meta(5, 3),), ({0: 2.5},), "does not match the inputs"),
+        ((meta(5, 3),), ({0: "B", 1: "B"},), "B is 5 in one input and 3 in another"),
+    ],
+)
+def test_what_cannot_be_symbolic(args: Any, axes: Any, complaint: str) -> None:
+    with pytest.raises(gf.GraphFlopsError, match=complaint):
+        gf.count(nn.Linear(3, 4), args, dynamic_shapes=axes)
+
+
+def test_a_model_that_is_fake_already_has_its_own_mode() -> None:
+    with torch._subclasses.FakeTensorMode():
+        model = nn.Linear(3, 4)
+    with pytest.raises(gf.ModelSpecError, match="fake tensors already"):
+        gf.count(model, (meta(5, 3),), dynamic_shapes=({0: "B"},))
