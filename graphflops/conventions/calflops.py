@@ -22,7 +22,7 @@ method ``mul`` or ``matmul``, ``F.interpolate(size=8)`` from ``size=(8, 8)`` (th
 charges 8 FLOPs for the first; here it is 64), ``F.upsample`` from ``F.interpolate`` (the
 package counts the first twice).
 
-Source: calflops 0.3.2, ``pytorch_ops.py``; two published reports, matched to their last digit.
+Source: calflops 0.3.2, ``pytorch_ops.py``, and two published reports.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ CONVENTION = Convention(
     unit="half a multiply-accumulate; for what is none, a rough estimate",
     counts="linear (no bias), conv, matmul, norms, F.softmax, activations; * + / as operators",
     omits="fused attention, x.softmax, - ** mean rsqrt, anything in place, embeddings, dropout",
-    source="calflops 0.3.2 and two published reports, matched to their last digit",
+    source="calflops 0.3.2 and two published reports",
 )
 _register = partial(CALFLOPS.register, traffic=exact_traffic)
 

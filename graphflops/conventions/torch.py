@@ -7,12 +7,12 @@ products, convolutions and attention, whatever the dtype; no bias, nothing else.
 The graph here keeps ``linear``, ``conv2d``, attention and recurrent layers whole, so each
 contraction costs 2 x the MACs of ``exact``, where it comes apart into operators that
 FlopCounterMode has a formula for. What has none is 0: products with a vector (``mv``,
-``dot``), ``bilinear``, ``cdist``, products of integers and weight-only quantized ones.
+``dot``), ``bilinear``, ``cdist``, ``_int_mm`` and weight-only quantized products.
 An operator without a handler is priced by the formula registered for it, as there.
 
 It is FlopCounterMode on meta tensors. On a CPU model that one misses attention and recurrent
-layers, whose CPU kernels have no formula. Its backward of a grouped convolution is too large
-by the number of groups; backward here is an estimate, 2 x forward.
+layers, whose CPU kernels have no formula. Its backward of a grouped convolution comes out too
+large (a depthwise 3x3: 9 x forward); backward here is an estimate, 2 x forward.
 
 Source: ``torch/utils/flop_counter.py`` of PyTorch 2.13.
 """
@@ -43,20 +43,19 @@ CONTRACTIONS = (
 
 def _overlooks(call: OpCall) -> Entry | None:
     if TORCH.own(call):
-        if (reason := _WITHOUT_MATRIX.get(call.op)) and _is_of_vectors(call):
-            return overlooked(call.op, reason)
-        return None
+        return overlooked(call.op, _VECTOR) if _is_of_vectors(call) else None
     if exact().lookup(call) is None:
         return None  # its formula or its decomposition decides
     return overlooked(call.op, "FlopCounterMode has no formula for it")
 
 
 _VECTOR = "a product with a vector is mv or dot, and FlopCounterMode has no formula for these"
-_WITHOUT_MATRIX = {"aten::matmul": _VECTOR, "aten::linear": _VECTOR, "aten::inner": _VECTOR}
 
 
 def _is_of_vectors(call: OpCall) -> bool:
-    """Whether what is multiplied comes down to a matrix times a vector, or two vectors."""
+    """Whether a product comes down to a matrix times a vector, or two vectors."""
+    if call.op not in {"aten::matmul", "aten::linear", "aten::inner"} or not call.inputs:
+        return False
     left, right, *_ = (tensor for _, tensor in call.tensors())
     vectors = {len(left.shape) == 1, len(right.shape) == 1}
     # inner of a matrix and a vector is a product of matrices.
