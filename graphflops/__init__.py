@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         UnknownOpError,
         UnknownOpWarning,
     )
+    from graphflops.generation import count_generation
+    from graphflops.generation_report import GenerationReport
     from graphflops.ir import OpCall, OpRecord, Status, TensorMeta
     from graphflops.registry import Registry, register
     from graphflops.report import Report
@@ -41,6 +43,8 @@ _HOMES = {
         "UnknownOpError",
         "UnknownOpWarning",
     ),
+    "generation": ("count_generation",),
+    "generation_report": ("GenerationReport",),
     "ir": ("OpCall", "OpRecord", "Status", "TensorMeta"),
     "registry": ("Registry", "register"),
     "report": ("Report",),
@@ -52,6 +56,7 @@ __all__ = [
     "CaptureError",
     "Dim",
     "DuplicateHandlerError",
+    "GenerationReport",
     "GraphFlopsError",
     "HandlerError",
     "ModelSpecError",
@@ -69,6 +74,7 @@ __all__ = [
     "UnknownOpWarning",
     "__version__",
     "count",
+    "count_generation",
     "register",
 ]
 

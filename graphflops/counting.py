@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from graphflops import conventions
 from graphflops.capture import capture
@@ -65,25 +65,43 @@ def count(
         >>> count(torch.nn.Linear(3, 4), (torch.empty(2, 3),), convention="calflops").flops
         48
     """
-    prices = conventions.get(convention)
+    prices = prices_of(convention, registry)
     captured = capture(model, args, kwargs, dynamic_shapes)
-    if registry is not None:
-        prices = registry.over(prices)
     found = report(captured, captured.modules[0].cls or type(model).__name__, prices)
     if not found.complete and on_unknown != "ignore":
-        _complain(found, on_unknown)
+        complain(found, on_unknown)
     return found
 
 
-def _complain(found: Report, on_unknown: OnUnknown) -> None:
-    named = ", ".join(f"{op} x {calls}" for op, calls in found.unsupported_ops().items())
+class _Incomplete(Protocol):
+    def unsupported_ops(self) -> dict[str, int]: ...
+
+
+def complain(found: _Incomplete, on_unknown: Literal["warn", "raise"]) -> None:
+    """Say that a report has operators without a price.
+
+    Raises:
+        UnknownOpError: That is what was asked for.
+    """
+    operators = found.unsupported_ops()
+    named = ", ".join(f"{op} x {calls}" for op, calls in operators.items())
     message = (
-        f"{found.root.unknown} calls have no price: {named}. Totals are lower bounds. Give them "
-        "one with @graphflops.register, see docs/handlers.md."
+        f"{sum(operators.values())} calls have no price: {named}. Totals are lower bounds. Give "
+        "them one with @graphflops.register, see docs/handlers.md."
     )
     if on_unknown == "raise":
         raise UnknownOpError(message)
     warnings.warn(message, UnknownOpWarning, stacklevel=3)
+
+
+def prices_of(convention: str, registry: Registry | None) -> Registry:
+    """The prices of a convention, below handlers of the user's own.
+
+    Raises:
+        ModelSpecError: There is no convention of that name.
+    """
+    prices = conventions.get(convention)
+    return prices if registry is None else registry.over(prices)
 
 
 def report(captured: Capture, name: str, registry: Registry) -> Report:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from graphflops.analysis.reconcile import Reconciliation, reconcile
+from graphflops.binding import bound
 from graphflops.cost import Dim, OpCost
 from graphflops.errors import ModelSpecError, UnboundSymbolError
 from graphflops.ir import Capture, OpCall, OpRecord, Status
@@ -196,6 +197,36 @@ class Report:
             hint = f" Did you mean {close}?" if close else ""
             raise ModelSpecError(f"{self.model} makes no call {what!r}.{hint} See graphflops ops.")
         return list(alike.values())
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Names of the symbolic sizes that the inputs and costs have."""
+        sizes = [size for _, meta in self.capture.inputs for size in meta.shape]
+        values = [*sizes, *(value for _, value in self.total.items())]
+        found = (value.free_symbols for value in values if not isinstance(value, int))
+        return tuple(sorted({symbol.name for symbols in found for symbol in symbols}))
+
+    def subs(self, **values: int) -> Report:
+        """The report with numbers in place of symbolic sizes: ``report.subs(B=8, S=4096)``.
+
+        Raises:
+            ModelSpecError: There is no symbol of that name, or the graph does not hold for
+                these sizes.
+
+        Example:
+            >>> import torch, graphflops
+            >>> x = torch.empty(2, 3)
+            >>> report = graphflops.count(
+            ...     torch.nn.Linear(3, 4), (x,), dynamic_shapes=({0: "B"},)
+            ... )
+            >>> report.macs, report.subs(B=8).macs
+            (12*B, 96)
+        """
+        return bound(self, values)
+
+    def formula(self, depth: int | None = 1) -> str:
+        """MACs and FLOPs as factored expressions, in total and by module down to a depth."""
+        return tables.formula_table(self, depth)
 
     def explain(self, record: OpRecord) -> str:
         """Why a call costs what it costs: formula, numbers put in, shapes, source, parts."""

@@ -15,6 +15,8 @@ from calls import Call, meta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_contractions import CASES, oracle
+from test_generation import SMALL as SMALL_LLAMA
+from test_generation import built, filled, ids
 from torch import nn
 
 import graphflops as gf
@@ -252,10 +254,26 @@ def test_symbolic_shapes_in_every_convention() -> None:
         report = gf.count(model, args, dynamic_shapes=shapes, convention=name)
         concrete = gf.count(model, args, convention=name)
         assert report.total.subs(B=3, C=5) == concrete.total
+        bound = report.subs(B=3, C=5).reconcile("torch")
+        assert bound.operators == concrete.reconcile("torch").operators
         found = report.reconcile("exact")
         rest = sum(row.flops for row in found.operators) - (found.there.flops - found.here.flops)
         assert sympy.expand(rest) == 0
         assert found.table()
+
+
+def test_a_generation_in_closed_form_is_the_sum_of_its_steps_by_calflops() -> None:
+    model = built("LlamaForCausalLM", **SMALL_LLAMA, attn_implementation="eager")
+    found = gf.count_generation(
+        model, {"input_ids": ids(2, 6)}, max_new_tokens=4, convention="calflops"
+    )
+
+    def step(cached: int) -> Any:
+        inputs = {"input_ids": ids(2, 1), "past_key_values": filled(model.config, 2, cached)}
+        return gf.count(model, (), inputs, convention="calflops").flops
+
+    assert found.convention == "calflops"
+    assert found.flops == found.prefill.flops + sum(step(cached) for cached in (6, 7, 8))
 
 
 LABELS = "abcde"

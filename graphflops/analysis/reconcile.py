@@ -141,7 +141,9 @@ def reconcile(report: Report, other: str) -> Reconciliation:
         ModelSpecError: There is no convention of that name.
     """
     there = report.registry.rebased(conventions.get(other))
-    records = price_all(report.capture.calls, there, report.capture.fallback)
+    # The records' calls, not the capture's: numbers may have been put in for its symbols.
+    calls = (record.call for record in report.records)
+    records = price_all(calls, there, report.capture.fallback)
     rows = [
         Difference(
             path=mine.call.path,

@@ -1,11 +1,15 @@
-"""The two graphs of a generation: the prompt in one pass, and one more token.
+"""The two graphs of a generation: the pass over a prompt, and one more token.
 
 What the second one starts from is what a first pass leaves behind: it runs on fake tensors,
 so that caches have the shapes they have, whatever their kind.
+
+Symbols: ``B`` sequences, ``P`` tokens of the prompt (of the encoder's, if there is one), ``K``
+tokens in the cache before the step, ``M`` tokens that a static cache has room for.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +19,16 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from graphflops.capture.module import capture_module
+from graphflops.capture.symbols import Symbols
 from graphflops.errors import ModelSpecError
 from graphflops.ir import Capture
+
+# Inputs with an axis along the tokens, by what reads them.
+_READ = {
+    False: ("input_ids", "attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids"),
+    True: ("decoder_input_ids", "decoder_attention_mask", "decoder_position_ids"),
+}
+_ENCODED = {"input_ids", "inputs_embeds", "input_features", "input_values", "pixel_values"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,31 +38,49 @@ class Prompt:
     Attributes:
         model: A transformers model that generates.
         inputs: Inputs of its first pass, by name.
-        tokens: Which of them holds the tokens that are to be continued.
-        encoded: Which of them holds the tokens that an encoder reads, if any does.
+        static: Whether the cache has its final length from the start.
+        room: That length, in tokens.
     """
 
     model: Any
     inputs: Mapping[str, Any]
-    tokens: str
-    encoded: str | None = None
+    static: bool
+    room: int
 
     @property
-    def batch(self) -> int:
-        """Sequences that are continued at a time."""
-        return int(self.inputs[self.tokens].shape[0])
+    def encodes(self) -> bool:
+        """Whether an encoder reads the prompt, and a decoder continues something else."""
+        return bool(self.model.config.is_encoder_decoder)
 
     @property
-    def length(self) -> int:
-        """Tokens that are continued."""
-        return int(self.inputs[self.tokens].shape[1])
+    def tokens(self) -> torch.Tensor:
+        """The tokens that are continued, batch x length."""
+        tokens: torch.Tensor = self.inputs[_READ[self.encodes][0]]
+        return tokens
+
+    @property
+    def is_text(self) -> bool:
+        """Whether all inputs are tokens and masks of them, which follow the size of the batch."""
+        tensors = {name for name, value in self.inputs.items() if _is_tensor(value)}
+        return tensors <= {*_READ[False], *_READ[True]}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What the symbols stand for in these inputs, ``K`` at the first step."""
+        read = self.inputs.get("input_ids")
+        length = {} if read is None else {"P": int(read.shape[1])}
+        batch, cached = map(int, self.tokens.shape)
+        return {"B": batch, **length, "K": cached, "M": self.room}
 
 
-def prompt_of(model: Any, inputs: Mapping[str, Any]) -> Prompt:
-    """Find out what is continued.
+def prompt_of(
+    model: Any, inputs: Mapping[str, Any], *, new_tokens: int, static: bool, logits_to_keep: int
+) -> Prompt:
+    """Find out what is continued, and prepare the inputs of the first pass.
 
     Raises:
-        ModelSpecError: The model cannot generate, or there is nothing to continue.
+        ModelSpecError: The model cannot generate, there is nothing to continue, or the
+            sequence becomes longer than its positions.
     """
     can = getattr(model, "can_generate", None)
     if can is None or not can():
@@ -59,55 +89,136 @@ def prompt_of(model: Any, inputs: Mapping[str, Any]) -> Prompt:
             "transformers model that has one, such as LlamaForCausalLM."
         )
         raise ModelSpecError(msg)
-    inputs = {name: value for name, value in inputs.items() if value is not None}
-    encoder_decoder = bool(model.config.is_encoder_decoder)
-    tokens = "decoder_input_ids" if encoder_decoder else "input_ids"
-    if tokens not in inputs and encoder_decoder:
-        batch = next(t.shape[0] for t in inputs.values() if isinstance(t, torch.Tensor))
-        inputs[tokens] = torch.zeros(batch, 1, dtype=torch.int64, device="meta")
-    if tokens not in inputs:
-        msg = f"{type(model).__name__} has nothing to continue: give {tokens}, a tensor of B x P."
+    given = {name: value for name, value in inputs.items() if value is not None}
+    encodes = bool(model.config.is_encoder_decoder)
+    name = _READ[encodes][0]
+    if name not in given:
+        if not encodes:
+            msg = f"{type(model).__name__} has nothing to continue. Give {name}, batch x length."
+            raise ModelSpecError(msg)
+        batch = next(t.shape[0] for t in given.values() if isinstance(t, torch.Tensor))
+        given[name] = torch.zeros(batch, 1, dtype=torch.int64)
+    given["use_cache"] = True
+    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+        given["logits_to_keep"] = logits_to_keep
+    room = int(given[name].shape[1]) + new_tokens - 1
+    _check_positions(model, room, new_tokens)
+    return Prompt(model=model, inputs=given, static=static, room=room)
+
+
+def _check_positions(model: Any, room: int, new_tokens: int) -> None:
+    config = model.config.get_text_config(decoder=True)
+    keys = ("max_target_positions", "max_position_embeddings")
+    positions = next((p for key in keys if (p := getattr(config, key, None))), None)
+    if isinstance(positions, int) and room > positions:
+        msg = (
+            f"{room - new_tokens + 1} prompt tokens and {new_tokens} new ones are more than the "
+            f"{positions} positions of {type(model).__name__}. Ask for fewer, or set "
+            "max_position_embeddings in its config."
+        )
         raise ModelSpecError(msg)
-    encoded = "input_ids" if encoder_decoder and "input_ids" in inputs else None
-    return Prompt(model=model, inputs=inputs, tokens=tokens, encoded=encoded)
 
 
-def capture_prefill(prompt: Prompt, dynamic_shapes: Any) -> Capture:
-    """The graph of the pass over the prompt, which fills the cache."""
-    return capture_module(prompt.model, (), prompt.inputs, dynamic_shapes)
+def capture_prefill(prompt: Prompt, symbols: frozenset[str]) -> Capture:
+    """The graph of the pass over the prompt, which fills the cache.
+
+    Args:
+        prompt: The prompt.
+        symbols: Which of ``B``, ``P`` and ``M`` stay symbolic.
+    """
+
+    def begin(model: nn.Module, inputs: dict[str, Any], sized: Symbols) -> dict[str, Any]:
+        cache, room = _static_cache(prompt, symbols, sized)
+        return _tensors_only(model, {**inputs, "past_key_values": cache}, {"room": room})
+
+    along = None if prompt.encodes else "P"
+    inputs, axes = _resized(prompt, prompt.sizes, along, symbols)
+    return capture_module(prompt.model, (), inputs, axes, begin if prompt.static else None)
 
 
-def capture_decode(prompt: Prompt, dynamic_shapes: Any) -> Capture:
-    """The graph of one more token, after a pass over this prompt has filled the cache."""
+def capture_decode(prompt: Prompt, cached: int, symbols: frozenset[str]) -> Capture:
+    """The graph of one more token, after a pass over ``cached`` tokens has filled the cache.
 
-    def advance(model: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
-        held = _tensors_only(model, _next_inputs(prompt, model, inputs))
+    Args:
+        prompt: The prompt.
+        cached: Tokens in the cache, for branches to go the way they go for so many.
+        symbols: Which of ``B``, ``P``, ``K`` and ``M`` stay symbolic.
+    """
+
+    def advance(model: nn.Module, inputs: dict[str, Any], sized: Symbols) -> dict[str, Any]:
         # A full window has no axis as long as the prompt, and yet its length is asked for.
-        return {**held, "prompt": [inputs[prompt.tokens]]}
+        lengths = {"prompt": inputs[_READ[prompt.encodes][0]]}
+        if prompt.static:
+            inputs["past_key_values"], lengths["room"] = _static_cache(prompt, symbols, sized)
+        return _tensors_only(model, _next_inputs(prompt, model, inputs), lengths)
 
-    return capture_module(prompt.model, (), prompt.inputs, dynamic_shapes, advance)
+    inputs, axes = _resized(prompt, prompt.sizes | {"K": cached}, "K", symbols)
+    return capture_module(prompt.model, (), inputs, axes, advance)
+
+
+def _static_cache(
+    prompt: Prompt, symbols: frozenset[str], sized: Symbols
+) -> tuple[Any, torch.Tensor]:
+    """A cache of its final length, and a tensor of that length."""
+    from transformers import StaticCache
+
+    room = sized.size("M", max(prompt.room, 2)) if "M" in symbols else prompt.room
+    config = prompt.model.config.get_text_config(decoder=True)
+    return StaticCache(config=config, max_cache_len=room), torch.empty(room)
+
+
+def _resized(
+    prompt: Prompt, sizes: Mapping[str, int], along: str | None, symbols: frozenset[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The inputs at some sizes, and the axes of them that stay symbolic.
+
+    Args:
+        prompt: The prompt.
+        sizes: Those sizes, by symbol.
+        along: The symbol of the axis along the tokens that are continued.
+        symbols: Which stay symbolic; these are 2 at least.
+    """
+    batch, length = prompt.tokens.shape
+    inputs, axes = {}, {}
+    for name, value in prompt.inputs.items():
+        inputs[name] = value
+        if not isinstance(value, torch.Tensor):
+            continue
+        labels = {0: "B"} if value.shape[0] == batch else {}
+        if name in _READ[prompt.encodes] and along and value.shape[-1] == length:
+            labels[value.dim() - 1] = along
+        elif prompt.encodes and name in _READ[False] and value.shape[-1] == sizes.get("P"):
+            labels[value.dim() - 1] = "P"
+        for axis, label in labels.items():
+            size = max(sizes[label], 2) if label in symbols else sizes[label]
+            inputs[name] = _stretched(inputs[name], axis, size)
+        axes[name] = {axis: label for axis, label in labels.items() if label in symbols} or None
+    return inputs, axes
+
+
+def _stretched(tensor: torch.Tensor, axis: int, size: int) -> torch.Tensor:
+    """A tensor cut to a size along an axis, or lengthened by its last element there."""
+    last = tensor.shape[axis] - 1
+    places = torch.arange(size, device=tensor.device).clamp(max=last)
+    return tensor if size == last + 1 else tensor.index_select(axis, places)
 
 
 def _next_inputs(prompt: Prompt, model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     """What the model's own ``generate`` gives it for the next token."""
     outputs = model(**inputs, return_dict=True)
-    state = {name: value for name, value in inputs.items() if name != prompt.tokens}
-    if model.config.is_encoder_decoder:
-        state = {
-            name: value for name, value in state.items() if name not in _ENCODER_INPUTS
-        } | {"encoder_outputs": _encoded(outputs)}
+    name = _READ[prompt.encodes][0]
+    state = {key: value for key, value in inputs.items() if key != name}
+    if prompt.encodes:
+        state = {key: value for key, value in state.items() if key not in _ENCODED}
+        state["encoder_outputs"] = _encoded(outputs)
     state = model._update_model_kwargs_for_generation(
-        outputs, state, is_encoder_decoder=model.config.is_encoder_decoder
+        outputs, state, is_encoder_decoder=prompt.encodes
     )
-    tokens = inputs[prompt.tokens]
-    grown = torch.cat([tokens, tokens[:, -1:]], dim=1)
+    grown = torch.cat([inputs[name], inputs[name][:, -1:]], dim=1)
     step: dict[str, Any] = model.prepare_inputs_for_generation(
         grown, next_sequence_length=1, is_first_iteration=False, **state
     )
-    return {name: value for name, value in step.items() if value is not None}
-
-
-_ENCODER_INPUTS = {"input_ids", "inputs_embeds", "input_features", "input_values", "pixel_values"}
+    return {key: value for key, value in step.items() if value is not None}
 
 
 def _encoded(outputs: Any) -> Any:
@@ -116,10 +227,13 @@ def _encoded(outputs: Any) -> Any:
     return BaseModelOutput(last_hidden_state=outputs.encoder_last_hidden_state)
 
 
-def _tensors_only(model: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
+def _tensors_only(
+    model: nn.Module, inputs: dict[str, Any], unused: dict[str, torch.Tensor]
+) -> dict[str, Any]:
     """Let the forward take and return tensors alone.
 
     A cache holds lengths too, symbolic like its tensors, which export takes for no input.
+    Sizes that no tensor of the inputs has come in with tensors that are not used.
     """
     flat = {name: pytree.tree_flatten(value) for name, value in inputs.items()}
     forward = model.forward
@@ -134,7 +248,8 @@ def _tensors_only(model: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
 
     model.forward = restored
     held = {name: list(filter(_is_tensor, leaves)) for name, (leaves, _) in flat.items()}
-    return {name: tensors for name, tensors in held.items() if tensors}
+    taken = {name: tensors for name, tensors in held.items() if tensors}
+    return taken | {name: [tensor] for name, tensor in unused.items()}
 
 
 def _is_tensor(leaf: Any) -> bool:

@@ -88,6 +88,10 @@ def modules_of_graph(module: fx.GraphModule) -> tuple[Module, ...]:
     return _remembered(module, parameters)
 
 
+# What export writes where it computes a size and no module does.
+_NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"
+
+
 def module_path(node: fx.Node) -> str | None:
     """Path of the innermost module on a node's stack; ``None`` if the node has no stack."""
     innermost = _innermost(node)
@@ -102,7 +106,10 @@ def module_class(node: fx.Node) -> str:
 
 def _innermost(node: fx.Node) -> tuple[str, str] | None:
     stack = node.meta.get("nn_module_stack")
-    return _stack_entry(next(reversed(stack.values()))) if stack else None
+    if not stack:
+        return None
+    path, cls = _stack_entry(next(reversed(stack.values())))
+    return None if path == _NO_MODULE else (path, cls)
 
 
 def _stack_entry(entry: Any) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from graphflops.capture.failure import explain_failure, refuse_mixed_dtypes
 from graphflops.capture.graph import operator_calls
 from graphflops.capture.hierarchy import counted_calls, module_path, modules_of
 from graphflops.capture.program import program_inputs
-from graphflops.capture.symbols import axis_specs
+from graphflops.capture.symbols import Symbols, axis_specs
 from graphflops.capture.untouched import untouched
 from graphflops.capture.values import KnownValues, traced_in_mode_of
 from graphflops.errors import GraphFlopsError
@@ -30,7 +30,7 @@ from graphflops.quiet import quiet
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 Prepare = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Inputs]
 Exporter = Callable[..., ExportedProgram]
-Advance = Callable[[nn.Module, dict[str, Any]], dict[str, Any]]
+Advance = Callable[[nn.Module, dict[str, Any], Symbols], dict[str, Any]]
 _ASKED = "Some sizes follow from values of the inputs: with other values it may cost otherwise."
 
 
@@ -69,7 +69,7 @@ def capture_module(
                 with traced_in_mode_of(inputs) as known:
                     if advance is not None and known is not None:
                         with known.outside_of_a_graph():
-                            inputs = (), advance(model, inputs[1])
+                            inputs = (), advance(model, inputs[1], known.symbols)
                     with counted_calls() as calls:
                         program = export(model, *inputs)
                 notes = () if known is None else _notes(known)
@@ -147,7 +147,12 @@ def _is_transformers_model(model: nn.Module) -> bool:
     return transformers is not None and isinstance(model, transformers.PreTrainedModel)
 
 
-def _as_they_are(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
+def _as_they_are(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
+    if _is_transformers_model(model):
+        from transformers.exporters import exporter_dynamo  # only if transformers is in use
+
+        # Its caches are classes that export must know to take and return them.
+        exporter_dynamo.register_cache_pytrees_for_model(model)
     return args, kwargs
 
 
@@ -162,11 +167,6 @@ def _precomputed(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 def _plain_export(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> ExportedProgram:
-    if _is_transformers_model(model):
-        from transformers.exporters import exporter_dynamo  # only if transformers is in use
-
-        # Its caches are classes that export must know to take and return them.
-        exporter_dynamo.register_cache_pytrees_for_model(model)
     return torch.export.export(model, args, kwargs, strict=False)
 
 

@@ -7,6 +7,7 @@ user's, and what a graph takes for granted about them is there to be read.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +19,6 @@ from torch._dynamo.source import ConstantSource
 from torch.export import Dim
 from torch.export.dynamic_shapes import (
     _check_dynamic_shapes,
-    _combine_args,
     _DerivedDim,
     _DimHint,
     _DimHintType,
@@ -169,13 +169,14 @@ def axis_specs(model: nn.Module, inputs: tuple[Any, Any], dynamic_shapes: Any) -
             )
 
     try:
+        args, kwargs = inputs
         shapes = pytree.tree_map_only(str, Dim, dynamic_shapes)
-        tree: Any = _combine_args(model, *inputs)
+        tree: Any = inspect.signature(model.forward).bind_partial(*args).arguments | kwargs
         if isinstance(shapes, Mapping):
-            shapes = dict.fromkeys(tree) | dict(shapes)
-        else:
-            tree = type(shapes)(tree.values())
-        _check_dynamic_shapes(_combine_args(model, *inputs), shapes)
+            left_out = {name: pytree.tree_map(lambda _: None, tree[name]) for name in tree}
+            shapes = left_out | dict(shapes)
+        _check_dynamic_shapes(tree, shapes)
+        tree = tree if isinstance(shapes, Mapping) else type(shapes)(tree.values())
         _tree_map_with_path(note, tree, shapes, tree_name="inputs")
     except Exception as error:
         said = str(error).partition("For more information")[0]

@@ -46,7 +46,7 @@ def to_dict(report: Report, *, ops: bool = False) -> dict[str, Any]:
         "convention": report.convention,
         "flops_per_mac": report.registry.flops_per_mac,
         "totals": {
-            **_cost(report.total),
+            **cost_dict(report.total),
             "params": report.params,
             "params_trainable": report.params_trainable,
             "param_bytes": report.root.param_bytes,
@@ -57,10 +57,10 @@ def to_dict(report: Report, *, ops: bool = False) -> dict[str, Any]:
             **{status.value: found[status] for status in Status},
             "unknown_ops": report.unsupported_ops(),
         },
-        "modules": [_module(node) for node in report.root.walk()],
+        "modules": [module_dict(node) for node in report.root.walk()],
         "uncalled_modules": sorted(report.uncalled_modules()),
         "operators": _operators(report),
-        "dtypes": {dtype: _cost(cost) for dtype, cost in report.by_dtype().items()},
+        "dtypes": {dtype: cost_dict(cost) for dtype, cost in report.by_dtype().items()},
     }
     if ops:
         result["ops"] = [call_dict(record) for record in report.records]
@@ -74,7 +74,7 @@ def to_json(report: Report, *, ops: bool = False) -> str:
 
 def to_csv(report: Report, depth: int | None = None) -> str:
     """One line per module, numbers unformatted."""
-    return csv_text([_module(node) for node in report.root.walk(depth)])
+    return csv_text([module_dict(node) for node in report.root.walk(depth)])
 
 
 def calls_csv(records: list[OpRecord]) -> str:
@@ -91,7 +91,7 @@ def calls_csv(records: list[OpRecord]) -> str:
 def call_dict(record: OpRecord) -> dict[str, Any]:
     """One call as data; the cost of an unknown one is ``null``."""
     call = record.call
-    empty = dict.fromkeys(_cost(OpCost()))
+    empty = dict.fromkeys(cost_dict(OpCost()))
     return {
         "index": call.index,
         "module": call.path,
@@ -102,7 +102,7 @@ def call_dict(record: OpRecord) -> dict[str, Any]:
         "inputs": [{"name": name, **_tensor(meta)} for name, meta in call.tensors()],
         "outputs": [_tensor(meta) for meta in call.outputs],
         "trips": _number(call.trips),
-        **(empty if record.cost is None else _cost(record.cost)),
+        **(empty if record.cost is None else cost_dict(record.cost)),
         "source": call.source,
     }
 
@@ -114,7 +114,8 @@ def environment() -> dict[str, str]:
     return {"python": platform.python_version(), **installed}
 
 
-def _cost(cost: OpCost) -> dict[str, int | str]:
+def cost_dict(cost: OpCost) -> dict[str, int | str]:
+    """A cost by field; expressions become strings."""
     return {name: _number(value) for name, value in cost.items()}
 
 
@@ -130,7 +131,8 @@ def _flat(tensor: dict[str, Any]) -> str:
     return f"{tensor['dtype']}[{'x'.join(map(str, tensor['shape']))}]"
 
 
-def _module(node: ModuleNode) -> dict[str, Any]:
+def module_dict(node: ModuleNode) -> dict[str, Any]:
+    """A module with its costs."""
     return {
         "path": node.path,
         "class": node.cls,
@@ -138,8 +140,8 @@ def _module(node: ModuleNode) -> dict[str, Any]:
         "params": node.params_total,
         "params_own": node.params_own,
         "params_trainable": node.params_trainable,
-        **_cost(node.total),
-        **{f"own_{name}": value for name, value in _cost(node.own).items()},
+        **cost_dict(node.total),
+        **{f"own_{name}": value for name, value in cost_dict(node.own).items()},
         "unknown": node.unknown,
     }
 
@@ -153,7 +155,7 @@ def _operators(report: Report) -> list[dict[str, Any]]:
             "operator": op,
             "calls": calls[op],
             "status": statuses[op],
-            **(_cost(costs[op]) if op in costs else dict.fromkeys(_cost(OpCost()))),
+            **(cost_dict(costs[op]) if op in costs else dict.fromkeys(cost_dict(OpCost()))),
         }
         for op in calls
     ]

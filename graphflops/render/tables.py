@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import sympy
 from tabulate import tabulate
 
-from graphflops.cost import FLOPS_PER_MAC, OpCost
+from graphflops.cost import FLOPS_PER_MAC, Dim, OpCost
 from graphflops.ir import OpRecord, Status, TensorMeta
 from graphflops.render.units import exact, parameters, percent, quantity, shape
 
@@ -96,14 +97,14 @@ def coverage_line(report: Report) -> str:
 
 def report_tree(report: Report, depth: int | None) -> str:
     """Totals, the module tree, and below it what the totals cover."""
-    return "\n\n".join((_lines(totals(report)), report.tree(depth), _lines(coverage(report))))
+    return "\n\n".join((labelled(totals(report)), report.tree(depth), labelled(coverage(report))))
 
 
 def report_table(report: Report, depth: int | None, tablefmt: str = "simple") -> str:
     """Totals, modules to a depth, operators, coverage: one below the other."""
 
     def pairs(lines: list[tuple[str, str]]) -> str:
-        return _lines(lines) if tablefmt == "simple" else _render(["", ""], lines, tablefmt)
+        return labelled(lines) if tablefmt == "simple" else aligned(["", ""], lines, tablefmt)
 
     parts = (
         pairs(totals(report)),
@@ -114,7 +115,8 @@ def report_table(report: Report, depth: int | None, tablefmt: str = "simple") ->
     return ("\n" if tablefmt == "html" else "\n\n").join(parts)
 
 
-def _lines(pairs: list[tuple[str, str]]) -> str:
+def labelled(pairs: list[tuple[str, str]]) -> str:
+    """Labels and texts, one below the other."""
     return "\n".join(f"{label:<17} {text}" for label, text in pairs)
 
 
@@ -131,7 +133,17 @@ def module_table(report: Report, depth: int | None, tablefmt: str = "simple") ->
         )
         for node in root.walk(depth)
     ]
-    return _render(["module", "class", "calls", "params", *_COST_HEADERS], rows, tablefmt)
+    return aligned(["module", "class", "calls", "params", *_COST_HEADERS], rows, tablefmt)
+
+
+def formula_table(report: Report, depth: int | None) -> str:
+    """MACs and FLOPs of each module down to a depth, factored; those that cost nothing left out."""
+    rows = [
+        (node.path or "(model)", factored(node.total.macs), factored(node.total.flops))
+        for node in report.root.walk(depth)
+        if node.total.flops != 0
+    ]
+    return aligned(["module", "MACs", "FLOPs"], rows, "simple")
 
 
 def operator_table(report: Report, tablefmt: str = "simple") -> str:
@@ -145,13 +157,13 @@ def operator_table(report: Report, tablefmt: str = "simple") -> str:
         (op, str(number), *("unknown",) * len(_COST_HEADERS))
         for op, number in report.unsupported_ops().items()
     ]
-    return _render(["operator", "calls", *_COST_HEADERS], rows, tablefmt)
+    return aligned(["operator", "calls", *_COST_HEADERS], rows, tablefmt)
 
 
 def call_table(records: Iterable[OpRecord], tablefmt: str = "simple") -> str:
     """One row per call."""
     headers = ["#", "module", "operator", "shapes", "MACs", "FLOPs", "bytes", "source"]
-    return _render(headers, [call_row(record) for record in records], tablefmt)
+    return aligned(headers, [call_row(record) for record in records], tablefmt)
 
 
 def call_row(record: OpRecord) -> tuple[str, ...]:
@@ -190,6 +202,11 @@ def _cost_cells(cost: OpCost, whole: OpCost) -> tuple[str, ...]:
     )
 
 
+def factored(value: Dim) -> str:
+    """An expression in as few terms as there are factors."""
+    return str(sympy.factor(value))
+
+
 def _calls_by_operator(records: Iterable[OpRecord]) -> dict[str, int]:
     calls: dict[str, int] = {}
     for record in records:
@@ -205,7 +222,8 @@ def _topmost(paths: set[str]) -> list[str]:
     return sorted(path for path in paths if path.rpartition(".")[0] not in paths)
 
 
-def _render(headers: Sequence[str], rows: Sequence[Sequence[str]], tablefmt: str) -> str:
+def aligned(headers: Sequence[str], rows: Sequence[Sequence[str]], tablefmt: str) -> str:
+    """Rows as a table; numbers are set flush right."""
     numeric = {"#", "calls", "params", "bytes", *_COST_HEADERS}
     align = ["right" if header in numeric else "left" for header in headers]
     return tabulate(rows, headers, tablefmt=tablefmt, colalign=align, disable_numparse=True)

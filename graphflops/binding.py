@@ -1,0 +1,118 @@
+"""Numbers in place of symbolic sizes, all through a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import sympy
+
+from graphflops.cost import substitute
+from graphflops.errors import ModelSpecError
+from graphflops.ir import OpCall, OpRecord, TensorMeta
+from graphflops.tree import roll_up
+
+if TYPE_CHECKING:
+    from graphflops.report import Report
+
+
+def bound(report: Report, values: Mapping[str, int]) -> Report:
+    """A report with numbers put in for some of its symbols.
+
+    Raises:
+        ModelSpecError: There is no such symbol, or its graph does not hold for these sizes.
+    """
+    known = report.symbols
+    for name in values:
+        if name not in known:
+            have = f"They are in {', '.join(known)}." if known else "They are numbers already."
+            raise ModelSpecError(f"the costs of {report.model} have no symbol {name!r}. {have}")
+    for assumption in report.capture.assumptions:
+        if holds(assumption, values) is False:
+            sizes = ", ".join(f"{name} = {value}" for name, value in values.items())
+            msg = (
+                f"this graph of {report.model} holds where {assumption}, so not for {sizes}. "
+                "Count again with inputs of about that size."
+            )
+            raise ModelSpecError(msg)
+    put = _Binding(values)
+    records = tuple(map(put.record, report.records))
+    inputs = tuple((name, put.tensor(meta)) for name, meta in report.capture.inputs)
+    return replace(
+        report,
+        records=records,
+        capture=replace(report.capture, inputs=inputs),
+        root=roll_up(records, report.capture.modules),
+    )
+
+
+def holds(condition: sympy.Basic, values: Mapping[str, int]) -> bool | None:
+    """Whether a condition on sizes is true of these; ``None`` if that is open still."""
+    put = {s: sympy.Integer(values[s.name]) for s in condition.free_symbols if s.name in values}
+    result = condition.xreplace(put)
+    return bool(result) if result in (sympy.true, sympy.false) else None
+
+
+def holds_throughout(
+    condition: sympy.Basic, values: Mapping[str, int], name: str, first: int, last: int
+) -> bool:
+    """Whether a condition is true for every whole number from ``first`` to ``last``.
+
+    Args:
+        condition: A condition on sizes.
+        values: The other sizes.
+        name: The one that varies.
+        first: Its first value.
+        last: Its last value.
+    """
+    ends = all(holds(condition, {**values, name: value}) for value in (first, last))
+    if not ends or _is_linear(condition, name):
+        # Between two ends that meet a linear inequality, everything does.
+        return ends
+    return all(holds(condition, {**values, name: value}) for value in range(first, last))
+
+
+def _is_linear(condition: sympy.Basic, name: str) -> bool:
+    if not isinstance(
+        condition,
+        sympy.StrictLessThan | sympy.LessThan | sympy.GreaterThan | sympy.StrictGreaterThan,
+    ):
+        return False
+    difference = condition.lhs - condition.rhs
+    symbol = next((s for s in condition.free_symbols if s.name == name), None)
+    if symbol is None:
+        return True
+    return bool(difference.is_polynomial(symbol)) and sympy.degree(difference, symbol) == 1
+
+
+class _Binding:
+    """Puts numbers in; equal expressions, of which a deep model has thousands, once."""
+
+    def __init__(self, values: Mapping[str, int]) -> None:
+        self.dim = lru_cache(maxsize=None)(lambda value: substitute(value, values))
+
+    def value(self, value: Any) -> Any:
+        if isinstance(value, sympy.Expr):
+            return self.dim(value)
+        if isinstance(value, TensorMeta):
+            return self.tensor(value)
+        return tuple(map(self.value, value)) if isinstance(value, tuple) else value
+
+    def tensor(self, meta: TensorMeta) -> TensorMeta:
+        return replace(meta, shape=self.value(meta.shape), strides=self.value(meta.strides))
+
+    def record(self, record: OpRecord) -> OpRecord:
+        cost = None if record.cost is None else record.cost.map(self.value)
+        parts = tuple(map(self.record, record.parts))
+        return replace(record, call=self.call(record.call), cost=cost, parts=parts)
+
+    def call(self, call: OpCall) -> OpCall:
+        return replace(
+            call,
+            inputs={name: self.value(value) for name, value in call.inputs.items()},
+            attrs={name: self.value(value) for name, value in call.attrs.items()},
+            outputs=self.value(call.outputs),
+            trips=self.value(call.trips),
+        )

@@ -1,0 +1,144 @@
+"""What it costs to continue a prompt: one pass over it, then one step per token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import sympy
+
+from graphflops import counting
+from graphflops.capture.generation import Prompt, capture_decode, capture_prefill, prompt_of
+from graphflops.errors import CaptureError, ModelSpecError
+from graphflops.generation_report import GenerationReport, Step
+from graphflops.ir import Capture
+from graphflops.registry import Registry
+from graphflops.report import Report
+
+CacheKind = Literal["dynamic", "static"]
+
+
+def count_generation(  # noqa: PLR0913 - all but two are keywords with defaults
+    model: Any,
+    inputs: Mapping[str, Any],
+    *,
+    max_new_tokens: int,
+    logits_to_keep: int = 1,
+    cache: CacheKind = "dynamic",
+    convention: str = "exact",
+    registry: Registry | None = None,
+    on_unknown: counting.OnUnknown = "warn",
+) -> GenerationReport:
+    """Count the continuation of a prompt, without running it and without weights.
+
+    N new tokens are one pass over the prompt (prefill), which gives the first, and N - 1
+    steps of one token each (decode). Both are captured once, with symbolic sizes: B
+    sequences, P prompt tokens, K tokens in the cache; the steps are summed in closed form.
+    An encoder, and the vision tower of a vision-language model, run once, in prefill.
+
+    Args:
+        model: A transformers model that generates, on any device; meta is enough.
+        inputs: Inputs of the first pass by name: ``input_ids`` (B x P) and, where the model
+            takes them, images, audio, masks. The inputs of an encoder, and
+            ``decoder_input_ids`` if the decoder is to start with more than one token.
+        max_new_tokens: N, tokens to produce for each sequence.
+        logits_to_keep: Positions of the prompt that logits are computed for, the last ones;
+            0 means all. Ignored where the model has no such input.
+        cache: ``"dynamic"`` grows with each token, up to a sliding window where the model has
+            one; ``"static"`` has its final length from the start, and attention is computed
+            over all of it.
+        convention: The way of counting, as in :func:`graphflops.count`.
+        registry: Handlers of your own, looked up before those of the convention.
+        on_unknown: As in :func:`graphflops.count`.
+
+    Raises:
+        ModelSpecError: The model cannot generate, an argument makes no sense, or there is no
+            such convention.
+        CaptureError: The model cannot be captured.
+        UnknownOpError: An operator has no price and ``on_unknown`` is ``"raise"``.
+
+    Example:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(
+        ...     hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        ...     vocab_size=10,
+        ... )
+        >>> with torch.device("meta"):
+        ...     model = LlamaForCausalLM(config).eval()
+        ...     prompt = {"input_ids": torch.zeros(1, 7, dtype=torch.int64)}
+        >>> report = count_generation(model, prompt, max_new_tokens=5)
+        >>> report.decode.macs  # 8 x 8 x 4 + 3 x 8 x 16 + 8 x 10; scores and sums over K + 1
+        16*B*(K + 1) + 720*B
+    """
+    if max_new_tokens < 1:
+        msg = f"max_new_tokens is {max_new_tokens}: nothing is produced. Ask for 1 or more."
+        raise ModelSpecError(msg)
+    prices = counting.prices_of(convention, registry)
+    start = time.perf_counter()
+    prompt = prompt_of(
+        model,
+        inputs,
+        new_tokens=max_new_tokens,
+        static=cache == "static",
+        logits_to_keep=logits_to_keep,
+    )
+    counting_of = _Counter(prompt, prices)
+    found = counting_of.prefill(max_new_tokens)
+    while (cached := found.next_without_a_graph()) is not None:
+        found = replace(found, graphs=(*found.graphs, counting_of.step(cached, found.last_cached)))
+    found = replace(found, seconds=time.perf_counter() - start)
+    if not found.complete and on_unknown != "ignore":
+        counting.complain(found, on_unknown)
+    return found
+
+
+class _Counter:
+    """Captures and prices the graphs of a generation, with as many symbols as they allow."""
+
+    def __init__(self, prompt: Prompt, registry: Registry) -> None:
+        self._prompt = prompt
+        self._registry = registry
+        self._name = type(prompt.model).__name__
+        # Images say with values how many they are: their number stays what it is.
+        self._symbols = frozenset("BPM" if prompt.is_text else "PM")
+
+    def prefill(self, new_tokens: int) -> GenerationReport:
+        """A report without steps."""
+        prompt = self._prompt
+        notes = []
+        try:
+            captured = capture_prefill(prompt, self._symbols)
+        except CaptureError:
+            captured = capture_prefill(prompt, frozenset())
+            notes.append("The pass over the prompt cannot be captured for a length that is open.")
+        return GenerationReport(
+            model=self._name,
+            symbolic_prefill=self._report(captured),
+            graphs=(),
+            sizes={**prompt.sizes, "N": new_tokens},
+            notes=tuple(notes),
+        )
+
+    def step(self, cached: int, end: int) -> Step:
+        """The graph of a step with so many tokens in the cache, of which there may be ``end``."""
+        try:
+            return self._step(cached, self._symbols | {"K"})
+        except CaptureError:
+            # Where a window has just filled up, one number of tokens is a case of its own; the
+            # loop over a prompt of a state-space model needs some number, whichever it is.
+            first, last = self._step(cached, self._symbols), self._step(end, self._symbols)
+        if first.report.total == last.report.total:
+            return first
+        only = sympy.Eq(sympy.Symbol("K", positive=True, integer=True), cached)
+        captured = replace(first.report.capture, assumptions=(only,))
+        return replace(first, report=replace(first.report, capture=captured))
+
+    def _step(self, cached: int, symbols: frozenset[str]) -> Step:
+        captured = capture_decode(self._prompt, cached, symbols)
+        return Step(report=self._report(captured), cached=cached)
+
+    def _report(self, captured: Capture) -> Report:
+        return counting.report(captured, self._name, self._registry)

@@ -1,0 +1,340 @@
+"""The result of counting a generation: a prompt in one pass, then token after token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import sympy
+
+from graphflops.binding import holds_throughout
+from graphflops.cost import Dim, OpCost, substitute
+from graphflops.errors import ModelSpecError
+from graphflops.render import generation as rendering
+from graphflops.render.tree import render_tree
+from graphflops.report import Report
+from graphflops.series import sum_over
+from graphflops.tree import ModuleNode
+
+_CACHES = ("past_key_values", "cache_params", "state", "mems")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """The graph of one more token.
+
+    Attributes:
+        report: Its costs, in ``K``: tokens in the cache before the step.
+        cached: The number of them it was captured at.
+    """
+
+    report: Report
+    cached: int
+
+    def last(self, first: int, end: int, sizes: Mapping[str, int]) -> int:
+        """Up to how many tokens in the cache the graph holds from ``first`` on, at most ``end``.
+
+        Below ``first`` if it does not hold there.
+        """
+
+        def holds(last: int) -> bool:
+            conditions = self.report.capture.assumptions
+            return all(holds_throughout(c, sizes, "K", first, last) for c in conditions)
+
+        # A graph with one token in the cache is captured with two, as all symbols are.
+        low, high = (first if first == self.cached or holds(first) else first - 1), end
+        while low >= first and low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if holds(middle) else (low, middle - 1)
+        return low
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decode:
+    """Steps that run one graph, one for each number of tokens in the cache.
+
+    Attributes:
+        report: What a step costs, in ``K``.
+        first: Tokens in the cache at the first of them.
+        last: Tokens in the cache at the last.
+    """
+
+    report: Report
+    first: int
+    last: int
+
+    @property
+    def steps(self) -> int:
+        """How many they are."""
+        return self.last - self.first + 1
+
+    def summed(self, cost: OpCost) -> OpCost:
+        """What these steps come to, for a cost that each has in ``K``."""
+        return cost.map(lambda value: sum_over(value, "K", self.first, self.last))
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class GenerationReport:
+    """What it costs to continue a prompt, as a whole, by module, and token by token.
+
+    Attributes:
+        model: Name of what was counted.
+        symbolic_prefill: The pass over the prompt, in ``B``, ``P`` (and ``M``).
+        graphs: One more token, in ``B``, ``K`` (and ``P``, ``M``), one for each way it runs.
+        sizes: What the symbols stand for: ``B`` sequences, ``P`` prompt tokens, ``N`` new
+            tokens, ``K`` tokens in the cache before the first step, ``M`` its room.
+        notes: What a reader must know.
+        seconds: Wall time of the captures.
+    """
+
+    model: str
+    symbolic_prefill: Report
+    graphs: tuple[Step, ...]
+    sizes: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def convention(self) -> str:
+        """Name of the way of counting."""
+        return self.symbolic_prefill.convention
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens produced for each sequence, N."""
+        return self.sizes["N"]
+
+    @property
+    def steps(self) -> int:
+        """Steps after the pass over the prompt, which gives the first token: N - 1."""
+        return self.new_tokens - 1
+
+    @cached_property
+    def prefill(self) -> Report:
+        """The pass over the prompt, in numbers."""
+        return self.symbolic_prefill.subs(**self._bound(self.symbolic_prefill))
+
+    @property
+    def decode(self) -> Report:
+        """One more token, in ``K``: tokens in the cache.
+
+        Where a window fills up on the way there are several graphs, :attr:`decodes`; this is
+        the first.
+
+        Raises:
+            ModelSpecError: One token is produced, by the pass over the prompt.
+        """
+        if not self.decodes:
+            raise ModelSpecError("one new token takes no further step. Ask for more of them.")
+        return self.decodes[0].report
+
+    @cached_property
+    def decodes(self) -> tuple[Decode, ...]:
+        """The graphs that the steps run, each with the lengths of the cache it serves.
+
+        Raises:
+            ModelSpecError: There is none for some length.
+        """
+        self._require_graphs()
+        return tuple(
+            Decode(report=step.report.subs(**self._bound(step.report)), first=first, last=last)
+            for step, first, last in self._ranges()
+        )
+
+    def next_without_a_graph(self) -> int | None:
+        """The shortest cache for which there is no graph; ``None`` if there is one for all."""
+        reached = self.sizes["K"] - 1
+        for _, _, last in self._ranges():
+            reached = last
+        return None if reached >= self.last_cached else reached + 1
+
+    @cached_property
+    def total(self) -> OpCost:
+        """Cost of the whole generation."""
+        sums = (
+            Decode(report=step.report, first=first, last=last).summed(
+                step.report.total.subs(**self._bound(step.report))
+            )
+            for step, first, last in self._ranges()
+        )
+        prefill = self.symbolic_prefill
+        return sum(sums, start=prefill.total.subs(**self._bound(prefill)))
+
+    @property
+    def flops(self) -> Dim:
+        """Floating-point operations of the whole generation."""
+        return self.total.flops
+
+    @property
+    def macs(self) -> Dim:
+        """Multiply-accumulates of the contractions."""
+        return self.total.macs
+
+    @property
+    def params(self) -> int:
+        """Parameters, tied ones once."""
+        return self.symbolic_prefill.params
+
+    @property
+    def complete(self) -> bool:
+        """Whether every call has a price; if not, all totals are lower bounds."""
+        return all(report.complete for report in self._reports)
+
+    def unsupported_ops(self) -> dict[str, int]:
+        """Operators without a price, with the number of their calls in all graphs."""
+        found: dict[str, int] = {}
+        for report in self._reports:
+            for op, calls in report.unsupported_ops().items():
+                found[op] = found.get(op, 0) + calls
+        return found
+
+    def at(self, token: int) -> OpCost:
+        """What producing one of the new tokens costs, the first being number 1.
+
+        Raises:
+            ModelSpecError: There is no such token.
+        """
+        if not 1 <= token <= self.new_tokens:
+            msg = f"there is no new token {token}: they are 1 to {self.new_tokens}."
+            raise ModelSpecError(msg)
+        if token == 1:
+            return self.prefill.total
+        cached = self.sizes["K"] + token - 2
+        decode = next(d for d in self.decodes if d.first <= cached <= d.last)
+        return decode.report.total.subs(K=cached)
+
+    @cached_property
+    def root(self) -> ModuleNode:
+        """The module tree, with what each module costs over the whole generation."""
+        below = [
+            (decode, {node.path: node for node in decode.report.root.walk()})
+            for decode in self.decodes
+        ]
+
+        def add(node: ModuleNode) -> ModuleNode:
+            own, total, calls, unknown = node.own, node.total, node.calls, node.unknown
+            for decode, nodes in below:
+                if (step := nodes.get(node.path)) is not None:
+                    own += decode.summed(step.own)
+                    total += decode.summed(step.total)
+                    calls = (calls or 0) + decode.steps * (step.calls or 0)
+                    unknown += decode.steps * step.unknown
+            children = tuple(map(add, node.children))
+            return replace(
+                node, own=own, total=total, calls=calls, unknown=unknown, children=children
+            )
+
+        return add(self.prefill.root)
+
+    def by_module(self) -> dict[str, OpCost]:
+        """Total cost of each module, children included, by path; ``""`` is the model."""
+        return {node.path: node.total for node in self.root.walk()}
+
+    @property
+    def kv_cache_bytes_per_token(self) -> Dim:
+        """Bytes that one more token adds to the cache of one sequence, at the first step."""
+        if not self.graphs:
+            return 0
+        size = self._cache_bytes(self.graphs[0].report)
+        grown = substitute(size, {"K": self.sizes["K"] + 1})
+        return (grown - substitute(size, {"K": self.sizes["K"]})) // self.sizes["B"]
+
+    @property
+    def kv_cache_bytes(self) -> Dim:
+        """Bytes of the caches of all sequences after the last step."""
+        if not self.decodes:
+            return 0
+        step = self.graphs[-1].report
+        return substitute(self._cache_bytes(step), {"K": self.last_cached + 1})
+
+    def subs(self, **sizes: int) -> GenerationReport:
+        """The same generation for other sizes, without another capture: ``subs(P=4096, N=7)``.
+
+        Raises:
+            ModelSpecError: The formula has no such symbol, or no graph holds for these sizes.
+        """
+        known = {"N", *self._symbols} - {"K", "M"}
+        for name, size in sizes.items():
+            if name not in known:
+                have = ", ".join(sorted(known))
+                msg = f"the cost of this generation is no function of {name!r}, but of {have}."
+                raise ModelSpecError(msg + " Count again for another.")
+            if size < 1:
+                raise ModelSpecError(f"{name} is {size}. Give a size of 1 or more.")
+        merged = {**self.sizes, **sizes}
+        if self.sizes["K"] == self.sizes.get("P"):
+            merged["K"] = merged["P"]
+        found = replace(self, sizes={**merged, "M": merged["K"] + merged["N"] - 1})
+        found._require_graphs()
+        return found
+
+    def formula(self) -> str:
+        """MACs and FLOPs of prefill, of a step, and of all, as factored expressions."""
+        return rendering.formulas(self)
+
+    def tree(self, depth: int | None = None) -> str:
+        """The module tree in PyTorch's ``repr`` style, each line with its costs."""
+        return render_tree(self.root, depth)
+
+    def table(self, depth: int | None = 1) -> str:
+        """Summary and modules down to ``depth`` as plain-text tables."""
+        return rendering.table(self, depth)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data."""
+        return rendering.to_dict(self)
+
+    def to_json(self) -> str:
+        """:meth:`to_dict` as JSON. Integers stay integers, expressions become strings."""
+        return rendering.to_json(self)
+
+    def __repr__(self) -> str:
+        return self.table(depth=1)
+
+    def _require_graphs(self) -> None:
+        if (missing := self.next_without_a_graph()) is not None:
+            msg = (
+                f"no graph of {self.model} was captured that holds for {missing} tokens in the "
+                "cache. Count again with this prompt and so many new tokens."
+            )
+            raise ModelSpecError(msg)
+
+    @property
+    def last_cached(self) -> int:
+        """Tokens in the cache before the last step."""
+        return self.sizes["K"] + self.steps - 1
+
+    @property
+    def _reports(self) -> tuple[Report, ...]:
+        return (self.symbolic_prefill, *(step.report for step in self.graphs))
+
+    @cached_property
+    def _symbols(self) -> frozenset[str]:
+        return frozenset(name for report in self._reports for name in report.symbols)
+
+    def _ranges(self) -> Iterator[tuple[Step, int, int]]:
+        """Graphs in the order they run, each from how many tokens in the cache to how many."""
+        first = self.sizes["K"]
+        while first <= self.last_cached:
+            for step in self.graphs:
+                last = step.last(first, self.last_cached, self.sizes)
+                if last >= first:
+                    yield step, first, last
+                    first = last + 1
+                    break
+            else:
+                return
+
+    def _bound(self, report: Report) -> dict[str, int]:
+        return {n: size for n, size in self.sizes.items() if n in report.symbols and n != "K"}
+
+    def _cache_bytes(self, step: Report) -> Dim:
+        sizes: list[Dim] = [
+            meta.nbytes
+            for name, meta in step.capture.inputs
+            # Scalars in it say how full it is.
+            if name.startswith(_CACHES) and meta.shape
+        ]
+        return substitute(sum(sizes, start=sympy.Integer(0)), self._bound(step))
