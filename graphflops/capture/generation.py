@@ -79,8 +79,8 @@ def prompt_of(
     """Find out what is continued, and prepare the inputs of the first pass.
 
     Raises:
-        ModelSpecError: The model cannot generate, there is nothing to continue, or the
-            sequence becomes longer than its positions.
+        ModelSpecError: The model cannot generate, there is nothing to continue, an image is
+            missing, or the sequence becomes longer than its positions.
     """
     can = getattr(model, "can_generate", None)
     if can is None or not can():
@@ -98,12 +98,26 @@ def prompt_of(
             raise ModelSpecError(msg)
         batch = next(t.shape[0] for t in given.values() if isinstance(t, torch.Tensor))
         given[name] = torch.zeros(batch, 1, dtype=torch.int64)
+    _check_images(model, given)
     given["use_cache"] = True
     if "logits_to_keep" in inspect.signature(model.forward).parameters:
         given["logits_to_keep"] = logits_to_keep
     room = int(given[name].shape[1]) + new_tokens - 1
     _check_positions(model, room, new_tokens)
     return Prompt(model=model, inputs=given, static=static, room=room)
+
+
+def _check_images(model: Any, inputs: Mapping[str, Any]) -> None:
+    config, tokens = model.config, inputs.get("input_ids")
+    token = getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None)
+    if token is None or tokens is None or tokens.is_meta or "pixel_values" in inputs:
+        return
+    if placeholders := int((tokens == token).sum()):
+        msg = (
+            f"the prompt of {type(model).__name__} has {placeholders} tokens that stand for an "
+            "image, and there is none. Give pixel_values, or a prompt without them."
+        )
+        raise ModelSpecError(msg)
 
 
 def _check_positions(model: Any, room: int, new_tokens: int) -> None:
@@ -205,8 +219,14 @@ def _stretched(tensor: torch.Tensor, axis: int, size: int) -> torch.Tensor:
 
 def _next_inputs(prompt: Prompt, model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     """What the model's own ``generate`` gives it for the next token."""
+    from transformers.generation.utils import ALL_CACHE_NAMES
+
     outputs = model(**inputs, return_dict=True)
     name = _READ[prompt.encodes][0]
+    grown = torch.cat([inputs[name], inputs[name][:, -1:]], dim=1)
+    if all(getattr(outputs, cache, None) is None for cache in ALL_CACHE_NAMES):
+        # Nothing is kept: the whole sequence is read again.
+        return {**inputs, name: grown}
     state = {key: value for key, value in inputs.items() if key != name}
     if prompt.encodes:
         state = {key: value for key, value in state.items() if key not in _ENCODED}
@@ -214,7 +234,6 @@ def _next_inputs(prompt: Prompt, model: Any, inputs: dict[str, Any]) -> dict[str
     state = model._update_model_kwargs_for_generation(
         outputs, state, is_encoder_decoder=prompt.encodes
     )
-    grown = torch.cat([inputs[name], inputs[name][:, -1:]], dim=1)
     step: dict[str, Any] = model.prepare_inputs_for_generation(
         grown, next_sequence_length=1, is_first_iteration=False, **state
     )

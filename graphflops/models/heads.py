@@ -68,6 +68,35 @@ def usual_class(config: Any) -> Any:
     return next((found for found in own if found.__name__.endswith("Model")), own[0])
 
 
+def generating_class(config: Any) -> Any:
+    """The class that continues a prompt: the usual one if it does, else one for the task.
+
+    Raises:
+        ModelSpecError: transformers has none for the config.
+    """
+    usual = usual_class(config)
+    if hasattr(usual, "can_generate") and usual.can_generate():
+        return usual
+    for name in _GENERATING:
+        found = getattr(transformers, name, None)
+        if found is not None and type(config) in found._model_mapping:
+            return found
+    msg = (
+        f"transformers has no model of type {config.model_type!r} that continues a prompt. Name "
+        "one that does, such as hf:llama, hf:t5 or hf:llava."
+    )
+    raise ModelSpecError(msg)
+
+
+_GENERATING = (
+    "AutoModelForImageTextToText",
+    "AutoModelForMultimodalLM",
+    "AutoModelForSeq2SeqLM",
+    "AutoModelForSpeechSeq2Seq",
+    "AutoModelForCausalLM",
+)
+
+
 def task_names(model_type: str) -> list[str]:
     """Names of the classes that transformers lists for a type by task, the usual ones first."""
     listed = [names[model_type] for names in _AUTO if model_type in names]

@@ -13,7 +13,7 @@ from transformers.models.auto import configuration_auto, modeling_auto
 from graphflops.errors import ModelSpecError
 from graphflops.models import names
 from graphflops.models.extras import built_on_meta
-from graphflops.models.heads import chosen_class, task_names, usual_class
+from graphflops.models.heads import chosen_class, generating_class, task_names, usual_class
 from graphflops.models.hub import Config, find_config
 from graphflops.models.inputs import floating_dtype, transformers_inputs
 from graphflops.models.workload import Options, Workload, near
@@ -100,7 +100,9 @@ def _model_class(config: Any, head: str, found: Config, options: Options) -> Any
         for place, path in models.items():
             if wanted in {place, path.rpartition(".")[2]}:
                 return _remote(path, found, options)
-    return chosen_class(config, head) if head else usual_class(config)
+    if head:
+        return chosen_class(config, head)
+    return generating_class(config) if options.generates else usual_class(config)
 
 
 def _remote(reference: str, found: Config, options: Options) -> Any:

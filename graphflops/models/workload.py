@@ -50,6 +50,7 @@ class Options:
         inputs: Inputs to add or replace, by name.
         revision: Branch, tag or commit of a model on a hub.
         trust_remote_code: Whether Python code that comes with a config may be run.
+        generates: Whether the model is to continue its prompt: it needs a head for that.
     """
 
     batch_size: int | None = None
@@ -61,6 +62,7 @@ class Options:
     inputs: Mapping[str, InputSpec] = field(default_factory=dict)
     revision: str | None = None
     trust_remote_code: bool = False
+    generates: bool = False
 
     def forbid(self, what: str, *names: str) -> None:
         """Raise if an option was given that ``what`` has no use for.

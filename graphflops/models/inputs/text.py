@@ -37,9 +37,11 @@ def prompt(subject: Subject, *held: Placeholder) -> torch.Tensor:
 
 
 def decoder_input_ids(subject: Subject) -> torch.Tensor | None:
-    """As many tokens for the decoder as for the encoder."""
+    """As many tokens for the decoder as for the encoder; one to begin a generation with."""
     if not getattr(subject.config, "is_encoder_decoder", False):
         return None
+    if subject.options.generates:
+        return ids(subject.batch, 1)
     return ids(subject.batch, _length(subject, ()))
 
 

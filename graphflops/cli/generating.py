@@ -1,0 +1,99 @@
+"""The command that counts the continuation of a prompt: ``generate``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from graphflops.cli.counting import Strict
+from graphflops.cli.flags import Model, ModelFlags, Output, model_flags
+from graphflops.cli.output import write
+
+if TYPE_CHECKING:
+    from graphflops.generation_report import GenerationReport
+
+
+class Format(str, Enum):
+    """How a generation is written."""
+
+    TREE = "tree"
+    TABLE = "table"
+    JSON = "json"
+    MD = "md"
+
+
+class CacheKind(str, Enum):
+    """How a cache grows."""
+
+    DYNAMIC = "dynamic"
+    STATIC = "static"
+
+
+@model_flags
+def generate(
+    *,
+    model: Model,
+    flags: ModelFlags,
+    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to produce for each prompt.")],
+    prompt_len: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of the prompt; the same as --seq-len.")
+    ] = None,
+    cache: Annotated[
+        CacheKind, typer.Option(help="Growing with each token, or of its final length at once.")
+    ] = CacheKind.DYNAMIC,
+    logits_to_keep: Annotated[
+        int, typer.Option(min=0, help="Prompt positions to compute logits for; 0: all.")
+    ] = 1,
+    output_format: Annotated[
+        Format, typer.Option("--format", help="Shape of the output.")
+    ] = Format.TREE,
+    formula: Annotated[
+        bool, typer.Option("--formula", help="Print costs in B, P, N and K instead.")
+    ] = False,
+    depth: Annotated[int | None, typer.Option(min=0, help="Module levels to show.")] = None,
+    strict: Strict = False,
+    output: Output = None,
+) -> None:
+    """Count the continuation of a prompt: one pass over it, then a step for each token."""
+    from rich.console import Console
+
+    if prompt_len is not None:
+        if flags.seq_len is not None:
+            msg = "--prompt-len and --seq-len say the same. Give one of them."
+            raise typer.BadParameter(msg)
+        flags = replace(flags, seq_len=prompt_len)
+    with Console(stderr=True).status("loading PyTorch ...") as status:
+        from graphflops import models
+        from graphflops.generation import count_generation
+        from graphflops.quiet import quiet
+
+        options = replace(flags.options(), generates=True)
+        status.update(f"building {model} ...")
+        with quiet():
+            workload = models.resolve(model, options)
+        status.update(f"capturing {model} ...")
+        on_unknown: Literal["raise", "ignore"] = "raise" if strict else "ignore"
+        report = count_generation(
+            workload.model,
+            dict(workload.kwargs),
+            max_new_tokens=new_tokens,
+            logits_to_keep=logits_to_keep,
+            cache=cache.value,
+            on_unknown=on_unknown,
+        )
+        report = replace(report, notes=(*workload.notes, *report.notes))
+    write(report.formula() if formula else _text(report, output_format, depth), output)
+
+
+def _text(report: GenerationReport, output_format: Format, depth: int | None) -> str:
+    from graphflops.render import generation
+
+    if output_format is Format.TREE:
+        return generation.tree(report, depth)
+    if output_format is Format.JSON:
+        return report.to_json()
+    style = "github" if output_format is Format.MD else "simple"
+    return generation.table(report, 2 if depth is None else depth, style)
