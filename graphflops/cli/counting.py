@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from graphflops.cli.flags import Convention, Model, ModelFlags, Output, model_flags
+from graphflops.cli.flags import (
+    Convention,
+    Model,
+    ModelFlags,
+    Output,
+    known_convention,
+    model_flags,
+)
 from graphflops.cli.output import write
 
 if TYPE_CHECKING:
@@ -64,14 +71,15 @@ def count(
     reconcile: Annotated[
         str | None,
         typer.Option(
-            metavar="CONVENTION", help="Instead: where and why this way of counting differs."
+            metavar="CONVENTION",
+            help="Instead: where and why this way of counting differs.",
+            callback=known_convention,
         ),
     ] = None,
     strict: Strict = False,
     output: Output = None,
 ) -> None:
     """Count one forward pass: by module, with totals and coverage."""
-    _check_conventions(convention, reconcile or "exact")
     report = _report(model, flags, convention, strict=strict)
     if reconcile is not None:
         text = _reconciled(report, reconcile, output_format)
@@ -107,7 +115,6 @@ def list_ops(
     output: Output = None,
 ) -> None:
     """List every operator call: module, operator, shapes, cost, source line."""
-    _check_conventions(convention)
     report = _report(model, flags, convention, strict=strict)
     from graphflops.render import data, tables
 
@@ -134,17 +141,8 @@ def explain(
     output: Output = None,
 ) -> None:
     """Say why a call costs what it costs: formula, numbers put in, source."""
-    _check_conventions(convention)
     report = _report(model, flags, convention)
     write("\n\n".join(map(report.explain, report.find(what))), output)
-
-
-def _check_conventions(*names: str) -> None:
-    """A wrong name is an error before PyTorch is loaded and a model built."""
-    from graphflops import conventions
-
-    for name in names:
-        conventions.describe(name)
 
 
 def _reconciled(report: Report, convention: str, output_format: Format) -> str:
