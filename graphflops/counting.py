@@ -24,6 +24,7 @@ def count(
     kwargs: Mapping[str, Any] | None = None,
     *,
     dynamic_shapes: Any = None,
+    convention: str = "exact",
     registry: Registry | None = None,
     on_unknown: OnUnknown = "warn",
 ) -> Report:
@@ -41,6 +42,8 @@ def count(
         dynamic_shapes: Axes to keep symbolic: ``{"input_ids": {0: "B", 1: "S"}}``, or all that
             ``torch.export.export`` takes. Costs are then sympy expressions in these names.
             Inputs need at least 2 along such an axis.
+        convention: The way of counting: ``"exact"``, ``"torch"``, ``"calflops"`` or
+            ``"fvcore"``; :func:`graphflops.conventions.describe` says what each counts.
         registry: Handlers of your own, looked up before those of the convention.
         on_unknown: What to do about operators without a price: ``"warn"``, ``"raise"``, or
             ``"ignore"`` them. The report names them in any case.
@@ -50,7 +53,7 @@ def count(
 
     Raises:
         CaptureError: The model's forward failed on the inputs, or it cannot be captured.
-        ModelSpecError: ``model`` is nothing that can be counted.
+        ModelSpecError: ``model`` is nothing that can be counted, or there is no such convention.
         HandlerError: A handler is broken.
         UnknownOpError: An operator has no price and ``on_unknown`` is ``"raise"``.
 
@@ -59,9 +62,12 @@ def count(
         >>> report = count(torch.nn.Linear(3, 4), (torch.empty(2, 3),))
         >>> report.macs, report.flops  # 2 * 3 * 4 MACs; twice that and 2 * 4 bias additions
         (24, 56)
+        >>> count(torch.nn.Linear(3, 4), (torch.empty(2, 3),), convention="calflops").flops
+        48
     """
+    prices = prices_of(convention, registry)
     captured = capture(model, args, kwargs, dynamic_shapes)
-    found = report(captured, captured.modules[0].cls or type(model).__name__, registry)
+    found = report(captured, captured.modules[0].cls or type(model).__name__, prices)
     if not found.complete and on_unknown != "ignore":
         complain(found, on_unknown)
     return found
@@ -88,10 +94,18 @@ def complain(found: _Incomplete, on_unknown: Literal["warn", "raise"]) -> None:
     warnings.warn(message, UnknownOpWarning, stacklevel=3)
 
 
-def report(captured: Capture, name: str, registry: Registry | None = None) -> Report:
+def prices_of(convention: str, registry: Registry | None) -> Registry:
+    """The prices of a convention, below handlers of the user's own.
+
+    Raises:
+        ModelSpecError: There is no convention of that name.
+    """
+    prices = conventions.get(convention)
+    return prices if registry is None else registry.over(prices)
+
+
+def report(captured: Capture, name: str, registry: Registry) -> Report:
     """Price a capture and roll it up."""
-    exact = conventions.exact()
-    registry = exact if registry is None else registry.over(exact)
     records = price_all(captured.calls, registry, captured.fallback)
     return Report(
         model=name,

@@ -27,6 +27,7 @@ def count_generation(  # noqa: PLR0913 - all but two are keywords with defaults
     max_new_tokens: int,
     logits_to_keep: int = 1,
     cache: CacheKind = "dynamic",
+    convention: str = "exact",
     registry: Registry | None = None,
     on_unknown: counting.OnUnknown = "warn",
 ) -> GenerationReport:
@@ -48,11 +49,13 @@ def count_generation(  # noqa: PLR0913 - all but two are keywords with defaults
         cache: ``"dynamic"`` grows with each token, up to a sliding window where the model has
             one; ``"static"`` has its final length from the start, and attention is computed
             over all of it.
+        convention: The way of counting, as in :func:`graphflops.count`.
         registry: Handlers of your own, looked up before those of the convention.
         on_unknown: As in :func:`graphflops.count`.
 
     Raises:
-        ModelSpecError: The model cannot generate, or an argument makes no sense.
+        ModelSpecError: The model cannot generate, an argument makes no sense, or there is no
+            such convention.
         CaptureError: The model cannot be captured.
         UnknownOpError: An operator has no price and ``on_unknown`` is ``"raise"``.
 
@@ -73,6 +76,7 @@ def count_generation(  # noqa: PLR0913 - all but two are keywords with defaults
     if max_new_tokens < 1:
         msg = f"max_new_tokens is {max_new_tokens}: nothing is produced. Ask for 1 or more."
         raise ModelSpecError(msg)
+    prices = counting.prices_of(convention, registry)
     start = time.perf_counter()
     prompt = prompt_of(
         model,
@@ -81,7 +85,7 @@ def count_generation(  # noqa: PLR0913 - all but two are keywords with defaults
         static=cache == "static",
         logits_to_keep=logits_to_keep,
     )
-    counting_of = _Counter(prompt, registry)
+    counting_of = _Counter(prompt, prices)
     found = counting_of.prefill(max_new_tokens)
     while (cached := found.next_without_a_graph()) is not None:
         found = replace(found, graphs=(*found.graphs, counting_of.step(cached, found.last_cached)))
@@ -94,7 +98,7 @@ def count_generation(  # noqa: PLR0913 - all but two are keywords with defaults
 class _Counter:
     """Captures and prices the graphs of a generation, with as many symbols as they allow."""
 
-    def __init__(self, prompt: Prompt, registry: Registry | None) -> None:
+    def __init__(self, prompt: Prompt, registry: Registry) -> None:
         self._prompt = prompt
         self._registry = registry
         self._name = type(prompt.model).__name__

@@ -102,6 +102,9 @@ class OpCall:
         index: Position of the call in the capture.
         trips: How many times the call runs: the product of the loops around it.
         source: ``file:line`` of the innermost model code that made the call, if known.
+        caller: The Python callable that made it, kind and name: ``"function.softmax"`` for
+            ``F.softmax``, ``"method_descriptor.softmax"`` for ``x.softmax``; empty if unknown.
+        cls: Class of the innermost module that made it; empty if unknown.
     """
 
     op: str
@@ -116,6 +119,8 @@ class OpCall:
     index: int = 0
     trips: Dim = 1
     source: str = ""
+    caller: str = ""
+    cls: str = ""
 
     def tensors(self) -> Iterator[tuple[str, TensorMeta]]:
         """Every input tensor with its schema name, lists flattened, in schema order."""

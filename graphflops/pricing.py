@@ -39,13 +39,19 @@ def price(call: OpCall, registry: Registry, fallback: Fallback | None = None) ->
     entry = registry.lookup(call)
     if entry is None:
         return _fall_back(call, registry, fallback)
-    if entry.handler is None:
-        status, cost = Status.FREE, OpCost()
-    else:
-        status, cost = Status.COUNTED, _arithmetic(call, entry)
-    if entry.traffic is not None:
-        cost = cost.moving(*entry.traffic(call))
+    status = Status.FREE if entry.handler is None else Status.COUNTED
+    cost = cost_of(call, entry)
     return OpRecord(call=call, status=status, cost=cost if call.trips == 1 else cost * call.trips)
+
+
+def cost_of(call: OpCall, entry: Entry) -> OpCost:
+    """What one run of a call costs by an entry, loops around it left aside.
+
+    Raises:
+        HandlerError: The handler failed, or returned something that is not a cost.
+    """
+    cost = OpCost() if entry.handler is None else _arithmetic(call, entry)
+    return cost if entry.traffic is None else cost.moving(*entry.traffic(call))
 
 
 def _fall_back(call: OpCall, registry: Registry, fallback: Fallback | None) -> OpRecord:
@@ -55,7 +61,7 @@ def _fall_back(call: OpCall, registry: Registry, fallback: Fallback | None) -> O
     if (flops := fallback.formula(call)) is not None:
         cost = OpCost(flops=flops).moving(*streamed(call))
         return replace(unknown, status=Status.COUNTED, cost=cost * call.trips)
-    calls = fallback.decompose(call, lambda op, overload: registry.find(op, overload) is not None)
+    calls = fallback.decompose(call, lambda op, overload: _knows(registry, op, overload))
     parts = price_all(calls, registry) if calls is not None else ()
     costs = [part.cost for part in parts if part.cost is not None]
     if calls is None or len(costs) < len(parts):
@@ -67,12 +73,18 @@ def _fall_back(call: OpCall, registry: Registry, fallback: Fallback | None) -> O
     return replace(unknown, status=Status.DECOMPOSED, cost=cost * call.trips, parts=parts)
 
 
+def _knows(registry: Registry, op: str, overload: str) -> bool:
+    return registry.lookup(OpCall(op=op, overload=overload)) is not None
+
+
 def _arithmetic(call: OpCall, entry: Entry) -> OpCost:
     assert entry.handler is not None  # noqa: S101 - narrowed by the caller
     try:
         arguments = {name: _argument(call, name) for name in entry.parameters}
         if entry.wants_out:
             arguments["out"] = call.outputs[0] if len(call.outputs) == 1 else call.outputs
+        if entry.wants_call:
+            arguments["call"] = call
         cost = entry.handler(**arguments)
     except Exception as error:
         raise HandlerError(
@@ -80,7 +92,7 @@ def _arithmetic(call: OpCall, entry: Entry) -> OpCost:
             f"{type(error).__name__}: {error}. Correct the handler."
         ) from error
     _check(cost, call, entry)
-    if call.is_floating:
+    if call.is_floating or entry.integers:
         return cost
     # FLOPs are floating-point: integer and boolean arithmetic is none, its MACs remain.
     return replace(cost, flops=0, transcendentals=0, flops_masked=0)

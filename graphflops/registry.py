@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
-from graphflops.cost import OpCost
+from graphflops.cost import FLOPS_PER_MAC, OpCost
 from graphflops.errors import DuplicateHandlerError
 from graphflops.ir import OpCall
 from graphflops.traffic import TrafficRule, streamed
@@ -34,6 +34,8 @@ class Entry:
         traffic: The rule for bytes; ``None`` where the handler states them itself.
         reason: Why the operator is free; empty where it is not.
         origin: ``file:line`` of the registration.
+        wants_call: Whether the handler takes the whole call as ``call``.
+        integers: Whether arithmetic on integers counts; by default FLOPs are floating-point.
     """
 
     op: str
@@ -43,6 +45,15 @@ class Entry:
     traffic: TrafficRule | None = streamed
     reason: str = ""
     origin: str = ""
+    wants_call: bool = False
+    integers: bool = False
+
+    @property
+    def formula(self) -> str:
+        """What the handler's docstring says, or why there is none."""
+        if self.handler is None:
+            return f"none: {self.reason}"
+        return inspect.cleandoc(self.handler.__doc__ or "")
 
 
 class Registry:
@@ -52,6 +63,10 @@ class Registry:
         name: What reports call it.
         base: Where operators that have no entry here are looked up. An entry here overrides
             the base's, for every overload it covers.
+        overlooks: What this way of counting does not see, whatever the entries: from a call to
+            the entry that says why it costs nothing, or ``None`` where it is seen.
+        integers: Whether arithmetic on integers counts as well.
+        flops_per_mac: FLOPs in its unit that a multiply-accumulate makes; the base's by default.
 
     Example:
         >>> registry = Registry("mine")
@@ -63,17 +78,46 @@ class Registry:
         ['mylib::scale']
     """
 
-    def __init__(self, name: str, base: Registry | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        base: Registry | None = None,
+        *,
+        overlooks: Callable[[OpCall], Entry | None] | None = None,
+        integers: bool = False,
+        flops_per_mac: int | None = None,
+    ) -> None:
         self.name = name
         self.base = base
+        self.overlooks = overlooks
+        self.integers = integers
+        self._flops_per_mac = flops_per_mac
         self._entries: dict[str, Entry] = {}
         self._resolved: dict[tuple[str, str], Entry | None] = {}
 
+    @property
+    def flops_per_mac(self) -> int:
+        """FLOPs, in the unit of this way of counting, that a multiply-accumulate makes."""
+        if self._flops_per_mac is not None:
+            return self._flops_per_mac
+        return FLOPS_PER_MAC if self.base is None else self.base.flops_per_mac
+
     def over(self, base: Registry) -> Registry:
         """This registry with ``base`` below it, unless it stands on one already."""
-        if self.base is not None:
-            return self
-        joined = Registry(self.name, base)
+        return self if self.base is not None else self._on(base)
+
+    def rebased(self, base: Registry) -> Registry:
+        """The same overrides over another way of counting; ``base`` itself if it has none."""
+        return base if self.base is None else self._on(self.base.rebased(base))
+
+    def _on(self, base: Registry) -> Registry:
+        joined = Registry(
+            self.name,
+            base,
+            overlooks=self.overlooks,
+            integers=self.integers,
+            flops_per_mac=self._flops_per_mac,
+        )
         joined._entries = self._entries
         return joined
 
@@ -90,7 +134,8 @@ class Registry:
         Returns:
             A decorator. The handler's parameters are the operator schema's own names, and
             only those it needs; a keyword-only ``out`` receives the output (a tuple of
-            outputs where there are several). It returns an :class:`OpCost`.
+            outputs where there are several), ``call`` the whole :class:`OpCall`. It returns an
+            :class:`OpCost`.
 
         Raises:
             DuplicateHandlerError: An operator already has an entry.
@@ -104,10 +149,12 @@ class Registry:
                     Entry(
                         op=op,
                         handler=handler,
-                        parameters=tuple(n for n in names if n != "out"),
+                        parameters=tuple(n for n in names if n not in {"out", "call"}),
                         wants_out="out" in names,
+                        wants_call="call" in names,
                         traffic=traffic,
                         origin=origin,
+                        integers=self.integers,
                     )
                 )
             return handler
@@ -131,17 +178,19 @@ class Registry:
 
     def lookup(self, call: OpCall) -> Entry | None:
         """The entry for a call: its overload, its packet, the packet it is in-place of."""
-        return self.find(call.op, call.overload)
+        if self.overlooks is not None and (overlooked := self.overlooks(call)) is not None:
+            return overlooked
+        found = self.own(call)
+        return found if found or self.base is None else self.base.lookup(call)
 
-    def find(self, op: str, overload: str) -> Entry | None:
-        """The entry for an operator by packet and overload name."""
-        key = (op, overload)
+    def own(self, call: OpCall) -> Entry | None:
+        """The entry that this registry itself has, whatever it overlooks or stands on."""
+        op, overload = key = (call.op, call.overload)
         if key not in self._resolved:
             functional = op.removesuffix("_") if not op.endswith("__") else op
             names = (f"{op}.{overload}", op, functional)
             self._resolved[key] = next((e for n in names if (e := self._entries.get(n))), None)
-        found = self._resolved[key]
-        return found if found or self.base is None else self.base.find(op, overload)
+        return self._resolved[key]
 
     def _add(self, entry: Entry) -> None:
         if (known := self._entries.get(entry.op)) is not None:

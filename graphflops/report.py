@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Any, Literal
 
+from graphflops.analysis.reconcile import Reconciliation, reconcile
 from graphflops.binding import bound
 from graphflops.cost import Dim, OpCost
 from graphflops.errors import ModelSpecError, UnboundSymbolError
@@ -230,6 +231,23 @@ class Report:
     def explain(self, record: OpRecord) -> str:
         """Why a call costs what it costs: formula, numbers put in, shapes, source, parts."""
         return explain(record, self.registry)
+
+    def reconcile(self, convention: str) -> Reconciliation:
+        """Where another convention counts the same calls differently, and why.
+
+        Args:
+            convention: Its name, e.g. ``"calflops"``.
+
+        Raises:
+            ModelSpecError: There is no convention of that name.
+
+        Example:
+            >>> import torch, graphflops
+            >>> report = graphflops.count(torch.nn.Linear(3, 4), (torch.empty(2, 3),))
+            >>> [(row.op, row.flops) for row in report.reconcile("calflops").operators]
+            [('aten::linear', -8)]
+        """
+        return reconcile(self, convention)
 
     def tree(self, depth: int | None = None) -> str:
         """The module tree in PyTorch's ``repr`` style, each line with its costs."""

@@ -207,6 +207,44 @@ def test_models_mentions_an_extra_that_is_missing(
     assert err == "graphflops: timm: names need timm. Run: pip install 'graphflops[timm]'\n"
 
 
+def test_a_convention_prices_the_same_calls(run: Run) -> None:
+    for command, extra in (("count", ()), ("ops", ()), ("explain", ("linear",))):
+        out = {
+            name: run(command, "models.py:tiny", *extra, "--convention", name)[1]
+            for name in ("exact", "calflops", "fvcore")
+        }
+        assert len(set(out.values())) == 3
+    code, found, err = run("count", "models.py:tiny", "--convention", "fvcore", "--format", "json")
+    assert (code, err) == (0, "")
+    totals = json.loads(found)["totals"]
+    assert (totals["flops"], totals["macs"]) == (24, 24)
+
+
+def test_reconcile_says_where_two_conventions_part(run: Run) -> None:
+    code, out, err = run("count", "models.py:tiny", "--reconcile", "calflops")
+    assert (code, err) == (0, "")
+    # 3 x 2 bias additions that calflops leaves out.
+    assert "difference -6 FLOPs" in out
+    assert "exact: Linear layer" in out
+    code, out, _ = run("count", "models.py:tiny", "--reconcile", "fvcore", "--format", "json")
+    assert json.loads(out)["totals"]["flops_difference"] == 24 - 54
+    code, out, _ = run("count", "models.py:tiny", "--reconcile", "torch", "--format", "csv")
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert (row["module"], row["operator"], row["flops_difference"]) == (
+        "linear",
+        "aten::linear",
+        "-6",
+    )
+    assert run("count", "models.py:tiny", "--reconcile", "torch", "--format", "md")[1].count("|")
+
+
+def test_conventions_are_listed_with_what_they_count(run: Run) -> None:
+    code, out, err = run("conventions")
+    assert (code, err) == (0, "")
+    for part in ("exact", "torch", "calflops", "fvcore", "multiply-accumulate", "leaves out"):
+        assert part in out
+
+
 BRANCH = """
 import torch
 
@@ -273,6 +311,9 @@ BAD_INPUT = {
     ("count", "resnet50"): "no model name. Did you mean timm:resnet50, torchvision:resnet50?",
     ("count", "timm:resnet18", "--seq-len", "4"): "--seq-len does not apply to a timm model",
     ("count", "timm:vit_tiny_patch16_224", "--input", "x=1x3x96x96"): "Input height (96)",
+    ("count", "hf:bert", "--convention", "calflop"): "is no convention. Did you mean calflops?",
+    ("count", "hf:bert", "--reconcile", "deepspeed"): "is no convention. Known: exact, torch",
+    ("ops", "hf:bert", "--convention", "FVcore"): "Did you mean fvcore?",
     ("models", "resnet5O"): "Did you mean timm:resnet50",
     ("models", "hf:qqqqq"): "Give a part of a name, or a glob",
     ("count", "hf:missing/config.json"): "missing/config.json does not exist",

@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/handlers.md", "docs/models.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/handlers.md", "docs/models.md", "docs/conventions.md"]
+)
 def test_the_python_examples_run(page: str) -> None:
     # One after the other in one namespace, as a reader would type them.
     examples = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)

@@ -90,7 +90,7 @@ def test_an_override_covers_every_overload_of_the_packet() -> None:
     base, mine = gf.Registry("base"), gf.Registry("mine")
     base.register("t::op.Scalar")(lambda: gf.OpCost())
     mine.register("t::op")(lambda: gf.OpCost(flops=1))
-    found = mine.over(base).find("t::op", "Scalar")
+    found = mine.over(base).lookup(gf.OpCall(op="t::op", overload="Scalar"))
     assert found is not None
     assert found.op == "t::op"
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from graphflops.capture.hierarchy import module_class
 from graphflops.capture.metadata import (
     argument,
     dim,
@@ -131,6 +132,8 @@ def _call(node: fx.Node, op: torch._ops.OpOverload, here: _Context) -> OpCall:
         name=node.name,
         trips=here.trips,
         source=_source(node),
+        caller=_caller(node),
+        cls=module_class(node),
     )
 
 
@@ -146,6 +149,8 @@ def _opaque(node: fx.Node, here: _Context) -> OpCall:
         name=node.name,
         trips=here.trips,
         source=_source(node),
+        caller=_caller(node),
+        cls=module_class(node),
     )
 
 
@@ -248,6 +253,11 @@ def _storage(value: object) -> int | None:
     while torch._C._functorch.is_batchedtensor(value):
         value = torch._C._functorch.get_unwrapped(value)
     return int(value.untyped_storage()._cdata)
+
+
+def _caller(node: fx.Node) -> str:
+    # ("softmax_1", "function.softmax"): the second says what was called, the first which time.
+    return str(node.meta.get("torch_fn", ("", ""))[1])
 
 
 def _source(node: fx.Node) -> str:

@@ -94,12 +94,28 @@ _NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"
 
 def module_path(node: fx.Node) -> str | None:
     """Path of the innermost module on a node's stack; ``None`` if the node has no stack."""
+    innermost = _innermost(node)
+    return None if innermost is None else clean_path(innermost[0])
+
+
+def module_class(node: fx.Node) -> str:
+    """Class name of the innermost module on a node's stack; empty if it does not say."""
+    innermost = _innermost(node)
+    return "" if innermost is None else innermost[1]
+
+
+def _innermost(node: fx.Node) -> tuple[str, str] | None:
     stack = node.meta.get("nn_module_stack")
     if not stack:
         return None
-    entry = next(reversed(stack.values()))
-    path = str(entry[0] if isinstance(entry, tuple) else entry)
-    return None if path == _NO_MODULE else clean_path(path)
+    path, cls = _stack_entry(next(reversed(stack.values())))
+    return None if path == _NO_MODULE else (path, cls)
+
+
+def _stack_entry(entry: Any) -> tuple[str, str]:
+    """Path and class name; an entry is a path, or that and the class or its name."""
+    path, cls = entry if isinstance(entry, tuple) else (entry, "")
+    return str(path), cls.__name__ if isinstance(cls, type) else str(cls).rpartition(".")[2]
 
 
 @cache
@@ -174,9 +190,8 @@ def _stack_entries(graph: fx.GraphModule) -> Iterator[tuple[str, str, str]]:
         if isinstance(holder, fx.GraphModule):
             for node in holder.graph.nodes:
                 for key, entry in (node.meta.get("nn_module_stack") or {}).items():
-                    path, cls = entry if isinstance(entry, tuple) else (entry, "")
-                    name = cls.__name__ if isinstance(cls, type) else str(cls).rpartition(".")[2]
-                    yield str(key), clean_path(str(path)), name
+                    path, cls = _stack_entry(entry)
+                    yield str(key), clean_path(path), cls
 
 
 def _stack_calls(graph: fx.GraphModule) -> dict[str, int]:

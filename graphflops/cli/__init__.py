@@ -24,6 +24,7 @@ app.command(name="ops")(counting.list_ops)
 app.command()(counting.explain)
 app.command()(generating.generate)
 app.command()(catalog.models)
+app.command()(catalog.conventions)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The command that lists what can be counted by its name: ``models``."""
+"""The commands that list names: ``models`` to count, ``conventions`` to count by."""
 
 from __future__ import annotations
 
@@ -25,3 +25,16 @@ def models(
     for sentence in missing:
         typer.echo(f"graphflops: {sentence}", err=True)
     typer.echo(tabulate(found.items(), tablefmt="plain"))
+
+
+def conventions() -> None:
+    """List the ways of counting: unit, what each counts and leaves out, source."""
+    from tabulate import tabulate
+
+    from graphflops.conventions import describe, names
+
+    stated = [(name, describe(name)) for name in names()]
+    rows = [(name, c.unit, c.counts, c.omits, c.source) for name, c in stated]
+    headers = ["convention", "a FLOP is", "counts", "leaves out", "source"]
+    widths = [None, 22, 30, 30, 26]
+    typer.echo(tabulate(rows, headers, tablefmt="simple_grid", maxcolwidths=widths))

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from graphflops.cli.flags import Model, ModelFlags, Output, model_flags
+from graphflops.cli.flags import (
+    Convention,
+    Model,
+    ModelFlags,
+    Output,
+    known_convention,
+    model_flags,
+)
 from graphflops.cli.output import write
 
 if TYPE_CHECKING:
@@ -60,12 +67,23 @@ def count(
     ops: Annotated[
         bool, typer.Option("--ops", help="With --format json: one entry per call too.")
     ] = False,
+    convention: Convention = "exact",
+    reconcile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONVENTION",
+            help="Instead: where and why this way of counting differs.",
+            callback=known_convention,
+        ),
+    ] = None,
     strict: Strict = False,
     output: Output = None,
 ) -> None:
     """Count one forward pass: by module, with totals and coverage."""
-    report = _report(model, flags, strict=strict)
-    if output_format is Format.TREE:
+    report = _report(model, flags, convention, strict=strict)
+    if reconcile is not None:
+        text = _reconciled(report, reconcile, output_format)
+    elif output_format is Format.TREE:
         from graphflops.render.tables import report_tree
 
         text = report_tree(report, depth)
@@ -92,11 +110,12 @@ def list_ops(
     output_format: Annotated[
         CallFormat, typer.Option("--format", help="Shape of the output.")
     ] = CallFormat.TABLE,
+    convention: Convention = "exact",
     strict: Strict = False,
     output: Output = None,
 ) -> None:
     """List every operator call: module, operator, shapes, cost, source line."""
-    report = _report(model, flags, strict=strict)
+    report = _report(model, flags, convention, strict=strict)
     from graphflops.render import data, tables
 
     records = report.sorted_records(sort.value, top)
@@ -118,14 +137,24 @@ def explain(
         str, typer.Argument(metavar="NODE-or-OP", help="A node's name, a call's number or an op.")
     ],
     flags: ModelFlags,
+    convention: Convention = "exact",
     output: Output = None,
 ) -> None:
     """Say why a call costs what it costs: formula, numbers put in, source."""
-    report = _report(model, flags)
+    report = _report(model, flags, convention)
     write("\n\n".join(map(report.explain, report.find(what))), output)
 
 
-def _report(name: str, flags: ModelFlags, *, strict: bool = False) -> Report:
+def _reconciled(report: Report, convention: str, output_format: Format) -> str:
+    found = report.reconcile(convention)
+    if output_format is Format.JSON:
+        return json.dumps(found.to_dict(), indent=2)
+    if output_format is Format.CSV:
+        return found.to_csv()
+    return found.table("github") if output_format is Format.MD else found.table()
+
+
+def _report(name: str, flags: ModelFlags, convention: str, *, strict: bool = False) -> Report:
     from rich.console import Console
 
     with Console(stderr=True).status("loading PyTorch ...") as status:
@@ -139,6 +168,12 @@ def _report(name: str, flags: ModelFlags, *, strict: bool = False) -> Report:
             workload = models.resolve(name, options)
         status.update(f"capturing {name} ...")
         on_unknown: Literal["raise", "ignore"] = "raise" if strict else "ignore"
-        report = count_model(workload.model, workload.args, workload.kwargs, on_unknown=on_unknown)
+        report = count_model(
+            workload.model,
+            workload.args,
+            workload.kwargs,
+            convention=convention,
+            on_unknown=on_unknown,
+        )
         notes = (*workload.notes, *report.capture.notes)
         return replace(report, capture=replace(report.capture, notes=notes))

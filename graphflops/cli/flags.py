@@ -26,6 +26,24 @@ Model = Annotated[
         ),
     ),
 ]
+
+
+def known_convention(name: str | None) -> str | None:
+    """A convention's name as it is; a wrong one is an error before a model is built."""
+    from graphflops import conventions
+
+    if name is not None:
+        conventions.describe(name)
+    return name
+
+
+Convention = Annotated[
+    str,
+    typer.Option(
+        help="Way of counting: exact, torch, calflops or fvcore; see conventions.",
+        callback=known_convention,
+    ),
+]
 Output = Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from graphflops.cli.counting import Strict
-from graphflops.cli.flags import Model, ModelFlags, Output, model_flags
+from graphflops.cli.flags import Convention, Model, ModelFlags, Output, model_flags
 from graphflops.cli.output import write
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def generate(
         bool, typer.Option("--formula", help="Print costs in B, P, N and K instead.")
     ] = False,
     depth: Annotated[int | None, typer.Option(min=0, help="Module levels to show.")] = None,
+    convention: Convention = "exact",
     strict: Strict = False,
     output: Output = None,
 ) -> None:
@@ -82,6 +83,7 @@ def generate(
             max_new_tokens=new_tokens,
             logits_to_keep=logits_to_keep,
             cache=cache.value,
+            convention=convention,
             on_unknown=on_unknown,
         )
         report = replace(report, notes=(*workload.notes, *report.notes))

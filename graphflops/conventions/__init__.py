@@ -1,40 +1,57 @@
-"""Conventions: ways of counting, each a registry that prices the same calls."""
+"""Conventions: ways of counting, each a registry that prices the same calls.
+
+One module each: it states what the convention sees, what that costs and in which unit.
+"""
 
 from __future__ import annotations
 
 import importlib
-import warnings
-from functools import cache
-from importlib.metadata import entry_points
+from difflib import get_close_matches
 
-from graphflops.errors import PluginWarning
-from graphflops.registry import EXACT, Registry
+from graphflops.conventions.convention import Convention
+from graphflops.conventions.exact import PLUGINS, exact
+from graphflops.errors import ModelSpecError
+from graphflops.registry import Registry
 
-PLUGINS = "graphflops.handlers"
-"""Entry-point group of packages that bring handlers for their own operators."""
+__all__ = ["PLUGINS", "Convention", "describe", "exact", "get", "names"]
 
 
-@cache
-def exact() -> Registry:
-    """The default convention: the handlers that ship with graphflops, and installed plugins.
-
-    A plugin that fails to load is named in a :class:`PluginWarning`; its operators are
-    unknown then, and everything else counts as before.
+def names() -> tuple[str, ...]:
+    """The conventions there are, the default first.
 
     Example:
-        >>> exact().name
-        'exact'
+        >>> names()
+        ('exact', 'torch', 'calflops', 'fvcore')
     """
-    importlib.import_module("graphflops.handlers")
-    for plugin in entry_points(group=PLUGINS):
-        try:
-            plugin.load()
-        except Exception as error:  # noqa: BLE001, PERF203 - a plugin's fault must stay its own
-            warnings.warn(
-                f"the handlers of plugin {plugin.name!r} ({plugin.value}) cannot be loaded: "
-                f"{type(error).__name__}: {error}. Their operators stay unknown; update or "
-                "uninstall the plugin.",
-                PluginWarning,
-                stacklevel=2,
-            )
-    return EXACT
+    return ("exact", "torch", "calflops", "fvcore")
+
+
+def get(name: str) -> Registry:
+    """The prices of a convention.
+
+    Raises:
+        ModelSpecError: There is no convention of that name.
+
+    Example:
+        >>> get("fvcore").flops_per_mac
+        1
+    """
+    return describe(name).registry()
+
+
+def describe(name: str) -> Convention:
+    """What a convention counts, in words.
+
+    Raises:
+        ModelSpecError: There is no convention of that name.
+
+    Example:
+        >>> describe("fvcore").unit
+        'a multiply-accumulate, counted once'
+    """
+    if name not in names():
+        close = get_close_matches(name.lower(), names(), n=2, cutoff=0.5)
+        hint = f"Did you mean {', '.join(close)}?" if close else f"Known: {', '.join(names())}."
+        raise ModelSpecError(f"{name!r} is no convention. {hint} See graphflops conventions.")
+    found: Convention = importlib.import_module(f"{__name__}.{name}").CONVENTION
+    return found

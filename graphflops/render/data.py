@@ -44,6 +44,7 @@ def to_dict(report: Report, *, ops: bool = False) -> dict[str, Any]:
             "notes": list(report.capture.notes),
         },
         "convention": report.convention,
+        "flops_per_mac": report.registry.flops_per_mac,
         "totals": {
             **cost_dict(report.total),
             "params": report.params,
@@ -73,7 +74,7 @@ def to_json(report: Report, *, ops: bool = False) -> str:
 
 def to_csv(report: Report, depth: int | None = None) -> str:
     """One line per module, numbers unformatted."""
-    return _csv([module_dict(node) for node in report.root.walk(depth)])
+    return csv_text([module_dict(node) for node in report.root.walk(depth)])
 
 
 def calls_csv(records: list[OpRecord]) -> str:
@@ -84,7 +85,7 @@ def calls_csv(records: list[OpRecord]) -> str:
         row["inputs"] = "; ".join(f"{i['name']}:{_flat(i)}" for i in row["inputs"])
         row["outputs"] = "; ".join(map(_flat, row["outputs"]))
         rows.append(row)
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def call_dict(record: OpRecord) -> dict[str, Any]:
@@ -160,7 +161,8 @@ def _operators(report: Report) -> list[dict[str, Any]]:
     ]
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
+def csv_text(rows: list[dict[str, Any]]) -> str:
+    """Rows as CSV, the keys of the first as header."""
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from string import ascii_uppercase
@@ -40,7 +39,7 @@ def _lines(record: OpRecord, registry: Registry) -> Iterator[str]:
     )
     yield from _rows(("output", _tensor("", t)) for t in call.outputs)
     yield from _rows(_price(record, registry))
-    yield from _rows(("formula", line) for line in _formula(record, entry))
+    yield from _rows(("formula", line) for line in formula(record, entry))
     if entry is not None:
         yield from _rows([("priced by", f"{registry.name} convention, {_home(entry)}")])
     for part in record.parts:
@@ -61,6 +60,8 @@ def _where(call: OpCall) -> Iterator[tuple[str, str]]:
     yield "node", f"{call.name}, call {call.index}"
     if call.source:
         yield "source", call.source
+    if call.caller:
+        yield "called as", call.caller
     yield "computes in", call.dtype
     if call.trips != 1:
         yield "runs", f"{call.trips} times"
@@ -113,13 +114,12 @@ def _home(entry: Entry) -> str:
     return entry.handler.__module__ if entry.handler else entry.origin.rpartition("/")[2]
 
 
-def _formula(record: OpRecord, entry: Entry | None) -> list[str]:
+def formula(record: OpRecord, entry: Entry | None) -> list[str]:
+    """The lines of the formula a record was priced with, or why there is none."""
     if record.status is Status.DECOMPOSED:
         return ["the sum of what PyTorch decomposes it into:"]
     if record.status is Status.UNKNOWN:
         return ["none: register a handler, see docs/handlers.md"]
     if entry is None:
         return ["registered with torch.utils.flop_counter.register_flop_formula"]
-    if entry.handler is None:
-        return [f"none: {entry.reason}"]
-    return inspect.cleandoc(entry.handler.__doc__ or "").splitlines()
+    return entry.formula.splitlines()

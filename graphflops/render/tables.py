@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def totals(report: Report) -> list[tuple[str, str]]:
     """The totals as ``(label, text)`` lines, units spelt out."""
     cost = report.total
-    contraction = cost.macs * FLOPS_PER_MAC
+    per_mac = report.registry.flops_per_mac
+    contraction = cost.macs * per_mac
     inputs = ", ".join(
         f"{name} {meta.dtype}[{', '.join(map(str, meta.shape))}]"
         for name, meta in report.capture.inputs
@@ -38,9 +39,9 @@ def totals(report: Report) -> list[tuple[str, str]]:
                 )
             ),
         ),
-        ("MACs", f"{bound}{quantity(cost.macs, 'MACs')} (1 MAC = {FLOPS_PER_MAC} FLOPs)"),
+        ("MACs", f"{bound}{quantity(cost.macs, 'MACs')} (1 MAC = {_flops(per_mac)})"),
         ("FLOPs", f"{bound}{quantity(cost.flops, 'FLOPs')} ({exact(cost.flops)})"),
-        ("  contractions", f"{exact(contraction)} = 2 x MACs"),
+        ("  contractions", f"{exact(contraction)} = {per_mac} x MACs"),
         ("  the rest", f"{exact(cost.flops - contraction)}"),
         ("  transcendental", f"{exact(cost.transcendentals)} of the rest"),
     ]
@@ -51,6 +52,12 @@ def totals(report: Report) -> list[tuple[str, str]]:
     lines += [
         ("Backward", f"{bound}{quantity(2 * cost.flops, 'FLOPs')} (estimate: 2 x forward)"),
         (
+            "With backward",
+            bound
+            + f"{quantity(3 * cost.macs, 'MACs')}, {quantity(3 * cost.flops, 'FLOPs')} "
+            + "(3 x forward)",
+        ),
+        (
             "Memory traffic",
             bound
             + f"{quantity(cost.bytes_read, 'B')} read, "
@@ -58,6 +65,11 @@ def totals(report: Report) -> list[tuple[str, str]]:
         ),
     ]
     return lines
+
+
+def _flops(per_mac: int) -> str:
+    # Loud where a unit is not what the reader takes it for.
+    return f"{per_mac} FLOPs" if per_mac == FLOPS_PER_MAC else f"{per_mac} FLOP in this convention"
 
 
 def coverage(report: Report) -> list[tuple[str, str]]:

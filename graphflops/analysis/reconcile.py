@@ -1,0 +1,244 @@
+"""Where two conventions part, and why: the same calls, priced twice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any
+
+from tabulate import tabulate
+
+from graphflops import conventions
+from graphflops.cost import Dim, OpCost
+from graphflops.ir import OpRecord
+from graphflops.pricing import price_all
+from graphflops.registry import Registry
+from graphflops.render.data import csv_text
+from graphflops.render.explain import formula
+from graphflops.render.units import exact
+
+if TYPE_CHECKING:
+    from graphflops.report import Report
+
+_WORDS = 200  # characters of a formula that a reason quotes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Calls of one operator that two conventions price differently, for one reason.
+
+    Attributes:
+        path: The module that made them; empty where rows are not by module, or for the root.
+        op: The operator.
+        calls: How many there are.
+        here: What they cost in the report's convention; nothing if it has no price.
+        there: What they cost in the other one.
+        why: The rule of each.
+    """
+
+    path: str
+    op: str
+    calls: int
+    here: OpCost
+    there: OpCost
+    why: str
+
+    @property
+    def flops(self) -> Dim:
+        """FLOPs that the other convention counts more; negative where it counts fewer."""
+        return self.there.flops - self.here.flops
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain data."""
+        return {
+            "module": self.path,
+            "operator": self.op,
+            "calls": self.calls,
+            **_numbers(self.here, self.there),
+            "why": self.why,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """Two conventions on one capture, the largest difference first.
+
+    Attributes:
+        model: Name of what was counted.
+        conventions: Their names: the report's, and the other's.
+        flops_per_mac: FLOPs that each takes for a multiply-accumulate.
+        here: Total in the report's convention.
+        there: Total in the other one.
+        operators: Where they part, by operator and reason. The differences of all rows sum to
+            the difference of the totals.
+        modules: The same by module, operator and reason; a call is in its innermost module.
+    """
+
+    model: str
+    conventions: tuple[str, str]
+    flops_per_mac: tuple[int, int]
+    here: OpCost
+    there: OpCost
+    operators: tuple[Difference, ...]
+    modules: tuple[Difference, ...]
+
+    def table(self, tablefmt: str = "simple_grid") -> str:
+        """Totals, differences by operator, differences by module, as tables.
+
+        Modules that differ only in a number, as the layers of a stack do, share a row.
+        """
+        here, there = self.conventions
+        lines = [f"{self.model}, forward: {here} and {there}"]
+        pairs = zip(self.conventions, (self.here, self.there), self.flops_per_mac, strict=True)
+        for name, cost, per_mac in pairs:
+            unit = "FLOP" if per_mac == 1 else "FLOPs"
+            totals = f"{exact(cost.flops)} FLOPs, {exact(cost.macs)} MACs"
+            lines.append(f"{name:<10} {totals} (1 MAC = {per_mac} {unit})")
+        lines.append(f"{'difference':<10} {_signed(self.there.flops - self.here.flops)} FLOPs")
+        if not self.operators:
+            return "\n".join([*lines, "The two agree on every call."])
+        stacked = _merged(self.modules, lambda row: re.sub(r"\b\d+\b", "*", row.path) or "(model)")
+        return "\n\n".join(
+            (
+                "\n".join(lines),
+                _table(self.operators, self.conventions, tablefmt, by_module=False),
+                # One line a row needs no rules between rows.
+                _table(stacked, self.conventions, _unruled(tablefmt), by_module=True),
+            )
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The reconciliation as plain data; expressions become strings."""
+        return {
+            "model": self.model,
+            "here": {"convention": self.conventions[0], "flops_per_mac": self.flops_per_mac[0]},
+            "there": {"convention": self.conventions[1], "flops_per_mac": self.flops_per_mac[1]},
+            "totals": _numbers(self.here, self.there),
+            "operators": [row.to_dict() for row in self.operators],
+            "modules": [row.to_dict() for row in self.modules],
+        }
+
+    def to_csv(self) -> str:
+        """One line per module, operator and reason."""
+        return csv_text([row.to_dict() for row in self.modules])
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+def reconcile(report: Report, other: str) -> Reconciliation:
+    """Price a report's calls by another convention and list where the two part.
+
+    Handlers of the user's own stay in place on both sides.
+
+    Args:
+        report: A count.
+        other: Name of the other convention.
+
+    Raises:
+        ModelSpecError: There is no convention of that name.
+    """
+    there = report.registry.rebased(conventions.get(other))
+    # The records' calls, not the capture's: numbers may have been put in for its symbols.
+    calls = (record.call for record in report.records)
+    records = price_all(calls, there, report.capture.fallback)
+    rows = [
+        Difference(
+            path=mine.call.path,
+            op=mine.call.op,
+            calls=1,
+            here=mine.cost or OpCost(),
+            there=theirs.cost or OpCost(),
+            why=f"{_rule(mine, report.registry, report.convention)} {_rule(theirs, there, other)}",
+        )
+        for mine, theirs in zip(report.records, records, strict=True)
+        if _work(mine) != _work(theirs)
+    ]
+    return Reconciliation(
+        model=report.model,
+        conventions=(report.convention, other),
+        flops_per_mac=(report.registry.flops_per_mac, there.flops_per_mac),
+        here=report.total,
+        there=sum((record.cost or OpCost() for record in records), start=OpCost()),
+        operators=_merged(rows, lambda _: ""),
+        modules=_merged(rows, lambda row: row.path),
+    )
+
+
+def _work(record: OpRecord) -> tuple[Dim, Dim]:
+    # Bytes move alike in every convention; what has no price adds nothing to a total.
+    return (0, 0) if record.cost is None else (record.cost.flops, record.cost.macs)
+
+
+def _rule(record: OpRecord, registry: Registry, name: str) -> str:
+    if record.cost is None:
+        return f"{name}: no price."
+    words = " ".join(formula(record, registry.lookup(record.call))).removeprefix("none: ")
+    return f"{name}: {shorten(words.rstrip('.') + '.', _WORDS, placeholder=' ...')}"
+
+
+def _merged(
+    rows: Iterable[Difference], place: Callable[[Difference], str]
+) -> tuple[Difference, ...]:
+    """Rows of one place, operator and reason as one, the largest difference first."""
+    merged: dict[tuple[str, str, str], Difference] = {}
+    for row in rows:
+        key = (place(row), row.op, row.why)
+        known = merged.get(key)
+        merged[key] = Difference(
+            path=key[0],
+            op=row.op,
+            calls=row.calls + (known.calls if known else 0),
+            here=row.here + (known.here if known else OpCost()),
+            there=row.there + (known.there if known else OpCost()),
+            why=row.why,
+        )
+    found = tuple(merged.values())
+    if all(isinstance(row.flops, int) for row in found):
+        return tuple(sorted(found, key=lambda row: -abs(int(row.flops))))
+    return found
+
+
+def _table(
+    rows: Sequence[Difference], names: tuple[str, str], tablefmt: str, *, by_module: bool
+) -> str:
+    headers = ["operator", "calls", f"FLOPs, {names[0]}", f"FLOPs, {names[1]}", "difference", "why"]
+    headers = ["module", *headers[:-1]] if by_module else headers
+    return tabulate(
+        [list(_cells(row, by_module=by_module)) for row in rows],
+        headers,
+        tablefmt=tablefmt,
+        colalign=["left", *["left"] * by_module, *["right"] * 4, *["left"] * (not by_module)],
+        maxcolwidths=None if by_module or tablefmt == "github" else [None] * 5 + [60],
+        disable_numparse=True,
+    )
+
+
+def _unruled(tablefmt: str) -> str:
+    return "simple" if tablefmt == "simple_grid" else tablefmt
+
+
+def _cells(row: Difference, *, by_module: bool) -> Iterator[str]:
+    if by_module:
+        yield row.path
+    yield from (row.op, str(row.calls), exact(row.here.flops), exact(row.there.flops))
+    yield _signed(row.flops)
+    if not by_module:
+        yield row.why
+
+
+def _signed(value: Dim) -> str:
+    return f"{value:+,}" if isinstance(value, int) else str(value)
+
+
+def _numbers(here: OpCost, there: OpCost) -> dict[str, int | str]:
+    values = {
+        "flops_here": here.flops,
+        "flops_there": there.flops,
+        "flops_difference": there.flops - here.flops,
+        "macs_here": here.macs,
+        "macs_there": there.macs,
+    }
+    return {name: v if isinstance(v, int) else str(v) for name, v in values.items()}

@@ -1,0 +1,58 @@
+"""The ``exact`` convention, the default: every operator priced, or named as unknown.
+
+It sees every operator of the exported graph. A multiply-accumulate is two FLOPs; what is no
+contraction costs what PyTorch's reference decomposition into prims costs, one FLOP for each
+element of each arithmetic prim, biases included. Integer arithmetic is 0. ``docs/what-counts.md``
+has the rules, each handler's docstring its formula.
+
+Source: the handlers that ship with graphflops, and installed plugins.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from functools import cache
+from importlib.metadata import entry_points
+
+from graphflops.conventions.convention import Convention
+from graphflops.errors import PluginWarning
+from graphflops.registry import EXACT, Registry
+
+PLUGINS = "graphflops.handlers"
+"""Entry-point group of packages that bring handlers for their own operators."""
+
+
+@cache
+def exact() -> Registry:
+    """The default convention: the handlers that ship with graphflops, and installed plugins.
+
+    A plugin that fails to load is named in a :class:`PluginWarning`; its operators are
+    unknown then, and everything else counts as before.
+
+    Example:
+        >>> exact().name
+        'exact'
+    """
+    importlib.import_module("graphflops.handlers")
+    for plugin in entry_points(group=PLUGINS):
+        try:
+            plugin.load()
+        except Exception as error:  # noqa: BLE001, PERF203 - a plugin's fault must stay its own
+            warnings.warn(
+                f"the handlers of plugin {plugin.name!r} ({plugin.value}) cannot be loaded: "
+                f"{type(error).__name__}: {error}. Their operators stay unknown; update or "
+                "uninstall the plugin.",
+                PluginWarning,
+                stacklevel=2,
+            )
+    return EXACT
+
+
+CONVENTION = Convention(
+    registry=exact,
+    unit="a floating-point operation: half a multiply-accumulate",
+    counts="every operator, by its formula; what has no price is named as unknown",
+    omits="integer arithmetic, copies, views",
+    source="docs/what-counts.md and docs/operators.md",
+)

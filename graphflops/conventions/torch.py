@@ -1,0 +1,86 @@
+"""The ``torch`` convention: what ``torch.utils.flop_counter.FlopCounterMode`` counts.
+
+It sees ATen operators as they are dispatched, after composite ones have come apart, and has
+formulas for contractions only. A FLOP is half a multiply-accumulate: 2 x MACs of matrix
+products, convolutions and attention, whatever the dtype; no bias, nothing else.
+
+The graph here keeps ``linear``, ``conv2d``, attention and recurrent layers whole, so each
+contraction costs 2 x the MACs of ``exact``, where it comes apart into operators that
+FlopCounterMode has a formula for. What has none is 0: products with a vector (``mv``,
+``dot``), ``bilinear``, ``cdist``, ``_int_mm`` and weight-only quantized products.
+An operator without a handler is priced by the formula registered for it, as there.
+
+It is FlopCounterMode on meta tensors. On a CPU model that one misses attention and recurrent
+layers, whose CPU kernels have no formula. Its backward of a grouped convolution comes out too
+large (a depthwise 3x3: 9 x forward); backward here is an estimate, 2 x forward.
+
+Source: ``torch/utils/flop_counter.py`` of PyTorch 2.13.
+"""
+
+from __future__ import annotations
+
+from graphflops.conventions._shared import exact_cost, overlooked
+from graphflops.conventions.convention import Convention
+from graphflops.conventions.exact import exact
+from graphflops.cost import FLOPS_PER_MAC, OpCost
+from graphflops.ir import OpCall
+from graphflops.registry import Entry, Registry
+
+# What FlopCounterMode has a formula for, and what comes apart into that on meta tensors.
+CONTRACTIONS = (
+    *("mm", "addmm", "bmm", "baddbmm", "_scaled_mm"),
+    *("linear", "matmul", "inner", "einsum", "cov", "_foreach_mm"),
+    *("convolution", "_convolution", "convolution_overrideable"),
+    *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+    "scaled_dot_product_attention",
+    *("_scaled_dot_product_attention_math", "_scaled_dot_product_efficient_attention"),
+    *("_scaled_dot_product_flash_attention", "_scaled_dot_product_cudnn_attention"),
+    *("_flash_attention_forward", "_efficient_attention_forward"),
+    *("lstm", "gru", "rnn_tanh", "rnn_relu"),
+    *("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
+)
+
+
+def _overlooks(call: OpCall) -> Entry | None:
+    if TORCH.own(call):
+        return overlooked(call.op, _VECTOR) if _is_of_vectors(call) else None
+    if exact().lookup(call) is None:
+        return None  # its formula or its decomposition decides
+    return overlooked(call.op, "FlopCounterMode has no formula for it")
+
+
+_VECTOR = "a product with a vector is mv or dot, and FlopCounterMode has no formula for these"
+
+
+def _is_of_vectors(call: OpCall) -> bool:
+    """Whether a product comes down to a matrix times a vector, or two vectors."""
+    if call.op not in {"aten::matmul", "aten::linear", "aten::inner"} or not call.inputs:
+        return False
+    left, right, *_ = (tensor for _, tensor in call.tensors())
+    vectors = {len(left.shape) == 1, len(right.shape) == 1}
+    # inner of a matrix and a vector is a product of matrices.
+    return vectors == {True} if call.op == "aten::inner" else len(right.shape) == 1
+
+
+TORCH = Registry("torch", overlooks=_overlooks, integers=True)
+CONVENTION = Convention(
+    registry=lambda: TORCH,
+    unit="half a multiply-accumulate",
+    counts="2 x MACs of matrix products, convolutions, attention and recurrent layers",
+    omits="biases, norms, activations, elementwise arithmetic, products with a vector",
+    source="torch.utils.flop_counter.FlopCounterMode on meta tensors, PyTorch 2.13",
+)
+
+
+@TORCH.register(
+    *(f"aten::{op}" for op in CONTRACTIONS), "higher_order::flex_attention", traffic=None
+)
+def contraction(call: OpCall) -> OpCost:
+    """2 x the MACs of exact; no bias, and nothing that is no contraction."""
+    cost = exact_cost(call)
+    return OpCost(
+        flops=FLOPS_PER_MAC * cost.macs,
+        macs=cost.macs,
+        bytes_read=cost.bytes_read,
+        bytes_written=cost.bytes_written,
+    )

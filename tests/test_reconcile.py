@@ -1,0 +1,87 @@
+"""Where two conventions part: rows by operator, by module, and the reasons."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from architectures import ARCHITECTURES
+from calls import Call, meta
+from torch import nn
+
+import graphflops as gf
+from graphflops import conventions
+from graphflops.analysis.reconcile import Difference, Reconciliation
+
+SMALL = nn.Sequential(
+    nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LayerNorm(144), nn.Linear(144, 2)
+)
+
+
+@pytest.fixture(scope="module")
+def reports() -> dict[str, gf.Report]:
+    image = meta(2, 3, 8, 8)
+    return {name: gf.count(SMALL, (image,), convention=name) for name in conventions.names()}
+
+
+def _sum(rows: tuple[Difference, ...]) -> Any:
+    return sum(row.flops for row in rows)
+
+
+@pytest.mark.parametrize("other", conventions.names())
+@pytest.mark.parametrize("name", conventions.names())
+def test_differences_sum_to_the_difference_of_the_totals(
+    name: str, other: str, reports: dict[str, gf.Report]
+) -> None:
+    found = reports[name].reconcile(other)
+    total = reports[other].flops - reports[name].flops
+    assert _sum(found.operators) == _sum(found.modules) == total
+    assert (found.here, found.there) == (reports[name].total, reports[other].total)
+    assert bool(found.operators) == (name != other)
+    sizes = [abs(row.flops) for row in found.operators]
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(f"{name}: " in row.why and f"{other}: " in row.why for row in found.operators)
+    assert ("agree on every call" in str(found)) == (name == other)
+
+
+def test_a_reconciliation_names_operators_modules_and_reasons() -> None:
+    model, kwargs = ARCHITECTURES["llama"]()
+    report = gf.count(model, (), kwargs)
+    found = report.reconcile("calflops")
+    total = gf.count(model, (), kwargs, convention="calflops").flops - report.flops
+    assert _sum(found.operators) == _sum(found.modules) == total
+    attention = next(r for r in found.operators if "attention" in r.op)
+    assert attention.there.flops == 0
+    assert "not among the callables that calflops wraps" in attention.why
+    assert "softmax(Q K^T" in attention.why
+    written = found.table()
+    assert "self_attn" in written
+    # Layers that are alike share a row.
+    assert "layers.*." in written
+    assert "layers.0." not in written
+    rows = list(csv.DictReader(io.StringIO(found.to_csv())))
+    assert sum(int(row["flops_difference"]) for row in rows) == total
+    assert json.loads(json.dumps(found.to_dict()))["totals"]["flops_difference"] == total
+    assert "| module" in found.table("github")
+
+
+def test_one_operator_has_a_row_for_each_reason() -> None:
+    model = Call(lambda x: F.softmax(x, -1) + x.softmax(-1))
+    found = gf.count(model, (meta(3, 5),)).reconcile("calflops")
+    softmax = [row for row in found.operators if row.op == "aten::softmax"]
+    assert [row.there.flops for row in softmax] == [0, 15]
+    assert "called as method_descriptor.softmax" in softmax[0].why
+
+
+def test_what_has_no_price_is_said() -> None:
+    def branch(x: torch.Tensor) -> Any:
+        return torch.cond(x.sum() > 0, lambda a: a @ a, lambda a: a + 1, (x,))
+
+    report = gf.count(Call(branch), (meta(4, 4),), on_unknown="ignore", convention="torch")
+    assert not report.complete
+    assert isinstance(report.reconcile("calflops"), Reconciliation)
