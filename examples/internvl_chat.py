@@ -94,7 +94,8 @@ class InternVisionEncoderLayer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """As many vectors as come in."""
         x = x + self.drop_path1(self.attn(self.norm1(x)) * self.ls1)
-        return x + self.drop_path2(self.mlp(self.norm2(x)) * self.ls2)
+        out: torch.Tensor = x + self.drop_path2(self.mlp(self.norm2(x)) * self.ls2)
+        return out
 
 
 class InternVisionEncoder(nn.Module):
