@@ -70,8 +70,8 @@ def count_generation(  # noqa: PLR0913 - all but two are keywords with defaults
         ...     model = LlamaForCausalLM(config).eval()
         ...     prompt = {"input_ids": torch.zeros(1, 7, dtype=torch.int64)}
         >>> report = count_generation(model, prompt, max_new_tokens=5)
-        >>> report.decode.macs  # 8 x 8 x 4 + 3 x 8 x 16 + 8 x 10; scores and sums over K + 1
-        16*B*(K + 1) + 720*B
+        >>> report.decode.macs  # 4 x 8 x 8 + 3 x 8 x 16 + 8 x 10 = 720, and 2 x 8 x (K + 1)
+        16*K + 736
     """
     if max_new_tokens < 1:
         msg = f"max_new_tokens is {max_new_tokens}: nothing is produced. Ask for 1 or more."
@@ -130,10 +130,16 @@ class _Counter:
             # Where a window has just filled up, one number of tokens is a case of its own; the
             # loop over a prompt of a state-space model needs some number, whichever it is.
             first, last = self._step(cached, self._symbols), self._step(end, self._symbols)
+        captured = first.report.capture
         if first.report.total == last.report.total:
-            return first
-        only = sympy.Eq(sympy.Symbol("K", positive=True, integer=True), cached)
-        captured = replace(first.report.capture, assumptions=(only,))
+            note = (
+                f"A step costs the same with {cached} tokens in the cache and with {end}; in "
+                "between that is taken for granted."
+            )
+            captured = replace(captured, notes=(*captured.notes, note))
+        else:
+            only = sympy.Eq(sympy.Symbol("K", positive=True, integer=True), cached)
+            captured = replace(captured, assumptions=(only,))
         return replace(first, report=replace(first.report, capture=captured))
 
     def _step(self, cached: int, symbols: frozenset[str]) -> Step:

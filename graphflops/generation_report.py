@@ -85,7 +85,7 @@ class GenerationReport:
         graphs: One more token, in ``B``, ``K`` (and ``P``, ``M``), one for each way it runs.
         sizes: What the symbols stand for: ``B`` sequences, ``P`` prompt tokens, ``N`` new
             tokens, ``K`` tokens in the cache before the first step, ``M`` its room.
-        notes: What a reader must know.
+        notes: What a reader must know of the inputs.
         seconds: Wall time of the captures.
     """
 
@@ -189,6 +189,12 @@ class GenerationReport:
             for op, calls in report.unsupported_ops().items():
                 found[op] = found.get(op, 0) + calls
         return found
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """What a reader must know of the inputs and of the graphs, each sentence once."""
+        captured = (note for report in self._reports for note in report.capture.notes)
+        return tuple(dict.fromkeys((*self.notes, *captured)))
 
     def at(self, token: int) -> OpCost:
         """What producing one of the new tokens costs, the first being number 1.

@@ -38,17 +38,21 @@ def summary(report: GenerationReport) -> list[tuple[str, str]]:
     for decode in report.decodes:
         first, last = (decode.report.total.subs(K=k) for k in (decode.first, decode.last))
         found += [
-            (f"Decode, {decode.steps:,} steps", _work(decode.summed(decode.report.total))),
+            (
+                f"Decode, {decode.steps:,} step{'s' if decode.steps > 1 else ''}",
+                _work(decode.summed(decode.report.total)),
+            ),
             ("  first", f"{quantity(first.flops, 'FLOPs')} with {decode.first:,} tokens cached"),
             ("  last", f"{quantity(last.flops, 'FLOPs')} with {decode.last:,} tokens cached"),
         ]
     found += [
         ("Total", bound + _work(total)),
         ("  exactly", f"{exact(total.macs)} MACs, {exact(total.flops)} FLOPs"),
+        ("With backward", f"{_work(total * 3)} (estimate: 3 x forward)"),
         ("KV cache", cache),
         ("Captured in", f"{report.seconds:.2f} s"),
     ]
-    return found + [("Note", note) for note in report.notes]
+    return found + [("Note", note) for note in report.all_notes]
 
 
 def table(report: GenerationReport, depth: int | None, tablefmt: str = "simple") -> str:
@@ -108,7 +112,7 @@ def to_dict(report: GenerationReport) -> dict[str, Any]:
         "environment": data.environment(),
         "convention": report.convention,
         "sizes": dict(report.sizes),
-        "notes": list(report.notes),
+        "notes": list(report.all_notes),
         "complete": report.complete,
         "totals": {**data.cost_dict(report.total), "params": report.params},
         "prefill": data.cost_dict(report.prefill.total),
