@@ -9,6 +9,7 @@ from typing import Any
 
 import sympy
 
+from graphflops.analysis.reconcile import Reconciliation
 from graphflops.binding import holds_throughout
 from graphflops.cost import Dim, OpCost, substitute
 from graphflops.errors import ModelSpecError
@@ -237,6 +238,18 @@ class GenerationReport:
     def by_module(self) -> dict[str, OpCost]:
         """Total cost of each module, children included, by path; ``""`` is the model."""
         return {node.path: node.total for node in self.root.walk()}
+
+    def reconcile(self, other: str) -> Reconciliation:
+        """Where and why another convention counts otherwise, over the whole generation.
+
+        Raises:
+            ModelSpecError: There is no convention of that name.
+        """
+        steps = (
+            decode.report.reconcile(other).summed(decode.summed, decode.steps)
+            for decode in self.decodes
+        )
+        return sum(steps, start=self.prefill.reconcile(other))
 
     @property
     def kv_cache_bytes_per_token(self) -> Dim:

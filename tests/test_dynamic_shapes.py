@@ -75,6 +75,49 @@ def test_what_a_graph_takes_for_granted_is_said() -> None:
     assert report.capture.notes == ("Costs hold where N > 4.",)
 
 
+def test_numbers_put_in_for_symbols_reach_every_part_of_a_report() -> None:
+    case = ARCHITECTURES["llama"]()
+    ids = {"input_ids": meta(2, 8, dtype=torch.int64)}
+    symbolic = gf.count(case.model, kwargs=ids, dynamic_shapes={"input_ids": {0: "B", 1: "S"}})
+    concrete = gf.count(case.model, kwargs={"input_ids": meta(3, 9, dtype=torch.int64)})
+    assert symbolic.symbols == ("B", "S")
+    half = symbolic.subs(B=3)
+    assert half.symbols == ("S",)
+    whole = half.subs(S=9)
+    assert whole.symbols == ()
+    assert whole.root == concrete.root
+
+    def contractions(report: gf.Report) -> list[Any]:
+        # Which views there are depends on what is known of sizes.
+        priced = (r for r in report.records if r.cost is not None and r.cost.macs)
+        return [(r.call.op, r.cost, [t.shape for t in r.call.outputs]) for r in priced]
+
+    assert contractions(whole) == contractions(concrete)
+
+
+def test_formulas_are_factored_by_module() -> None:
+    model = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Linear(4, 5, bias=False))
+    report = gf.count(model, (meta(2, 3),), dynamic_shapes=({0: "B"},))
+    lines = [line.split() for line in report.formula().splitlines()[2:]]
+    assert lines == [["(model)", "32*B", "64*B"], ["0", "12*B", "24*B"], ["1", "20*B", "40*B"]]
+
+
+def test_symbols_that_are_not_there_or_do_not_fit() -> None:
+    class Windowed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ x if x.shape[0] > 4 else x
+
+    report = gf.count(Windowed(), (meta(6, 6),), dynamic_shapes=({0: "N", 1: "N"},))
+    with pytest.raises(gf.ModelSpecError, match="no symbol 'S'"):
+        report.subs(S=3)
+    with pytest.raises(gf.ModelSpecError, match="holds where N > 4, so not for N = 3"):
+        report.subs(N=3)
+    with pytest.raises(gf.ModelSpecError, match="numbers already"):
+        report.subs(N=8).subs(N=8)
+    with pytest.raises(gf.UnboundSymbolError, match="no number yet"):
+        report.sorted_records("flops")
+
+
 @pytest.mark.parametrize(
     ("args", "axes", "complaint"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
@@ -84,13 +84,41 @@ class Reconciliation:
     operators: tuple[Difference, ...]
     modules: tuple[Difference, ...]
 
+    def summed(self, sum_up: Callable[[OpCost], OpCost], times: int) -> Reconciliation:
+        """The same for so many runs of the calls, with a function that sums a cost over them."""
+
+        def rows(found: tuple[Difference, ...]) -> tuple[Difference, ...]:
+            return tuple(
+                replace(
+                    row, calls=row.calls * times, here=sum_up(row.here), there=sum_up(row.there)
+                )
+                for row in found
+            )
+
+        return replace(
+            self,
+            here=sum_up(self.here),
+            there=sum_up(self.there),
+            operators=rows(self.operators),
+            modules=rows(self.modules),
+        )
+
+    def __add__(self, other: Reconciliation) -> Reconciliation:
+        return replace(
+            self,
+            here=self.here + other.here,
+            there=self.there + other.there,
+            operators=_merged((*self.operators, *other.operators), lambda row: row.path),
+            modules=_merged((*self.modules, *other.modules), lambda row: row.path),
+        )
+
     def table(self, tablefmt: str = "simple_grid") -> str:
         """Totals, differences by operator, differences by module, as tables.
 
         Modules that differ only in a number, as the layers of a stack do, share a row.
         """
         here, there = self.conventions
-        lines = [f"{self.model}, forward: {here} and {there}"]
+        lines = [f"{self.model}: {here} and {there}"]
         pairs = zip(self.conventions, (self.here, self.there), self.flops_per_mac, strict=True)
         for name, cost, per_mac in pairs:
             unit = "FLOP" if per_mac == 1 else "FLOPs"

@@ -14,10 +14,11 @@ from graphflops.cli.flags import (
     Model,
     ModelFlags,
     Output,
-    known_convention,
+    Reconcile,
+    Symbolic,
     model_flags,
 )
-from graphflops.cli.output import write
+from graphflops.cli.output import write, written
 
 if TYPE_CHECKING:
     from graphflops.report import Report
@@ -68,21 +69,19 @@ def count(
         bool, typer.Option("--ops", help="With --format json: one entry per call too.")
     ] = False,
     convention: Convention = "exact",
-    reconcile: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CONVENTION",
-            help="Instead: where and why this way of counting differs.",
-            callback=known_convention,
-        ),
-    ] = None,
+    reconcile: Reconcile = None,
+    symbolic: Symbolic = None,
     strict: Strict = False,
     output: Output = None,
 ) -> None:
     """Count one forward pass: by module, with totals and coverage."""
-    report = _report(model, flags, convention, strict=strict)
+    report = _report(model, flags, convention, symbolic, strict=strict)
     if reconcile is not None:
-        text = _reconciled(report, reconcile, output_format)
+        text = written(report.reconcile(reconcile), output_format.value)
+    elif symbolic is not None and output_format is Format.TREE:
+        from graphflops.render.tables import formula_report
+
+        text = formula_report(report, 2 if depth is None else depth)
     elif output_format is Format.TREE:
         from graphflops.render.tables import report_tree
 
@@ -111,11 +110,12 @@ def list_ops(
         CallFormat, typer.Option("--format", help="Shape of the output.")
     ] = CallFormat.TABLE,
     convention: Convention = "exact",
+    symbolic: Symbolic = None,
     strict: Strict = False,
     output: Output = None,
 ) -> None:
     """List every operator call: module, operator, shapes, cost, source line."""
-    report = _report(model, flags, convention, strict=strict)
+    report = _report(model, flags, convention, symbolic, strict=strict)
     from graphflops.render import data, tables
 
     records = report.sorted_records(sort.value, top)
@@ -138,23 +138,22 @@ def explain(
     ],
     flags: ModelFlags,
     convention: Convention = "exact",
+    symbolic: Symbolic = None,
     output: Output = None,
 ) -> None:
     """Say why a call costs what it costs: formula, numbers put in, source."""
-    report = _report(model, flags, convention)
+    report = _report(model, flags, convention, symbolic)
     write("\n\n".join(map(report.explain, report.find(what))), output)
 
 
-def _reconciled(report: Report, convention: str, output_format: Format) -> str:
-    found = report.reconcile(convention)
-    if output_format is Format.JSON:
-        return json.dumps(found.to_dict(), indent=2)
-    if output_format is Format.CSV:
-        return found.to_csv()
-    return found.table("github") if output_format is Format.MD else found.table()
-
-
-def _report(name: str, flags: ModelFlags, convention: str, *, strict: bool = False) -> Report:
+def _report(
+    name: str,
+    flags: ModelFlags,
+    convention: str,
+    symbolic: str | None,
+    *,
+    strict: bool = False,
+) -> Report:
     from rich.console import Console
 
     with Console(stderr=True).status("loading PyTorch ...") as status:
@@ -164,14 +163,19 @@ def _report(name: str, flags: ModelFlags, convention: str, *, strict: bool = Fal
 
         options = flags.options()
         status.update(f"building {name} ...")
+        axes = None
         with quiet():
-            workload = models.resolve(name, options)
+            if symbolic is None:
+                workload = models.resolve(name, options)
+            else:
+                workload, axes = models.resolve_symbolic(name, options, symbolic.split(","))
         status.update(f"capturing {name} ...")
         on_unknown: Literal["raise", "ignore"] = "raise" if strict else "ignore"
         report = count_model(
             workload.model,
             workload.args,
             workload.kwargs,
+            dynamic_shapes=axes,
             convention=convention,
             on_unknown=on_unknown,
         )

@@ -46,6 +46,21 @@ Convention = Annotated[
 ]
 Output = Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")]
 
+Reconcile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CONVENTION",
+        help="Instead: where and why this way of counting differs.",
+        callback=known_convention,
+    ),
+]
+Symbolic = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZES", help="Sizes to keep open, of batch (B) and seq (S): costs are formulas."
+    ),
+]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelFlags:

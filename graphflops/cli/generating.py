@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from graphflops.cli.counting import Strict
-from graphflops.cli.flags import Convention, Model, ModelFlags, Output, model_flags
-from graphflops.cli.output import write
+from graphflops.cli.flags import Convention, Model, ModelFlags, Output, Reconcile, model_flags
+from graphflops.cli.output import write, written
 
 if TYPE_CHECKING:
     from graphflops.generation_report import GenerationReport
@@ -53,6 +53,7 @@ def generate(
     formula: Annotated[
         bool, typer.Option("--formula", help="Print costs in B, P, N and K instead.")
     ] = False,
+    reconcile: Reconcile = None,
     depth: Annotated[int | None, typer.Option(min=0, help="Module levels to show.")] = None,
     convention: Convention = "exact",
     strict: Strict = False,
@@ -87,7 +88,11 @@ def generate(
             on_unknown=on_unknown,
         )
         report = replace(report, notes=(*workload.notes, *report.notes))
-    write(report.formula() if formula else _text(report, output_format, depth), output)
+    if reconcile is not None:
+        text = written(report.reconcile(reconcile), output_format.value)
+    else:
+        text = report.formula() if formula else _text(report, output_format, depth)
+    write(text, output)
 
 
 def _text(report: GenerationReport, output_format: Format, depth: int | None) -> str:

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from graphflops.analysis.reconcile import Reconciliation
+
+
+def written(found: Reconciliation, output_format: str) -> str:
+    """A reconciliation in a format of the command line."""
+    if output_format == "json":
+        return json.dumps(found.to_dict(), indent=2)
+    if output_format == "csv":
+        return found.to_csv()
+    return found.table("github") if output_format == "md" else found.table()
 
 
 def write(text: str, output: Path | None) -> None:

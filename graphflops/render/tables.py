@@ -100,6 +100,12 @@ def report_tree(report: Report, depth: int | None) -> str:
     return "\n\n".join((labelled(totals(report)), report.tree(depth), labelled(coverage(report))))
 
 
+def formula_report(report: Report, depth: int | None) -> str:
+    """Totals, formulas by module down to a depth, and what the totals cover."""
+    parts = (labelled(totals(report)), report.formula(depth), labelled(coverage(report)))
+    return "\n\n".join(parts)
+
+
 def report_table(report: Report, depth: int | None, tablefmt: str = "simple") -> str:
     """Totals, modules to a depth, operators, coverage: one below the other."""
 

@@ -17,7 +17,8 @@ def quantity(value: Dim, unit: str = "") -> str:
         ('32.94 TFLOPs', '896', '2.3 K')
     """
     if not isinstance(value, int):
-        return f"{sympy.factor(value)} {unit}".rstrip()
+        # B would be read as a symbol of the expression.
+        return f"{sympy.factor(value)} {'bytes' if unit == 'B' else unit}".rstrip()
     for factor, prefix in _PREFIXES:
         if value >= factor:
             return f"{round(value / factor, 2):.10g} {prefix}{unit}"
