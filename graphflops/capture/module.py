@@ -120,10 +120,12 @@ def _export_friendly() -> Iterator[None]:
             exchange(old, new)
 
     gc.disable()
+    lazily = torch.fx._lazy_graph_module._use_lazy_graph_module(True)
     Distribution.set_default_validate_args(False)
     torch.utils.swap_tensors = convert
     try:
-        yield
+        with lazily:
+            yield
     finally:
         torch.utils.swap_tensors = exchange
         Distribution.set_default_validate_args(validating)
