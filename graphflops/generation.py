@@ -10,7 +10,7 @@ from typing import Any, Literal
 import sympy
 
 from graphflops import counting
-from graphflops.capture.generation import Prompt, capture_decode, capture_prefill, prompt_of
+from graphflops.capture.generation import Left, Prompt, capture_decode, capture_prefill, prompt_of
 from graphflops.errors import CaptureError, ModelSpecError
 from graphflops.generation_report import GenerationReport, Step
 from graphflops.ir import Capture
@@ -104,15 +104,17 @@ class _Counter:
         self._name = type(prompt.model).__name__
         # Images say with values how many they are: their number stays what it is.
         self._symbols = frozenset("BPM" if prompt.is_text else "PM")
+        self._left: Left | None = None
+        self._alone = False
 
     def prefill(self, new_tokens: int) -> GenerationReport:
         """A report without steps."""
         prompt = self._prompt
         notes = []
         try:
-            captured = capture_prefill(prompt, self._symbols)
+            captured, self._left = capture_prefill(prompt, self._symbols)
         except CaptureError:
-            captured = capture_prefill(prompt, frozenset())
+            captured, _ = capture_prefill(prompt, frozenset())
             notes.append("The pass over the prompt cannot be captured for a length that is open.")
         return GenerationReport(
             model=self._name,
@@ -124,14 +126,24 @@ class _Counter:
 
     def step(self, cached: int, end: int) -> Step:
         """The graph of a step with so many tokens in the cache, of which there may be ``end``."""
+        left, self._left = self._left, None  # of a prompt of this length, whatever it is
         try:
-            return self._step(cached, self._symbols | {"K"})
+            found = self._step(cached, self._symbols | {"K"}, left)
         except CaptureError:
-            # Where a window has just filled up, one number of tokens is a case of its own; the
-            # loop over a prompt of a state-space model needs some number, whichever it is.
-            first, last = self._step(cached, self._symbols), self._step(end, self._symbols)
-        captured = first.report.capture
-        if first.report.total == last.report.total:
+            return self._single(cached, end) if left is None else self.step(cached, end)
+        self._alone = False
+        return found
+
+    def _single(self, cached: int, end: int) -> Step:
+        """A graph for one number of tokens: where a window is just full, that is a case of its own.
+
+        If the next number is one too, it is not a matter of numbers: the loop over a prompt of a
+        state-space model needs some length, and the step is the same whichever it is.
+        """
+        found = self._step(cached, self._symbols)
+        captured = found.report.capture
+        again, self._alone = self._alone, True
+        if again and found.report.total == self._step(end, self._symbols).report.total:
             note = (
                 f"A step costs the same with {cached} tokens in the cache and with {end}; in "
                 "between that is taken for granted."
@@ -140,10 +152,10 @@ class _Counter:
         else:
             only = sympy.Eq(sympy.Symbol("K", positive=True, integer=True), cached)
             captured = replace(captured, assumptions=(only,))
-        return replace(first, report=replace(first.report, capture=captured))
+        return replace(found, report=replace(found.report, capture=captured))
 
-    def _step(self, cached: int, symbols: frozenset[str]) -> Step:
-        captured = capture_decode(self._prompt, cached, symbols)
+    def _step(self, cached: int, symbols: frozenset[str], left: Left | None = None) -> Step:
+        captured = capture_decode(self._prompt, cached, symbols, left)
         return Step(report=self._report(captured), cached=cached)
 
     def _report(self, captured: Capture) -> Report:

@@ -122,7 +122,7 @@ CASES: dict[str, Callable[[], tuple[Any, dict[str, Any], Any]]] = {
     "encoder-decoder": encoder_decoder,
     "vision-language": vision_language,
 }
-NEW = 7
+NEW = 5
 
 
 @pytest.mark.parametrize("name", CASES)

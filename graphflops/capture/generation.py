@@ -9,19 +9,23 @@ tokens in the cache before the step, ``M`` tokens that a static cache has room f
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import sympy
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from graphflops.capture.metadata import argument
 from graphflops.capture.module import capture_module
 from graphflops.capture.symbols import Symbols
+from graphflops.cost import Dim
 from graphflops.errors import ModelSpecError
-from graphflops.ir import Capture
+from graphflops.ir import Capture, TensorMeta
 
 # Inputs with an axis along the tokens, by what reads them.
 _READ = {
@@ -133,30 +137,84 @@ def _check_positions(model: Any, room: int, new_tokens: int) -> None:
         raise ModelSpecError(msg)
 
 
-def capture_prefill(prompt: Prompt, symbols: frozenset[str]) -> Capture:
-    """The graph of the pass over the prompt, which fills the cache.
+@dataclass(frozen=True)
+class Left:
+    """What a pass over a prompt of open length has left behind: its outputs, as shapes.
+
+    Attributes:
+        leaves: Shape and dtype of each tensor, and other values.
+        spec: How they make up the outputs.
+        conditions: What the pass took for granted.
+    """
+
+    leaves: tuple[Any, ...]
+    spec: pytree.TreeSpec
+    conditions: tuple[sympy.Basic, ...]
+
+    def restored(self, sized: Symbols) -> Any:
+        """The outputs again, of as many tokens as are cached."""
+        cached = {_SYMBOL["P"]: _SYMBOL["K"]}
+
+        def size(value: Dim) -> Any:
+            return sized.expression(value if isinstance(value, int) else value.xreplace(cached))
+
+        def leaf(value: Any) -> Any:
+            if isinstance(value, TensorMeta):
+                return torch.empty([*map(size, value.shape)], dtype=getattr(torch, value.dtype))
+            return size(value) if isinstance(value, sympy.Expr) else value
+
+        sized.assume(tuple(condition.xreplace(cached) for condition in self.conditions))
+        return pytree.tree_unflatten([*map(leaf, self.leaves)], self.spec)
+
+
+_SYMBOL = {name: sympy.Symbol(name, positive=True, integer=True) for name in "PK"}
+
+
+def capture_prefill(prompt: Prompt, symbols: frozenset[str]) -> tuple[Capture, Left | None]:
+    """The graph of the pass over the prompt, which fills the cache, and what it leaves behind.
 
     Args:
         prompt: The prompt.
         symbols: Which of ``B``, ``P`` and ``M`` stay symbolic.
     """
+    left: list[Left] = []
 
     def begin(model: nn.Module, inputs: dict[str, Any], sized: Symbols) -> dict[str, Any]:
+        if not prompt.static:
+            model.forward = _recorded(model.forward, sized, left)
+            return inputs
         cache, room = _static_cache(prompt, symbols, sized)
         return _tensors_only(model, {**inputs, "past_key_values": cache}, {"room": room})
 
     along = None if prompt.encodes else "P"
     inputs, axes = _resized(prompt, prompt.sizes, along, symbols)
-    return capture_module(prompt.model, (), inputs, axes, begin if prompt.static else None)
+    captured = capture_module(prompt.model, (), inputs, axes, begin if symbols else None)
+    grows = "P" in symbols and along == "P"
+    return captured, left[0] if left and grows else None
 
 
-def capture_decode(prompt: Prompt, cached: int, symbols: frozenset[str]) -> Capture:
+def _recorded(forward: Any, sized: Symbols, left: list[Left]) -> Any:
+    @functools.wraps(forward)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        outputs = forward(*args, **kwargs)
+        leaves, spec = pytree.tree_flatten(outputs)
+        shapes = [argument(leaf) if _is_size(leaf) else leaf for leaf in leaves]
+        left.append(Left(tuple(shapes), spec, sized.assumptions()))
+        return outputs
+
+    return call
+
+
+def capture_decode(
+    prompt: Prompt, cached: int, symbols: frozenset[str], left: Left | None = None
+) -> Capture:
     """The graph of one more token, after a pass over ``cached`` tokens has filled the cache.
 
     Args:
         prompt: The prompt.
         cached: Tokens in the cache, for branches to go the way they go for so many.
         symbols: Which of ``B``, ``P``, ``K`` and ``M`` stay symbolic.
+        left: What such a pass leaves behind; if not given, it is made on fake tensors.
     """
 
     def advance(model: nn.Module, inputs: dict[str, Any], sized: Symbols) -> dict[str, Any]:
@@ -164,7 +222,8 @@ def capture_decode(prompt: Prompt, cached: int, symbols: frozenset[str]) -> Capt
         lengths = {"prompt": inputs[_READ[prompt.encodes][0]]}
         if prompt.static:
             inputs["past_key_values"], lengths["room"] = _static_cache(prompt, symbols, sized)
-        return _tensors_only(model, _next_inputs(prompt, model, inputs), lengths)
+        outputs = model(**inputs, return_dict=True) if left is None else left.restored(sized)
+        return _tensors_only(model, _next_inputs(prompt, model, inputs, outputs), lengths)
 
     inputs, axes = _resized(prompt, prompt.sizes | {"K": cached}, "K", symbols)
     return capture_module(prompt.model, (), inputs, axes, advance)
@@ -217,11 +276,12 @@ def _stretched(tensor: torch.Tensor, axis: int, size: int) -> torch.Tensor:
     return tensor if size == last + 1 else tensor.index_select(axis, places)
 
 
-def _next_inputs(prompt: Prompt, model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+def _next_inputs(
+    prompt: Prompt, model: Any, inputs: dict[str, Any], outputs: Any
+) -> dict[str, Any]:
     """What the model's own ``generate`` gives it for the next token."""
     from transformers.generation.utils import ALL_CACHE_NAMES
 
-    outputs = model(**inputs, return_dict=True)
     name = _READ[prompt.encodes][0]
     grown = torch.cat([inputs[name], inputs[name][:, -1:]], dim=1)
     if all(getattr(outputs, cache, None) is None for cache in ALL_CACHE_NAMES):
@@ -269,6 +329,10 @@ def _tensors_only(
     held = {name: list(filter(_is_tensor, leaves)) for name, (leaves, _) in flat.items()}
     taken = {name: tensors for name, tensors in held.items() if tensors}
     return taken | {name: [tensor] for name, tensor in unused.items()}
+
+
+def _is_size(leaf: Any) -> bool:
+    return isinstance(leaf, torch.Tensor | torch.SymInt)
 
 
 def _is_tensor(leaf: Any) -> bool:

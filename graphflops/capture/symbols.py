@@ -30,6 +30,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._sympy import functions as torch_functions
 from torch.utils._sympy.numbers import int_oo
 
+from graphflops.cost import Dim as Number
 from graphflops.errors import CaptureError, ModelSpecError
 
 Size = int | torch.SymInt
@@ -64,6 +65,7 @@ class Symbols:
         self.shapes: Any = shape_env
         self._sizes: dict[str, torch.SymInt] = {}
         self._firm: set[sympy.Symbol] = set()
+        self._given: tuple[sympy.Basic, ...] = ()
         self.readable: dict[sympy.Symbol, sympy.Symbol] = {}
 
     def size(
@@ -112,9 +114,23 @@ class Symbols:
             self._firm.add(symbol)
         return self._sizes[name]
 
+    def expression(self, value: Number) -> Size:
+        """A size that is computed from named ones, given in readable names."""
+        if isinstance(value, int):
+            return value
+        ours = {name: symbol for symbol, name in self.readable.items()}
+        samples = {name: self._sizes[str(name)].node.hint for name in value.free_symbols}
+        hint = int(value.xreplace({name: sympy.Integer(n) for name, n in samples.items()}))
+        size: torch.SymInt = self.shapes.create_symintnode(value.xreplace(ours), hint=hint)
+        return size
+
+    def assume(self, conditions: tuple[sympy.Basic, ...]) -> None:
+        """Add what is taken for granted already, in readable names."""
+        self._given = conditions
+
     def assumptions(self) -> tuple[sympy.Basic, ...]:
         """What the graph takes for granted about the sizes, in readable names."""
-        found = []
+        found = list(self._given)
         for guard in self.shapes.guards:
             expr = guard.expr.xreplace(self.readable)
             # sympy's own Min and Max see that 128 n is less than 512 n.
