@@ -49,6 +49,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         BOTH,
         {"pixel_values": pixels(1, 3, 336, 336), "input_ids": prompt(32000, 24 * 24)},
     ),
+    # The same with a head, which passes on sizes of images that its tower does not ask for.
+    "llava@LlavaForConditionalGeneration": (
+        BOTH,
+        {"pixel_values": pixels(1, 3, 336, 336), "input_ids": prompt(32000, 24 * 24)},
+    ),
     # 448 x 448 pixels in 16 x 16 patches of 28, shuffled 2 x 2 into a token.
     "internvl": (
         BOTH | {"text_config.num_hidden_layers": 1},

@@ -280,11 +280,17 @@ def _next_inputs(
     prompt: Prompt, model: Any, inputs: dict[str, Any], outputs: Any
 ) -> dict[str, Any]:
     """What the model's own ``generate`` gives it for the next token."""
-    from transformers.generation.utils import ALL_CACHE_NAMES
+    from transformers.generation.utils import ALL_CACHE_NAMES, GenerationMixin
 
     name = _READ[prompt.encodes][0]
     grown = torch.cat([inputs[name], inputs[name][:, -1:]], dim=1)
     if all(getattr(outputs, cache, None) is None for cache in ALL_CACHE_NAMES):
+        if type(model).generate is not GenerationMixin.generate:
+            msg = (
+                f"{type(model).__name__} has a generate() of its own, and its forward keeps no "
+                "cache: what a step costs cannot be seen. Count its language model instead."
+            )
+            raise ModelSpecError(msg)
         # Nothing is kept: the whole sequence is read again.
         return {**inputs, name: grown}
     state = {key: value for key, value in inputs.items() if key != name}

@@ -33,6 +33,8 @@ Exporter = Callable[..., ExportedProgram]
 Advance = Callable[[nn.Module, dict[str, Any], Symbols], dict[str, Any]]
 _ASKED = "Some sizes follow from values of the inputs: with other values it may cost otherwise."
 
+_READABLE = 40  # characters of a condition that a note quotes
+
 
 def capture_module(
     model: nn.Module,
@@ -99,8 +101,15 @@ def _notes(known: KnownValues) -> tuple[str, ...]:
         CaptureError: A size that was to be symbolic has become a number.
     """
     known.symbols.refuse_fixed()
-    assumed = ", ".join(map(str, known.symbols.assumptions()))
-    sentences = (_ASKED if known.asked else "", f"Costs hold where {assumed}." if assumed else "")
+    assumed = [str(condition) for condition in known.symbols.assumptions()]
+    short = [condition for condition in assumed if len(condition) <= _READABLE]
+    more = len(assumed) - len(short)
+    if more:
+        short.append(f"{more} longer conditions on sizes are met")
+    sentences = (
+        _ASKED if known.asked else "",
+        f"Costs hold where {', '.join(short)}." if short else "",
+    )
     return tuple(filter(None, sentences))
 
 

@@ -136,6 +136,7 @@ class Symbols:
             # sympy's own Min and Max see that 128 n is less than 512 n.
             expr = expr.replace(torch_functions.Min, sympy.Min)
             expr = expr.replace(torch_functions.Max, sympy.Max)
+            expr = expr.canonical if isinstance(expr, sympy.core.relational.Relational) else expr
             if expr != sympy.true and expr.free_symbols <= set(self.readable.values()):
                 found.append(expr)
         return tuple(dict.fromkeys(found))
@@ -190,7 +191,7 @@ def axis_specs(model: nn.Module, inputs: tuple[Any, Any], dynamic_shapes: Any) -
         tree: Any = inspect.signature(model.forward).bind_partial(*args).arguments | kwargs
         if isinstance(shapes, Mapping):
             left_out = {name: pytree.tree_map(lambda _: None, tree[name]) for name in tree}
-            shapes = left_out | dict(shapes)
+            shapes = left_out | {name: spec for name, spec in shapes.items() if spec is not None}
         _check_dynamic_shapes(tree, shapes)
         tree = tree if isinstance(shapes, Mapping) else type(shapes)(tree.values())
         _tree_map_with_path(note, tree, shapes, tree_name="inputs")

@@ -237,7 +237,8 @@ def patch_positions(subject: Subject) -> torch.Tensor | None:
 
 def image_sizes(subject: Subject) -> torch.Tensor | None:
     """Height and width of each image before it was cut into tiles or padded."""
-    parts = (module for module in subject.model.modules() if module is not subject.model)
+    # Towers that ask for them; what holds a tower only passes them on.
+    parts = (part for part in subject.model.modules() if not hasattr(part, "get_image_features"))
     asked = any("image_sizes" in inspect.signature(part.forward).parameters for part in parts)
     if "pixel_values" not in subject.made or not (asked or _is_anyres(subject)):
         return None
