@@ -5,81 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
 import pytest
 import torch
+from commands import Run
 from torch import nn
 
-from graphflops.cli import main
 from graphflops.render import data
-
-Run = Callable[..., tuple[int, str, str]]
-MODELS = '''
-import torch
-from torch import nn
-
-class Tiny(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(4, 2)
-    def forward(self, x, scale=None):
-        return self.linear(x)
-
-class Picky(nn.Module):
-    def forward(self, x):
-        if x.shape[1] != 4:
-            raise ValueError("I want four columns")
-        return x + 1
-
-class Branchy(nn.Module):
-    def forward(self, x):
-        return x + 1 if x.sum() > 0 else x - 1
-
-class Stubborn(nn.Module):
-    """Cannot be built on the meta device."""
-    def __init__(self):
-        super().__init__()
-        self.scale = float(torch.ones(1))
-    def forward(self, x):
-        return x * self.scale
-
-instance = Tiny().eval()
-number = 3
-def tiny(): return Tiny(), (torch.zeros(3, 4),)
-def keyword(): return Tiny(), (), {"x": torch.zeros(3, 4)}
-def picky(): return Picky(), (torch.zeros(3, 5),)
-def branchy(): return Branchy(), (torch.zeros(3, 5),)
-def stubborn(): return Stubborn(), (torch.zeros(3, 5),)
-def broken(): raise RuntimeError("out of luck")
-def letters(): return "abc"
-'''
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    (tmp_path / "models.py").write_text(MODELS)
-    (tmp_path / "broken.py").write_text("import nowhere_to_be_found\n")
-    (tmp_path / "untyped.json").write_text("{}")
-    (tmp_path / "garbage.json").write_text("{")
-    (tmp_path / "list.json").write_text("[]")
-    (tmp_path / "garbage.pt2").write_text("garbage")
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["graphflops", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        code = stopped.value.code
-        captured = capsys.readouterr()
-        return int(code or 0), captured.out, captured.err
-
-    return call
 
 
 def test_count_prints_totals_the_tree_and_coverage(run: Run) -> None:
@@ -383,58 +319,3 @@ def test_python_m_graphflops() -> None:
         [sys.executable, "-m", "graphflops", "--help"], check=True, capture_output=True, text=True
     )
     assert "count" in done.stdout
-
-
-def test_symbolic_sizes_give_formulas(run: Run) -> None:
-    code, out, err = run("count", "hf:bert", "--set", "num_hidden_layers=1", "--symbolic", "batch")
-    assert (code, err) == (0, "")
-    assert "input_ids int64[B, 128]" in out
-    assert re.search(r"pooler\.dense +589824\*B +1180416\*B", out)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
-        (("count", "hf:bert", "--symbolic", "width"), "no size 'width'. Known: batch, seq."),
-        (("count", "timm:resnet18", "--symbolic", "seq"), "--seq-len does not apply|no tokens"),
-        (("generate", "hf:vit", "--new-tokens", "3"), "no model of type 'vit' that continues"),
-        (("generate", "hf:llama", "--new-tokens", "0"), "--new-tokens"),
-        (
-            ("generate", "hf:gpt2", "--new-tokens", "9", "--prompt-len", "1020"),
-            "more than the 1024 positions",
-        ),
-        (("generate", "hf:llama@LlamaModel", "--new-tokens", "9"), "cannot generate"),
-        (("generate", "hf:t5", "--new-tokens", "9", "--convention", "fvcor"), "fvcore"),
-    ],
-)
-def test_bad_sizes(run: Run, arguments: tuple[str, ...], complaint: str) -> None:
-    code, out, err = run(*arguments)
-    assert (code, out) == (2, "")
-    assert re.search(complaint, err)
-    assert "Traceback" not in err
-
-
-LITTLE = [
-    *("--set", "num_hidden_layers=1", "--set", "hidden_size=64", "--set", "intermediate_size=96"),
-    *("--set", "num_attention_heads=4", "--set", "num_key_value_heads=4"),
-]
-
-
-def test_generate_sums_prefill_and_steps(run: Run) -> None:
-    call = ("generate", "hf:llama", *LITTLE, "--prompt-len", "7", "--new-tokens", "4")
-    code, out, err = run(*call, "--format", "json")
-    assert (code, err) == (0, "")
-    found = json.loads(out)
-    assert found["sizes"] == {"B": 1, "P": 7, "K": 7, "M": 10, "N": 4}
-    (decode,) = found["decode"]
-    assert (decode["first_cached"], decode["last_cached"]) == (7, 9)
-    assert found["totals"]["flops"] == found["prefill"]["flops"] + decode["total"]["flops"]
-    code, out, _ = run(*call, "--reconcile", "calflops")
-    assert code == 0
-    assert "LlamaForCausalLM: exact and calflops" in out
-    code, out, _ = run(*call, "--formula")
-    assert code == 0
-    assert "all N tokens" in out
-    code, out, _ = run(*call)
-    assert "(lm_head): Linear(" in out
-    assert "1 x 7 prompt tokens, 4 new tokens each: 1 pass over the prompt, 3 steps" in out

@@ -11,7 +11,14 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/handlers.md", "docs/models.md", "docs/conventions.md", "docs/generation.md"]
+    "page",
+    [
+        "README.md",
+        "docs/handlers.md",
+        "docs/models.md",
+        "docs/conventions.md",
+        "docs/generation.md",
+    ],
 )
 def test_the_python_examples_run(page: str) -> None:
     # One after the other in one namespace, as a reader would type them.
