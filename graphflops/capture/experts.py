@@ -21,25 +21,26 @@ _LARGEST = 1 << 22
 
 def loops_over_experts(model: Any) -> bool:
     """Whether transformers could compute the experts otherwise than by the loop it does."""
-    return any(config._experts_implementation == "eager" for config in _configs(model))
+    return any(part.config._experts_implementation == "eager" for part in _mixtures(model))
 
 
 @contextlib.contextmanager
 def grouped(model: Any) -> Iterator[None]:
     """Let transformers multiply the rows of all experts at once, as it does in most models."""
-    before = [(config, config._experts_implementation_internal) for config in _configs(model)]
+    parts = _mixtures(model)
+    before = [(part.config, part.config._experts_implementation_internal) for part in parts]
     try:
-        model.set_experts_implementation("grouped_mm")
+        for part in parts:
+            part.set_experts_implementation("grouped_mm")
         yield
     finally:
         for config, implementation in before:
             config._experts_implementation_internal = implementation
 
 
-def _configs(model: Any) -> list[Any]:
-    """Of the model and its parts, those that say how experts are computed."""
-    modules = [m for m in model.modules() if getattr(m, "_can_set_experts_implementation", bool)()]
-    return [module.config for module in modules]
+def _mixtures(model: Any) -> list[Any]:
+    """The model and its parts, where they have a choice of how experts are computed."""
+    return [m for m in model.modules() if getattr(m, "_can_set_experts_implementation", bool)()]
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ Prepare = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Inputs]
 Exporter = Callable[..., ExportedProgram]
 Advance = Callable[[nn.Module, dict[str, Any], Symbols], dict[str, Any]]
 _ASKED = "Some sizes follow from values of the inputs: with other values it may cost otherwise."
-_SUPPOSED = (
+SUPPOSED = (
     "Which experts tokens go to is up to the weights: they are supposed to go to all in turn."
 )
 
@@ -106,7 +106,7 @@ def _notes(known: KnownValues) -> tuple[str, ...]:
     assumed = ", ".join(map(str, known.symbols.assumptions()))
     sentences = {
         _ASKED: known.asked,
-        _SUPPOSED: known.supposed,
+        SUPPOSED: known.supposed,
         f"Costs hold where {assumed}.": assumed,
     }
     return tuple(sentence for sentence, said in sentences.items() if said)
