@@ -22,7 +22,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.peers import FLOPS_PER_MAC
 from benchmarks.zoo_worker import reason
 from graphflops.capture.devices import brought_together
+from graphflops.capture.experts import evenly_chosen
+from graphflops.capture.module import SUPPOSED
 from graphflops.capture.untouched import untouched
+from graphflops.capture.values import traced_in_mode_of
 from graphflops.ir import OpRecord
 from graphflops.models import Workload
 from graphflops.report import Report
@@ -45,7 +48,7 @@ def compare(report: Report, workload: Workload, end: float) -> Found:
         return {"verdict": "symbolic", "total": None}
     # Its hooks take parameters that want gradients, and there are none under no_grad.
     model = workload.model.requires_grad_(False)
-    if getattr(model, "_can_set_experts_implementation", bool)():
+    if hasattr(model, "set_experts_implementation"):
         # Its shape rule of grouped products takes nothing but bfloat16.
         model.set_experts_implementation("batched_mm")
     plain = _difference(report, workload, end, exporting=False)
@@ -60,7 +63,8 @@ def compare(report: Report, workload: Workload, end: float) -> Found:
 
 def _difference(report: Report, workload: Workload, end: float, *, exporting: bool) -> Found:
     try:
-        total = _total(workload, end, exporting=exporting)
+        supposing = SUPPOSED in report.capture.notes
+        total = _total(workload, end, exporting=exporting, supposing=supposing)
     except TimeIsUpError:
         return {"verdict": "too slow", "total": None}
     except Exception as error:  # noqa: BLE001 - why it fails is a result
@@ -74,7 +78,7 @@ def _difference(report: Report, workload: Workload, end: float, *, exporting: bo
     return {"verdict": verdict, "total": total, "unseen": unseen, "unexplained": unexplained}
 
 
-def _total(workload: Workload, end: float, *, exporting: bool) -> int:
+def _total(workload: Workload, end: float, *, exporting: bool, supposing: bool) -> int:
     """On meta, where it knows all attention; with values of the inputs where they are needed."""
     with _exporting(exporting), _until(end):
         try:
@@ -82,7 +86,7 @@ def _total(workload: Workload, end: float, *, exporting: bool) -> int:
         except TimeIsUpError:
             raise
         except Exception:  # noqa: BLE001 - values of the inputs may be what is missing
-            return _with_values(workload)
+            return _with_values(workload, supposing=supposing)
 
 
 def _on_meta(workload: Workload) -> int:
@@ -93,12 +97,14 @@ def _on_meta(workload: Workload) -> int:
         return _run(workload.model, inputs, FakeTensorMode(allow_non_fake_inputs=True))
 
 
-def _with_values(workload: Workload) -> int:
+def _with_values(workload: Workload, *, supposing: bool) -> int:
     with untouched(workload.model):
         inputs = brought_together(workload.model, (workload.args, dict(workload.kwargs)))
         mode = detect_fake_mode([*pytree.tree_leaves(inputs), *workload.model.parameters()])
         # On the CPU it has no formula for the kernels of attention and recurrent layers.
         with (
+            traced_in_mode_of(inputs),
+            evenly_chosen(inputs) if supposing else contextlib.nullcontext(),
             sdpa_kernel(SDPBackend.MATH),
             _no_fast_path(),
             torch.backends.mkldnn.flags(enabled=False),
@@ -170,7 +176,7 @@ def _leaves(records: tuple[OpRecord, ...]) -> Iterator[OpRecord]:
 
 _NO_FORMULA = {
     *("aten::mv", "aten::addmv", "aten::dot", "aten::vdot", "aten::inner"),
-    *("aten::bilinear", "aten::_trilinear", "transformers::grouped_mm_fallback"),
+    *("aten::bilinear", "aten::_trilinear", "aten::cdist", "aten::_cdist_forward"),
 }
 
 

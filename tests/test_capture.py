@@ -378,3 +378,23 @@ def test_dropout_counts_as_the_model_stands(x: torch.Tensor) -> None:
 
 def test_meta_tensors_suffice(model: Model) -> None:
     assert gf.count(model.to("meta"), (meta(3, 100),)).macs == 8 * LINEAR
+
+
+def test_objects_that_a_module_holds_are_left_as_they_were() -> None:
+    class Cache:
+        def __init__(self) -> None:
+            self.made: dict[str, torch.Tensor] = {}
+
+    class Caching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.cache = nn.Linear(2, 3), Cache()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if "y" not in self.cache.made:
+                self.cache.made["y"] = self.linear(x)
+            return self.cache.made["y"] + 1
+
+    model = Caching()
+    assert [gf.count(model, (meta(4, 2),)).macs for _ in range(2)] == [4 * 2 * 3] * 2
+    assert model.cache.made == {}

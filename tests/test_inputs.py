@@ -59,6 +59,27 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         BOTH | {"text_config.num_hidden_layers": 1},
         {"pixel_values": pixels(1, 3, 448, 448), "input_ids": prompt(151667, 256)},
     ),
+    # A page: its patches are put behind the words, masked as they are.
+    "udop": (
+        {"num_layers": 1, "num_decoder_layers": 1},
+        {
+            "pixel_values": pixels(1, 3, 224, 224),
+            "input_ids": tokens(1, 128),
+            "attention_mask": torch.ones(1, 128, dtype=torch.int64),
+            "decoder_input_ids": tokens(1, 128),
+            "bbox": tokens(1, 128, 4),
+        },
+    ),
+    # A film with its sound, in whole hops of 10 seconds at 48 kHz, and a text about it.
+    "pe_audio_video": (
+        {"text_config.num_hidden_layers": 1},
+        {
+            "pixel_values_videos": pixels(1, 8, 3, 336, 336),
+            "input_values": pixels(1, 1, 480_000),
+            "padding_mask": torch.ones(1, 480_000, dtype=torch.int32),
+            "input_ids": tokens(1, 128),
+        },
+    ),
     # A screenshot: row and column of each patch, and its 16 x 16 pixels in 3 colours.
     "pix2struct_vision_model": (ONE_LAYER, {"flattened_patches": pixels(1, 2048, 2 + 768)}),
     # Patches in one row: 16 x 16 of 2 frames x 14 x 14 pixels x 3 colours; which image has which.

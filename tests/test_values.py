@@ -161,3 +161,34 @@ def test_a_forward_that_converts_a_part_to_what_it_is() -> None:
             return self.classifier(x)
 
     assert gf.count(Router().to("meta"), (meta(2, 4),)).macs == 2 * 4 * 3
+
+
+def test_values_in_lists_of_tensors_and_in_names() -> None:
+    class Patches(nn.Module):
+        """Leaves out the patches that are covered, and picks a layer by its name."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleDict({"layer_1": nn.Linear(2, 2)})
+
+        def forward(self, x: torch.Tensor, covered: torch.Tensor) -> Any:
+            left = torch.full_like(x[..., 0], True).bool()
+            rows, columns = zip(*covered, strict=True)
+            left[rows, columns] = False
+            return self.layers[f"layer_{covered[0, 1]}"](x[left])
+
+    covered = torch.tensor([[0, 1], [1, 3]])
+    report = gf.count(Patches(), (meta(2, 4, 2), covered))
+    # 2 of 2 x 4 are covered.
+    assert report.macs == (2 * 4 - 2) * 2 * 2
+
+
+def test_what_lies_where_something_unknown_lay_is_known() -> None:
+    class Reusing(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for _ in range(20):
+                torch.zeros(8).copy_(x)
+                x = x[: int(torch.full((8,), 9.0)[0])]
+            return x
+
+    assert gf.count(Reusing(), (meta(8),)).complete

@@ -53,7 +53,13 @@ def explain_failure(
             f"the forward of {name} fails on these inputs: {first_line(own)}{_where(own)}. "
             f"The inputs were: {_inputs(args, kwargs)}. Correct the inputs or the model."
         )
-    tried = "; ".join(f"{method}: {first_line(error)}{_where(error)}" for method, error in failures)
+    reasons = [f"{first_line(error)}{_where(error)}" for _, error in failures]
+    # What stops one way often stops another alike.
+    tried = "; ".join(
+        f"{method}: {reason}"
+        for at, ((method, _), reason) in enumerate(zip(failures, reasons, strict=True))
+        if reason not in reasons[:at]
+    )
     return CaptureError(
         f"{name} cannot be captured as a graph. {tried}. Its Python depends on values that a "
         "graph without data does not have, or uses an operator without shape rules: pass inputs "

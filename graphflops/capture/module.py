@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 
 from graphflops.capture.decompose import Expander
 from graphflops.capture.devices import brought_together
+from graphflops.capture.experts import evenly_chosen, grouped, loops_over_experts
 from graphflops.capture.failure import explain_failure, refuse_mixed_dtypes
 from graphflops.capture.graph import operator_calls
 from graphflops.capture.hierarchy import counted_calls, module_path, modules_of
@@ -32,6 +33,9 @@ Prepare = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Inputs]
 Exporter = Callable[..., ExportedProgram]
 Advance = Callable[[nn.Module, dict[str, Any], Symbols], dict[str, Any]]
 _ASKED = "Some sizes follow from values of the inputs: with other values it may cost otherwise."
+SUPPOSED = (
+    "Which experts tokens go to is up to the weights: they are supposed to go to all in turn."
+)
 
 _READABLE = 40  # characters of a condition that a note quotes
 
@@ -103,14 +107,14 @@ def _notes(known: KnownValues) -> tuple[str, ...]:
     known.symbols.refuse_fixed()
     assumed = [str(condition) for condition in known.symbols.assumptions()]
     short = [condition for condition in assumed if len(condition) <= _READABLE]
-    more = len(assumed) - len(short)
-    if more:
+    if more := len(assumed) - len(short):
         short.append(f"{more} longer conditions on sizes are met")
-    sentences = (
-        _ASKED if known.asked else "",
-        f"Costs hold where {', '.join(short)}." if short else "",
-    )
-    return tuple(filter(None, sentences))
+    sentences = {
+        _ASKED: known.asked,
+        SUPPOSED: known.supposed,
+        f"Costs hold where {', '.join(short)}.": short,
+    }
+    return tuple(sentence for sentence, said in sentences.items() if said)
 
 
 @contextlib.contextmanager
@@ -150,6 +154,9 @@ def _ladder(
     # The second makes full caches of sliding windows, of which a later call sees more.
     if _is_transformers_model(model) and not args and advance is None:
         rungs.append(("transformers exporter", _precomputed, _transformers_export))
+    if _is_transformers_model(model) and loops_over_experts(model):
+        rungs.append(("torch.export, experts grouped", _as_they_are, _grouped_export))
+    rungs.append(("torch.export, experts chosen evenly", _as_they_are, _even_export))
     return rungs
 
 
@@ -179,6 +186,20 @@ def _plain_export(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> ExportedProgram:
     return torch.export.export(model, args, kwargs, strict=False)
+
+
+def _grouped_export(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> ExportedProgram:
+    with grouped(model):
+        return _plain_export(model, args, kwargs)
+
+
+def _even_export(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> ExportedProgram:
+    with evenly_chosen((args, kwargs)):
+        return _plain_export(model, args, kwargs)
 
 
 def _transformers_export(

@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,10 +18,11 @@ def untouched(model: nn.Module) -> Iterator[None]:
     """Undo whatever the block does to the modules of ``model`` and to random state.
 
     Every attribute of every module is restored, and the contents of its dictionaries (hooks,
-    parameters, buffers, submodules), also after an error. Tensor *values* are not saved: a
-    capture computes under fake tensors and never writes to real ones.
+    parameters, buffers, submodules), also after an error; so are those of plain objects that a
+    module holds: a cache would keep fake tensors. Tensor *values* are not saved: a capture
+    computes under fake tensors and never writes to real ones.
     """
-    saved = [_Snapshot(module) for module in model.modules()]
+    saved = [_Snapshot(holder) for holder in _holders(model)]
     numpy_random: Any = sys.modules["numpy"].random if "numpy" in sys.modules else None
     python_state = random.getstate()
     numpy_state = numpy_random.get_state() if numpy_random else None
@@ -37,11 +39,25 @@ def untouched(model: nn.Module) -> Iterator[None]:
                 numpy_random.set_state(numpy_state)
 
 
-class _Snapshot:
-    """The attributes of one module and what its dictionaries held."""
+def _holders(model: nn.Module) -> list[object]:
+    """The modules, and the plain objects that are attributes of theirs."""
+    modules = list(model.modules())
+    held = {id(value): value for module in modules for value in vars(module).values()}
+    return [*modules, *(value for value in held.values() if _is_plain(value))]
 
-    def __init__(self, module: nn.Module) -> None:
-        self.attributes = vars(module)
+
+def _is_plain(value: object) -> bool:
+    other = isinstance(value, nn.Module | torch.Tensor | ModuleType | MutableMapping) or callable(
+        value
+    )
+    return not other and isinstance(getattr(value, "__dict__", None), dict)
+
+
+class _Snapshot:
+    """The attributes of one module or object and what its dictionaries held."""
+
+    def __init__(self, holder: object) -> None:
+        self.attributes = vars(holder)
         self.values = dict(self.attributes)
         self.contents = [
             (held, dict(held)) for held in self.values.values() if isinstance(held, MutableMapping)

@@ -17,6 +17,7 @@ from torch import nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch._guards import TracingContext, detect_fake_mode, tracing
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
@@ -27,6 +28,11 @@ from graphflops.capture.symbols import SymbolicShapes
 LARGEST = 1 << 20
 _DEPENDS_ON_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 _UNKNOWN = object()
+_FILLED = {  # with a number: of a tensor that they take, they read the shape alone
+    *(torch.ops.aten.zeros_like.default, torch.ops.aten.new_zeros.default),
+    *(torch.ops.aten.ones_like.default, torch.ops.aten.new_ones.default),
+    *(torch.ops.aten.full_like.default, torch.ops.aten.new_full.default),
+}
 
 
 class KnownValues:
@@ -38,6 +44,8 @@ class KnownValues:
         mode: The mode; it calls back on every operator.
         symbols: The symbolic sizes of inputs in the mode.
         asked: Whether a size or a branch has followed from a value of an input.
+        largest: Elements of the largest value that is computed.
+        supposed: Whether a value was supposed that is not known.
     """
 
     def __init__(self) -> None:
@@ -46,10 +54,12 @@ class KnownValues:
         # Typed as anything: two of its methods are exchanged for ours.
         mode: Any = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shape_env)
         self.mode: FakeTensorMode = mode
-        self.asked = False
+        self.asked = self.supposed = False
+        self.largest = LARGEST
         self._values: Any = WeakIdKeyDictionary()
         self._from_inputs: Any = WeakIdKeyDictionary()
-        self._stale: set[int] = set()
+        # References, though weak: another storage could come to lie at the same address.
+        self._stale: set[StorageWeakRef] = set()
         self._dispatch, self._from_tensor = mode.dispatch, mode.from_tensor
         mode.dispatch, mode.from_tensor, mode.known_values = self.dispatch, self.from_tensor, self
         # Whoever copies inputs, as transformers' exporter does, gets tensors of this mode.
@@ -69,6 +79,13 @@ class KnownValues:
         fake = self.know(tensor, device)
         self._from_inputs[fake] = True
         return fake
+
+    def suppose(self, fake: FakeTensor, value: torch.Tensor) -> None:
+        """Go on as if a tensor had this value, if its own is not known."""
+        if self._value(fake) is _UNKNOWN:
+            self._values[fake] = value
+            self._from_inputs.pop(fake, None)
+            self.supposed = True
 
     @contextlib.contextmanager
     def outside_of_a_graph(self) -> Iterator[None]:
@@ -93,7 +110,10 @@ class KnownValues:
     def literal(self, tensor: torch.Tensor) -> Any:
         """The value of a tensor as Python numbers, or the tensor if it has none."""
         value = self._value(tensor)
-        return tensor if value is _UNKNOWN else value.tolist()
+        if value is _UNKNOWN:
+            return tensor
+        self.asked |= bool(self._from_inputs.get(tensor))
+        return value.tolist()
 
     def dispatch(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -117,7 +137,10 @@ class KnownValues:
                 self.asked |= self._derive(out, (args, kwargs))
                 return out
         out = self._dispatch(func, types, args, kwargs)
-        if _is_determined(func) and (func.is_view or _is_small(out)):
+        if func in _FILLED and _is_small(out, self.largest):
+            like = torch.empty_strided(out.shape, out.stride(), dtype=out.dtype)
+            self._remember(out, self._compute(func, (like, *args[1:]), kwargs))
+        elif _is_determined(func) and (func.is_view or _is_small(out, self.largest)):
             self._remember(out, self._compute(func, args, kwargs))
             self._derive(out, (args, kwargs))
         elif func._schema.is_mutable:
@@ -146,7 +169,7 @@ class KnownValues:
         # One that is not fake is a constant of the model's code.
         value = leaf if _is_real(leaf) else self._values.get(leaf)
         large = value is leaf and leaf.numel() > LARGEST
-        if value is None or large or value.untyped_storage()._cdata in self._stale:
+        if value is None or large or _memory(value) in self._stale:
             return _UNKNOWN
         return value
 
@@ -171,7 +194,7 @@ class KnownValues:
             if isinstance(leaf, FakeTensor):
                 value = self._values.get(leaf)
             if value is not None:
-                self._stale.add(value.untyped_storage()._cdata)
+                self._stale.add(_memory(value))
 
     def _fake(self, value: Any, args: Any) -> Any:
         device = next(t.device for t in pytree.tree_leaves(args) if isinstance(t, torch.Tensor))
@@ -186,10 +209,14 @@ def _is_real(leaf: Any) -> bool:
     return isinstance(leaf, torch.Tensor) and not (isinstance(leaf, FakeTensor) or leaf.is_meta)
 
 
-def _is_small(out: Any) -> bool:
+def _memory(value: torch.Tensor) -> StorageWeakRef:
+    return StorageWeakRef(value.untyped_storage())  # type: ignore[no-untyped-call]  # torch's gap
+
+
+def _is_small(out: Any, largest: int) -> bool:
     tensors = [t for t in pytree.tree_leaves(out) if isinstance(t, torch.Tensor)]
     sizes = [math.prod(t.shape) for t in tensors]
-    return bool(tensors) and all(isinstance(size, int) and size <= LARGEST for size in sizes)
+    return bool(tensors) and all(isinstance(size, int) and size <= largest for size in sizes)
 
 
 def _is_determined(func: Any) -> bool:
@@ -209,7 +236,7 @@ def traced_in_mode_of(inputs: Any) -> Iterator[KnownValues | None]:
 
 
 class _Literals(TorchFunctionMode):
-    """``torch.tensor`` of a list of tensors reads their values, which fake ones do not show."""
+    """Where Python reads tensors that stand in a list or a text: fake ones show no values."""
 
     def __init__(self, known: KnownValues) -> None:
         super().__init__()
@@ -219,8 +246,21 @@ class _Literals(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         if func is torch.tensor and not isinstance(args[0], torch.Tensor):
-            args = (pytree.tree_map_only(FakeTensor, self._known.literal, args[0]), *args[1:])
+            args = (self._read(args[0]), *args[1:])
+        elif func is torch.Tensor.__format__ and not args[0].dim():
+            return format(self._read(args[0]), args[1])
+        elif func in {torch.Tensor.__getitem__, torch.Tensor.__setitem__}:
+            several = isinstance(args[1], tuple)
+            index = tuple(map(self._listed, args[1])) if several else self._listed(args[1])
+            args = (args[0], index, *args[2:])
         return func(*args, **(kwargs or {}))
+
+    def _read(self, tree: Any) -> Any:
+        return pytree.tree_map_only(FakeTensor, self._known.literal, tree)
+
+    def _listed(self, index: Any) -> Any:
+        """One index of several: a tensor stays what it is, one in a list is read."""
+        return self._read(index) if isinstance(index, list | tuple) else index
 
 
 def known_values(mode: FakeTensorMode | None) -> KnownValues | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from graphflops.models.inputs import text, vision
+from graphflops.models.inputs import audio, text, vision
 from graphflops.models.inputs.subject import Subject, ids, ones
 
 DRAFTED = 128  # tokens that a draft model goes on from
@@ -135,6 +135,11 @@ def _film(subject: Subject) -> torch.Tensor:
     return image(subject, *vision.clip_shape(subject))
 
 
+def _soundtrack(subject: Subject) -> torch.Tensor:
+    """A film with sound and a text: on a text and a film alone, PE's own forward fails."""
+    return image(subject, *audio.clip(subject)["input_values"].shape)
+
+
 def _unmasked(subject: Subject) -> torch.Tensor:
     """Encoders that mask whatever they are given, and fail where that is nothing."""
     return ones(*text.prompt(subject).shape)
@@ -197,10 +202,11 @@ CLASSES: dict[str, Rules] = {
     "InstructBlipVideoModel": {"pixel_values": _clip},
     "SegGptModel": {"pixel_values": _half},
     "RfDetrModel": {"pixel_values": _in_windows},
-    "PeAudioVideoModel": {"pixel_values_videos": _film},
+    "PeAudioVideoModel": {"pixel_values_videos": _film, "input_values": _soundtrack},
     "PeAudioVideoEncoder": {"pixel_values_videos": _film},
     "SwitchTransformersModel": {"attention_mask": _unmasked},
     "LongT5Model": {"attention_mask": _unmasked},
+    "UdopModel": {"attention_mask": _unmasked},
     "Kosmos2Model": {"image_embeds_position_mask": _where_the_image_is},
     "T5Gemma2Model": {"pixel_values": _without},
     "PerceiverModel": {"inputs": _latents},

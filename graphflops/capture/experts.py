@@ -1,0 +1,75 @@
+"""Experts that a loop visits: which tokens they get is up to weights, how many all get is not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch._guards import detect_fake_mode
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from graphflops.capture.values import KnownValues, known_values
+
+# A token has a number for every expert, of which there are hundreds.
+_LARGEST = 1 << 22
+
+
+def loops_over_experts(model: Any) -> bool:
+    """Whether transformers could compute the experts otherwise than by the loop it does."""
+    return any(part.config._experts_implementation == "eager" for part in _mixtures(model))
+
+
+@contextlib.contextmanager
+def grouped(model: Any) -> Iterator[None]:
+    """Let transformers multiply the rows of all experts at once, as it does in most models."""
+    parts = _mixtures(model)
+    before = [(part.config, part.config._experts_implementation_internal) for part in parts]
+    try:
+        for part in parts:
+            part.set_experts_implementation("grouped_mm")
+        yield
+    finally:
+        for config, implementation in before:
+            config._experts_implementation_internal = implementation
+
+
+def _mixtures(model: Any) -> list[Any]:
+    """The model and its parts, where they have a choice of how experts are computed."""
+    return [m for m in model.modules() if getattr(m, "_can_set_experts_implementation", bool)()]
+
+
+@contextlib.contextmanager
+def evenly_chosen(inputs: Any) -> Iterator[None]:
+    """Suppose that choices nobody knows, where they are spread out as ones and zeros, are even."""
+    known = known_values(detect_fake_mode(pytree.tree_leaves(inputs)))
+    with contextlib.nullcontext() if known is None else _EvenlyChosen(known):
+        yield
+
+
+class _EvenlyChosen(TorchFunctionMode):
+    """Routers make one-hot rows of what they choose; a loop asks which experts have any."""
+
+    def __init__(self, known: KnownValues) -> None:
+        super().__init__()
+        self._known = known
+        known.largest = _LARGEST
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is nn.functional.one_hot:
+            self._suppose(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _suppose(self, tensor: torch.Tensor, num_classes: int = -1) -> None:
+        static = all(isinstance(size, int) for size in (*tensor.shape, num_classes))
+        if isinstance(tensor, FakeTensor) and static and num_classes > 0:
+            # In turn: no token chooses the same one twice.
+            choices = torch.arange(tensor.numel(), device="cpu") % num_classes
+            self._known.suppose(tensor, choices.reshape(tensor.shape).to(tensor.dtype))
