@@ -14,6 +14,7 @@ from graphflops.binding import holds_throughout
 from graphflops.cost import Dim, OpCost, substitute
 from graphflops.errors import ModelSpecError
 from graphflops.render import generation as rendering
+from graphflops.render.data import module_csv
 from graphflops.render.tree import render_tree
 from graphflops.report import Report
 from graphflops.series import sum_over
@@ -308,6 +309,10 @@ class GenerationReport:
     def to_json(self) -> str:
         """:meth:`to_dict` as JSON. Integers stay integers, expressions become strings."""
         return rendering.to_json(self)
+
+    def to_csv(self, depth: int | None = None) -> str:
+        """One line per module, numbers unformatted."""
+        return module_csv(self.root, depth)
 
     def __repr__(self) -> str:
         return self.table(depth=1)

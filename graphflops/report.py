@@ -267,7 +267,7 @@ class Report:
 
     def to_csv(self, depth: int | None = None) -> str:
         """One line per module, numbers unformatted."""
-        return data.to_csv(self, depth)
+        return data.module_csv(self.root, depth)
 
     def to_markdown(self, depth: int | None = 1) -> str:
         """Summary, modules and operators as Markdown tables."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 
@@ -53,6 +55,9 @@ def test_generate_sums_prefill_and_steps(run: Run) -> None:
     (decode,) = found["decode"]
     assert (decode["first_cached"], decode["last_cached"]) == (7, 9)
     assert found["totals"]["flops"] == found["prefill"]["flops"] + decode["total"]["flops"]
+    code, out, _ = run(*call, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [int(row["flops"]) for row in rows if not row["path"]] == [found["totals"]["flops"]]
     code, out, _ = run(*call, "--reconcile", "calflops")
     assert code == 0
     assert "LlamaForCausalLM: exact and calflops" in out

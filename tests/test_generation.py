@@ -223,6 +223,17 @@ def test_a_state_space_model_costs_the_same_at_every_step() -> None:
     assert found.flops == found.prefill.flops + (NEW - 1) * found.at(2).flops
 
 
+def test_a_model_with_weights_costs_the_same(llama: tuple[Any, gf.GenerationReport]) -> None:
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL)).eval()
+    prompt = {"input_ids": torch.ones(1, 6, dtype=torch.int64)}
+    prompt["attention_mask"] = torch.ones_like(prompt["input_ids"])
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = gf.count_generation(model, prompt, max_new_tokens=NEW)
+    assert found.macs == llama[1].macs
+    assert found.kv_cache_bytes == llama[1].kv_cache_bytes
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 def test_the_model_is_left_as_it_was() -> None:
     model = built("LlamaForCausalLM", **SMALL)
     before = {name: dict(vars(module)) for name, module in model.named_modules()}
@@ -250,6 +261,12 @@ def test_what_cannot_be_generated(call: Callable[[Any], Any], complaint: str) ->
     model = built("LlamaForCausalLM", **SMALL, max_position_embeddings=64)
     with pytest.raises(gf.ModelSpecError, match=complaint):
         call(model)
+
+
+def test_an_image_that_the_prompt_stands_for_must_be_there() -> None:
+    model, inputs, _ = vision_language()
+    with pytest.raises(gf.ModelSpecError, match="8 tokens that stand for an image"):
+        gf.count_generation(model, {"input_ids": inputs["input_ids"]}, max_new_tokens=2)
 
 
 def test_questions_without_an_answer() -> None:

@@ -151,7 +151,7 @@ class Left:
     spec: pytree.TreeSpec
     conditions: tuple[sympy.Basic, ...]
 
-    def restored(self, sized: Symbols) -> Any:
+    def restored(self, sized: Symbols, device: torch.device) -> Any:
         """The outputs again, of as many tokens as are cached."""
         cached = {_SYMBOL["P"]: _SYMBOL["K"]}
 
@@ -160,7 +160,8 @@ class Left:
 
         def leaf(value: Any) -> Any:
             if isinstance(value, TensorMeta):
-                return torch.empty([*map(size, value.shape)], dtype=getattr(torch, value.dtype))
+                dtype = getattr(torch, value.dtype)
+                return torch.empty([*map(size, value.shape)], dtype=dtype, device=device)
             return size(value) if isinstance(value, sympy.Expr) else value
 
         sized.assume(tuple(condition.xreplace(cached) for condition in self.conditions))
@@ -219,10 +220,14 @@ def capture_decode(
 
     def advance(model: nn.Module, inputs: dict[str, Any], sized: Symbols) -> dict[str, Any]:
         # A full window has no axis as long as the prompt, and yet its length is asked for.
-        lengths = {"prompt": inputs[_READ[prompt.encodes][0]]}
+        tokens = inputs[_READ[prompt.encodes][0]]
+        lengths = {"prompt": tokens}
         if prompt.static:
             inputs["past_key_values"], lengths["room"] = _static_cache(prompt, symbols, sized)
-        outputs = model(**inputs, return_dict=True) if left is None else left.restored(sized)
+        if left is None:
+            outputs = model(**inputs, return_dict=True)
+        else:
+            outputs = left.restored(sized, tokens.device)
         return _tensors_only(model, _next_inputs(prompt, model, inputs, outputs), lengths)
 
     inputs, axes = _resized(prompt, prompt.sizes | {"K": cached}, "K", symbols)

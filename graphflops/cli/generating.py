@@ -22,6 +22,7 @@ class Format(str, Enum):
     TREE = "tree"
     TABLE = "table"
     JSON = "json"
+    CSV = "csv"
     MD = "md"
 
 
@@ -102,5 +103,7 @@ def _text(report: GenerationReport, output_format: Format, depth: int | None) ->
         return generation.tree(report, depth)
     if output_format is Format.JSON:
         return report.to_json()
+    if output_format is Format.CSV:
+        return report.to_csv(depth)
     style = "github" if output_format is Format.MD else "simple"
     return generation.table(report, 2 if depth is None else depth, style)

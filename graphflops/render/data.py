@@ -72,9 +72,9 @@ def to_json(report: Report, *, ops: bool = False) -> str:
     return json.dumps(to_dict(report, ops=ops), indent=2)
 
 
-def to_csv(report: Report, depth: int | None = None) -> str:
+def module_csv(root: ModuleNode, depth: int | None = None) -> str:
     """One line per module, numbers unformatted."""
-    return csv_text([module_dict(node) for node in report.root.walk(depth)])
+    return csv_text([module_dict(node) for node in root.walk(depth)])
 
 
 def calls_csv(records: list[OpRecord]) -> str:
