@@ -10,6 +10,7 @@ import torch
 import transformers
 from calls import meta
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache, EncoderDecoderCache, StaticCache
 
 import graphflops as gf
@@ -141,6 +142,38 @@ def test_closed_form_equals_steps_counted_one_by_one(name: str) -> None:
         for path, cost in one.by_module().items():
             whole[path] = whole.get(path, 0) + cost.flops
     assert {path: cost.flops for path, cost in found.by_module().items()} == whole
+
+
+GENERATED: dict[str, dict[str, Any]] = {
+    "LlamaForCausalLM": SMALL,
+    "MistralForCausalLM": {**SMALL, "sliding_window": 9},
+    "Gemma2ForCausalLM": {**SMALL, "sliding_window": 8, "head_dim": 8},
+    "T5ForConditionalGeneration": {
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 48,
+        "num_layers": 2,
+        "num_heads": 2,
+        "vocab_size": 50,
+        "decoder_start_token_id": 0,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", GENERATED)
+def test_as_many_contractions_as_a_real_run_of_generate(kind: str) -> None:
+    model_class = getattr(transformers, kind)
+    # No token ends it; attention is written out, the counter sees no fused kernel on the CPU.
+    options = {"eos_token_id": None, "pad_token_id": 0, "attn_implementation": "eager"}
+    model = model_class(model_class.config_class(**GENERATED[kind], **options)).eval()
+    prompt = torch.randint(1, 50, (2, 6))
+    mask = torch.ones_like(prompt)
+    with FlopCounterMode(display=False) as run, torch.no_grad():
+        out = model.generate(prompt, attention_mask=mask, max_new_tokens=NEW, do_sample=False)
+    assert out.shape[1] == NEW + (1 if model.config.is_encoder_decoder else 6)
+    inputs = {"input_ids": prompt, "attention_mask": mask}
+    found = gf.count_generation(model, inputs, max_new_tokens=NEW)
+    assert 2 * found.macs == run.get_total_flops()
 
 
 @pytest.fixture(scope="module")
