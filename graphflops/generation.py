@@ -10,6 +10,7 @@ from typing import Any, Literal
 import sympy
 
 from graphflops import counting
+from graphflops.binding import holds
 from graphflops.capture.generation import Left, Prompt, capture_decode, capture_prefill, prompt_of
 from graphflops.errors import CaptureError, ModelSpecError
 from graphflops.generation_report import GenerationReport, Step
@@ -113,7 +114,9 @@ class _Counter:
         notes = []
         try:
             captured, self._left = capture_prefill(prompt, self._symbols)
+            self._check(captured, prompt.sizes)
         except CaptureError:
+            self._left = None
             captured, _ = capture_prefill(prompt, frozenset())
             notes.append("The pass over the prompt cannot be captured for a length that is open.")
         return GenerationReport(
@@ -121,6 +124,7 @@ class _Counter:
             symbolic_prefill=self._report(captured),
             graphs=(),
             sizes={**prompt.sizes, "N": new_tokens},
+            cache=prompt.cache,
             notes=tuple(notes),
         )
 
@@ -140,10 +144,16 @@ class _Counter:
         If the next number is one too, it is not a matter of numbers: the loop over a prompt of a
         state-space model needs some length, and the step is the same whichever it is.
         """
-        found = self._step(cached, self._symbols)
+        symbols = self._symbols
+        try:
+            found = self._step(cached, symbols)
+        except CaptureError:  # the batch is special too
+            symbols = frozenset()
+            found = self._step(cached, symbols)
         captured = found.report.capture
         again, self._alone = self._alone, True
-        if again and found.report.total == self._step(end, self._symbols).report.total:
+        alike = again and cached < end
+        if alike and found.report.total == self._step(end, symbols).report.total:
             note = (
                 f"A step costs the same with {cached} tokens in the cache and with {end}; in "
                 "between that is taken for granted."
@@ -156,7 +166,19 @@ class _Counter:
 
     def _step(self, cached: int, symbols: frozenset[str], left: Left | None = None) -> Step:
         captured = capture_decode(self._prompt, cached, symbols, left)
+        # A graph with one token in the cache is captured with two, as all symbols are.
+        self._check(captured, {**self._prompt.sizes, "K": max(cached, 2)})
         return Step(report=self._report(captured), cached=cached)
+
+    def _check(self, captured: Capture, sizes: Mapping[str, int]) -> None:
+        """See whether a graph with symbols holds for the sizes asked about.
+
+        Raises:
+            CaptureError: It does not: the batch it was captured with is special.
+        """
+        for condition in captured.assumptions:
+            if holds(condition, sizes) is False:
+                raise CaptureError(f"the graph of {self._name} holds only where {condition}.")
 
     def _report(self, captured: Capture) -> Report:
         return counting.report(captured, self._name, self._registry)

@@ -87,6 +87,7 @@ class GenerationReport:
         graphs: One more token, in ``B``, ``K`` (and ``P``, ``M``), one for each way it runs.
         sizes: What the symbols stand for: ``B`` sequences, ``P`` prompt tokens, ``N`` new
             tokens, ``K`` tokens in the cache before the first step, ``M`` its room.
+        cache: What kind of cache the steps use, and the windows of its layers.
         notes: What a reader must know of the inputs.
         seconds: Wall time of the captures.
     """
@@ -95,6 +96,7 @@ class GenerationReport:
     symbolic_prefill: Report
     graphs: tuple[Step, ...]
     sizes: Mapping[str, int]
+    cache: str
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
@@ -275,7 +277,7 @@ class GenerationReport:
         Raises:
             ModelSpecError: The formula has no such symbol, or no graph holds for these sizes.
         """
-        known = {"N", *self._symbols} - {"K", "M"}
+        known = {"N", *self._open}
         for name, size in sizes.items():
             if name not in known:
                 have = ", ".join(sorted(known))
@@ -335,8 +337,14 @@ class GenerationReport:
         return (self.symbolic_prefill, *(step.report for step in self.graphs))
 
     @cached_property
-    def _symbols(self) -> frozenset[str]:
-        return frozenset(name for report in self._reports for name in report.symbols)
+    def _open(self) -> frozenset[str]:
+        """Sizes other than N that every graph is a function of."""
+        # The cache of a decoder begins with the prompt: its K is its P.
+        first = {"P"} if self.sizes["K"] == self.sizes.get("P") else set()
+        open_in_all = set(self.symbolic_prefill.symbols) - {"K", "M"}
+        for step in self.graphs:
+            open_in_all &= first.union(step.report.symbols)
+        return frozenset(open_in_all)
 
     def _ranges(self) -> Iterator[tuple[Step, int, int]]:
         """Graphs in the order they run, each from how many tokens in the cache to how many."""

@@ -216,6 +216,7 @@ def test_a_window_bounds_the_cache() -> None:
     model = built("MistralForCausalLM", **SMALL, sliding_window=9)
     found = gf.count_generation(model, {"input_ids": ids(1, 6)}, max_new_tokens=50)
     assert found.kv_cache_bytes == (9 - 1) * 2 * 2 * 2 * 8 * 4
+    assert found.cache == "dynamic, 2 of 2 layers see 9 tokens"
     assert found.decodes[-1].last == 6 + 50 - 2
     assert found.at(50) == found.at(20)
 
@@ -224,6 +225,7 @@ def test_a_static_cache_attends_to_its_full_length() -> None:
     model = built("LlamaForCausalLM", **SMALL)
     found = gf.count_generation(model, {"input_ids": ids(2, 6)}, max_new_tokens=NEW, cache="static")
     room = 6 + NEW - 1
+    assert found.cache == f"static, {room} tokens long"
     prefill = {
         "input_ids": ids(2, 6),
         "past_key_values": StaticCache(config=model.config, max_cache_len=room),
@@ -300,6 +302,14 @@ def test_an_image_that_the_prompt_stands_for_must_be_there() -> None:
     model, inputs, _ = vision_language()
     with pytest.raises(gf.ModelSpecError, match="8 tokens that stand for an image"):
         gf.count_generation(model, {"input_ids": inputs["input_ids"]}, max_new_tokens=2)
+
+
+def test_a_batch_that_is_special_is_not_open() -> None:
+    model = built("RwkvForCausalLM", hidden_size=16, num_hidden_layers=1, vocab_size=50)
+    found = gf.count_generation(model, {"input_ids": ids(1, 4)}, max_new_tokens=3)
+    assert found.flops == sum(found.at(token).flops for token in (1, 2, 3))
+    with pytest.raises(gf.ModelSpecError, match="no function of 'B', but of N"):
+        found.subs(B=4)
 
 
 def test_questions_without_an_answer() -> None:

@@ -63,6 +63,21 @@ class Prompt:
         return tokens
 
     @property
+    def cache(self) -> str:
+        """What the cache is, in words."""
+        from transformers import DynamicCache
+
+        kind = f"static, {self.room:,} tokens long" if self.static else "dynamic"
+        if not self.model._supports_default_dynamic_cache():
+            return "the model's own"
+        layers = DynamicCache(config=self.model.config.get_text_config(decoder=True)).layers
+        windows = [layer.sliding_window for layer in layers if getattr(layer, "is_sliding", False)]
+        if not windows:
+            return kind
+        sizes = " and ".join(f"{size:,}" for size in sorted(set(windows)))
+        return f"{kind}, {len(windows)} of {len(layers)} layers see {sizes} tokens"
+
+    @property
     def is_text(self) -> bool:
         """Whether all inputs are tokens and masks of them, which follow the size of the batch."""
         tensors = {name for name, value in self.inputs.items() if _is_tensor(value)}

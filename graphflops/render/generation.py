@@ -26,7 +26,7 @@ def summary(report: GenerationReport) -> list[tuple[str, str]]:
         f"tokens each: 1 pass over the prompt, {report.steps:,} steps"
     )
     cache = (
-        f"{quantity(report.kv_cache_bytes, 'B')} after the last step, "
+        f"{report.cache}: {quantity(report.kv_cache_bytes, 'B')} after the last step, "
         f"{quantity(report.kv_cache_bytes_per_token, 'B')} per token and sequence"
     )
     found = [
@@ -112,6 +112,7 @@ def to_dict(report: GenerationReport) -> dict[str, Any]:
         "environment": data.environment(),
         "convention": report.convention,
         "sizes": dict(report.sizes),
+        "cache": report.cache,
         "notes": list(report.all_notes),
         "complete": report.complete,
         "totals": {**data.cost_dict(report.total), "params": report.params},
