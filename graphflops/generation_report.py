@@ -13,15 +13,13 @@ from graphflops.analysis.reconcile import Reconciliation
 from graphflops.binding import holds_throughout
 from graphflops.cost import Dim, OpCost, substitute
 from graphflops.errors import ModelSpecError
+from graphflops.ir import CACHES
 from graphflops.render import generation as rendering
 from graphflops.render.data import module_csv
 from graphflops.render.tree import render_tree
 from graphflops.report import Report
 from graphflops.series import sum_over
 from graphflops.tree import ModuleNode
-
-_CACHES = ("past_key_values", "cache_params", "state", "mems")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -367,6 +365,6 @@ class GenerationReport:
             meta.nbytes
             for name, meta in step.capture.inputs
             # Scalars in it say how full it is.
-            if name.startswith(_CACHES) and meta.shape
+            if name.startswith(CACHES) and meta.shape
         ]
         return substitute(sum(sizes, start=sympy.Integer(0)), self._bound(step))

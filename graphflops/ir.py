@@ -35,6 +35,9 @@ DTYPE_BITS: dict[str, int] = {
 }
 """Bits an element of each torch dtype takes in memory; sub-byte dtypes take less than eight."""
 
+CACHES = ("past_key_values", "cache_params", "state", "mems")
+"""What models call that which they keep of earlier tokens, among inputs and outputs."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorMeta:
@@ -85,6 +88,14 @@ Value: TypeAlias = object
 Tensors: TypeAlias = "TensorMeta | tuple[TensorMeta | None, ...]"
 
 
+class Phase(Enum):
+    """When a call runs."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    RECOMPUTE = "recompute"
+
+
 @dataclass(frozen=True, kw_only=True)
 class OpCall:
     """One call of one operator in the graph.
@@ -105,6 +116,9 @@ class OpCall:
         caller: The Python callable that made it, kind and name: ``"function.softmax"`` for
             ``F.softmax``, ``"method_descriptor.softmax"`` for ``x.softmax``; empty if unknown.
         cls: Class of the innermost module that made it; empty if unknown.
+        phase: When it runs. A backward call belongs to the module whose forward caused it.
+        for_weights: Whether a backward call serves the gradients of parameters alone; any
+            other hands a gradient on to what was computed before.
     """
 
     op: str
@@ -121,6 +135,8 @@ class OpCall:
     source: str = ""
     caller: str = ""
     cls: str = ""
+    phase: Phase = Phase.FORWARD
+    for_weights: bool = False
 
     def tensors(self) -> Iterator[tuple[str, TensorMeta]]:
         """Every input tensor with its schema name, lists flattened, in schema order."""

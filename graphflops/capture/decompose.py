@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx
@@ -25,27 +25,50 @@ Known = Callable[[str, str], bool]
 """Whether an operator (packet, overload) has a price."""
 
 
+class Invocation(NamedTuple):
+    """What was called, with what, and what came of it, tensors being fake."""
+
+    target: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    result: Any
+
+
+def invocations_of(nodes: Sequence[fx.Node]) -> Callable[[int], Invocation]:
+    """The invocation behind each of some nodes of a graph, by its place among them."""
+    # Taken now: a graph that lent its nodes shapes for a while has lost them by then.
+    held = {n: n.meta.get("val") for node in nodes for n in (node, *node.all_input_nodes)}
+
+    def invocation(index: int) -> Invocation:
+        node = nodes[index]
+        args: Any = fx.map_arg(node.args, held.__getitem__)
+        kwargs: Any = fx.map_arg(node.kwargs, held.__getitem__)
+        return Invocation(node.target, args, kwargs, held[node])
+
+    return invocation
+
+
 class Expander:
-    """Expands calls of one capture; it holds on to their graph nodes.
+    """Expands calls of one capture; it holds on to what was invoked.
 
     Satisfies ``graphflops.pricing.Fallback``.
+
+    Args:
+        invocation: From a call's index to what was invoked.
     """
 
-    def __init__(self, nodes: Sequence[fx.Node]) -> None:
-        self._nodes = nodes
-        # Taken now: a graph that lent its nodes shapes for a while has lost them by then.
-        self._held = {n: n.meta.get("val") for node in nodes for n in (node, *node.all_input_nodes)}
+    def __init__(self, invocation: Callable[[int], Invocation]) -> None:
+        self._invocation = invocation
         self._parts: dict[Hashable, tuple[OpCall, ...] | None] = {}
 
     def formula(self, call: OpCall) -> Dim | None:
         """FLOPs by the formula that ``register_flop_formula`` holds for the operator, if any."""
-        node = self._nodes[call.index]
-        packet = getattr(node.target, "overloadpacket", node.target)
+        found = self._invocation(call.index)
+        packet = getattr(found.target, "overloadpacket", found.target)
         formula = flop_registry.get(packet)
         if formula is None:
             return None
-        args, kwargs = self._arguments(node)
-        return dim(formula(*args, **kwargs, out_val=self._held[node]))
+        return dim(formula(*found.args, **found.kwargs, out_val=found.result))
 
     def decompose(self, call: OpCall, known: Known) -> tuple[OpCall, ...] | None:
         """The calls an operator decomposes into, as far down as ``known`` operators.
@@ -55,15 +78,9 @@ class Expander:
         """
         key = (call.op, call.overload, tuple(call.inputs.items()), tuple(call.attrs.items()))
         if key not in self._parts:
-            node = self._nodes[call.index]
-            self._parts[key] = _trace(node.target, *self._arguments(node), known)
+            found = self._invocation(call.index)
+            self._parts[key] = _trace(found.target, found.args, found.kwargs, known)
         return self._parts[key]
-
-    def _arguments(self, node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """A node's arguments as fake tensors and plain values."""
-        args: Any = fx.map_arg(node.args, self._held.__getitem__)
-        kwargs: Any = fx.map_arg(node.kwargs, self._held.__getitem__)
-        return args, kwargs
 
 
 class _Unpriced(dict[Any, Any]):
@@ -79,11 +96,11 @@ class _Unpriced(dict[Any, Any]):
 
 
 def _trace(
-    op: object, args: tuple[Any, ...], kwargs: dict[str, Any], known: Known
+    op: object, args: tuple[Any, ...], kwargs: Mapping[str, Any], known: Known
 ) -> tuple[OpCall, ...] | None:
     if not isinstance(op, torch._ops.OpOverload):
         return None
-    leaves, spec = pytree.tree_flatten((args, kwargs))
+    leaves, spec = pytree.tree_flatten((args, dict(kwargs)))
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
     def run(*given: torch.Tensor) -> Any:

@@ -7,7 +7,7 @@ import operator
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
@@ -20,10 +20,10 @@ from torch import fx
 from graphflops.capture.hierarchy import module_class
 from graphflops.capture.metadata import (
     argument,
+    bound_arguments,
     dim,
     holds_tensor,
     output_metas,
-    schema_of,
     written_arguments,
 )
 from graphflops.cost import Dim
@@ -111,20 +111,12 @@ def _mapped(value: Any) -> Dim:
 
 
 def _call(node: fx.Node, op: torch._ops.OpOverload, here: _Context) -> OpCall:
-    bound: dict[str, Any] = {}
-    for position, (name, default) in enumerate(schema_of(op)):
-        if position < len(node.args):
-            bound[name] = argument(node.args[position])
-        elif name in node.kwargs:
-            bound[name] = argument(node.kwargs[name])
-        else:
-            bound[name] = default
-    inputs = {name: value for name, value in bound.items() if holds_tensor(value)}
+    inputs, attrs = bound_arguments(op, node.args, node.kwargs)
     return OpCall(
         op=op._schema.name,
         overload=op._overloadname,
         inputs=inputs,
-        attrs={name: value for name, value in bound.items() if name not in inputs},
+        attrs=attrs,
         outputs=output_metas(node.meta.get("val"), node.name),
         writes=written_arguments(op),
         is_view=shares_memory(node),
@@ -240,11 +232,14 @@ def _module(target: Any) -> str:
 
 def shares_memory(node: fx.Node) -> bool:
     """Whether the result of a node lives in the memory of an input."""
-    result = node.meta.get("val")
+    return is_view(node.meta.get("val"), (n.meta.get("val") for n in node.all_input_nodes))
+
+
+def is_view(result: object, inputs: Iterable[object]) -> bool:
+    """Whether a tensor lives in the memory of one of some values."""
     if not isinstance(result, torch.Tensor):
         return False
-    storages = {_storage(n.meta.get("val")) for n in node.all_input_nodes}
-    return _storage(result) in storages - {None}
+    return _storage(result) in set(map(_storage, inputs)) - {None}
 
 
 def _storage(value: object) -> int | None:

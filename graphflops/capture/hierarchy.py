@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -39,16 +39,17 @@ def counted_calls() -> Iterator[Calls]:
         hook.remove()
 
 
-def modules_of(model: nn.Module, calls: Calls, graph: fx.GraphModule) -> tuple[Module, ...]:
-    """Every module of a model under every name it has, with its calls.
+def calls_in_graph(
+    model: nn.Module, calls: Calls, graph: fx.GraphModule
+) -> Callable[[str, nn.Module], int]:
+    """How often a module was called under one of its names.
 
-    A module shared by several parents is listed under each; the graph says which of its
-    names a call went through, so its calls are split between them.
+    The graph says which of the names of a shared module a call went through, so that its calls
+    are split between them.
     """
     seen = _stack_calls(graph)
     owners: dict[int, list[str]] = {}
-    found = list(model.named_modules(remove_duplicate=False))
-    for path, module in found:
+    for path, module in model.named_modules(remove_duplicate=False):
         owners.setdefault(id(module), []).append(path)
 
     def count(path: str, module: nn.Module) -> int:
@@ -57,15 +58,27 @@ def modules_of(model: nn.Module, calls: Calls, graph: fx.GraphModule) -> tuple[M
             return seen.get(path, 0)
         return calls[id(vars(module))] if path == names[0] else 0
 
+    return count
+
+
+def modules_of(
+    model: nn.Module, called: Callable[[str, nn.Module], int]
+) -> tuple[Module, ...]:
+    """Every module of a model under every name it has, with its calls.
+
+    Args:
+        model: The model.
+        called: How often a module was called under a name.
+    """
     return tuple(
         Module(
             path=path,
             cls=type(module).__name__,
             extra=" ".join(module.extra_repr().split()),
             parameters=_parameters(module),
-            calls=count(path, module),
+            calls=called(path, module),
         )
-        for path, module in found
+        for path, module in model.named_modules(remove_duplicate=False)
     )
 
 

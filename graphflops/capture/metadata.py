@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeGuard
 
@@ -44,16 +45,46 @@ def tensor_meta(tensor: torch.Tensor, name: str = "") -> TensorMeta:
     )
 
 
-def argument(value: Any) -> Tensors | Value:
-    """An argument of a call: tensors as metadata, symbols as expressions, the rest as data."""
+def argument(
+    value: Any, describe: Callable[[torch.Tensor], TensorMeta] = tensor_meta
+) -> Tensors | Value:
+    """An argument of a call: tensors as metadata, symbols as expressions, the rest as data.
+
+    Args:
+        value: A node of a graph or a value.
+        describe: What to make of a tensor; that of a node goes by the node's name.
+    """
     if isinstance(value, fx.Node):
         held = value.meta.get("val")
         return tensor_meta(held, value.name) if isinstance(held, torch.Tensor) else argument(held)
     if isinstance(value, torch.Tensor):
-        return tensor_meta(value)
+        return describe(value)
     if isinstance(value, list | tuple):
-        return tuple(argument(item) for item in value)
+        return tuple(argument(item, describe) for item in value)
     return _plain(value)
+
+
+def bound_arguments(
+    op: torch._ops.OpOverload,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    describe: Callable[[torch.Tensor], TensorMeta] = tensor_meta,
+) -> tuple[dict[str, Tensors], dict[str, Value]]:
+    """Tensor arguments and all others of a call, by schema name, defaults included."""
+    inputs: dict[str, Tensors] = {}
+    attrs: dict[str, Value] = {}
+    for position, (name, default) in enumerate(schema_of(op)):
+        if position < len(args):
+            value = argument(args[position], describe)
+        elif name in kwargs:
+            value = argument(kwargs[name], describe)
+        else:
+            value = default
+        if holds_tensor(value):
+            inputs[name] = value
+        else:
+            attrs[name] = value
+    return inputs, attrs
 
 
 def _plain(value: Any) -> Value:

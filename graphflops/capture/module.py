@@ -14,12 +14,17 @@ from torch._dynamo.eval_frame import OptimizedModule
 from torch.distributions import Distribution
 from torch.export import ExportedProgram
 
-from graphflops.capture.decompose import Expander
+from graphflops.capture.decompose import Expander, invocations_of
 from graphflops.capture.devices import brought_together
 from graphflops.capture.experts import evenly_chosen, grouped, loops_over_experts
 from graphflops.capture.failure import explain_failure, refuse_mixed_dtypes
 from graphflops.capture.graph import operator_calls
-from graphflops.capture.hierarchy import counted_calls, module_path, modules_of
+from graphflops.capture.hierarchy import (
+    calls_in_graph,
+    counted_calls,
+    module_path,
+    modules_of,
+)
 from graphflops.capture.program import program_inputs
 from graphflops.capture.symbols import Symbols, axis_specs
 from graphflops.capture.untouched import untouched
@@ -67,8 +72,8 @@ def capture_module(
     model = model._orig_mod if isinstance(model, OptimizedModule) else model
     failures: list[tuple[str, Exception]] = []
     for method, prepare, export in _ladder(model, args, advance):
-        with untouched(model), quiet(), _export_friendly(), torch.no_grad():
-            _unwrap_compiled(model)
+        with untouched(model), quiet(), export_friendly(), torch.no_grad():
+            unwrap_compiled(model)
             try:
                 inputs = prepare(model, args, dict(kwargs))
                 inputs = brought_together(model, inputs, axis_specs(model, inputs, dynamic_shapes))
@@ -78,7 +83,7 @@ def capture_module(
                             inputs = (), advance(model, inputs[1], known.symbols)
                     with counted_calls() as calls:
                         program = export(model, *inputs)
-                notes = () if known is None else _notes(known)
+                notes = () if known is None else notes_of(known)
             except GraphFlopsError:
                 raise
             except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
@@ -88,8 +93,8 @@ def capture_module(
             refuse_mixed_dtypes(found)
             return Capture(
                 calls=found,
-                fallback=Expander(nodes),
-                modules=modules_of(model, calls, program.graph_module),
+                fallback=Expander(invocations_of(nodes)),
+                modules=modules_of(model, calls_in_graph(model, calls, program.graph_module)),
                 method=method,
                 inputs=program_inputs(program),
                 notes=notes,
@@ -98,7 +103,7 @@ def capture_module(
     raise explain_failure(model, args, kwargs, failures) from failures[0][1]
 
 
-def _notes(known: KnownValues) -> tuple[str, ...]:
+def notes_of(known: KnownValues) -> tuple[str, ...]:
     """What a reader must know of a graph.
 
     Raises:
@@ -118,7 +123,7 @@ def _notes(known: KnownValues) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _export_friendly() -> Iterator[None]:
+def export_friendly() -> Iterator[None]:
     """What an export needs of the process; put back afterwards.
 
     No garbage collection: an export makes many objects and drops few, a tenth of its time.
@@ -152,21 +157,22 @@ def _ladder(
     """Ways to export, the plainest first, each with what it does to the inputs before."""
     rungs: list[tuple[str, Prepare, Exporter]] = [("torch.export", _as_they_are, _plain_export)]
     # The second makes full caches of sliding windows, of which a later call sees more.
-    if _is_transformers_model(model) and not args and advance is None:
+    if is_transformers_model(model) and not args and advance is None:
         rungs.append(("transformers exporter", _precomputed, _transformers_export))
-    if _is_transformers_model(model) and loops_over_experts(model):
+    if is_transformers_model(model) and loops_over_experts(model):
         rungs.append(("torch.export, experts grouped", _as_they_are, _grouped_export))
     rungs.append(("torch.export, experts chosen evenly", _as_they_are, _even_export))
     return rungs
 
 
-def _is_transformers_model(model: nn.Module) -> bool:
+def is_transformers_model(model: nn.Module) -> bool:
+    """Whether a model is one of transformers', asked without importing it."""
     transformers: Any = sys.modules.get("transformers")
     return transformers is not None and isinstance(model, transformers.PreTrainedModel)
 
 
 def _as_they_are(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
-    if _is_transformers_model(model):
+    if is_transformers_model(model):
         from transformers.exporters import exporter_dynamo  # only if transformers is in use
 
         # Its caches are classes that export must know to take and return them.
@@ -214,7 +220,7 @@ def _transformers_export(
     return program
 
 
-def _unwrap_compiled(model: nn.Module) -> None:
+def unwrap_compiled(model: nn.Module) -> None:
     """Let compiled submodules run as written; ``untouched`` puts them back."""
     for module in model.modules():
         module._compiled_call_impl = None

@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
-from graphflops.capture.decompose import Expander
+from graphflops.capture.decompose import Expander, invocations_of
 from graphflops.capture.failure import first_line
 from graphflops.capture.graph import operator_calls, shares_memory
 from graphflops.capture.hierarchy import module_path, modules_of_graph, modules_of_program
@@ -60,7 +60,7 @@ def capture_program(program: ExportedProgram, method: str = "exported program") 
         calls, nodes = operator_calls(graph, module_path)
         return Capture(
             calls=calls,
-            fallback=Expander(nodes),
+            fallback=Expander(invocations_of(nodes)),
             modules=modules_of_program(program),
             method=method,
             inputs=program_inputs(program),
@@ -158,7 +158,7 @@ def _captured(module: fx.GraphModule) -> Capture:
     calls, nodes = operator_calls(module, module_path)
     return Capture(
         calls=calls,
-        fallback=Expander(nodes),
+        fallback=Expander(invocations_of(nodes)),
         modules=modules_of_graph(module),
         method="graph module",
         inputs=tuple(

@@ -1,0 +1,147 @@
+"""What a backward call computes: whose gradient, and whether that of weights."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch.utils import _pytree as pytree
+
+from graphflops.capture.owners import Owner, Owners, lowest_common
+from graphflops.errors import CaptureError
+from graphflops.ir import OpCall, Phase
+
+Edge: TypeAlias = tuple[Any, int]
+"""An output of an autograd node: the node, and which of its outputs."""
+
+
+class Purpose(NamedTuple):
+    """What a call is made for.
+
+    Attributes:
+        owner: The module that makes it, or whose forward caused it.
+        phase: When it runs.
+        within: Of a backward call, what it is a part of: a node's own computation, or a sum.
+        of_weights: Whether it adds up gradients of weights.
+    """
+
+    owner: Owner
+    phase: Phase
+    within: object = None
+    of_weights: bool = False
+
+
+class Gradients:
+    """Knows the autograd node that runs, and the module it runs for.
+
+    Where a value has several uses, autograd adds up their gradients. Such a sum is no node's
+    own: it belongs to the lowest module that contains all the uses.
+
+    Attributes:
+        delivered: By the identity of a gradient, whether it was handed on as one of weights
+            (or of what follows from weights alone) only.
+        running: The autograd node that runs, or ran last.
+    """
+
+    def __init__(self, owners: Owners) -> None:
+        self.delivered: dict[int, bool] = {}
+        self.running: Any = None
+        self._owners = owners
+        self._uses: defaultdict[Edge, list[Any]] = defaultdict(list)
+        self._reached: set[Edge] = set()
+        self._seen: set[Any] = set()
+        self._done: Any = None
+        self._sums: deque[Edge] = deque()
+
+    def follow(self, results: Any) -> None:
+        """Be told when a node behind these tensors runs, and when it hands its gradients on.
+
+        Raises:
+            CaptureError: One of them is an operator without a derivative.
+        """
+        tensors = (leaf for leaf in pytree.tree_leaves(results) if isinstance(leaf, torch.Tensor))
+        waiting: list[Any] = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+        while waiting:
+            node = waiting.pop()
+            if node in self._seen:
+                continue
+            self._seen.add(node)
+            if node.name().endswith("NotImplemented"):
+                raise CaptureError(_no_derivative(self._owners.of_node(node)))
+            edges = node.next_functions
+            node.register_prehook(self._on_start(node))
+            node.register_hook(self._on_end(node, edges))
+            for edge in edges:
+                if edge[0] is not None:
+                    self._uses[edge].append(node)
+                    waiting.append(edge[0])
+
+    def _on_start(self, node: Any) -> Callable[..., None]:
+        def note(_: object) -> None:
+            self.running = node
+
+        return note
+
+    def _on_end(self, node: Any, edges: Sequence[Edge]) -> Callable[..., None]:
+        def note(gradients: Sequence[torch.Tensor | None], _: object) -> None:
+            given = [
+                (edge, gradient)
+                for edge, gradient in zip(edges, gradients, strict=False)
+                if edge[0] is not None and gradient is not None
+            ]
+            for edge, gradient in given:
+                before = self.delivered.get(id(gradient), True)
+                self.delivered[id(gradient)] = before and self._owners.is_of_weights(edge[0])
+            self._done = node
+            # It runs next, in this order, where an earlier gradient has come in.
+            self._sums = deque(edge for edge, _ in given if edge in self._reached)
+            self._reached.update(edge for edge, _ in given)
+
+        return note
+
+    def purpose(self, func: Any) -> Purpose:
+        """What a call that is made now, in the backward pass, is for."""
+        node = torch._C._current_autograd_node()
+        if func is torch.ops.aten.add.Tensor and node is self._done and self._sums:
+            edge = self._sums.popleft()
+            owner = lowest_common(map(self._owners.of_node, self._uses[edge]))
+            return Purpose(owner, Phase.BACKWARD, edge, self._owners.is_of_weights(edge[0]))
+        return Purpose(self._owners.of_node(node), Phase.BACKWARD, node)
+
+
+def _no_derivative(owner: Owner) -> str:
+    return (
+        f"an operator that {owner.path or 'the model'} calls (at {owner.source}) has no derivative: "
+        "it would pass no gradient on. Register one with torch.library.register_autograd, or "
+        "detach its input if none is wanted."
+    )
+
+
+def marked(
+    calls: Sequence[OpCall], purposes: Sequence[Purpose], delivered: Mapping[str, bool]
+) -> tuple[OpCall, ...]:
+    """Backward calls marked where what they give serves gradients of weights alone.
+
+    Args:
+        calls: All calls in order.
+        purposes: What each is for.
+        delivered: By a gradient's name, whether it was handed on to weights only.
+    """
+    found: list[OpCall] = []
+    serves: dict[tuple[str, object], bool] = {}
+    for call, purpose in zip(reversed(calls), reversed(purposes), strict=True):
+        if call.phase is not Phase.BACKWARD:
+            found.append(call)
+            continue
+        names = [out.name for out in call.outputs]
+        uses = [serves[name, purpose.within] for name in names if (name, purpose.within) in serves]
+        uses += [delivered[name] for name in names if name in delivered]
+        for_weights = purpose.of_weights or (bool(uses) and all(uses))
+        for _, tensor in call.tensors():
+            use = tensor.name, purpose.within
+            serves[use] = serves.get(use, True) and for_weights
+        found.append(replace(call, for_weights=True) if for_weights else call)
+    return tuple(reversed(found))

@@ -1,0 +1,218 @@
+"""Whose call it is: the module a forward call is made in, and a backward call is made for.
+
+Autograd numbers its nodes in the order they are made, so that the module running when a node
+was made is found by the node's number, whenever the node itself runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.utils.checkpoint
+from torch import nn
+
+from graphflops.capture.graph import short_path
+
+_TORCH = str(Path(torch.__file__).parent)
+
+
+class Owner(NamedTuple):
+    """A module and a line of its code."""
+
+    path: str
+    cls: str = ""
+    source: str = ""
+
+
+LOSS = Owner("(loss)", "loss")
+"""What computes a loss from the outputs of a model; it is no module of it."""
+UNATTRIBUTED = Owner("(unattributed)", "unattributed")
+"""Backward calls of which nothing says what they belong to."""
+
+
+class _Maker(NamedTuple):
+    """What made autograd nodes: a module, of weights alone or not."""
+
+    owner: Owner
+    of_weights: bool = False
+
+
+class Owners:
+    """Follows which module of a model runs, and remembers it for the backward pass.
+
+    Attributes:
+        calls: How often each module was called, by path; not what is computed again.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.calls: Counter[str] = Counter()
+        self._names: dict[int, list[str]] = {}
+        for path, module in model.named_modules(remove_duplicate=False):
+            self._names.setdefault(id(module), []).append(path)
+        self._stack: list[Owner] = [LOSS]
+        self._recomputations = 0
+        # Autograd's numbers in order, and who made the nodes from the one before to each.
+        self._numbers: list[int] = []
+        self._made_by: list[_Maker] = []
+        self._leaves = {
+            id(parameter): Owner(path, type(module).__name__)
+            for path, module in model.named_modules()
+            for parameter in module.parameters(recurse=False)
+        }
+
+    @property
+    def recomputing(self) -> bool:
+        """Whether a checkpoint runs a part of the forward pass again."""
+        return self._recomputations > 0
+
+    @contextmanager
+    def following(self, on_recomputed: Callable[[Any], None]) -> Iterator[None]:
+        """Follow the model's modules, and its checkpoints, until the block ends.
+
+        Args:
+            on_recomputed: Told the results of what a checkpoint has run again.
+        """
+        entered = nn.modules.module.register_module_forward_pre_hook(self._enter)
+        left = nn.modules.module.register_module_forward_hook(self._leave, always_call=True)
+        self._note(_Maker(UNATTRIBUTED))
+        try:
+            with _checkpoints(lambda function: self._again(function, on_recomputed)):
+                yield
+        finally:
+            entered.remove()
+            left.remove()
+
+    def current(self, *, of_weights: bool) -> Owner:
+        """The module that runs now, which autograd's new nodes are noted to be made by.
+
+        Args:
+            of_weights: Whether all it computes with now follows from weights alone.
+        """
+        owner = self._stack[-1]._replace(source=_model_line())
+        self._note(_Maker(owner, of_weights))
+        return owner
+
+    def of_node(self, node: Any) -> Owner:
+        """The module whose forward made an autograd node, or holds the parameter it is for."""
+        return self._maker(node).owner
+
+    def is_of_weights(self, node: Any) -> bool:
+        """Whether the gradients an autograd node takes are those of weights.
+
+        Or of what follows from weights alone, such as a transposed one.
+        """
+        return self._maker(node).of_weights
+
+    def finish(self) -> None:
+        """The loss is there: nodes made last are noted."""
+        self._note(_Maker(self._stack[-1]))
+
+    def _maker(self, node: Any) -> _Maker:
+        if node is None:
+            return _Maker(UNATTRIBUTED)
+        if (leaf := getattr(node, "variable", None)) is not None:
+            owner = self._leaves.get(id(leaf))
+            return _Maker(UNATTRIBUTED) if owner is None else _Maker(owner, of_weights=True)
+        at = bisect_right(self._numbers, node._sequence_nr())
+        return self._made_by[at] if at < len(self._made_by) else _Maker(UNATTRIBUTED)
+
+    def _note(self, maker: _Maker) -> None:
+        # Nodes that were made since the last note have numbers below this one.
+        number = torch.autograd._get_sequence_nr()
+        if not self._numbers or number > self._numbers[-1]:
+            self._numbers.append(number)
+            self._made_by.append(maker)
+
+    def _enter(self, module: nn.Module, _: object) -> None:
+        self._note(_Maker(self._stack[-1]))
+        outer = self._stack[-1]
+        names = self._names.get(id(module))
+        if names is None:
+            self._stack.append(outer)
+            return
+        # A shared module goes by the name under which the running one has it.
+        inside = (name for name in names if name.startswith(f"{outer.path}."))
+        path = next(inside, names[0])
+        if torch._C._current_graph_task_id() == -1:
+            self.calls[path] += 1
+        self._stack.append(Owner(path, type(module).__name__))
+
+    def _leave(self, *_: object) -> None:
+        self._note(_Maker(self._stack[-1]))
+        self._stack.pop()
+
+    def _again(
+        self, function: Callable[..., Any], on_recomputed: Callable[[Any], None]
+    ) -> Callable[..., Any]:
+        """What a checkpoint runs, to be known as the same module's when it runs again."""
+        owner = self._stack[-1]
+
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if torch._C._current_graph_task_id() == -1:
+                return function(*args, **kwargs)
+            depth = len(self._stack)
+            self._stack.append(owner)
+            self._recomputations += 1
+            try:
+                results = function(*args, **kwargs)
+                on_recomputed(results)
+            finally:
+                # A checkpoint stops as soon as it has what it needs, in the midst of a module.
+                self._recomputations -= 1
+                self._note(_Maker(self._stack[-1]))
+                del self._stack[depth:]
+            return results
+
+        return run
+
+
+@contextmanager
+def _checkpoints(again: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """Let ``torch.utils.checkpoint`` run functions changed by ``again``, in both its forms."""
+    home: Any = torch.utils.checkpoint
+    without, reentrant = home._checkpoint_without_reentrant_generator, home.CheckpointFunction
+
+    class Reentrant:
+        @staticmethod
+        def apply(function: Callable[..., Any], *args: Any) -> Any:
+            return reentrant.apply(again(function), *args)
+
+    home._checkpoint_without_reentrant_generator = lambda function, *args, **kwargs: without(
+        again(function), *args, **kwargs
+    )
+    home.CheckpointFunction = Reentrant
+    try:
+        yield
+    finally:
+        home._checkpoint_without_reentrant_generator = without
+        home.CheckpointFunction = reentrant
+
+
+def lowest_common(owners: Iterable[Owner]) -> Owner:
+    """The lowest module that contains all of some modules."""
+    first, *rest = owners
+    path = first.path
+    for other in rest:
+        while path and not f"{other.path}.".startswith(f"{path}."):
+            path = path.rpartition(".")[0]
+    return first if path == first.path else Owner(path)
+
+
+def _model_line() -> str:
+    """``file:line`` of the innermost code that is neither torch's nor ours."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith(_TORCH) and "graphflops/capture" not in file:
+            return f"{short_path(file)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
