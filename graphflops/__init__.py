@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from graphflops.analysis.accelerators import peak_flops
     from graphflops.cost import Dim, OpCost
     from graphflops.counting import count
     from graphflops.errors import (
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
     )
     from graphflops.generation import count_generation
     from graphflops.generation_report import GenerationReport
-    from graphflops.ir import OpCall, OpRecord, Status, TensorMeta
+    from graphflops.ir import OpCall, OpRecord, Phase, Status, TensorMeta
     from graphflops.registry import Registry, register
     from graphflops.report import Report
+    from graphflops.training import count_training
+    from graphflops.training_report import ModuleTraining, TrainingReport
     from graphflops.tree import ModuleNode
 
 _HOMES = {
+    "analysis.accelerators": ("peak_flops",),
     "cost": ("Dim", "OpCost"),
     "counting": ("count",),
     "errors": (
@@ -45,9 +49,11 @@ _HOMES = {
     ),
     "generation": ("count_generation",),
     "generation_report": ("GenerationReport",),
-    "ir": ("OpCall", "OpRecord", "Status", "TensorMeta"),
+    "ir": ("OpCall", "OpRecord", "Phase", "Status", "TensorMeta"),
     "registry": ("Registry", "register"),
     "report": ("Report",),
+    "training": ("count_training",),
+    "training_report": ("ModuleTraining", "TrainingReport"),
     "tree": ("ModuleNode",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -61,20 +67,25 @@ __all__ = [
     "HandlerError",
     "ModelSpecError",
     "ModuleNode",
+    "ModuleTraining",
     "OpCall",
     "OpCost",
     "OpRecord",
+    "Phase",
     "PluginWarning",
     "Registry",
     "Report",
     "Status",
     "TensorMeta",
+    "TrainingReport",
     "UnboundSymbolError",
     "UnknownOpError",
     "UnknownOpWarning",
     "__version__",
     "count",
     "count_generation",
+    "count_training",
+    "peak_flops",
     "register",
 ]
 

@@ -13,7 +13,7 @@ from graphflops.analysis.reconcile import Reconciliation, reconcile
 from graphflops.binding import bound
 from graphflops.cost import Dim, OpCost
 from graphflops.errors import ModelSpecError, UnboundSymbolError
-from graphflops.ir import Capture, OpCall, OpRecord, Status
+from graphflops.ir import Capture, OpCall, OpRecord, Phase, Status
 from graphflops.registry import Registry
 from graphflops.render import data, tables
 from graphflops.render.explain import explain
@@ -37,6 +37,7 @@ class Report:
         capture: How the graph was obtained.
         records: Every call with its cost, in order.
         root: The module tree.
+        phase: Which part of a training step it is about; a forward pass otherwise.
     """
 
     model: str
@@ -44,6 +45,7 @@ class Report:
     capture: Capture
     records: tuple[OpRecord, ...]
     root: ModuleNode
+    phase: Phase = Phase.FORWARD
 
     @property
     def convention(self) -> str:

@@ -32,9 +32,9 @@ class Owner(NamedTuple):
     source: str = ""
 
 
-LOSS = Owner("(loss)", "loss")
+LOSS = Owner("(loss)", "Loss")
 """What computes a loss from the outputs of a model; it is no module of it."""
-UNATTRIBUTED = Owner("(unattributed)", "unattributed")
+UNATTRIBUTED = Owner("(unattributed)", "Unattributed")
 """Backward calls of which nothing says what they belong to."""
 
 

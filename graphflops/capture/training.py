@@ -35,12 +35,12 @@ from graphflops.capture.module import (
     notes_of,
     unwrap_compiled,
 )
-from graphflops.capture.owners import Owners
+from graphflops.capture.owners import LOSS, Owners
 from graphflops.capture.tape import Tape
 from graphflops.capture.untouched import untouched
 from graphflops.capture.values import KnownValues, traced_in_mode_of
 from graphflops.errors import CaptureError, GraphFlopsError
-from graphflops.ir import Capture
+from graphflops.ir import Capture, Module
 from graphflops.quiet import quiet
 
 Surroundings = Callable[[Any], contextlib.AbstractContextManager[None]]
@@ -130,7 +130,10 @@ def _recorded(model: nn.Module, inputs: Any, loss: Loss | None) -> tuple[Capture
     capture = Capture(
         calls=calls,
         fallback=Expander(tape.invocations.__getitem__),
-        modules=modules_of(model, lambda path, _: owners.calls[path]),
+        modules=(
+            *modules_of(model, lambda path, _: owners.calls[path]),
+            Module(path=LOSS.path, cls=LOSS.cls, calls=1),
+        ),
         method="autograd",
         inputs=tuple((name, tensor_meta(tensor, name)) for name, tensor in given),
         notes=notes,

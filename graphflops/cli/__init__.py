@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from graphflops.cli import catalog, counting, generating
+from graphflops.cli import catalog, counting, generating, training
 from graphflops.errors import GraphFlopsError, UnknownOpError
 
 CHECK_FAILED, BAD_INPUT = 1, 2
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command()(counting.count)
 app.command(name="ops")(counting.list_ops)
 app.command()(counting.explain)
+app.command()(training.train)
 app.command()(generating.generate)
 app.command()(catalog.models)
 app.command()(catalog.conventions)

@@ -19,6 +19,23 @@ from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of
 from graphflops.models.workload import Options, Workload, near
 
 
+def attribute(name: str) -> Any:
+    """What ``FILE.py:NAME`` or ``package.module:NAME`` stands for.
+
+    Raises:
+        ModelSpecError: There is no such file, module or name.
+    """
+    where, _, leaf = name.rpartition(":")
+    if not where:
+        raise ModelSpecError(f"{name!r} names nothing in Python. Write FILE.py:NAME or MODULE:NAME.")
+    module = _load(where)
+    found = getattr(module, leaf, None)
+    if found is None:
+        public = sorted(key for key in vars(module) if not key.startswith("_"))
+        raise ModelSpecError(f"{where} has no {leaf!r}. {near(leaf, public)}".rstrip())
+    return found
+
+
 def resolve(name: str, options: Options) -> Workload:
     """Load a module instance, a module class, or a function that returns a model.
 
@@ -34,13 +51,7 @@ def resolve(name: str, options: Options) -> Workload:
         *("batch_size", "seq_len", "image_size", "audio_seconds"),
         *("overrides", "revision", "trust_remote_code"),
     )
-    where, _, attribute = name.rpartition(":")
-    module = _load(where)
-    found = getattr(module, attribute, None)
-    if found is None:
-        public = sorted(key for key in vars(module) if not key.startswith("_"))
-        msg = f"{where} has no {attribute!r}. {near(attribute, public)}".rstrip()
-        raise ModelSpecError(msg)
+    found = attribute(name)
     model, args, kwargs = _unpack(_call(found, name), name)
     dtype = floating_dtype(options.dtype)
     if dtype is not None:

@@ -101,7 +101,7 @@ def call_dict(record: OpRecord) -> dict[str, Any]:
         "dtype": call.dtype,
         "inputs": [{"name": name, **_tensor(meta)} for name, meta in call.tensors()],
         "outputs": [_tensor(meta) for meta in call.outputs],
-        "trips": _number(call.trips),
+        "trips": number(call.trips),
         **(empty if record.cost is None else cost_dict(record.cost)),
         "source": call.source,
     }
@@ -116,15 +116,16 @@ def environment() -> dict[str, str]:
 
 def cost_dict(cost: OpCost) -> dict[str, int | str]:
     """A cost by field; expressions become strings."""
-    return {name: _number(value) for name, value in cost.items()}
+    return {name: number(value) for name, value in cost.items()}
 
 
-def _number(value: Dim) -> int | str:
+def number(value: Dim) -> int | str:
+    """An integer as it is, an expression as text."""
     return value if isinstance(value, int) else str(value)
 
 
 def _tensor(meta: TensorMeta) -> dict[str, Any]:
-    return {"shape": [_number(size) for size in meta.shape], "dtype": meta.dtype}
+    return {"shape": [number(size) for size in meta.shape], "dtype": meta.dtype}
 
 
 def _flat(tensor: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import sympy
 from tabulate import tabulate
 
 from graphflops.cost import FLOPS_PER_MAC, Dim, OpCost
-from graphflops.ir import OpRecord, Status, TensorMeta
+from graphflops.ir import OpRecord, Phase, Status, TensorMeta
 from graphflops.render.units import exact, parameters, percent, quantity, shape
 
 if TYPE_CHECKING:
@@ -21,14 +21,10 @@ def totals(report: Report) -> list[tuple[str, str]]:
     cost = report.total
     per_mac = report.registry.flops_per_mac
     contraction = cost.macs * per_mac
-    inputs = ", ".join(
-        f"{name} {meta.dtype}[{', '.join(map(str, meta.shape))}]"
-        for name, meta in report.capture.inputs
-    )
     bound = "" if report.complete else "at least "
     lines = [
-        ("Model", f"{report.model}, forward, {report.convention} convention"),
-        ("Inputs", inputs or "none"),
+        ("Model", f"{report.model}, {report.phase.value}, {report.convention} convention"),
+        ("Inputs", inputs_line(report)),
         (
             "Parameters",
             ", ".join(
@@ -49,14 +45,9 @@ def totals(report: Report) -> list[tuple[str, str]]:
         lines.append(
             ("  causally masked", f"{exact(cost.flops_masked)}, which a causal kernel skips")
         )
+    if report.phase is Phase.FORWARD:
+        lines += _estimates(cost, bound)
     lines += [
-        ("Backward", f"{bound}{quantity(2 * cost.flops, 'FLOPs')} (estimate: 2 x forward)"),
-        (
-            "With backward",
-            bound
-            + f"{quantity(3 * cost.macs, 'MACs')}, {quantity(3 * cost.flops, 'FLOPs')} "
-            + "(3 x forward)",
-        ),
         (
             "Memory traffic",
             bound
@@ -65,6 +56,24 @@ def totals(report: Report) -> list[tuple[str, str]]:
         ),
     ]
     return lines
+
+
+def inputs_line(report: Report) -> str:
+    """The inputs by name, with dtypes and shapes."""
+    shown = (
+        f"{name} {meta.dtype}[{', '.join(map(str, meta.shape))}]"
+        for name, meta in report.capture.inputs
+    )
+    return ", ".join(shown) or "none"
+
+
+def _estimates(cost: OpCost, bound: str) -> list[tuple[str, str]]:
+    """Backward as other counters guess it; ``graphflops train`` counts it."""
+    both = f"{quantity(3 * cost.macs, 'MACs')}, {quantity(3 * cost.flops, 'FLOPs')}"
+    return [
+        ("Backward", f"{bound}{quantity(2 * cost.flops, 'FLOPs')} (estimate: 2 x forward)"),
+        ("With backward", f"{bound}{both} (3 x forward)"),
+    ]
 
 
 def _flops(per_mac: int) -> str:
@@ -195,6 +204,10 @@ def call_row(record: OpRecord) -> tuple[str, ...]:
     )
 
 
+TRAINING_HEADERS = (
+    *("trainable", "forward", "backward", "input gradient", "weight gradient", "recomputed"),
+    "backward / forward",
+)
 _COST_HEADERS = ("MACs", "FLOPs", "% FLOPs", "read", "written")
 
 
@@ -230,6 +243,6 @@ def _topmost(paths: set[str]) -> list[str]:
 
 def aligned(headers: Sequence[str], rows: Sequence[Sequence[str]], tablefmt: str) -> str:
     """Rows as a table; numbers are set flush right."""
-    numeric = {"#", "calls", "params", "bytes", *_COST_HEADERS}
+    numeric = {"#", "calls", "params", "bytes", *_COST_HEADERS, *TRAINING_HEADERS}
     align = ["right" if header in numeric else "left" for header in headers]
     return tabulate(rows, headers, tablefmt=tablefmt, colalign=align, disable_numparse=True)

@@ -1,0 +1,99 @@
+"""What a training step costs: forward, backward and recomputation, as autograd runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from graphflops import counting
+from graphflops.analysis.optimizers import optimizer_step
+from graphflops.capture.loss import Loss
+from graphflops.capture.training import capture_training
+from graphflops.errors import ModelSpecError
+from graphflops.registry import Registry
+from graphflops.training_report import TrainingReport
+
+_WITH_BACKWARD = ("exact", "torch")
+
+
+def count_training(
+    model: nn.Module,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    loss: Loss | None = None,
+    optimizer: str | None = None,
+    accumulation: int = 1,
+    steps: int = 1,
+    convention: str = "exact",
+    registry: Registry | None = None,
+    on_unknown: counting.OnUnknown = "warn",
+) -> TrainingReport:
+    """Count a training step, without running it and without weights.
+
+    Autograd runs the forward and the backward pass on tensors without data, so that what
+    comes out is what it really does: no gradient where ``requires_grad`` is off or below the
+    lowest trainable parameter, recomputation where there are checkpoints, the own backward of
+    a custom function. Each backward call belongs to the module whose forward caused it.
+
+    The model is counted as it stands: call ``train()`` first if it is to be in that mode. It
+    is left as it was found, without gradients.
+
+    Args:
+        model: An ``nn.Module`` with real, fake or meta parameters.
+        args: Positional inputs; their shapes and dtypes are all that is used.
+        kwargs: Keyword inputs, likewise. With ``labels``, many models compute a loss.
+        loss: From the model's output to a scalar tensor. By default the output's ``loss`` if
+            it has one, else the sum of all elements of its floating-point tensors.
+        optimizer: ``"sgd"``, ``"momentum"``, ``"adam"`` or ``"adamw"``, to count its step too.
+        accumulation: Passes whose gradients are added up before a step of the optimizer.
+        steps: Steps of the optimizer; totals are multiplied by it.
+        convention: ``"exact"`` or ``"torch"``; the others have no backward but 2 x forward.
+        registry: Handlers of your own, looked up before those of the convention.
+        on_unknown: As in :func:`graphflops.count`.
+
+    Raises:
+        CaptureError: The forward fails, nothing can be differentiated (no trainable parameter,
+            no floating-point output, inference mode), or an operator has no derivative.
+        ModelSpecError: An argument makes no sense.
+        UnknownOpError: An operator has no price and ``on_unknown`` is ``"raise"``.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 5))
+        >>> step = count_training(model, (torch.empty(2, 3),))
+        >>> step.forward.macs  # 2 x 3 x 4 + 2 x 4 x 5
+        64
+        >>> step.backward.macs  # the same for the weights, 2 x 4 x 5 for the input of the second
+        104
+    """
+    if not isinstance(model, nn.Module):
+        msg = (
+            f"a {type(model).__name__} cannot be trained: autograd runs modules. Give the nn.Module "
+            "that it was made from."
+        )
+        raise ModelSpecError(msg)
+    if convention not in _WITH_BACKWARD:
+        counting.prices_of(convention, None)  # a name that there is not is another error
+        msg = (
+            f"{convention} has no backward of its own: it reports 2 x forward. Count training by "
+            f"{' or '.join(_WITH_BACKWARD)}."
+        )
+        raise ModelSpecError(msg)
+    for name, number in (("accumulation", accumulation), ("steps", steps)):
+        if number < 1:
+            raise ModelSpecError(f"{name} is {number}. Give 1 or more.")
+    prices = counting.prices_of(convention, registry)
+    captured = capture_training(model, tuple(args), kwargs or {}, loss)
+    found = TrainingReport.of(
+        counting.report(captured.capture, type(model).__name__, prices),
+        loss=captured.loss,
+        optimizer=optimizer and optimizer_step(optimizer, captured.capture.modules),
+        accumulation=accumulation,
+        steps=steps,
+    )
+    if not found.complete and on_unknown != "ignore":
+        counting.complain(found, on_unknown)
+    return found
