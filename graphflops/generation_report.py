@@ -21,6 +21,7 @@ from graphflops.report import Report
 from graphflops.series import sum_over
 from graphflops.tree import ModuleNode
 
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """The graph of one more token.

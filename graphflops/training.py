@@ -19,7 +19,7 @@ _WITH_BACKWARD = ("exact", "torch")
 
 
 def count_training(
-    model: nn.Module,
+    model: object,
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
@@ -71,8 +71,8 @@ def count_training(
     """
     if not isinstance(model, nn.Module):
         msg = (
-            f"a {type(model).__name__} cannot be trained: autograd runs modules. Give the nn.Module "
-            "that it was made from."
+            f"autograd runs modules, and this is of type {type(model).__name__}. Give the "
+            "nn.Module that it was made from."
         )
         raise ModelSpecError(msg)
     if convention not in _WITH_BACKWARD:

@@ -81,8 +81,13 @@ class TrainingReport:
     @classmethod
     def of(cls, whole: Report, **rest: Any) -> TrainingReport:
         """Sort the calls of a report by when they run."""
-        parts = {phase.value: _part(whole, phase) for phase in Phase}
-        return cls(**parts, notes=whole.capture.notes, **rest)
+        return cls(
+            forward=_part(whole, Phase.FORWARD),
+            backward=_part(whole, Phase.BACKWARD),
+            recompute=_part(whole, Phase.RECOMPUTE),
+            notes=whole.capture.notes,
+            **rest,
+        )
 
     @property
     def model(self) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 import traceback
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,14 +20,13 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from graphflops.capture.devices import brought_together
-from graphflops.capture.graph import short_path
+from graphflops.capture.source import is_models, short_path
 from graphflops.capture.untouched import untouched
 from graphflops.capture.values import traced_in_mode_of
 from graphflops.errors import CaptureError
 from graphflops.ir import OpCall
 from graphflops.quiet import quiet
 
-_TORCH = str(Path(torch.__file__).parent) + os.sep  # not torchvision
 _DATA_DEPENDENT = (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -118,9 +115,7 @@ def _where(error: BaseException) -> str:
     own = [
         frame
         for frame in frames
-        if not frame.filename.startswith((_TORCH, "<"))
-        and "graphflops/capture" not in frame.filename
-        and "transformers/exporters" not in frame.filename
+        if is_models(frame.filename) and "transformers/exporters" not in frame.filename
     ]
     if not own:
         return ""

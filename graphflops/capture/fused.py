@@ -49,7 +49,9 @@ def _convolution(call: OpCall) -> tuple[OpCall, ...]:
 
 def _attention(call: OpCall, scores: str) -> OpCall:
     """The scores that the backward of an attention computes again, nothing of which it keeps."""
-    bias = next((call.inputs[n] for n in ("attn_bias", "attn_mask", "bias") if n in call.inputs), None)
+    bias = next(
+        (call.inputs[n] for n in ("attn_bias", "attn_mask", "bias") if n in call.inputs), None
+    )
     return replace(
         call,
         op=scores,

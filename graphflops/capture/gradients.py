@@ -38,7 +38,8 @@ class Gradients:
     """Knows the autograd node that runs, and the module it runs for.
 
     Where a value has several uses, autograd adds up their gradients. Such a sum is no node's
-    own: it belongs to the lowest module that contains all the uses.
+    own: it belongs to the lowest module that contains all the uses, that of a weight's to the
+    module which holds the weight.
 
     Attributes:
         delivered: By the identity of a gradient, whether it was handed on as one of weights
@@ -107,16 +108,18 @@ class Gradients:
         node = torch._C._current_autograd_node()
         if func is torch.ops.aten.add.Tensor and node is self._done and self._sums:
             edge = self._sums.popleft()
-            owner = lowest_common(map(self._owners.of_node, self._uses[edge]))
-            return Purpose(owner, Phase.BACKWARD, edge, self._owners.is_of_weights(edge[0]))
+            of_weights = self._owners.is_of_weights(edge[0])
+            makers = [edge[0]] if of_weights else self._uses[edge]
+            owner = lowest_common(map(self._owners.of_node, makers))
+            return Purpose(owner, Phase.BACKWARD, edge, of_weights)
         return Purpose(self._owners.of_node(node), Phase.BACKWARD, node)
 
 
 def _no_derivative(owner: Owner) -> str:
     return (
-        f"an operator that {owner.path or 'the model'} calls (at {owner.source}) has no derivative: "
-        "it would pass no gradient on. Register one with torch.library.register_autograd, or "
-        "detach its input if none is wanted."
+        f"an operator that {owner.path or 'the model'} calls (at {owner.source}) has no "
+        "derivative: it would pass no gradient on. Register one with "
+        "torch.library.register_autograd, or detach its input if none is wanted."
     )
 
 

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import inspect
 import operator
-import os
-import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +21,7 @@ from graphflops.capture.metadata import (
     output_metas,
     written_arguments,
 )
+from graphflops.capture.source import line_of_trace
 from graphflops.cost import Dim
 from graphflops.ir import OpCall, TensorMeta, Tensors
 
@@ -35,7 +31,6 @@ _RUN_ONCE = {
     *("tag_activation_checkpoint", "wrap_activation_checkpoint", "invoke_subgraph"),
     *("wrap_inductor_compiled_graph", "dynamo_bypassing_wrapper"),
 }
-_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
 @dataclass(frozen=True)
@@ -257,29 +252,4 @@ def _caller(node: fx.Node) -> str:
 
 def _source(node: fx.Node) -> str:
     trace = node.meta.get("stack_trace")
-    return _innermost_model_line(trace) if trace else ""
-
-
-@cache
-def _innermost_model_line(trace: str) -> str:
-    frames = [match.group("file", "line") for match in _FRAME.finditer(trace)]
-    own = [frame for frame in frames if not frame[0].startswith(_TORCH)]
-    if not (own or frames):
-        return ""
-    file, line = (own or frames)[-1]
-    return f"{short_path(file)}:{line}"
-
-
-_TORCH = str(Path(torch.__file__).parent) + os.sep  # not torchvision
-_ROOTS = sorted({str(Path(root)) for root in (*sys.path, ".") if root}, key=len, reverse=True)
-
-
-@cache
-def short_path(file: str) -> str:
-    """A file as it is imported: relative to the folder on the path that holds it."""
-    for root in (str(Path.cwd()), *_ROOTS):
-        if file.startswith(root + "/"):
-            relative = file[len(root) + 1 :]
-            if not relative.startswith((".venv", "site-packages", "lib/")):
-                return relative
-    return file
+    return line_of_trace(trace) if trace else ""

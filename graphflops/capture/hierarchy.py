@@ -61,9 +61,7 @@ def calls_in_graph(
     return count
 
 
-def modules_of(
-    model: nn.Module, called: Callable[[str, nn.Module], int]
-) -> tuple[Module, ...]:
+def modules_of(model: nn.Module, called: Callable[[str, nn.Module], int]) -> tuple[Module, ...]:
     """Every module of a model under every name it has, with its calls.
 
     Args:

@@ -89,4 +89,6 @@ def _join(name: str, key: object) -> str:
 
 
 def _kind(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"one of {value.dtype}"
     return "nothing" if value is None else f"a {type(value).__name__}"

@@ -6,22 +6,18 @@ was made is found by the node's number, whenever the node itself runs.
 
 from __future__ import annotations
 
-import sys
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.utils.checkpoint
 from torch import nn
 
-from graphflops.capture.graph import short_path
-
-_TORCH = str(Path(torch.__file__).parent)
+from graphflops.capture.source import line_running
 
 
 class Owner(NamedTuple):
@@ -62,11 +58,11 @@ class Owners:
         # Autograd's numbers in order, and who made the nodes from the one before to each.
         self._numbers: list[int] = []
         self._made_by: list[_Maker] = []
-        self._leaves = {
-            id(parameter): Owner(path, type(module).__name__)
-            for path, module in model.named_modules()
-            for parameter in module.parameters(recurse=False)
-        }
+        # A tied weight is held by the first module that has it.
+        self._leaves: dict[int, Owner] = {}
+        for path, module in model.named_modules():
+            for parameter in module.parameters(recurse=False):
+                self._leaves.setdefault(id(parameter), Owner(path, type(module).__name__))
 
     @property
     def recomputing(self) -> bool:
@@ -96,7 +92,7 @@ class Owners:
         Args:
             of_weights: Whether all it computes with now follows from weights alone.
         """
-        owner = self._stack[-1]._replace(source=_model_line())
+        owner = self._stack[-1]._replace(source=line_running())
         self._note(_Maker(owner, of_weights))
         return owner
 
@@ -126,7 +122,7 @@ class Owners:
 
     def _note(self, maker: _Maker) -> None:
         # Nodes that were made since the last note have numbers below this one.
-        number = torch.autograd._get_sequence_nr()
+        number = torch._C._autograd._get_sequence_nr()
         if not self._numbers or number > self._numbers[-1]:
             self._numbers.append(number)
             self._made_by.append(maker)
@@ -205,14 +201,3 @@ def lowest_common(owners: Iterable[Owner]) -> Owner:
         while path and not f"{other.path}.".startswith(f"{path}."):
             path = path.rpartition(".")[0]
     return first if path == first.path else Owner(path)
-
-
-def _model_line() -> str:
-    """``file:line`` of the innermost code that is neither torch's nor ours."""
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith(_TORCH) and "graphflops/capture" not in file:
-            return f"{short_path(file)}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""

@@ -13,14 +13,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphflops.capture.decompose import Invocation
 from graphflops.capture.fused import parts
-from graphflops.capture.graph import is_view
 from graphflops.capture.gradients import Gradients, Purpose, marked
+from graphflops.capture.graph import is_view
 from graphflops.capture.metadata import bound_arguments, tensor_meta, written_arguments
 from graphflops.capture.owners import Owners
 from graphflops.ir import OpCall, Phase, TensorMeta
 
 
-class Tape(TorchDispatchMode):
+class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
     """Records operator calls with the modules they belong to.
 
     What autograd computes in the backward pass goes by the module whose forward caused it.
@@ -31,7 +31,7 @@ class Tape(TorchDispatchMode):
     """
 
     def __init__(self, owners: Owners, gradients: Gradients) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's gap
         self.calls: list[OpCall] = []
         self.invocations: list[Invocation] = []
         self._owners = owners

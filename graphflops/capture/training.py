@@ -195,11 +195,13 @@ def _refuse_untrainable(model: nn.Module) -> None:
             "outside of torch.inference_mode()."
         )
     elif not parameters:
-        msg = f"{name} has no parameters: there is nothing to train. Count its forward with count()."
+        msg = (
+            f"{name} has no parameters: there is nothing to train. Count its forward with count()."
+        )
     elif not any(p.requires_grad for p in parameters):
         msg = (
-            f"all {len(parameters)} parameters of {name} are frozen: there is nothing to train. Set "
-            "requires_grad of those to be trained."
+            f"all {len(parameters)} parameters of {name} are frozen: there is nothing to train. "
+            "Set requires_grad of those to be trained."
         )
     else:
         return

@@ -27,7 +27,9 @@ def attribute(name: str) -> Any:
     """
     where, _, leaf = name.rpartition(":")
     if not where:
-        raise ModelSpecError(f"{name!r} names nothing in Python. Write FILE.py:NAME or MODULE:NAME.")
+        raise ModelSpecError(
+            f"{name!r} names nothing in Python. Write FILE.py:NAME or MODULE:NAME."
+        )
     module = _load(where)
     found = getattr(module, leaf, None)
     if found is None:

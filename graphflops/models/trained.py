@@ -50,7 +50,7 @@ def for_training(workload: Workload, wanted: Training) -> Workload:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in kept)
     for name in _matching(model, "--freeze", wanted.freeze):
-        model.get_parameter(name).requires_grad_(requires_grad=False)
+        model.get_parameter(name).requires_grad_(False)
     if wanted.checkpoint:
         _checkpoint(model)
     takes_cache = "use_cache" in inspect.signature(model.forward).parameters

@@ -56,7 +56,8 @@ def _utilization(report: TrainingReport) -> list[tuple[str, str]]:
     measured = report.measured
     if measured is None:
         return []
-    of = f"of {quantity(round(measured.peak_flops), 'FLOP/s')} {measured.accelerator} ({report.dtype})"
+    peak_rate = quantity(round(measured.peak_flops), "FLOP/s")
+    of = f"of {peak_rate} {measured.accelerator} ({report.dtype})"
     seconds, peak = measured.step_time, measured.peak_flops
     return [
         ("MFU", f"{report.mfu(seconds, peak):.2%} {of}, attention in full"),
@@ -69,14 +70,9 @@ def _optimizer(report: TrainingReport) -> list[tuple[str, str]]:
     if report.optimizer is None:
         return []
     step, cost = report.optimizer, report.optimizer_cost
-    state = quantity(step.state_bytes, "B")
-    return [
-        (
-            "Optimizer",
-            f"{step.optimizer.name}: {quantity(cost.flops, 'FLOPs')} apart from these, "
-            f"{state} of state",
-        )
-    ]
+    flops, state = quantity(cost.flops, "FLOPs"), quantity(step.state_bytes, "B")
+    said = f"{step.optimizer.name}: {flops} apart from these, {state} of state"
+    return [("Optimizer", said)]
 
 
 def footer(report: TrainingReport) -> list[tuple[str, str]]:
@@ -128,9 +124,7 @@ def tree(report: TrainingReport, depth: int | None) -> str:
 
 def full_tree(report: TrainingReport, depth: int | None) -> str:
     """Totals, the module tree, and what the totals cover."""
-    return "\n\n".join(
-        (labelled(summary(report)), tree(report, depth), labelled(footer(report)))
-    )
+    return "\n\n".join((labelled(summary(report)), tree(report, depth), labelled(footer(report))))
 
 
 def table(report: TrainingReport, depth: int | None, tablefmt: str = "simple") -> str:

@@ -9,7 +9,6 @@ from typing import TypeAlias
 from graphflops.render.units import parameters, percent, quantity
 from graphflops.tree import ModuleNode
 
-
 Figures: TypeAlias = Callable[[ModuleNode], str]
 """What a line says of a module."""
 
@@ -64,9 +63,7 @@ def _figures(node: ModuleNode, root: ModuleNode) -> str:
     return ", ".join(shown)
 
 
-def _folded(
-    children: tuple[ModuleNode, ...], figures: Figures
-) -> Iterator[tuple[str, ModuleNode]]:
+def _folded(children: tuple[ModuleNode, ...], figures: Figures) -> Iterator[tuple[str, ModuleNode]]:
     """Runs of equal neighbours with numbered names become one labelled child."""
     for _, run in groupby(children, key=lambda child: _likeness(child, figures)):
         alike = list(run)
