@@ -82,6 +82,12 @@ def count_training(
             f"{' or '.join(_WITH_BACKWARD)}."
         )
         raise ModelSpecError(msg)
+    if loss is not None and not callable(loss):
+        msg = (
+            f"loss is of type {type(loss).__name__}, no function. Give one from the model's "
+            "output to a scalar tensor."
+        )
+        raise ModelSpecError(msg)
     for name, number in (("accumulation", accumulation), ("steps", steps)):
         if number < 1:
             raise ModelSpecError(f"{name} is {number}. Give 1 or more.")
