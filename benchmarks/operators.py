@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "operators.md"
 RESULTS = ROOT / "benchmarks" / "results" / "op_db.json"
 # Families whose MACs are compared with FlopCounterMode on meta tensors.
-CONTRACTIONS = {"matmul", "conv", "attention"}
+CONTRACTIONS = {"matmul", "conv", "attention", "attention_backward"}
 
 HEAD = """\
 # Operator reference

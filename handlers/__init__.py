@@ -10,7 +10,9 @@ if __name__ != "graphflops.handlers":
 
 from . import (
     activation,
+    activation_backward,
     attention,
+    attention_backward,
     conv,
     distance,
     embedding,
@@ -21,6 +23,7 @@ from . import (
     loss,
     matmul,
     norm,
+    norm_backward,
     pointwise,
     pooling,
     prims,
@@ -28,6 +31,7 @@ from . import (
     reduction,
     resample,
     rnn,
+    rnn_backward,
     special,
     spectral,
     transformer,
@@ -35,7 +39,9 @@ from . import (
 
 __all__ = [
     "activation",
+    "activation_backward",
     "attention",
+    "attention_backward",
     "conv",
     "distance",
     "embedding",
@@ -46,6 +52,7 @@ __all__ = [
     "loss",
     "matmul",
     "norm",
+    "norm_backward",
     "pointwise",
     "pooling",
     "prims",
@@ -53,6 +60,7 @@ __all__ = [
     "reduction",
     "resample",
     "rnn",
+    "rnn_backward",
     "special",
     "spectral",
     "transformer",

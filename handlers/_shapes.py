@@ -61,6 +61,11 @@ def reduced(elements: Dim, outputs: Dim) -> Dim:
     return elements - outputs
 
 
+def summed(tensor: TensorMeta, outputs: Dim) -> OpCost:
+    """Additions that sum the elements of a tensor to m outputs; a complex one is two."""
+    return OpCost(flops=(2 if tensor.is_complex else 1) * reduced(tensor.numel, outputs))
+
+
 def log2_ceil(value: Dim) -> Dim:
     """Ceiling of the base-2 logarithm, 0 for 1."""
     if isinstance(value, int):

@@ -25,7 +25,7 @@ register("aten::leaky_relu")(per_element("gt, mul", 2))
 register("aten::rrelu", "aten::rrelu_with_noise")(
     per_element("As leaky_relu, its slope given or drawn at random: gt, mul", 2)
 )
-register("aten::prelu")(per_element("gt, mul", 2))
+register("aten::prelu", "aten::_prelu_kernel")(per_element("gt, mul", 2))
 register("aten::elu")(per_element("gt, scale the input, mul, expm1, mul", 5, 1))
 register("aten::selu")(per_element("expm1, mul, gt, mul", 4, 1))
 register("aten::celu")(per_element("div, expm1, mul, gt", 4, 1))
@@ -35,6 +35,12 @@ register("aten::hardshrink")(per_element("abs, comparison", 2))
 register("aten::softshrink")(per_element("abs, gt, sign, mul, sub, mul", 6))
 register("aten::log_sigmoid")(per_element("min(0, x) - log1p(exp(-|x|))", 6, 2))
 register("aten::glu")(per_element("a * sigmoid(b), the input split in two", 5, 1))
+
+
+@register("aten::log_sigmoid_forward")
+def log_sigmoid_forward(self: TensorMeta) -> OpCost:
+    """As ``log_sigmoid``; the exp(-|x|) it returns too is a by-product."""
+    return OpCost(flops=6 * self.numel, transcendentals=2 * self.numel)
 
 
 @register("aten::gelu")
@@ -63,6 +69,18 @@ def softmax(self: TensorMeta, dim: int, *, out: TensorMeta) -> OpCost:
     """
     n, m = out.numel, lanes(self, dim)
     return OpCost(flops=5 * n - 2 * m, transcendentals=n)
+
+
+@register("aten::_safe_softmax")
+def safe_softmax(self: TensorMeta, dim: int, *, out: TensorMeta) -> OpCost:
+    """As ``softmax``, and a test of each element for lanes that a mask hides: 6 n - 2 m."""
+    return softmax(self, dim, out=out) + OpCost(flops=out.numel)
+
+
+@register("aten::_masked_softmax")
+def masked_softmax(self: TensorMeta, dim: int | None, *, out: TensorMeta) -> OpCost:
+    """As ``softmax`` along ``dim``, by default the last axis; what is masked counts too."""
+    return softmax(self, -1 if dim is None else dim, out=out)
 
 
 @register("aten::log_softmax", "aten::_log_softmax")

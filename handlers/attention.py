@@ -22,15 +22,39 @@ class Heads(NamedTuple):
     """The sizes of an attention: ``number`` query heads (of all sequences) of L x S scores."""
 
     number: Dim
+    kv_number: Dim
     queries: Dim
     keys: Dim
     depth: Dim
     value_depth: Dim
 
+    @property
+    def rows(self) -> Dim:
+        """Query rows of all heads."""
+        return self.number * self.queries
 
-def attend(
-    heads: Heads, like: TensorMeta, *, masked: bool = False, dropout: float = 0, hidden: Dim = 0
-) -> OpCost:
+    @property
+    def scores(self) -> Dim:
+        """Scores of all heads, those that a mask hides included."""
+        return self.rows * self.keys
+
+    @property
+    def scaling(self) -> Dim:
+        """Elements of Q, and of the K of every query head: each is scaled once."""
+        return (self.rows + self.number * self.keys) * self.depth
+
+
+class Attention(NamedTuple):
+    """What a call of any form comes down to; ``hidden`` are the scores a head's mask hides."""
+
+    heads: Heads
+    like: TensorMeta
+    masked: bool = False
+    dropout: float = 0
+    hidden: Dim = 0
+
+
+def attend(attention: Attention) -> OpCost:
     """softmax(Q K^T / sqrt(D) + mask) V, dense whatever the mask hides.
 
     With R = heads * L query rows and n = R * S scores: MACs = n * (D + D_v). FLOPs = 2 * MACs,
@@ -39,23 +63,27 @@ def attend(
     test for wholly masked rows, subtraction, exp, sum, division), and 2 n for dropout.
     ``flops_masked`` are the MACs of ``hidden`` scores per head, times 2.
     """
-    rows = heads.number * heads.queries
-    scores = rows * heads.keys
+    heads, scores = attention.heads, attention.heads.scores
     depth = heads.depth + heads.value_depth
-    scaling = (rows + heads.number * heads.keys) * heads.depth
-    softmax = 6 * scores - 2 * rows
-    extra = (scores if masked else 0) + (2 * scores if dropout else 0)
-    return contraction(scores * depth, like) + OpCost(
-        flops=scaling + softmax + extra,
-        transcendentals=scores,
-        flops_masked=FLOPS_PER_MAC * heads.number * hidden * depth,
+    softmax = 6 * scores - 2 * heads.rows
+    extra = (scores if attention.masked else 0) + (2 * scores if attention.dropout else 0)
+    return products(attention, depth) + OpCost(
+        flops=heads.scaling + softmax + extra, transcendentals=scores
     )
 
 
-def _heads(query: TensorMeta, key: TensorMeta, value: TensorMeta) -> Heads:
+def products(attention: Attention, depth: Dim) -> OpCost:
+    """Products of all scores with vectors of ``depth`` elements in all."""
+    heads = attention.heads
+    masked = FLOPS_PER_MAC * heads.number * attention.hidden * depth
+    return contraction(heads.scores * depth, attention.like) + OpCost(flops_masked=masked)
+
+
+def heads_of(query: TensorMeta, key: TensorMeta, value: TensorMeta) -> Heads:
     """Of Q (..., H, L, D), K (..., H_kv, S, D) and V (..., H_kv, S, D_v)."""
     return Heads(
         number=prod(query.shape[:-2]),
+        kv_number=prod(key.shape[:-2]),
         queries=query.shape[-2],
         keys=key.shape[-2],
         depth=query.shape[-1],
@@ -68,18 +96,27 @@ def _beyond(heads: Heads, diagonal: Dim) -> Dim:
     return heads.queries * heads.keys - triangle(heads.queries, heads.keys, diagonal)
 
 
-def _top_left(
+def top_left(
     query: TensorMeta,
     key: TensorMeta,
     value: TensorMeta,
     mask: TensorMeta | None,
     dropout: float,
     causal: bool,
-) -> OpCost:
-    heads = _heads(query, key, value)
-    masked = causal or mask is not None
+) -> Attention:
+    """A form of ``heads_of``, its causal mask aligned at the top left."""
+    heads = heads_of(query, key, value)
     hidden = _beyond(heads, 0) if causal else 0
-    return attend(heads, query, masked=masked, dropout=dropout, hidden=hidden)
+    return Attention(heads, query, causal or mask is not None, dropout, hidden)
+
+
+def bottom_right(
+    query: TensorMeta, key: TensorMeta, value: TensorMeta, dropout: float, causal: bool
+) -> Attention:
+    """A form of ``heads_of``, its causal mask aligned at the bottom right."""
+    heads = heads_of(query, key, value)
+    hidden = _beyond(heads, heads.keys - heads.queries) if causal else 0
+    return Attention(heads, query, causal, dropout, hidden)
 
 
 @register(
@@ -107,7 +144,7 @@ def scaled_dot_product_attention(
     listed in ``flops_masked``: 2 MACs * (hidden / L S). A mask given as a tensor hides what
     its values say, which a count without values cannot know.
     """
-    return _top_left(query, key, value, attn_mask, dropout_p, is_causal)
+    return attend(top_left(query, key, value, attn_mask, dropout_p, is_causal))
 
 
 @register(
@@ -124,7 +161,7 @@ def fused_attention(
     is_causal: bool,
 ) -> OpCost:
     """As ``scaled_dot_product_attention``, its mask called a bias; causal is top left too."""
-    return _top_left(query, key, value, attn_bias, dropout_p, is_causal)
+    return attend(top_left(query, key, value, attn_bias, dropout_p, is_causal))
 
 
 @register("aten::_scaled_dot_product_flash_attention")
@@ -136,12 +173,10 @@ def flash_attention(
     Row i of L sees keys up to i + S - L (FlashAttention since 2.1), so that decoding one token
     against a cache hides nothing. For L = S it is the same.
     """
-    heads = _heads(query, key, value)
-    hidden = _beyond(heads, heads.keys - heads.queries) if is_causal else 0
-    return attend(heads, query, masked=is_causal, dropout=dropout_p, hidden=hidden)
+    return attend(bottom_right(query, key, value, dropout_p, is_causal))
 
 
-def _packed(
+def packed(
     query: TensorMeta,
     value: TensorMeta,
     starts: TensorMeta | None,
@@ -156,6 +191,7 @@ def _packed(
     sequences = query.shape[0] if starts is None else starts.shape[0] - 1
     return Heads(
         number=sequences * query.shape[-2],
+        kv_number=sequences * value.shape[-2],
         queries=queries,
         keys=keys,
         depth=query.shape[-1],
@@ -184,17 +220,27 @@ def flash_attention_forward(
     in ``flops_masked``, as far as the window is a plain number.
     """
     padded = (query.shape[1], key.shape[1])
-    heads = _packed(query, value, cum_seq_q, (max_q, max_k), padded)
+    heads = packed(query, value, cum_seq_q, (max_q, max_k), padded)
+    window = (window_size_left, window_size_right)
+    return attend(windowed(heads, query, dropout_p, is_causal, window))
+
+
+def windowed(
+    heads: Heads,
+    like: TensorMeta,
+    dropout: float,
+    causal: bool,
+    window: tuple[Dim | None, Dim | None],
+) -> Attention:
+    """A form whose rows see a window (left, right) around their place from the bottom right."""
     diagonal = heads.keys - heads.queries
-    right = 0 if is_causal else _window(window_size_right)
-    left = _window(window_size_left)
+    left, right = _window(window[0]), 0 if causal else _window(window[1])
     hidden: Dim = 0
     if right is not None:
         hidden += _beyond(heads, diagonal + right)
     if left is not None:
         hidden += triangle(heads.queries, heads.keys, diagonal - left - 1)
-    masked = left is not None or right is not None
-    return attend(heads, query, masked=masked, dropout=dropout_p, hidden=hidden)
+    return Attention(heads, like, left is not None or right is not None, dropout, hidden)
 
 
 def _window(size: Dim | None) -> int | None:
@@ -226,15 +272,26 @@ def efficient_attention_forward(
         padded[0] if max_seqlen_q is None else max_seqlen_q,
         padded[1] if max_seqlen_k is None else max_seqlen_k,
     )
-    heads = _packed(query, value, cu_seqlens_q, longest, padded)
+    heads = packed(query, value, cu_seqlens_q, longest, padded)
+    mask = (bias, custom_mask_type, window_size)
+    return attend(masked_by_type(heads, query, dropout_p, mask))
+
+
+def masked_by_type(
+    heads: Heads,
+    like: TensorMeta,
+    dropout: float,
+    mask: tuple[TensorMeta | None, int, int | None],
+) -> Attention:
+    """A form masked by a bias and a ``custom_mask_type``, which a ``window_size`` narrows."""
+    bias, kind, window = mask
     hidden: Dim = 0
-    if custom_mask_type:
-        diagonal = heads.keys - heads.queries if custom_mask_type == 2 else 0
+    if kind:
+        diagonal = heads.keys - heads.queries if kind == 2 else 0
         hidden = _beyond(heads, diagonal)
-        if window_size:
-            hidden += triangle(heads.queries, heads.keys, diagonal - window_size)
-    masked = bias is not None or custom_mask_type != 0
-    return attend(heads, query, masked=masked, dropout=dropout_p, hidden=hidden)
+        if window:
+            hidden += triangle(heads.queries, heads.keys, diagonal - window)
+    return Attention(heads, like, bias is not None or kind != 0, dropout, hidden)
 
 
 @register("aten::_cudnn_attention_forward")
@@ -253,18 +310,32 @@ def cudnn_attention_forward(
 
     Packed sequences count max_q x max_k scores each, an upper bound. Causal is top left.
     """
-    if cum_seq_q is None:
-        return _top_left(query, key, value, attn_bias, dropout_p, is_causal)
-    heads = _packed(query, value, cum_seq_q, (max_q, max_k), (max_q, max_k))
-    hidden = _beyond(heads, 0) if is_causal else 0
-    masked = is_causal or attn_bias is not None
-    return attend(heads, query, masked=masked, dropout=dropout_p, hidden=hidden)
+    longest = None if cum_seq_q is None else (cum_seq_q, max_q, max_k)
+    return attend(cudnn(query, key, value, attn_bias, dropout_p, is_causal, longest))
+
+
+def cudnn(
+    query: TensorMeta,
+    key: TensorMeta,
+    value: TensorMeta,
+    mask: TensorMeta | None,
+    dropout: float,
+    causal: bool,
+    longest: tuple[TensorMeta, Dim, Dim] | None,
+) -> Attention:
+    """As ``top_left``, or packed: where sequences start, and how long the longest are."""
+    if longest is None:
+        return top_left(query, key, value, mask, dropout, causal)
+    starts, *sizes = longest
+    heads = packed(query, value, starts, (sizes[0], sizes[1]), (sizes[0], sizes[1]))
+    hidden = _beyond(heads, 0) if causal else 0
+    return Attention(heads, query, causal or mask is not None, dropout, hidden)
 
 
 @register("aten::_triton_scaled_dot_attention")
 def triton_attention(q: TensorMeta, k: TensorMeta, v: TensorMeta, dropout_p: float) -> OpCost:
     """As ``scaled_dot_product_attention``, without a mask."""
-    return attend(_heads(q, k, v), q, dropout=dropout_p)
+    return attend(Attention(heads_of(q, k, v), q, dropout=dropout_p))
 
 
 @register("higher_order::flex_attention")
@@ -274,4 +345,4 @@ def flex_attention(query: TensorMeta, key: TensorMeta, value: TensorMeta) -> OpC
     ``score_mod`` is counted apart, once per score. What ``mask_mod`` and the block mask hide
     are values, which a count without them cannot know.
     """
-    return attend(_heads(query, key, value), query)
+    return attend(Attention(heads_of(query, key, value), query))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from graphflops.cost import Dim, OpCost
 from graphflops.registry import register
 
-from ._shapes import contraction
+from ._shapes import contraction, summed
 
 if TYPE_CHECKING:
     from graphflops.ir import TensorMeta
@@ -46,6 +46,42 @@ def linear(input: TensorMeta, bias: TensorMeta | None, *, out: TensorMeta) -> Op
     """
     product = contraction(out.numel * input.shape[-1], out)
     return product if bias is None else product + OpCost(flops=out.numel)
+
+
+@register("aten::linear_backward", "aten::mkldnn_linear_backward")
+def linear_backward(
+    self: TensorMeta, grad_output: TensorMeta, output_mask: tuple[bool, bool, bool]
+) -> OpCost:
+    """Gradients of input, weight and bias, each where ``output_mask`` asks for it.
+
+    (..., N) @ (N, K) and (N, ...) @ (..., K): MACs = numel(grad_output) * K each, as the
+    forward; the bias's sums numel(grad_output) elements to N.
+    """
+    of_input, of_weight, of_bias = output_mask
+    macs = grad_output.numel * self.shape[-1]
+    cost = contraction((of_input + of_weight) * macs, grad_output)
+    return cost + summed(grad_output, grad_output.shape[-1]) if of_bias else cost
+
+
+@register("aten::mkldnn_linear_backward_input")
+def linear_backward_input(grad_output: TensorMeta, weight: TensorMeta) -> OpCost:
+    """(..., N) @ (N, K): MACs = numel(grad_output) * K."""
+    return contraction(grad_output.numel * weight.shape[-1], grad_output)
+
+
+@register("aten::mkldnn_linear_backward_weights")
+def linear_backward_weights(
+    grad_output: TensorMeta, input: TensorMeta, bias_defined: bool
+) -> OpCost:
+    """(N, ...) @ (..., K): MACs = numel(grad_output) * K, and the bias's sum to N elements."""
+    cost = contraction(grad_output.numel * input.shape[-1], grad_output)
+    return cost + summed(grad_output, grad_output.shape[-1]) if bias_defined else cost
+
+
+@register("aten::matmul_backward")
+def matmul_backward(grad: TensorMeta, self: TensorMeta, mask: tuple[bool, bool]) -> OpCost:
+    """Gradients of both factors, where ``mask`` asks: MACs = numel(grad) * K each."""
+    return contraction(sum(mask) * grad.numel * self.shape[-1], grad)
 
 
 @register("aten::addmm")

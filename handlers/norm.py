@@ -64,6 +64,18 @@ def native_layer_norm(
     return layer_norm(input, normalized_shape, weight, bias)
 
 
+@register("aten::native_group_norm")
+def native_group_norm(
+    input: TensorMeta,
+    weight: TensorMeta | None,
+    bias: TensorMeta | None,
+    N: Dim,  # noqa: N803 - the schema's name
+    group: Dim,
+) -> OpCost:
+    """As ``group_norm``; the statistics it returns too are by-products."""
+    return _standardize(input.numel, N * group, weight, bias)
+
+
 @register("aten::group_norm")
 def group_norm(
     input: TensorMeta,
@@ -75,12 +87,16 @@ def group_norm(
     return _standardize(input.numel, input.shape[0] * num_groups, weight, bias)
 
 
-def _channels(input: TensorMeta) -> Dim:
-    # Of a single axis, the elements are channels.
+def channels_of(input: TensorMeta) -> Dim:
+    """The channels of a batch; of a single axis, its elements."""
     return input.shape[1] if len(input.shape) > 1 else input.shape[0]
 
 
-@register("aten::batch_norm", "aten::native_batch_norm", "aten::_native_batch_norm_legit.default")
+@register(
+    *("aten::batch_norm", "aten::native_batch_norm", "aten::_native_batch_norm_legit.default"),
+    *("aten::_native_batch_norm_legit_functional", "aten::cudnn_batch_norm"),
+    *("aten::miopen_batch_norm", "aten::_batch_norm_impl_index"),
+)
 def batch_norm(
     input: TensorMeta,
     weight: TensorMeta | None,
@@ -94,21 +110,40 @@ def batch_norm(
     bias. Training: as ``layer_norm`` over C groups, and 7 C to update the running statistics.
     C transcendental either way. Source: ``torch._decomp`` of ``native_batch_norm``.
     """
-    channels = _channels(input)
+    channels = channels_of(input)
     if not training:
         return _evaluated(input.numel, channels, weight, bias)
     update = _RUNNING_UPDATE * channels if running_mean is not None else 0
     return _standardize(input.numel, channels, weight, bias) + OpCost(flops=update)
 
 
-@register("aten::_native_batch_norm_legit_no_training")
+@register("aten::_native_batch_norm_legit.no_stats")
+def batch_norm_untracked(
+    input: TensorMeta, weight: TensorMeta | None, bias: TensorMeta | None
+) -> OpCost:
+    """``batch_norm`` in training, without running statistics."""
+    return batch_norm(input, weight, bias, running_mean=None, training=True)
+
+
+@register("aten::_batch_norm_with_update", "aten::_batch_norm_with_update_functional")
+def batch_norm_with_update(
+    input: TensorMeta,
+    weight: TensorMeta | None,
+    bias: TensorMeta | None,
+    running_mean: TensorMeta | None,
+) -> OpCost:
+    """``batch_norm`` in training."""
+    return batch_norm(input, weight, bias, running_mean, training=True)
+
+
+@register("aten::_native_batch_norm_legit_no_training", "aten::_batch_norm_no_update")
 def batch_norm_inference(
     input: TensorMeta,
     weight: TensorMeta | None,
     bias: TensorMeta | None,
 ) -> OpCost:
     """``batch_norm`` in evaluation, as export's core ATen form has it."""
-    return _evaluated(input.numel, _channels(input), weight, bias)
+    return _evaluated(input.numel, channels_of(input), weight, bias)
 
 
 @register("aten::instance_norm")
@@ -131,7 +166,7 @@ def instance_norm(
     return _standardize(input.numel, groups, weight, bias) + OpCost(flops=update)
 
 
-@register("aten::rms_norm")
+@register("aten::rms_norm", "aten::_fused_rms_norm")
 def rms_norm(
     input: TensorMeta, normalized_shape: tuple[Dim, ...], weight: TensorMeta | None
 ) -> OpCost:

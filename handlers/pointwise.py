@@ -207,6 +207,12 @@ def dropout(p: float, train: bool, *, out: TensorMeta) -> OpCost:
     return OpCost(flops=3 * out.numel if train and p not in {0, 1} else 0)
 
 
+@register("aten::native_dropout")
+def native_dropout(input: TensorMeta, p: float, train: bool | None) -> OpCost:
+    """As ``dropout``; the mask it returns too is a by-product. Trains unless told otherwise."""
+    return dropout(p, train is not False, out=input)
+
+
 @register("aten::diff")
 def diff(self: TensorMeta, n: int, dim: int, *, out: TensorMeta) -> OpCost:
     """n-th difference along ``dim``: n rounds of subtraction, each one element shorter.

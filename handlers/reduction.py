@@ -194,7 +194,7 @@ def _length(tensor: TensorMeta, dim: int) -> Dim:
     return tensor.shape[dim] if tensor.shape else 1
 
 
-@register("aten::_weight_norm")
+@register("aten::_weight_norm", "aten::_weight_norm_interface")
 def weight_norm(v: TensorMeta, g: TensorMeta) -> OpCost:
     """v * (g / |v|) with one norm per element of g: 2 n for the norms, m to divide, n to scale.
 

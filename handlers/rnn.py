@@ -52,7 +52,7 @@ _CELLS: dict[str, tuple[int, Callable[[Dim], OpCost]]] = {
     "rnn_relu": (1, _rnn_relu),
 }
 # How ``_cudnn_rnn``, ``miopen_rnn`` and ``mkldnn_rnn_layer`` number them.
-_MODES = ("rnn_relu", "rnn_tanh", "lstm", "gru")
+MODES = ("rnn_relu", "rnn_tanh", "lstm", "gru")
 
 
 def _step(kind: str, tokens: Dim, weights: tuple[TensorMeta, ...], biases: int) -> OpCost:
@@ -73,21 +73,31 @@ def _layers(
     dropout: float,
 ) -> OpCost:
     """All layers and directions, and dropout of what one layer hands to the next."""
-    each = len(params) // (layers * directions)
-    projected = each in _WITH_PROJECTION
     cost = OpCost()
-    for start in range(0, len(params), each):
-        weights = params[start : start + 2]
-        if projected:
-            weights += (params[start + each - 1],)
-        cost += _step(kind, tokens, weights, each - len(weights))
+    for weights, biases in directions_of(params, layers * directions):
+        cost += _step(kind, tokens, weights, biases)
     # The hidden product reads what a layer hands on: its columns are the width of that.
     width = directions * params[1].shape[1]
     dropped = tokens * width * (layers - 1) if dropout else 0
     return cost + OpCost(flops=_DROPOUT * dropped)
 
 
-def _tokens(input: TensorMeta) -> Dim:
+def directions_of(
+    params: tuple[TensorMeta, ...], number: int
+) -> list[tuple[tuple[TensorMeta, ...], int]]:
+    """The weights of each direction of each layer, a projection last, and how many biases."""
+    each = len(params) // number
+    found = []
+    for start in range(0, len(params), each):
+        weights = params[start : start + 2]
+        if each in _WITH_PROJECTION:
+            weights += (params[start + each - 1],)
+        found.append((weights, each - len(weights)))
+    return found
+
+
+def tokens_of(input: TensorMeta) -> Dim:
+    """Rows of all time steps, padded or packed."""
     tokens: Dim = 1
     for size in input.shape[:-1]:
         tokens *= size
@@ -114,7 +124,7 @@ def _whole(kind: str) -> None:
         bidirectional: bool,
     ) -> OpCost:
         rate = dropout if train else 0.0
-        return _layers(kind, _tokens(input), params, num_layers, 1 + bidirectional, rate)
+        return _layers(kind, tokens_of(input), params, num_layers, 1 + bidirectional, rate)
 
     @register(f"aten::{kind}.data")
     def packed(
@@ -126,7 +136,7 @@ def _whole(kind: str) -> None:
         bidirectional: bool,
     ) -> OpCost:
         rate = dropout if train else 0.0
-        return _layers(kind, _tokens(data), params, num_layers, 1 + bidirectional, rate)
+        return _layers(kind, tokens_of(data), params, num_layers, 1 + bidirectional, rate)
 
     @register(f"aten::{kind}_cell")
     def cell(
@@ -137,7 +147,7 @@ def _whole(kind: str) -> None:
         b_hh: TensorMeta | None,
     ) -> OpCost:
         biases = (b_ih is not None) + (b_hh is not None)
-        return _step(kind, _tokens(input), (w_ih, w_hh), biases)
+        return _step(kind, tokens_of(input), (w_ih, w_hh), biases)
 
     padded.__doc__ = formula
     packed.__doc__ = formula.replace("steps x batch", "rows of the packed data")
@@ -160,7 +170,7 @@ def vendor_rnn(
 ) -> OpCost:
     """The kernels of cuDNN and MIOpen: as ``lstm``, ``gru`` or ``rnn``, which ``mode`` says."""
     rate = dropout if train else 0.0
-    return _layers(_MODES[mode], _tokens(input), weight, num_layers, 1 + bidirectional, rate)
+    return _layers(MODES[mode], tokens_of(input), weight, num_layers, 1 + bidirectional, rate)
 
 
 @register("aten::mkldnn_rnn_layer")
@@ -168,7 +178,7 @@ def mkldnn_rnn_layer(
     input: TensorMeta, weight0: TensorMeta, weight1: TensorMeta, mode: int, has_biases: bool
 ) -> OpCost:
     """oneDNN's kernel for one direction of one layer: as ``lstm`` of one layer."""
-    return _step(_MODES[mode], _tokens(input), (weight0, weight1), 2 if has_biases else 0)
+    return _step(MODES[mode], tokens_of(input), (weight0, weight1), 2 if has_biases else 0)
 
 
 @register("aten::_thnn_fused_lstm_cell")

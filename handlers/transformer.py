@@ -10,7 +10,7 @@ from graphflops.registry import register
 
 from ._shapes import contraction
 from .activation import gelu
-from .attention import Heads, attend
+from .attention import Attention, Heads, attend
 from .norm import layer_norm
 
 
@@ -84,6 +84,7 @@ def _multi_head(
     keys = key.shape[1]
     heads = Heads(
         number=batch * num_heads,
+        kv_number=batch * num_heads,
         queries=queries,
         keys=keys,
         depth=width // num_heads,
@@ -93,7 +94,7 @@ def _multi_head(
     sides = (query, key, value, query)
     projections = sum((_projection(side, width) for side in sides), start=OpCost())
     averaged = batch * num_heads * queries * keys if weights else 0
-    attention = attend(heads, query, masked=mask is not None)
+    attention = attend(Attention(heads, query, masked=mask is not None))
     return projections + attention + OpCost(flops=averaged)
 
 

@@ -7,6 +7,7 @@ graphflops is used here: it is the independent side of every comparison.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -57,6 +58,8 @@ ATEN_FREE = {
 }
 # Reductions that have no prim.
 ATEN_REDUCTION = {"max", "min", "argmax", "argmin"}
+# Operators that put elements in their places, and the argument that holds these.
+SCATTER = {"index_put": 2, "scatter_add": 3}
 CONTRACTION = {"mm", "bmm", "addmm", "baddbmm", "mv", "dot", "convolution"}
 
 
@@ -67,16 +70,70 @@ class Traced:
     flops: int = 0
     transcendentals: int = 0
     contractions: int = 0
+    # Elements added to their places (index_put, scatter_add), which no prim spells out.
+    scattered: int = 0
     stopped: set[str] = field(default_factory=set)
 
 
 def count(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
     """Trace ``fn(*args, **kwargs)`` down to prims and add up what it does."""
-    result = Traced()
+    return _added_up(_trace(lambda *a: fn(*a, **kwargs), args))
+
+
+def needed(fn: Callable[..., Any], *args: Any) -> Traced:
+    """As ``count``, of what leads to the results alone."""
+    graph = _trace(fn, args)
+    graph.graph.eliminate_dead_code()
+    return _added_up(graph)
+
+
+def backward(fn: Callable[..., torch.Tensor], *args: torch.Tensor) -> Traced:
+    """What autograd's backward of ``fn(*args)`` costs, all that the forward computed being kept."""
+    both, forward = _added_up(_differentiated(fn, args)), _added_up(_trace(fn, args, refs=False))
+    return Traced(
+        flops=both.flops - forward.flops,
+        transcendentals=both.transcendentals - forward.transcendentals,
+        contractions=both.contractions - forward.contractions,
+        scattered=both.scattered - forward.scattered,
+        stopped=both.stopped,
+    )
+
+
+def backward_anew(fn: Callable[..., torch.Tensor], *args: torch.Tensor, wrt: set[int]) -> Traced:
+    """What the backward costs that computes from inputs alone, for those in ``wrt``."""
+    graph = _differentiated(fn, args, wrt)
+    graph.graph.eliminate_dead_code()
+    return _added_up(graph)
+
+
+def _differentiated(
+    fn: Callable[..., torch.Tensor], args: tuple[torch.Tensor, ...], wrt: set[int] | None = None
+) -> torch.fx.GraphModule:
+    chosen = set(range(len(args))) if wrt is None else wrt
+    grad = torch.empty_like(fn(*args))
+
+    def gradients(grad: torch.Tensor, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        inputs = [t.detach().requires_grad_(i in chosen) for i, t in enumerate(tensors)]
+        with torch.enable_grad():
+            out = fn(*inputs)
+        return torch.autograd.grad(out, [t for t in inputs if t.requires_grad], grad)
+
+    return _trace(gradients, (grad, *args), refs=False)
+
+
+def _trace(
+    fn: Callable[..., Any], args: tuple[Any, ...], *, refs: bool = True
+) -> torch.fx.GraphModule:
+    # References cannot be differentiated: below autograd the decompositions do the same.
+    mode = TorchRefsMode() if refs else contextlib.nullcontext()
     table: Any = decomposition_table
-    with warnings.catch_warnings(), torch.no_grad(), TorchRefsMode():
+    with warnings.catch_warnings(), torch.no_grad(), mode:
         warnings.simplefilter("ignore")
-        graph = make_fx(lambda *a: fn(*a, **kwargs), decomposition_table=table)(*args)
+        return make_fx(fn, decomposition_table=table)(*args)
+
+
+def _added_up(graph: torch.fx.GraphModule) -> Traced:
+    result = Traced()
     for node in graph.graph.nodes:
         if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
             _add(result, node)
@@ -125,6 +182,9 @@ def _add(result: Traced, node: torch.fx.Node) -> None:
         biased = name == "convolution" and len(inputs) > 2
         result.flops += 2 * macs + (value.numel() if biased else 0)
     else:
+        if name in SCATTER:
+            source: Any = node.args[SCATTER[name]]
+            result.scattered += source.meta["val"].numel()
         result.stopped.add(f"{namespace}::{name}")
 
 

@@ -4,15 +4,20 @@ It sees ATen operators as they are dispatched, after composite ones have come ap
 formulas for contractions only. A FLOP is half a multiply-accumulate: 2 x MACs of matrix
 products, convolutions and attention, whatever the dtype; no bias, nothing else.
 
-The graph here keeps ``linear``, ``conv2d``, attention and recurrent layers whole, so each
-contraction costs 2 x the MACs of ``exact``, where it comes apart into operators that
+The graph of a forward pass keeps ``linear``, ``conv2d``, attention and recurrent layers whole,
+so each contraction costs 2 x the MACs of ``exact``, where it comes apart into operators that
 FlopCounterMode has a formula for. What has none is 0: products with a vector (``mv``,
 ``dot``), ``bilinear``, ``cdist``, ``_int_mm`` and weight-only quantized products.
 An operator without a handler is priced by the formula registered for it, as there.
 
 It is FlopCounterMode on meta tensors. On a CPU model that one misses attention and recurrent
-layers, whose CPU kernels have no formula. Its backward of a grouped convolution comes out too
-large (a depthwise 3x3: 9 x forward); backward here is an estimate, 2 x forward.
+layers, whose CPU kernels have no formula; here every kernel counts as what it is on meta.
+
+Backward operators count likewise. A fused backward of attention is its four products, and the
+fifth that its kernel computes again, Q K^T, comes as a call of its own: five together, as
+FlopCounterMode counts the CUDA kernels. Its backward of a grouped convolution comes out too
+large (a depthwise 3x3: 9 x forward, pytorch#183405); that fault is not followed, a gradient
+costs as many MACs as the forward.
 
 Source: ``torch/utils/flop_counter.py`` of PyTorch 2.13.
 """
@@ -26,17 +31,23 @@ from graphflops.cost import FLOPS_PER_MAC, OpCost
 from graphflops.ir import OpCall
 from graphflops.registry import Entry, Registry
 
+_KERNELS = (
+    *("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention"),
+    "fused_attention_overrideable",
+)
 # What FlopCounterMode has a formula for, and what comes apart into that on meta tensors.
 CONTRACTIONS = (
     *("mm", "addmm", "bmm", "baddbmm", "_scaled_mm"),
     *("linear", "matmul", "inner", "einsum", "cov", "_foreach_mm"),
-    *("convolution", "_convolution", "convolution_overrideable"),
+    *("convolution", "_convolution", "convolution_overrideable", "convolution_backward"),
     *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
     "scaled_dot_product_attention",
-    *("_scaled_dot_product_attention_math", "_scaled_dot_product_efficient_attention"),
-    *("_scaled_dot_product_flash_attention", "_scaled_dot_product_cudnn_attention"),
-    *("_flash_attention_forward", "_efficient_attention_forward"),
-    *("lstm", "gru", "rnn_tanh", "rnn_relu"),
+    "_scaled_dot_product_attention_math",
+    *(f"_scaled_dot_product_{kernel}" for kernel in _KERNELS),
+    *(f"_scaled_dot_product_{kernel}_backward" for kernel in _KERNELS),
+    *(f"_{kernel}_attention_forward" for kernel in ("flash", "efficient", "cudnn")),
+    *(f"_{kernel}_attention_backward" for kernel in ("flash", "efficient", "cudnn")),
+    *("lstm", "gru", "rnn_tanh", "rnn_relu", "mkldnn_rnn_layer", "mkldnn_rnn_layer_backward"),
     *("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
 )
 
@@ -73,7 +84,10 @@ CONVENTION = Convention(
 
 
 @TORCH.register(
-    *(f"aten::{op}" for op in CONTRACTIONS), "higher_order::flex_attention", traffic=None
+    *(f"aten::{op}" for op in CONTRACTIONS),
+    *("higher_order::flex_attention", "higher_order::flex_attention_backward"),
+    *("graphflops::attention_scores", "graphflops::attention_scores_packed"),
+    traffic=None,
 )
 def contraction(call: OpCall) -> OpCost:
     """2 x the MACs of exact; no bias, and nothing that is no contraction."""

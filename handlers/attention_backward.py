@@ -1,0 +1,226 @@
+"""Attention backward: one formula, whatever form it takes, and recomputed scores apart.
+
+A fused kernel keeps no scores. Its backward computes five products: Q K^T once more, and the
+four that any backward of attention needs, dP = dO V^T, dV = P^T dO, dQ = dS K and dK = dS^T Q.
+The four are priced here as the operator's own work. The first is recomputation, as of a
+checkpoint: a capture splits it off as a call of ``graphflops::attention_scores``, whose
+overload names the backward operator and which takes its arguments; or of the plain forms below,
+which take only what they need.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING
+
+from graphflops.cost import Dim, OpCost
+from graphflops.registry import register
+
+from .attention import (
+    Attention,
+    bottom_right,
+    cudnn,
+    heads_of,
+    masked_by_type,
+    packed,
+    products,
+    top_left,
+    windowed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from graphflops.ir import TensorMeta
+
+
+def differentiate(attention: Attention) -> OpCost:
+    """The four products of the backward, and the elementwise work of the composite form's.
+
+    With R = heads * L query rows and n = R * S scores: MACs = n * 2 (D + D_v), twice the
+    forward's. FLOPs = 2 * MACs, the softmax's backward 4 n - R (product, sum, product,
+    subtraction), dQ and the dK of every query head each scaled once, n for dropout, and one
+    addition for each element of the dK and dV of query heads that share a KV head.
+    ``flops_masked`` are the products of hidden scores.
+    """
+    heads, scores = attention.heads, attention.heads.scores
+    depth = heads.depth + heads.value_depth
+    shared = (heads.number - heads.kv_number) * heads.keys * depth
+    dropped = scores if attention.dropout else 0
+    elementwise = 4 * scores - heads.rows + heads.scaling + dropped + shared
+    return products(attention, 2 * depth) + OpCost(flops=elementwise)
+
+
+def recompute(attention: Attention) -> OpCost:
+    """P = exp(scale * Q K^T + mask - logsumexp), inside a kernel: no bytes move.
+
+    With n scores: MACs = n * D. FLOPs = 2 * MACs, Q and the K of every query head each scaled
+    once, n for a mask, n for the subtraction and n for exp, transcendental.
+    """
+    scores = attention.heads.scores
+    masked = scores if attention.masked else 0
+    return products(attention, attention.heads.depth) + OpCost(
+        flops=attention.heads.scaling + masked + 2 * scores, transcendentals=scores
+    )
+
+
+SCORES = "graphflops::attention_scores"
+"""Pseudo-operator: what a fused backward computes again, apart from the backward itself."""
+
+
+def _backward(*ops: str) -> Callable[[Callable[..., Attention]], Callable[..., Attention]]:
+    """Register the backward and the recomputation of operators described by one function."""
+
+    def decorate(describe: Callable[..., Attention]) -> Callable[..., Attention]:
+        @register(*(f"aten::{op}" for op in ops))
+        @wraps(describe)
+        def backward(**arguments: object) -> OpCost:
+            return differentiate(describe(**arguments))
+
+        _recomputed(*(f"{SCORES}.{op}" for op in ops))(describe)
+        return describe
+
+    return decorate
+
+
+def _recomputed(*ops: str) -> Callable[[Callable[..., Attention]], Callable[..., Attention]]:
+    """Register the recomputation of scores, described by a function of its arguments."""
+
+    def decorate(describe: Callable[..., Attention]) -> Callable[..., Attention]:
+        @wraps(describe)
+        def scores(**arguments: object) -> OpCost:
+            return recompute(describe(**arguments))
+
+        scores.__doc__ = recompute.__doc__
+        register(*ops, traffic=None)(scores)
+        return describe
+
+    return decorate
+
+
+@_recomputed(SCORES)
+def attention_scores(query: TensorMeta, key: TensorMeta, attn_bias: TensorMeta | None) -> Attention:
+    """Of Q (..., H, L, D) and K (..., H_kv, S, D)."""
+    return top_left(query, key, key, attn_bias, dropout=0, causal=False)
+
+
+@_recomputed(f"{SCORES}_packed")
+def packed_attention_scores(
+    query: TensorMeta,
+    key: TensorMeta,
+    attn_bias: TensorMeta | None,
+    cum_seq_q: TensorMeta | None,
+    max_q: Dim,
+    max_k: Dim,
+) -> Attention:
+    """Of Q (B, L, H, D), or of packed (tokens, H, D) as its longest sequence."""
+    heads = packed(query, key, cum_seq_q, (max_q, max_k), (query.shape[1], key.shape[1]))
+    return Attention(heads, query, attn_bias is not None)
+
+
+@_backward("_scaled_dot_product_flash_attention_backward")
+def flash_attention_backward(
+    query: TensorMeta, key: TensorMeta, value: TensorMeta, dropout_p: float, is_causal: bool
+) -> Attention:
+    """Backward of attention: four products, MACs = scores * 2 (D + D_v), twice the forward's.
+
+    Elementwise as in the composite form's backward, the scores computed again are priced apart
+    (``graphflops::attention_scores``). Causal is aligned at the bottom right.
+    """
+    return bottom_right(query, key, value, dropout_p, is_causal)
+
+
+@_backward("_scaled_dot_product_flash_attention_for_cpu_backward")
+def flash_attention_for_cpu_backward(
+    query: TensorMeta,
+    key: TensorMeta,
+    value: TensorMeta,
+    dropout_p: float,
+    is_causal: bool,
+    attn_mask: TensorMeta | None,
+) -> Attention:
+    """As ``_scaled_dot_product_flash_attention_backward``; causal is aligned at the top left."""
+    return top_left(query, key, value, attn_mask, dropout_p, is_causal)
+
+
+@_backward(
+    "_scaled_dot_product_efficient_attention_backward",
+    "_scaled_dot_product_fused_attention_overrideable_backward",
+)
+def fused_attention_backward(
+    query: TensorMeta,
+    key: TensorMeta,
+    value: TensorMeta,
+    attn_bias: TensorMeta | None,
+    dropout_p: float,
+    is_causal: bool,
+) -> Attention:
+    """As ``_scaled_dot_product_flash_attention_backward``; causal is aligned at the top left."""
+    return top_left(query, key, value, attn_bias, dropout_p, is_causal)
+
+
+@_backward("_scaled_dot_product_cudnn_attention_backward", "_cudnn_attention_backward")
+def cudnn_attention_backward(
+    query: TensorMeta,
+    key: TensorMeta,
+    value: TensorMeta,
+    attn_bias: TensorMeta | None,
+    cum_seq_q: TensorMeta | None,
+    max_q: Dim,
+    max_k: Dim,
+    dropout_p: float,
+    is_causal: bool,
+) -> Attention:
+    """As ``_scaled_dot_product_flash_attention_backward``, laid out as the forward.
+
+    Causal is aligned at the top left.
+    """
+    longest = None if cum_seq_q is None else (cum_seq_q, max_q, max_k)
+    return cudnn(query, key, value, attn_bias, dropout_p, is_causal, longest)
+
+
+@_backward("_flash_attention_backward")
+def windowed_attention_backward(
+    query: TensorMeta,
+    key: TensorMeta,
+    value: TensorMeta,
+    cum_seq_q: TensorMeta | None,
+    max_q: Dim,
+    max_k: Dim,
+    dropout_p: float,
+    is_causal: bool,
+    window_size_left: Dim | None,
+    window_size_right: Dim | None,
+) -> Attention:
+    """As ``_scaled_dot_product_flash_attention_backward``, of ``_flash_attention_forward``."""
+    padded = (query.shape[1], key.shape[1])
+    heads = packed(query, value, cum_seq_q, (max_q, max_k), padded)
+    return windowed(heads, query, dropout_p, is_causal, (window_size_left, window_size_right))
+
+
+@_backward("_efficient_attention_backward")
+def efficient_attention_backward(
+    query: TensorMeta,
+    key: TensorMeta,
+    value: TensorMeta,
+    bias: TensorMeta | None,
+    cu_seqlens_q: TensorMeta | None,
+    max_seqlen_q: Dim,
+    max_seqlen_k: Dim,
+    dropout_p: float,
+    custom_mask_type: int,
+    window_size: int | None,
+) -> Attention:
+    """As ``_scaled_dot_product_flash_attention_backward``, of ``_efficient_attention_forward``."""
+    padded = (query.shape[1], key.shape[1])
+    heads = packed(query, value, cu_seqlens_q, (max_seqlen_q, max_seqlen_k), padded)
+    return masked_by_type(heads, query, dropout_p, (bias, custom_mask_type, window_size))
+
+
+@register("higher_order::flex_attention_backward")
+def flex_attention_backward(query: TensorMeta, key: TensorMeta, value: TensorMeta) -> OpCost:
+    """As ``_scaled_dot_product_flash_attention_backward`` over (B, H, L, D), dense.
+
+    What ``joint_graph`` does to each score is not in it, as ``score_mod`` is not in the forward.
+    """
+    return differentiate(Attention(heads_of(query, key, value), query))
