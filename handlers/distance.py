@@ -56,3 +56,27 @@ def _by_product(rows: Sequence[Dim], compute_mode: int | None) -> bool:
 def _differences(pairs: Dim, length: Dim, p: float) -> OpCost:
     each = TensorMeta((pairs, length))
     return OpCost(flops=each.numel) + vector_norm(each, p, -1, out=TensorMeta((pairs,)))
+
+
+@register("aten::_cdist_backward")
+def cdist_backward(x1: TensorMeta, p: float, cdist: TensorMeta) -> OpCost:
+    """The gradient of ``x1``: for each pair and column its term, added up.
+
+    p = 1: g sign(d) for the difference d, 3. p = 2: g d / dist where that is not 0, 4. p = inf:
+    g sign(d) where |d| is the distance, 5. p = 0: nothing. Else g d |d|^(p - 2) / dist^(p - 1),
+    8 of which 2 are transcendental. And the addition. Source: ``DistanceOpsKernel.cpp``.
+    """
+    return _terms(cdist.numel * x1.shape[-1], p, additions=1)
+
+
+@register("aten::_pdist_backward")
+def pdist_backward(self: TensorMeta, p: float, pdist: TensorMeta) -> OpCost:
+    """As ``_cdist_backward``; each term is added to one row and subtracted from the other."""
+    return _terms(pdist.numel * self.shape[-1], p, additions=2)
+
+
+def _terms(n: Dim, p: float, additions: int) -> OpCost:
+    if p == 0:
+        return OpCost()
+    per = {1: 3, 2: 4, float("inf"): 5}.get(p, 8)
+    return OpCost(flops=(per + additions) * n, transcendentals=2 * n if per == 8 else 0)

@@ -1,4 +1,7 @@
-"""Losses that have no traceable reference; all others are priced through theirs."""
+"""Losses as they run below autograd, and those that have no traceable reference.
+
+All others are priced through their reference, or come apart before anything runs.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,69 @@ if TYPE_CHECKING:
     from graphflops.ir import TensorMeta
 
 # How a loss takes ``reduction``.
-_MEAN, _SUM = 1, 2
+MEAN, _SUM = 1, 2
 
 
-def _combined(elements: Dim, reduction: int) -> Dim:
+def combined(elements: Dim, reduction: int) -> Dim:
     """Sum n - 1, mean one more to divide."""
-    return {_MEAN: elements, _SUM: reduced(elements, 1)}.get(reduction, 0)
+    return {MEAN: reduced(elements, 1) + 1, _SUM: reduced(elements, 1)}.get(reduction, 0)
+
+
+def _elementwise(name: str, formula: str, per: int, transcendentals: int = 0) -> None:
+    @register(f"aten::{name}")
+    def loss(self: TensorMeta, target: TensorMeta, reduction: int) -> OpCost:
+        n = broadcast_numel(self.shape, target.shape)
+        return OpCost(flops=per * n + combined(n, reduction), transcendentals=transcendentals * n)
+
+    loss.__doc__ = f"{formula}: {per} FLOPs per element, reduced."
+
+
+_elementwise("mse_loss", "(x - y)^2", 2)
+_elementwise("smooth_l1_loss", "d^2 / 2 beta or d - beta / 2 with d = |x - y|, both computed", 7)
+_elementwise("huber_loss", "d^2 / 2 or delta (d - delta / 2) with d = |x - y|, both computed", 7)
+_elementwise("soft_margin_loss", "log1p(exp(-y x)), exp and log1p transcendental", 4, 2)
+
+
+@register("aten::binary_cross_entropy")
+def binary_cross_entropy(self: TensorMeta, weight: TensorMeta | None, reduction: int) -> OpCost:
+    """(y - 1) max(log1p(-x), -100) - y max(log x, -100): 9 per element, reduced.
+
+    Both logarithms are transcendental; a weight is one multiplication per element more.
+    """
+    n = self.numel
+    weighted = 0 if weight is None else n
+    return OpCost(flops=9 * n + weighted + combined(n, reduction), transcendentals=2 * n)
+
+
+@register("aten::binary_cross_entropy_with_logits")
+def binary_cross_entropy_with_logits(
+    self: TensorMeta, weight: TensorMeta | None, pos_weight: TensorMeta | None, reduction: int
+) -> OpCost:
+    """(1 - y) x - log_sigmoid(x): 9 per element, reduced; exp and log1p transcendental.
+
+    A weight is one multiplication per element more; ``pos_weight`` w is (w - 1) y + 1 times
+    log_sigmoid(x), 3 per element and one per weight.
+    """
+    n = self.numel
+    weighted = (0 if weight is None else n) + (
+        0 if pos_weight is None else 3 * n + pos_weight.numel
+    )
+    return OpCost(flops=9 * n + weighted + combined(n, reduction), transcendentals=2 * n)
+
+
+@register("aten::nll_loss_forward", "aten::nll_loss2d_forward")
+def nll_loss_forward(
+    self: TensorMeta, target: TensorMeta, weight: TensorMeta | None, reduction: int
+) -> OpCost:
+    """-x[target], reduced: n for the signs of n targets, then a sum, and a division for a mean.
+
+    With weights the reference scales all of ``self`` and adds up the weights of the targets.
+    """
+    n = target.numel
+    flops = n + combined(n, reduction)
+    if weight is not None:
+        flops += self.numel + (reduced(n, 1) if reduction else 0)
+    return OpCost(flops=flops)
 
 
 @register("aten::margin_ranking_loss")
@@ -31,7 +91,7 @@ def margin_ranking_loss(
     """
     pairs = broadcast_numel(input1.shape, input2.shape)
     n = broadcast_numel(input1.shape, input2.shape, target.shape)
-    return OpCost(flops=pairs + target.numel + 4 * n + _combined(n, reduction))
+    return OpCost(flops=pairs + target.numel + 4 * n + combined(n, reduction))
 
 
 @register("aten::hinge_embedding_loss")
@@ -41,7 +101,7 @@ def hinge_embedding_loss(self: TensorMeta, target: TensorMeta, reduction: int) -
     sub and clamp 3 per element, two comparisons of y, an addition. Source: ``Loss.cpp``.
     """
     n = broadcast_numel(self.shape, target.shape)
-    return OpCost(flops=3 * self.numel + 2 * target.numel + n + _combined(n, reduction))
+    return OpCost(flops=3 * self.numel + 2 * target.numel + n + combined(n, reduction))
 
 
 @register("torch_nn::_linear_cross_entropy_batch_chunked_no_reduction")

@@ -63,6 +63,37 @@ def _fractional(rank: int) -> None:
 
 _fractional(2)
 _fractional(3)
+
+
+@register(
+    *("aten::max_pool2d_with_indices_backward", "aten::max_pool3d_with_indices_backward"),
+    *("aten::adaptive_max_pool2d_backward", "aten::adaptive_max_pool3d_backward"),
+    *("aten::fractional_max_pool2d_backward", "aten::fractional_max_pool3d_backward"),
+    *("aten::max_pool2d_backward", "aten::mkldnn_max_pool2d_backward"),
+    "aten::mkldnn_max_pool3d_backward",
+)
+def max_pool_backward(grad_output: TensorMeta) -> OpCost:
+    """Each gradient added to the element that was the maximum of its window: 1 each."""
+    return OpCost(flops=grad_output.numel)
+
+
+def _averaged_backward(rank: int, kernel: str) -> None:
+    @register(f"aten::avg_pool{rank}d_backward")
+    def avg_pool_backward(grad_output: TensorMeta, kernel_size: object) -> OpCost:
+        """Each gradient divided, and added to the w elements of its window: 1 + w.
+
+        Padding counts as elements, as in the forward.
+        """
+        return OpCost(flops=grad_output.numel * (1 + prod(per_axis(kernel_size, rank))))
+
+    @register(f"aten::_adaptive_avg_pool{rank}d_backward", f"aten::{kernel}")
+    def adaptive_avg_pool_backward(grad_output: TensorMeta, self: TensorMeta) -> OpCost:
+        """The windows of ``adaptive_avg_pool``: a division each, an addition per element."""
+        return OpCost(flops=grad_output.numel + _visited(self, grad_output, rank))
+
+
+_averaged_backward(2, "mkldnn_adaptive_avg_pool2d_backward")
+_averaged_backward(3, "adaptive_avg_pool3d_backward")
 for _rank in (1, 2, 3):
     _avg_pool(_rank)
     _max_pool(_rank)

@@ -15,7 +15,7 @@ from graphflops.cost import Dim, OpCost
 from graphflops.registry import free, register
 from graphflops.traffic import streamed
 
-from ._shapes import contraction
+from ._shapes import contraction, reduced
 
 if TYPE_CHECKING:
     from graphflops.ir import TensorMeta
@@ -176,6 +176,21 @@ def fake_quantize_with_mask(self: TensorMeta, scale: object) -> OpCost:
     """As ``fake_quantize``, and two comparisons per element for what was in range."""
     flops = (_QUANTIZE + _DEQUANTIZE + 2) * self.numel
     return OpCost(flops=flops + _reciprocals(scale))
+
+
+@register(
+    *("aten::_fake_quantize_learnable_per_tensor_affine_backward",),
+    *("aten::_fake_quantize_learnable_per_channel_affine_backward",),
+)
+def fake_quantize_learnable_backward(self: TensorMeta, scale: TensorMeta) -> OpCost:
+    """Of the input what was in range, of scale and zero point sums: 11 per element in range.
+
+    Quantized again (3), two tests, back (2), difference to the input (1), times gradient, 1 /
+    scale and factor (3); then n - m additions for m scales, and for m zero points. Source:
+    ``FakeQuantAffineKernel.cpp``.
+    """
+    n = self.numel
+    return OpCost(flops=11 * n + 2 * reduced(n, scale.numel))
 
 
 @register("quantized_decomposed::fake_quant_per_channel")

@@ -13,10 +13,11 @@ from ._shapes import larger
 if TYPE_CHECKING:
     from graphflops.ir import TensorMeta
 
-_LINEAR = {"upsample_linear1d": 1, "upsample_bilinear2d": 2, "upsample_trilinear3d": 3}
+LINEAR = {"upsample_linear1d": 1, "upsample_bilinear2d": 2, "upsample_trilinear3d": 3}
 
 
-def _positions(out: TensorMeta, rank: int) -> Dim:
+def positions_of(out: TensorMeta, rank: int) -> Dim:
+    """Positions along the last axes: what is computed once for each."""
     return sum(out.shape[-rank:], start=0)
 
 
@@ -24,7 +25,7 @@ def _nearest(rank: int) -> None:
     @register(f"aten::upsample_nearest{rank}d", f"aten::_upsample_nearest_exact{rank}d")
     def nearest(*, out: TensorMeta) -> OpCost:
         """A copy; where from is computed once per position of each axis, in 2 FLOPs."""
-        return OpCost(flops=2 * _positions(out, rank))
+        return OpCost(flops=2 * positions_of(out, rank))
 
 
 def _linear(name: str, rank: int) -> None:
@@ -37,12 +38,12 @@ def _linear(name: str, rank: int) -> None:
         """
         per_position = 8 if align_corners else 10
         interpolated = 3 * (2**rank - 1) * out.numel
-        return OpCost(flops=interpolated + per_position * _positions(out, rank))
+        return OpCost(flops=interpolated + per_position * positions_of(out, rank))
 
 
 for _rank in (1, 2, 3):
     _nearest(_rank)
-for _name, _rank in _LINEAR.items():
+for _name, _rank in LINEAR.items():
     _linear(_name, _rank)
 
 
@@ -54,7 +55,7 @@ def bicubic(align_corners: bool, *, out: TensorMeta) -> OpCost:
     ``align_corners``. Source: ``torch._decomp`` of ``upsample_bicubic2d``.
     """
     per_position = 32 if align_corners else 34
-    return OpCost(flops=35 * out.numel + per_position * _positions(out, 2))
+    return OpCost(flops=35 * out.numel + per_position * positions_of(out, 2))
 
 
 @register("aten::grid_sampler_3d")
@@ -73,24 +74,27 @@ def grid_sampler_3d(
     next (6), 8 corners of a weight (5), 6 tests and a multiplication each, 7 additions.
     Source: ``torch._decomp`` of ``grid_sampler_2d``, with one axis more.
     """
-    padding = {0: 0, 1: 3 * 4, 2: _reflected(input, align_corners)}[padding_mode]
+    padding = {0: 0, 1: 3 * 4, 2: reflected(input, 3, align_corners)}[padding_mode]
     sampled = 6 + 8 * (5 + 6 + 1) + 7 if interpolation_mode == 0 else 3 + 6 + 1
     return OpCost(flops=(3 * 2 + padding + sampled) * out.numel)
 
 
-def _reflected(input: TensorMeta, align_corners: bool) -> int:
-    # Subtract, abs, fmod, divide, floor, and what either side of the flip adds; then a clamp.
-    # A single element has nothing to reflect.
-    single = sum(size == 1 for size in input.shape[-3:]) if align_corners else 0
-    return 3 * (7 + 4) - 7 * single
+def reflected(input: TensorMeta, rank: int, align_corners: bool) -> int:
+    """A coordinate of each axis reflected at the ends, then clamped.
+
+    Subtract, abs, fmod, divide, floor, and what either side of the flip adds; then a clamp.
+    A single element has nothing to reflect.
+    """
+    single = sum(size == 1 for size in input.shape[-rank:]) if align_corners else 0
+    return rank * (7 + 4) - 7 * single
 
 
 # Width of the filter in input elements where nothing shrinks, and FLOPs to evaluate it.
-_FILTERS = {"bilinear": (2, 3), "bicubic": (4, 9), "lanczos": (6, 10)}
+FILTERS = {"bilinear": (2, 3), "bicubic": (4, 9), "lanczos": (6, 10)}
 
 
 def _antialiased(name: str) -> None:
-    width, evaluation = _FILTERS[name]
+    width, evaluation = FILTERS[name]
 
     @register(f"aten::_upsample_{name}2d_aa")
     def antialiased(
@@ -125,7 +129,7 @@ def _antialiased(name: str) -> None:
     antialiased_vec.__doc__ = antialiased.__doc__
 
 
-for _name in _FILTERS:
+for _name in FILTERS:
     _antialiased(_name)
 
 
@@ -137,13 +141,24 @@ def _separable(
     width: int,
     evaluation: int,
 ) -> OpCost:
-    (height, columns), (out_height, out_columns) = input.shape[-2:], out.shape[-2:]
-    vertical = _reach(height, out_height, width, align_corners, scales[0])
-    horizontal = _reach(columns, out_columns, width, align_corners, scales[1])
+    vertical, horizontal = reached(input, out, align_corners, scales, width)
+    out_height, out_columns = out.shape[-2:]
     images = prod(out.shape[:-2])
-    rows = images * height * (2 * horizontal - out_columns)
+    rows = images * input.shape[-2] * (2 * horizontal - out_columns)
     cols = images * out_columns * (2 * vertical - out_height)
     return OpCost(flops=rows + cols + (5 + evaluation) * (vertical + horizontal))
+
+
+def reached(
+    input: TensorMeta,
+    out: TensorMeta,
+    align_corners: bool,
+    scales: tuple[float | None, float | None],
+    width: int,
+) -> tuple[Dim, Dim]:
+    """Inputs that all windows along columns, and along rows, hold together."""
+    vertical = _reach(input.shape[-2], out.shape[-2], width, align_corners, scales[0])
+    return vertical, _reach(input.shape[-1], out.shape[-1], width, align_corners, scales[1])
 
 
 def _reach(size: Dim, windows: Dim, width: int, align_corners: bool, factor: float | None) -> Dim:
