@@ -119,6 +119,7 @@ class OpCall:
         phase: When it runs. A backward call belongs to the module whose forward caused it.
         for_weights: Whether a backward call serves the gradients of parameters alone; any
             other hands a gradient on to what was computed before.
+        unused: Inputs whose gradients a fused backward makes though nobody asks for them.
     """
 
     op: str
@@ -137,6 +138,7 @@ class OpCall:
     cls: str = ""
     phase: Phase = Phase.FORWARD
     for_weights: bool = False
+    unused: frozenset[str] = frozenset()
 
     def tensors(self) -> Iterator[tuple[str, TensorMeta]]:
         """Every input tensor with its schema name, lists flattened, in schema order."""

@@ -82,9 +82,10 @@ def count_training(
             f"{' or '.join(_WITH_BACKWARD)}."
         )
         raise ModelSpecError(msg)
-    if loss is not None and not callable(loss):
+    given: object = loss
+    if given is not None and not callable(given):
         msg = (
-            f"loss is of type {type(loss).__name__}, no function. Give one from the model's "
+            f"loss is of type {type(given).__name__}, no function. Give one from the model's "
             "output to a scalar tensor."
         )
         raise ModelSpecError(msg)

@@ -10,7 +10,9 @@ which take only what they need.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import wraps
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING
 
 from graphflops.cost import Dim, OpCost
@@ -29,73 +31,90 @@ from .attention import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from graphflops.ir import TensorMeta
+    from graphflops.ir import OpCall, TensorMeta
 
 
-def differentiate(attention: Attention) -> OpCost:
-    """The four products of the backward, and the elementwise work of the composite form's.
+def differentiate(attention: Attention, unused: frozenset[str] = frozenset()) -> OpCost:
+    """The products of the backward, and the elementwise work of the composite form's.
 
-    With R = heads * L query rows and n = R * S scores: MACs = n * 2 (D + D_v), twice the
-    forward's. FLOPs = 2 * MACs, the softmax's backward 4 n - R (product, sum, product,
+    With R = heads * L query rows and n = R * S scores, four products: MACs = n * 2 (D + D_v),
+    twice the forward's. FLOPs = 2 * MACs, the softmax's backward 4 n - R (product, sum, product,
     subtraction), dQ and the dK of every query head each scaled once, n for dropout, and one
     addition for each element of the dK and dV of query heads that share a KV head.
-    ``flops_masked`` are the products of hidden scores.
+    ``flops_masked`` are the products of hidden scores. What only ``unused`` gradients need, of
+    ``"query"``, ``"key"`` and ``"value"``, is left out.
     """
     heads, scores = attention.heads, attention.heads.scores
-    depth = heads.depth + heads.value_depth
-    shared = (heads.number - heads.kv_number) * heads.keys * depth
-    dropped = scores if attention.dropout else 0
-    elementwise = 4 * scores - heads.rows + heads.scaling + dropped + shared
-    return products(attention, 2 * depth) + OpCost(flops=elementwise)
+    query, key, value = (name not in unused for name in ("query", "key", "value"))
+    # dQ and dK, dV, and the dP that the first two come from.
+    depth = heads.depth * (query + key) + heads.value_depth * (value + (query or key))
+    scaled = heads.rows * query + heads.number * heads.keys * key
+    elementwise = heads.depth * scaled
+    if query or key:
+        elementwise += 4 * scores - heads.rows + (scores if attention.dropout else 0)
+    shared = heads.depth * key + heads.value_depth * value
+    elementwise += (heads.number - heads.kv_number) * heads.keys * shared
+    return products(attention, depth) + OpCost(flops=elementwise)
 
 
-def recompute(attention: Attention) -> OpCost:
+def recompute(attention: Attention, unused: frozenset[str] = frozenset()) -> OpCost:
     """P = exp(scale * Q K^T + mask - logsumexp), inside a kernel: no bytes move.
 
     With n scores: MACs = n * D. FLOPs = 2 * MACs, Q and the K of every query head each scaled
-    once, n for a mask, n for the subtraction and n for exp, transcendental.
+    once, n for a mask, n for the subtraction and n for exp, transcendental. A kernel makes all
+    gradients: what the ``unused`` ones take is listed here too.
     """
     scores = attention.heads.scores
     masked = scores if attention.masked else 0
-    return products(attention, attention.heads.depth) + OpCost(
+    again = products(attention, attention.heads.depth) + OpCost(
         flops=attention.heads.scaling + masked + 2 * scores, transcendentals=scores
     )
+    return again + differentiate(attention) + differentiate(attention, unused) * -1
 
 
 SCORES = "graphflops::attention_scores"
-"""Pseudo-operator: what a fused backward computes again, apart from the backward itself."""
+"""Pseudo-operator: what a fused backward computes beside what is asked of it."""
+
+Describe = Callable[..., Attention]
 
 
-def _backward(*ops: str) -> Callable[[Callable[..., Attention]], Callable[..., Attention]]:
+def _backward(*ops: str) -> Callable[[Describe], Describe]:
     """Register the backward and the recomputation of operators described by one function."""
 
-    def decorate(describe: Callable[..., Attention]) -> Callable[..., Attention]:
-        @register(*(f"aten::{op}" for op in ops))
-        @wraps(describe)
-        def backward(**arguments: object) -> OpCost:
-            return differentiate(describe(**arguments))
-
+    def decorate(describe: Describe) -> Describe:
+        register(*(f"aten::{op}" for op in ops))(_priced(describe, differentiate))
         _recomputed(*(f"{SCORES}.{op}" for op in ops))(describe)
         return describe
 
     return decorate
 
 
-def _recomputed(*ops: str) -> Callable[[Callable[..., Attention]], Callable[..., Attention]]:
+def _recomputed(*ops: str) -> Callable[[Describe], Describe]:
     """Register the recomputation of scores, described by a function of its arguments."""
 
-    def decorate(describe: Callable[..., Attention]) -> Callable[..., Attention]:
-        @wraps(describe)
-        def scores(**arguments: object) -> OpCost:
-            return recompute(describe(**arguments))
-
-        scores.__doc__ = recompute.__doc__
-        register(*ops, traffic=None)(scores)
+    def decorate(describe: Describe) -> Describe:
+        handler = _priced(describe, recompute)
+        handler.__doc__ = recompute.__doc__
+        register(*ops, traffic=None)(handler)
         return describe
 
     return decorate
+
+
+def _priced(describe: Describe, price: Callable[..., OpCost]) -> Callable[..., OpCost]:
+    """A handler that takes what ``describe`` takes, and prices what it says."""
+
+    @wraps(describe)
+    def handler(*, call: OpCall, **arguments: object) -> OpCost:
+        return price(describe(**arguments), call.unused)
+
+    call = Parameter("call", Parameter.KEYWORD_ONLY)
+    declared = signature(describe)
+    # What the registry reads.
+    handler.__signature__ = declared.replace(  # type: ignore[attr-defined]  # inspect's own way
+        parameters=[*declared.parameters.values(), call]
+    )
+    return handler
 
 
 @_recomputed(SCORES)

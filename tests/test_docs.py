@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
         "docs/models.md",
         "docs/conventions.md",
         "docs/generation.md",
+        "docs/training.md",
     ],
 )
 def test_the_python_examples_run(page: str) -> None:

@@ -14,7 +14,15 @@ ROOT = Path(__file__).parents[1]
 HANDLERS = sorted((ROOT / "handlers").glob("*.py"))
 SOURCES = sorted([*(ROOT / "graphflops").rglob("*.py"), *HANDLERS, *(ROOT / "tests").glob("*.py")])
 ALLOWED = {"graphflops.cost", "graphflops.ir", "graphflops.registry", "graphflops.traffic"}
-STANDARD = {"__future__", "collections.abc", "dataclasses", "functools", "itertools", "math"}
+STANDARD = {
+    "__future__",
+    "collections.abc",
+    "dataclasses",
+    "functools",
+    "inspect",
+    "itertools",
+    "math",
+}
 STANDARD |= {"typing", "sympy"}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
@@ -270,6 +271,24 @@ def test_gradients_stop_where_the_model_detaches() -> None:
     found = macs(gf.count_training(Detached(), (x(),)))
     assert found["tower"] == (ROWS * 12, 0, 0, 0)
     assert found["head"] == (ROWS * 20, 0, ROWS * 20, 0)
+
+
+def test_a_fused_kernel_makes_gradients_that_nobody_asks_for() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.value = linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.scaled_dot_product_attention(x, x, self.value(x))
+
+    found = gf.count_training(Attention(), (x(2, 3, 16, 8),))
+    product = 2 * 3 * 16 * 16 * 8
+    # Only that of the values is asked for: one product. The kernel computes the scores again
+    # and makes three more: of the weights, of the queries, of the keys.
+    assert found.forward.root.own.macs == 2 * product
+    assert found.backward.root.own.macs == product
+    assert found.recompute.root.own.macs == 4 * product
 
 
 CONVOLUTIONS: list[tuple[Callable[[], nn.Module], tuple[int, ...], int]] = [

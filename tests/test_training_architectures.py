@@ -135,4 +135,4 @@ def test_gradient_checkpointing_of_transformers(name: str, reentrant: bool) -> N
     )
     # What is computed again inside of fused attention is not on meta, where it is written out.
     assert 2 * (report.macs + report.recompute.macs - scores) == expected
-    assert report.recompute.macs - scores > 0.5 * report.forward.macs
+    assert report.recompute.macs - scores > 0.3 * report.forward.macs

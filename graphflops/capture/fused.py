@@ -2,36 +2,43 @@
 
 The backward of a convolution makes the gradient of its input and that of its weight, which
 are asked about apart. The backward of fused attention computes the scores again, which the
-written-out form has kept: they are recomputation, and model FLOPs are without them.
+written-out form has kept, and gradients that nobody may want: model FLOPs are without them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from graphflops.ir import OpCall, Phase
 
 _SCORES = "graphflops::attention_scores"
-_PACKED_SCORES = "graphflops::attention_scores_packed"
 _ATTENTION = {
-    **{
-        f"aten::_scaled_dot_product_{kind}_backward": _SCORES
+    *(
+        f"aten::_scaled_dot_product_{kind}_backward"
         for kind in (
             *("flash_attention", "flash_attention_for_cpu", "efficient_attention"),
             *("cudnn_attention", "fused_attention_overrideable"),
         )
-    },
-    "aten::_flash_attention_backward": _PACKED_SCORES,
-    "aten::_efficient_attention_backward": _PACKED_SCORES,
+    ),
+    *("aten::_flash_attention_backward", "aten::_efficient_attention_backward"),
+    "aten::_cudnn_attention_backward",
 }
 
 
-def parts(call: OpCall) -> tuple[OpCall, ...]:
-    """A call as the calls it stands for, in order; most stand for themselves."""
+def parts(call: OpCall, asked: Sequence[bool] = ()) -> tuple[OpCall, ...]:
+    """A call as the calls it stands for, in order; most stand for themselves.
+
+    Args:
+        call: The call.
+        asked: Of a backward call, for which inputs of the forward a gradient is asked; for all
+            that are not mentioned.
+    """
     if call.op == "aten::convolution_backward":
         return _convolution(call)
     if call.op in _ATTENTION:
-        return _attention(call, _ATTENTION[call.op]), call
+        inputs = zip(("query", "key", "value"), asked, strict=False)
+        return _attention(replace(call, unused=frozenset(n for n, wanted in inputs if not wanted)))
     return (call,)
 
 
@@ -47,17 +54,12 @@ def _convolution(call: OpCall) -> tuple[OpCall, ...]:
     )
 
 
-def _attention(call: OpCall, scores: str) -> OpCall:
-    """The scores that the backward of an attention computes again, nothing of which it keeps."""
-    bias = next(
-        (call.inputs[n] for n in ("attn_bias", "attn_mask", "bias") if n in call.inputs), None
-    )
-    return replace(
+def _attention(call: OpCall) -> tuple[OpCall, ...]:
+    again = replace(
         call,
-        op=scores,
-        overload="default",
-        inputs={name: call.inputs[name] for name in ("query", "key")},
-        attrs={**call.attrs, "attn_bias": bias},
+        op=_SCORES,
+        overload=call.op.removeprefix("aten::"),
         outputs=(),
         phase=Phase.RECOMPUTE,
     )
+    return again, call

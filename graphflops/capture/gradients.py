@@ -26,12 +26,14 @@ class Purpose(NamedTuple):
         phase: When it runs.
         within: Of a backward call, what it is a part of: a node's own computation, or a sum.
         of_weights: Whether it adds up gradients of weights.
+        asked: Of a backward call, for which inputs of the forward a gradient is asked.
     """
 
     owner: Owner
     phase: Phase
     within: object = None
     of_weights: bool = False
+    asked: tuple[bool, ...] = ()
 
 
 class Gradients:
@@ -112,7 +114,8 @@ class Gradients:
             makers = [edge[0]] if of_weights else self._uses[edge]
             owner = lowest_common(map(self._owners.of_node, makers))
             return Purpose(owner, Phase.BACKWARD, edge, of_weights)
-        return Purpose(self._owners.of_node(node), Phase.BACKWARD, node)
+        asked = () if node is None else tuple(to is not None for to, _ in node.next_functions)
+        return Purpose(self._owners.of_node(node), Phase.BACKWARD, node, asked=asked)
 
 
 def _no_derivative(owner: Owner) -> str:

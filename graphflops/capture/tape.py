@@ -88,7 +88,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
                 cls=purpose.owner.cls,
                 phase=purpose.phase,
             )
-            for part in parts(call):
+            for part in parts(call, purpose.asked):
                 self.calls.append(replace(part, index=len(self.calls)))
                 self.invocations.append(Invocation(func, args, kwargs, out))
                 self._purposes.append(purpose)

@@ -171,7 +171,7 @@ def _named_tensors(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> list[tuple[str, torch.Tensor]]:
     """The input tensors under the names that the model's forward has for them."""
-    named = dict(inspect.signature(model.forward).bind(*args, **kwargs).arguments)
+    named = dict(inspect.signature(model.forward).bind_partial(*args).arguments) | dict(kwargs)
     leaves, _ = pytree.tree_flatten_with_path(named)
     return [
         (re.sub(r"\W+", "_", pytree.keystr(path)).strip("_"), leaf)

@@ -72,11 +72,14 @@ def _matching(model: nn.Module, flag: str, patterns: Sequence[str]) -> set[str]:
 
 
 def _checkpoint(model: Any) -> None:
-    enable = getattr(model, "gradient_checkpointing_enable", None)
-    if enable is None or not getattr(model, "supports_gradient_checkpointing", False):
+    if not getattr(model, "supports_gradient_checkpointing", False):
         msg = (
             f"{type(model).__name__} offers no checkpoints of its own. Leave out --checkpoint, or "
             "call torch.utils.checkpoint in its forward."
         )
         raise ModelSpecError(msg)
-    enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    options = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:  # transformers before 5.23
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)

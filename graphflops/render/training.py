@@ -113,7 +113,7 @@ def tree(report: TrainingReport, depth: int | None) -> str:
             f"forward {quantity(cost.forward.flops, 'FLOPs')}",
             f"backward {quantity(cost.backward.flops, 'FLOPs')} ({gradients})",
         ]
-        if cost.ratio is not None:
+        if cost.ratio:
             said.append(_ratio(cost))
         if cost.recompute.flops != 0:
             said.append(f"recomputed {quantity(cost.recompute.flops, 'FLOPs')}")
