@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ class Case:
 
     title: str
     model: str
-    options: Options = Options()
-    training: Training = Training()
+    options: Options = field(default_factory=Options)
+    training: Training = field(default_factory=Training)
     change: Callable[[Any], Any] = lambda model: model
 
 
