@@ -213,6 +213,19 @@ class Module:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayersReused:
+    """Layers that were not traced again, because an equal one had been.
+
+    Attributes:
+        layers: How many.
+        kinds: How many different ones they are repetitions of.
+    """
+
+    layers: int = 0
+    kinds: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capture:
     """A model as a graph: its calls in order and its modules in registration order.
 
@@ -224,6 +237,7 @@ class Capture:
         inputs: The model's input tensors by name.
         notes: Sentences a reader of the report must know about this capture.
         assumptions: Conditions on the symbolic sizes under which the graph is this one.
+        regions: Repeated layers that were traced once.
         fallback: What PyTorch knows of operators without a handler.
     """
 
@@ -234,4 +248,5 @@ class Capture:
     inputs: tuple[tuple[str, TensorMeta], ...] = ()
     notes: tuple[str, ...] = ()
     assumptions: tuple[sympy.Basic, ...] = ()
+    regions: LayersReused = LayersReused()
     fallback: Fallback | None = field(default=None, compare=False, repr=False)
