@@ -28,6 +28,7 @@ from graphflops.capture.symbols import SymbolicShapes
 LARGEST = 1 << 20
 _DEPENDS_ON_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 _UNKNOWN = object()
+_no_modes = torch.utils._python_dispatch._disable_current_modes
 _FILLED = {  # with a number: of a tensor that they take, they read the shape alone
     *(torch.ops.aten.zeros_like.default, torch.ops.aten.new_zeros.default),
     *(torch.ops.aten.ones_like.default, torch.ops.aten.new_ones.default),
@@ -91,7 +92,7 @@ class KnownValues:
 
     def another(self, tensor: torch.Tensor) -> FakeTensor:
         """A fake tensor of the same metadata, whose value is not known."""
-        with torch.utils._python_dispatch._disable_current_modes():
+        with _no_modes():
             like = torch.empty_strided(
                 tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta"
             )
@@ -100,19 +101,21 @@ class KnownValues:
     def state(self, tensor: torch.Tensor) -> tuple[torch.Tensor | None, bool]:
         """What is known of a tensor: its value, and whether that follows from an input."""
         value = self.value(tensor)
-        return None if value is None else value.clone(), tensor in self._from_inputs
+        with _no_modes():
+            return None if value is None else value.clone(), tensor in self._from_inputs
 
     def restore(
         self, tensor: torch.Tensor, state: tuple[torch.Tensor | None, bool]
     ) -> None:
         """Know of a tensor what was known of another."""
         value, derived = state
-        if value is None:
-            self._forget([tensor])
-        elif (own := self.value(tensor)) is None:
-            self._values[tensor] = value.clone()
-        else:
-            own.copy_(value)
+        with _no_modes():
+            if value is None:
+                self._forget([tensor])
+            elif (own := self.value(tensor)) is None:
+                self._values[tensor] = value.clone()
+            else:
+                own.copy_(value)
         if derived:
             self._from_inputs[tensor] = True
 
@@ -192,7 +195,7 @@ class KnownValues:
             return _UNKNOWN
         if unknown:
             return _UNKNOWN
-        with torch.utils._python_dispatch._disable_current_modes():
+        with _no_modes():
             return func(*values[0], **values[1])
 
     def _value(self, leaf: Any) -> Any:

@@ -69,8 +69,9 @@ class Place:
         """The entry, of these caches."""
         entries = vars(found[self.cache])[self.held]
         if isinstance(entries, dict):
-            return entries.get(self.index, ABSENT)
-        return entries[self.index] if self.index < len(entries) else ABSENT
+            return dict.get(entries, self.index, ABSENT)
+        there = self.index < list.__len__(entries)
+        return list.__getitem__(entries, self.index) if there else ABSENT
 
     def state(self, found: list[Any]) -> Any:
         """What is in the entry."""

@@ -72,7 +72,8 @@ class Known:
         if self.value is other.value:
             return self.version == other.version
         still = self.version == self.value._version and other.version == other.value._version
-        return still and torch.equal(self.value, other.value)
+        with torch.utils._python_dispatch._disable_current_modes():
+            return still and torch.equal(self.value, other.value)
 
     def __hash__(self) -> int:
         return id(self.value)

@@ -17,6 +17,8 @@ from graphflops.capture.regions.slots import Slot
 EVERYTHING = "*"
 # Their reading of ``__dict__`` is what looking up a parameter or a child comes down to.
 _LOOK_UP = ("torch/nn/modules/module.py", "torch/fx/experimental/proxy_tensor.py")
+# Writes constants to the module it traces.
+_TRACER = "torch/fx/_symbolic_trace.py"
 
 
 @dataclass(slots=True)
@@ -108,7 +110,8 @@ def _get(module: nn.Module, name: str) -> Any:
 
 def _setter(written: Any) -> Any:
     def set_(module: nn.Module, name: str, value: Any) -> None:
-        if not name.startswith("__"):
+        own = sys._getframe(1).f_code.co_filename.endswith(_TRACER)
+        if not own and not name.startswith("__"):
             for watch in _watches:
                 watch.wrote = True
         written(module, name, value)
