@@ -35,7 +35,7 @@ def beside_entries(cache: Any) -> dict[str, Any]:
     """What a cache has beside the entries of layers."""
     found = {k: v for k, v in vars(cache).items() if k not in {"layers", "is_updated"}}
     if not _grows(cache) and hasattr(cache, "layers"):
-        found["number of entries"] = len(cache.layers)
+        found["number of entries"] = list.__len__(cache.layers)
     return found
 
 
@@ -45,7 +45,7 @@ def _grows(cache: Any) -> bool:
 
 def grow(cache: Any, index: int) -> None:
     """Make the entry that ``update`` would make first of all, if it is the next one."""
-    if _grows(cache) and index == len(cache.layers):
+    if _grows(cache) and index == list.__len__(cache.layers):
         cache.layers.append(cache.layer_class_to_replicate())
 
 
@@ -126,7 +126,7 @@ def touching(found: list[Any], touched: Touched) -> Iterator[None]:
             if held in vars(cache):
                 entries = vars(cache)[held]
                 replaced.append((cache, held, entries))
-                vars(cache)[held] = kind(entries, number, held, touched)
+                vars(cache)[held] = kind(entries, number, touched, grows=_grows(cache))
     try:
         yield
     finally:
@@ -143,22 +143,25 @@ def touching(found: list[Any], touched: Touched) -> Iterator[None]:
 class _Entries(list[Any]):
     """The entries of layers, by number."""
 
-    def __init__(self, entries: list[Any], cache: int, held: str, touched: Touched) -> None:
-        super().__init__(entries)
-        self._where, self._touched = (cache, held), touched
+    def __init__(
+        self, entries: list[Any], cache: int, touched: Touched, *, grows: bool
+    ) -> None:
+        super().__init__(list.__getitem__(entries, slice(None)))
+        self._cache, self._touched, self._grows = cache, touched, grows
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice) or int(number_of(index)) < 0:
             self._touched.beyond = True
-            return super().__getitem__(index)
-        return super().__getitem__(self._touched.touch(*self._where, index))
+            return super().__getitem__(number_of(index))
+        return super().__getitem__(self._touched.touch(self._cache, "layers", index))
 
     def __iter__(self) -> Iterator[Any]:
         self._touched.beyond = True
         return super().__iter__()
 
     def __len__(self) -> int:
-        if sys._getframe(1).f_code.co_name not in _COUNTING:
+        # How many there are says something if it is another number in every layer.
+        if self._grows and sys._getframe(1).f_code.co_name not in _COUNTING:
             self._touched.beyond = True
         return super().__len__()
 
@@ -170,22 +173,32 @@ class _Entries(list[Any]):
 class _Updated(dict[Any, Any]):
     """Whether the entries of layers were filled from an encoder, by number."""
 
-    def __init__(self, entries: dict[Any, Any], cache: int, held: str, touched: Touched) -> None:
-        super().__init__(entries)
-        self._where, self._touched = (cache, held), touched
+    def __init__(
+        self, entries: dict[Any, Any], cache: int, touched: Touched, *, grows: bool
+    ) -> None:
+        del grows  # a dictionary is not asked for its length
+        super().__init__(dict.items(entries))
+        self._cache, self._touched = cache, touched
+
+    def _touch(self, index: Any) -> int:
+        return self._touched.touch(self._cache, "is_updated", index)
 
     def get(self, index: Any, default: Any = None) -> Any:
-        return super().get(self._touched.touch(*self._where, index), default)
+        return super().get(self._touch(index), default)
 
     def __getitem__(self, index: Any) -> Any:
-        return super().__getitem__(self._touched.touch(*self._where, index))
+        return super().__getitem__(self._touch(index))
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        super().__setitem__(self._touched.touch(*self._where, index), value)
+        super().__setitem__(self._touch(index), value)
 
     def __contains__(self, index: object) -> bool:
-        return super().__contains__(self._touched.touch(*self._where, index))
+        return super().__contains__(self._touch(index))
 
     def __iter__(self) -> Iterator[Any]:
         self._touched.beyond = True
         return super().__iter__()
+
+    def __len__(self) -> int:
+        self._touched.beyond = True
+        return super().__len__()

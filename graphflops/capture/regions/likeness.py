@@ -84,11 +84,13 @@ class Part:
     """A module of a subtree.
 
     Attributes:
+        module: The module.
         held: Its attribute dictionary.
         fixed: Class, parameters, buffers, names of children.
         plain: What its attributes are like, by name.
     """
 
+    module: nn.Module
     held: dict[str, Any]
     fixed: tuple[Any, ...]
     plain: dict[str, Any]
@@ -128,11 +130,13 @@ class Likeness:
         children = held["_modules"]
         fixed = (
             _class_of(module),
-            tuple((name, self.of(tensor)) for name, tensor in held["_parameters"].items()),
-            tuple((name, self.of(tensor)) for name, tensor in held["_buffers"].items()),
-            tuple((name, id(child) in self._seen or child is None) for name, child in children.items()),
+            tuple([(name, self._parameter(t)) for name, t in held["_parameters"].items()]),
+            tuple([(name, self.of(tensor)) for name, tensor in held["_buffers"].items()]),
+            tuple(
+                [(name, child is None or id(child) in self._seen) for name, child in children.items()]
+            ),
         )
-        part = Part(held, fixed, {})
+        part = Part(module, held, fixed, {})
         self.parts.append(part)
         for child in children.values():
             if child is not None:
@@ -209,8 +213,15 @@ class Likeness:
         held = getattr(value, "__dict__", None)
         return tuple([(name, self.of(item)) for name, item in held.items()]) if held else ()
 
-    def _tensor(self, tensor: torch.Tensor) -> Any:
-        value = None if self.known is None else self.known.value(tensor)
+    def _parameter(self, tensor: torch.Tensor | None) -> Any:
+        if tensor is None:
+            return None
+        number = self._number(tensor)
+        return self._tensor(tensor, valued=False) if number is None else ("again", number)
+
+    def _tensor(self, tensor: torch.Tensor, *, valued: bool = True) -> Any:
+        """What a tensor is like; no value of a parameter is ever asked for."""
+        value = self.known.value(tensor) if valued and self.known is not None else None
         known = None if value is None else Known(value)
         self.tensors.append(tensor)
         self._values.append(known)

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from graphflops.capture.regions.likeness import MACHINERY, variables
 from graphflops.capture.regions.slots import Slot
 
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 EVERYTHING = "*"
 # Their reading of ``__dict__`` is what looking up a parameter or a child comes down to.
 _LOOK_UP = ("torch/nn/modules/module.py", "torch/fx/experimental/proxy_tensor.py")
@@ -32,6 +34,7 @@ class Watch:
             of the module and their value: they are handed out as slots, and are read only if
             they are used as numbers.
         slots: The slots that were handed out.
+        passed: Modules without parts that returned what they got, and their arguments.
     """
 
     indices: dict[tuple[int, str], tuple[int, int]] = field(default_factory=dict)
@@ -39,6 +42,7 @@ class Watch:
     held: dict[int, dict[str, Any]] = field(default_factory=dict)
     wrote: bool = False
     slots: dict[tuple[int, str], Slot] = field(default_factory=dict)
+    passed: defaultdict[int, list[Arguments]] = field(default_factory=lambda: defaultdict(list))
 
     def note(self, held: dict[str, Any], name: str) -> None:
         """Note a reading."""
@@ -78,6 +82,40 @@ def watched(watch: Watch) -> Iterator[None]:
         _watches.pop()
         nn.Module.__setattr__ = written  # type: ignore[method-assign]
         del nn.Module.__getattribute__
+
+
+def is_watching() -> bool:
+    """Whether a block is watched."""
+    return bool(_watches)
+
+
+def note_passed(held: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Note that a module returned what it got, if it has no parts."""
+    if not (held["_modules"] or held["_parameters"] or held["_buffers"]):
+        for watch in _watches:
+            watch.passed[id(held)].append((args, kwargs))
+
+
+class _NoOperators(TorchDispatchMode):
+    """Refuses to run any."""
+
+    def __torch_dispatch__(self, *_: Any) -> Any:
+        raise _Ran
+
+
+class _Ran(Exception):  # noqa: N818 - an answer
+    pass
+
+
+def passes(module: nn.Module, arguments: Arguments) -> bool:
+    """Whether a module returns what it gets, and that is all it does."""
+    args, kwargs = arguments
+    watch = Watch()
+    try:
+        with watched(watch), _disable_current_modes(), _NoOperators():
+            return module.forward(*args, **kwargs) is args[0] and not watch.wrote
+    except _Ran:
+        return False
 
 
 def note(held: dict[str, Any], name: str) -> None:

@@ -10,12 +10,13 @@ import contextlib
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from graphflops.capture.regions.caches import ABSENT, Place, Touched, grow, is_cache, touching
@@ -26,7 +27,16 @@ from graphflops.capture.regions.likeness import (
     surroundings,
     variables,
 )
-from graphflops.capture.regions.reads import EVERYTHING, Watch, note, watched
+from graphflops.capture.regions.reads import (
+    EVERYTHING,
+    Arguments,
+    Watch,
+    is_watching,
+    note,
+    note_passed,
+    passes,
+    watched,
+)
 from graphflops.capture.values import KnownValues
 from graphflops.ir import LayersReused
 
@@ -106,6 +116,7 @@ class _Region:
     Attributes:
         call: How it was called.
         reads: Attributes that it read, for each of its modules.
+        passed: How its modules that returned what they got were called.
         outside: Attributes of other modules that it read, and what they were like.
         places: Entries of caches that it touched.
         results: What it returned and left in these entries, tensors as numbers.
@@ -120,6 +131,7 @@ class _Region:
 
     call: _Call
     reads: list[set[str]]
+    passed: dict[int, list[Arguments]]
     outside: list[tuple[dict[str, Any], str, Any]]
     places: list[tuple[Place, Any]]
     results: list[Any]
@@ -135,9 +147,17 @@ class _Region:
 
 @dataclass(slots=True)
 class _Siblings:
-    """Children of one parent that are of one class."""
+    """Children of one parent that are built alike.
+
+    Attributes:
+        members: The children.
+        waiting: Those that have not been called yet.
+        regions: What was recorded of them.
+        failures: How often that was in vain.
+    """
 
     members: list[nn.Module]
+    waiting: set[int]
     regions: list[_Region] = field(default_factory=list)
     failures: int = 0
 
@@ -171,10 +191,14 @@ class Regions:
         original: Any = nn.Module._call_impl
 
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            siblings = self._siblings.get(id(variables(module)))
-            if siblings is None or siblings.failures >= _FAILURES or not self._tracer.ready():
-                return original(module, *args, **kwargs)
-            return self._call(siblings, original, module, args, kwargs)
+            held = variables(module)
+            siblings = self._siblings.get(id(held))
+            if siblings is not None and siblings.failures < _FAILURES and self._tracer.ready():
+                return self._call(siblings, original, module, args, kwargs)
+            outputs = original(module, *args, **kwargs)
+            if is_watching() and args and outputs is args[0]:
+                note_passed(held, args, kwargs)
+            return outputs
 
         nn.Module._call_impl = call  # type: ignore[method-assign]  # as fx exchanges __call__
         try:
@@ -190,13 +214,16 @@ class Regions:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
+        siblings.waiting.discard(id(variables(module)))
         with torch._C.DisableTorchFunction():
             call = self._look(module, args, kwargs)
-            if call is not None:
+            # Entries that a layer within a layer touches are the outer one's to note.
+            if call is not None and not (call.look.caches and is_watching()):
                 for region in siblings.regions:
                     if self._fits(region, call):
                         return self._repeat(region, call)
-        if call is None or len(siblings.regions) >= _KINDS:
+        hopeless = not siblings.waiting or len(siblings.regions) >= _KINDS
+        if call is None or hopeless or (call.look.caches and is_watching()):
             return original(module, *args, **kwargs)
         return self._record(siblings, call, original, module, args, kwargs)
 
@@ -216,7 +243,10 @@ class Regions:
         parts, others = before.look.parts, call.look.parts
         if len(parts) != len(others) or before.like != call.like:
             return False
-        alike = all(map(_alike, parts, others, region.reads))
+        alike = all(
+            _alike(*them) or _both_pass(*them[:2], region.passed.get(number, ()))
+            for number, them in enumerate(zip(parts, others, region.reads, strict=True))
+        )
         if not alike or any(_like_now(held, name) != was for held, name, was in region.outside):
             return False
         for place, was in region.places:
@@ -325,6 +355,7 @@ class Regions:
         return _Region(
             call=call,
             reads=[watch.read.get(id(part.held), set()) for part in look.parts],
+            passed={own[key]: calls for key, calls in watch.passed.items() if key in own},
             outside=[
                 (watch.held[key], name, _like_now(watch.held[key], name))
                 for key, names in watch.read.items()
@@ -380,18 +411,45 @@ _RETURNED = (int, float, bool, str, type(None), torch.SymInt, torch.dtype, torch
 
 
 def _siblings(model: nn.Module) -> dict[int, _Siblings]:
-    """Repeated children, by the identity of their attribute dictionaries."""
+    """Children that may repeat one another, by the identity of their attribute dictionaries."""
     found: dict[int, _Siblings] = {}
+    shapes: dict[int, int] = {}
+    numbers: dict[Any, int] = {}
+    with torch._C.DisableTorchFunction():
+        _outline(model, shapes, numbers)
     for parent in model.modules():
-        kinds: dict[type, list[nn.Module]] = {}
+        kinds: dict[int, list[nn.Module]] = {}
         for child in parent.children():
             if child._modules or not type(child).__module__.startswith("torch.nn"):
-                kinds.setdefault(type(child), []).append(child)
+                kinds.setdefault(shapes[id(child)], []).append(child)
         for members in kinds.values():
             if len(members) > 1:
-                siblings = _Siblings(members)
-                found |= {id(variables(member)): siblings for member in members}
+                siblings = _Siblings(members, waiting={id(variables(m)) for m in members})
+                found |= dict.fromkeys(siblings.waiting, siblings)
     return found
+
+
+def _outline(module: nn.Module, shapes: dict[int, int], numbers: dict[Any, int]) -> int:
+    """A number that modules have in common if they are built alike, and all below them."""
+    if id(module) not in shapes:
+        outline = (
+            type(module),
+            tuple(
+                (name, None if tensor is None else (tensor.dtype, _shape(tensor)))
+                for name, tensor in module._parameters.items()
+            ),
+            tuple(
+                (name, None if child is None else _outline(child, shapes, numbers))
+                for name, child in module._modules.items()
+            ),
+        )
+        shapes[id(module)] = numbers.setdefault(outline, len(numbers))
+    return shapes[id(module)]
+
+
+def _shape(tensor: torch.Tensor) -> Any:
+    # A parameter that has no shape yet is of none that repeats.
+    return id(tensor) if is_lazy(tensor) else tuple(tensor.shape)
 
 
 def _alike(part: Part, other: Part, read: set[str]) -> bool:
@@ -406,6 +464,16 @@ def _alike(part: Part, other: Part, read: set[str]) -> bool:
         name not in read
         for name in {**part.plain, **other.plain}
         if part.plain.get(name, ABSENT) != other.plain.get(name, ABSENT)
+    )
+
+
+def _both_pass(part: Part, other: Part, called: Sequence[Arguments]) -> bool:
+    """Whether modules return what they get, as dropped paths do in evaluation, each its own."""
+    modules = (part.module, other.module)
+    return (
+        bool(called)
+        and part.fixed == other.fixed
+        and all(passes(module, arguments) for module in modules for arguments in called)
     )
 
 
