@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol, TypeAlias
@@ -109,11 +110,16 @@ def prices_of(convention: str, registry: Registry | None) -> Registry:
 
 def report(captured: Capture, name: str, registry: Registry) -> Report:
     """Price a capture and roll it up."""
+    start = time.perf_counter()
     records = price_all(captured.calls, registry, captured.fallback)
+    priced = time.perf_counter()
+    root = roll_up(records, captured.modules)
+    took = {"pricing": priced - start, "roll-up": time.perf_counter() - priced}
     return Report(
         model=name,
         registry=registry,
         capture=captured,
         records=records,
-        root=roll_up(records, captured.modules),
+        root=root,
+        timings={**captured.timings, **took},
     )

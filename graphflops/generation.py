@@ -116,9 +116,7 @@ class _Counter:
         prompt = self._prompt
         notes = []
         try:
-            captured, self._left = capture_prefill(
-                prompt, self._symbols, regions=self._regions
-            )
+            captured, self._left = capture_prefill(prompt, self._symbols, regions=self._regions)
             self._check(captured, prompt.sizes)
         except CaptureError:
             self._left = None
@@ -170,9 +168,7 @@ class _Counter:
         return replace(found, report=replace(found.report, capture=captured))
 
     def _step(self, cached: int, symbols: frozenset[str], left: Left | None = None) -> Step:
-        captured = capture_decode(
-            self._prompt, cached, symbols, left, regions=self._regions
-        )
+        captured = capture_decode(self._prompt, cached, symbols, left, regions=self._regions)
         # A graph with one token in the cache is captured with two, as all symbols are.
         self._check(captured, {**self._prompt.sizes, "K": max(cached, 2)})
         return Step(report=self._report(captured), cached=cached)

@@ -238,6 +238,7 @@ class Capture:
         notes: Sentences a reader of the report must know about this capture.
         assumptions: Conditions on the symbolic sizes under which the graph is this one.
         regions: Repeated layers that were traced once.
+        timings: Seconds that parts of the capture took, by what they are.
         fallback: What PyTorch knows of operators without a handler.
     """
 
@@ -249,4 +250,5 @@ class Capture:
     notes: tuple[str, ...] = ()
     assumptions: tuple[sympy.Basic, ...] = ()
     regions: LayersReused = LayersReused()
+    timings: Mapping[str, float] = field(default_factory=dict, compare=False)
     fallback: Fallback | None = field(default=None, compare=False, repr=False)

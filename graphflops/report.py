@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Any, Literal
@@ -37,6 +37,7 @@ class Report:
         capture: How the graph was obtained.
         records: Every call with its cost, in order.
         root: The module tree.
+        timings: Seconds that each part of the count took, by what it is.
     """
 
     model: str
@@ -44,6 +45,7 @@ class Report:
     capture: Capture
     records: tuple[OpRecord, ...]
     root: ModuleNode
+    timings: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @property
     def convention(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -32,6 +33,8 @@ from graphflops.quiet import quiet
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 Prepare = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Inputs]
 Exporter = Callable[..., ExportedProgram]
+
+
 class _Rung(NamedTuple):
     """A way to export: its name, what it does to inputs before, and how it exports."""
 
@@ -49,7 +52,7 @@ SUPPOSED = (
 _READABLE = 40  # characters of a condition that a note quotes
 
 
-def capture_module(
+def capture_module(  # noqa: PLR0913 - what torch.export takes, and how to go about it
     model: nn.Module,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
@@ -131,8 +134,11 @@ class _Job:
                     if regions and known is not None:
                         self._regions = Regions(model, known, calls, ExportTracer())
                         stack.enter_context(self._regions.active())
+                    start = time.perf_counter()
                     program = rung.export(model, *inputs)
+                    exported = time.perf_counter() - start
             notes = () if known is None else _notes(known)
+            checked = 0.0 if self._regions is None else self._regions.seconds
             found, nodes = operator_calls(program.graph_module, module_path)
             refuse_mixed_dtypes(found)
             return Capture(
@@ -144,6 +150,11 @@ class _Job:
                 notes=notes,
                 assumptions=() if known is None else known.symbols.assumptions(),
                 regions=LayersReused() if self._regions is None else self._regions.counts,
+                timings={
+                    "export": exported - checked,
+                    "region check": checked,
+                    "reading the graph": time.perf_counter() - start - exported,
+                },
             )
 
 
@@ -195,9 +206,7 @@ def _export_friendly() -> Iterator[None]:
             gc.enable()
 
 
-def _ladder(
-    model: nn.Module, args: tuple[Any, ...], advance: Advance | None
-) -> list[_Rung]:
+def _ladder(model: nn.Module, args: tuple[Any, ...], advance: Advance | None) -> list[_Rung]:
     """Ways to export, the plainest first."""
     rungs = [_Rung("torch.export", _as_they_are, _plain_export)]
     # The second makes full caches of sliding windows, of which a later call sees more.

@@ -104,9 +104,7 @@ class KnownValues:
         with _no_modes():
             return None if value is None else value.clone(), tensor in self._from_inputs
 
-    def restore(
-        self, tensor: torch.Tensor, state: tuple[torch.Tensor | None, bool]
-    ) -> None:
+    def restore(self, tensor: torch.Tensor, state: tuple[torch.Tensor | None, bool]) -> None:
         """Know of a tensor what was known of another."""
         value, derived = state
         with _no_modes():

@@ -143,9 +143,7 @@ def touching(found: list[Any], touched: Touched) -> Iterator[None]:
 class _Entries(list[Any]):
     """The entries of layers, by number."""
 
-    def __init__(
-        self, entries: list[Any], cache: int, touched: Touched, *, grows: bool
-    ) -> None:
+    def __init__(self, entries: list[Any], cache: int, touched: Touched, *, grows: bool) -> None:
         super().__init__(list.__getitem__(entries, slice(None)))
         self._cache, self._touched, self._grows = cache, touched, grows
 

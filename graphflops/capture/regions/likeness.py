@@ -133,7 +133,10 @@ class Likeness:
             tuple([(name, self._parameter(t)) for name, t in held["_parameters"].items()]),
             tuple([(name, self.of(tensor)) for name, tensor in held["_buffers"].items()]),
             tuple(
-                [(name, child is None or id(child) in self._seen) for name, child in children.items()]
+                [
+                    (name, child is None or id(child) in self._seen)
+                    for name, child in children.items()
+                ]
             ),
         )
         part = Part(module, held, fixed, {})
@@ -145,7 +148,7 @@ class Likeness:
             if name not in MACHINERY:
                 part.plain[name] = self.of(value)
 
-    def of(self, value: Any) -> Any:
+    def of(self, value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
         """What a value is like.
 
         Raises:
@@ -185,7 +188,7 @@ class Likeness:
             return Same(value)
         return (Same(value), tuple(_content(cell) for cell in cells))
 
-    def _object(self, kind: type, value: Any) -> Any:
+    def _object(self, kind: type, value: Any) -> Any:  # noqa: PLR0911 - likewise
         if kind in _LISTS or isinstance(value, tuple):
             return (kind, tuple([self.of(item) for item in value]))
         if isinstance(value, Mapping) and hasattr(value, "items"):
@@ -193,7 +196,9 @@ class Likeness:
             return (kind, items, self._state(value))
         if isinstance(value, set | frozenset):
             # Sets of plain values are all there is in practice.
-            return (kind, frozenset(value)) if all(type(v) in _PLAIN for v in value) else Same(value)
+            return (
+                (kind, frozenset(value)) if all(type(v) in _PLAIN for v in value) else Same(value)
+            )
         if isinstance(value, nn.Module):
             return Same(value)
         if isinstance(value, functools.partial):
@@ -245,7 +250,7 @@ class Likeness:
         was = self._values[number]
         value = None if self.known is None else self.known.value(self.tensors[number])
         if was is None or value is None:
-            return was is not value
+            return not (was is None and value is None)
         return was.value is not value or was.version != value._version
 
 

@@ -89,14 +89,14 @@ def is_watching() -> bool:
     return bool(_watches)
 
 
-def note_passed(held: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def note_passed(held: dict[str, Any], arguments: Arguments) -> None:
     """Note that a module returned what it got, if it has no parts."""
     if not (held["_modules"] or held["_parameters"] or held["_buffers"]):
         for watch in _watches:
-            watch.passed[id(held)].append((args, kwargs))
+            watch.passed[id(held)].append(arguments)
 
 
-class _NoOperators(TorchDispatchMode):
+class _NoOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
     """Refuses to run any."""
 
     def __torch_dispatch__(self, *_: Any) -> Any:
@@ -112,7 +112,7 @@ def passes(module: nn.Module, arguments: Arguments) -> bool:
     args, kwargs = arguments
     watch = Watch()
     try:
-        with watched(watch), _disable_current_modes(), _NoOperators():
+        with watched(watch), _disable_current_modes(), _NoOperators():  # type: ignore[no-untyped-call]  # likewise
             return module.forward(*args, **kwargs) is args[0] and not watch.wrote
     except _Ran:
         return False
