@@ -147,7 +147,7 @@ class _Job:
                 modules=modules_of(model, calls, program.graph_module),
                 method=rung.method,
                 inputs=program_inputs(program),
-                notes=notes,
+                notes=(*notes, *(() if self._regions is None else self._regions.notes)),
                 assumptions=() if known is None else known.symbols.assumptions(),
                 regions=LayersReused() if self._regions is None else self._regions.counts,
                 timings={

@@ -63,6 +63,8 @@ class Known:
     __slots__ = ("value", "version")
 
     def __init__(self, value: torch.Tensor) -> None:
+        if value.is_inference():  # it does not tell whether it has changed
+            raise Unlike
         self.value = value
         self.version = value._version
 

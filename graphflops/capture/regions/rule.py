@@ -43,6 +43,8 @@ class Regions:
 
     Attributes:
         seconds: What looking at them has taken.
+        tried: Whether a layer was looked at.
+        notes: What a reader must know: which layers are too strange to be looked at.
     """
 
     def __init__(
@@ -54,11 +56,8 @@ class Regions:
         self._siblings = siblings_in(model)
         self._all: list[Region] = []
         self.seconds = 0.0
-
-    @property
-    def tried(self) -> bool:
-        """Whether a layer was recorded."""
-        return bool(self._all)
+        self.tried = False
+        self.notes: dict[str, None] = {}
 
     @property
     def counts(self) -> LayersReused:
@@ -96,15 +95,18 @@ class Regions:
         arguments: Arguments,
     ) -> Any:
         siblings.waiting.discard(id(variables(module)))
-        with self._timed():
+        self.tried = True
+        call = found = None
+        with self._looking(module):
             call = Call.of(module, arguments, self._known, self._tracer)
             # Entries that a layer within a layer touches are the outer one's to note.
             if call is not None and call.look.caches and is_watching():
                 call = None
             if call is not None:
-                for region in siblings.regions:
-                    if self._fits(region, call):
-                        return self._repeat(region, call)
+                fitting = (region for region in siblings.regions if self._fits(region, call))
+                found = next(fitting, None)
+        if call is not None and found is not None:
+            return self._repeat(found, call)
         if call is None or not siblings.waiting or len(siblings.regions) >= _KINDS:
             args, kwargs = arguments
             return forward(module, *args, **kwargs)
@@ -115,7 +117,8 @@ class Regions:
         held = variables(call.module)
         sibling = next(other for other in siblings.members if variables(other) is not held)
         outputs = recording.run(forward, sibling)
-        with self._timed():
+        region = None
+        with self._looking(call.module):
             region = recording.region(outputs)
         if region is None:
             siblings.failures += 1
@@ -145,11 +148,12 @@ class Regions:
 
     def _repeat(self, region: Region, call: Call) -> Any:
         look = call.look
-        made = [self._known.another(tensor) for tensor in region.made]
-        changed = [*made, *(look.tensors[number] for number in region.written)]
-        self._tracer.repeat(region.recorded, call.inputs, changed)
-        for tensor, state in zip(changed, region.after, strict=True):
-            self._known.restore(tensor, state)
+        with self._timed():
+            made = [self._known.another(tensor) for tensor in region.made]
+            changed = [*made, *(look.tensors[number] for number in region.written)]
+            self._tracer.repeat(region.recorded, call.inputs, changed)
+            for tensor, state in zip(changed, region.after, strict=True):
+                self._known.restore(tensor, state)
 
         def result(found: Any) -> Any:
             if isinstance(found, Output):
@@ -176,6 +180,16 @@ class Regions:
                 for name in names:
                     note(part.held, name)
         region.reused += 1
+
+    @contextlib.contextmanager
+    def _looking(self, module: nn.Module) -> Iterator[None]:
+        """Look at a layer; what cannot be looked at is traced in full."""
+        try:
+            with self._timed():
+                yield
+        except Exception as error:  # noqa: BLE001 - of whatever a layer is made of
+            kind = type(module).__name__
+            self.notes[f"Each {kind} is traced in full: {type(error).__name__}: {error}."] = None
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:
