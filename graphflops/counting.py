@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol, TypeAlias
@@ -27,6 +28,7 @@ def count(
     convention: str = "exact",
     registry: Registry | None = None,
     on_unknown: OnUnknown = "warn",
+    regions: bool = True,
 ) -> Report:
     """Count one forward pass, without running it and without its weights.
 
@@ -47,6 +49,8 @@ def count(
         registry: Handlers of your own, looked up before those of the convention.
         on_unknown: What to do about operators without a price: ``"warn"``, ``"raise"``, or
             ``"ignore"`` them. The report names them in any case.
+        regions: Whether a layer of an ``nn.Module`` that is repeated is traced once and its calls
+            are repeated for all instances that provably do the same. The report is the same.
 
     Returns:
         The report.
@@ -66,7 +70,7 @@ def count(
         48
     """
     prices = prices_of(convention, registry)
-    captured = capture(model, args, kwargs, dynamic_shapes)
+    captured = capture(model, args, kwargs, dynamic_shapes, regions=regions)
     found = report(captured, captured.modules[0].cls or type(model).__name__, prices)
     if not found.complete and on_unknown != "ignore":
         complain(found, on_unknown)
@@ -106,11 +110,16 @@ def prices_of(convention: str, registry: Registry | None) -> Registry:
 
 def report(captured: Capture, name: str, registry: Registry) -> Report:
     """Price a capture and roll it up."""
+    start = time.perf_counter()
     records = price_all(captured.calls, registry, captured.fallback)
+    priced = time.perf_counter()
+    root = roll_up(records, captured.modules)
+    took = {"pricing": priced - start, "roll-up": time.perf_counter() - priced}
     return Report(
         model=name,
         registry=registry,
         capture=captured,
         records=records,
-        root=roll_up(records, captured.modules),
+        root=root,
+        timings={**captured.timings, **took},
     )

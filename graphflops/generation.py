@@ -31,6 +31,7 @@ def count_generation(  # noqa: PLR0913 - all but two are keywords with defaults
     convention: str = "exact",
     registry: Registry | None = None,
     on_unknown: counting.OnUnknown = "warn",
+    regions: bool = True,
 ) -> GenerationReport:
     """Count the continuation of a prompt, without running it and without weights.
 
@@ -53,6 +54,7 @@ def count_generation(  # noqa: PLR0913 - all but two are keywords with defaults
         convention: The way of counting, as in :func:`graphflops.count`.
         registry: Handlers of your own, looked up before those of the convention.
         on_unknown: As in :func:`graphflops.count`.
+        regions: Likewise.
 
     Raises:
         ModelSpecError: The model cannot generate, an argument makes no sense, or there is no
@@ -86,7 +88,7 @@ def count_generation(  # noqa: PLR0913 - all but two are keywords with defaults
         static=cache == "static",
         logits_to_keep=logits_to_keep,
     )
-    counting_of = _Counter(prompt, prices)
+    counting_of = _Counter(prompt, prices, regions=regions)
     found = counting_of.prefill(max_new_tokens)
     while (cached := found.next_without_a_graph()) is not None:
         found = replace(found, graphs=(*found.graphs, counting_of.step(cached, found.last_cached)))
@@ -99,9 +101,10 @@ def count_generation(  # noqa: PLR0913 - all but two are keywords with defaults
 class _Counter:
     """Captures and prices the graphs of a generation, with as many symbols as they allow."""
 
-    def __init__(self, prompt: Prompt, registry: Registry) -> None:
+    def __init__(self, prompt: Prompt, registry: Registry, *, regions: bool) -> None:
         self._prompt = prompt
         self._registry = registry
+        self._regions = regions
         self._name = type(prompt.model).__name__
         # Images say with values how many they are: their number stays what it is.
         self._symbols = frozenset("BPM" if prompt.is_text else "PM")
@@ -113,11 +116,11 @@ class _Counter:
         prompt = self._prompt
         notes = []
         try:
-            captured, self._left = capture_prefill(prompt, self._symbols)
+            captured, self._left = capture_prefill(prompt, self._symbols, regions=self._regions)
             self._check(captured, prompt.sizes)
         except CaptureError:
             self._left = None
-            captured, _ = capture_prefill(prompt, frozenset())
+            captured, _ = capture_prefill(prompt, frozenset(), regions=self._regions)
             notes.append("The pass over the prompt cannot be captured for a length that is open.")
         return GenerationReport(
             model=self._name,
@@ -165,7 +168,7 @@ class _Counter:
         return replace(found, report=replace(found.report, capture=captured))
 
     def _step(self, cached: int, symbols: frozenset[str], left: Left | None = None) -> Step:
-        captured = capture_decode(self._prompt, cached, symbols, left)
+        captured = capture_decode(self._prompt, cached, symbols, left, regions=self._regions)
         # A graph with one token in the cache is captured with two, as all symbols are.
         self._check(captured, {**self._prompt.sizes, "K": max(cached, 2)})
         return Step(report=self._report(captured), cached=cached)

@@ -231,6 +231,19 @@ class Module:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayersReused:
+    """Layers that were not traced again, because an equal one had been.
+
+    Attributes:
+        layers: How many.
+        kinds: How many different ones they are repetitions of.
+    """
+
+    layers: int = 0
+    kinds: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capture:
     """A model as a graph: its calls in order and its modules in registration order.
 
@@ -242,6 +255,8 @@ class Capture:
         inputs: The model's input tensors by name.
         notes: Sentences a reader of the report must know about this capture.
         assumptions: Conditions on the symbolic sizes under which the graph is this one.
+        regions: Repeated layers that were traced once.
+        timings: Seconds that parts of the capture took, by what they are.
         fallback: What PyTorch knows of operators without a handler.
     """
 
@@ -252,4 +267,6 @@ class Capture:
     inputs: tuple[tuple[str, TensorMeta], ...] = ()
     notes: tuple[str, ...] = ()
     assumptions: tuple[sympy.Basic, ...] = ()
+    regions: LayersReused = LayersReused()
+    timings: Mapping[str, float] = field(default_factory=dict, compare=False)
     fallback: Fallback | None = field(default=None, compare=False, repr=False)

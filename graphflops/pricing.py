@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
 
 import sympy
@@ -17,8 +17,46 @@ from graphflops.traffic import streamed
 def price_all(
     calls: Iterable[OpCall], registry: Registry, fallback: Fallback | None = None
 ) -> tuple[OpRecord, ...]:
-    """Price calls in order."""
-    return tuple(price(call, registry, fallback) for call in calls)
+    """Price calls in order, alike ones once: in a deep model most are."""
+    known: dict[Hashable, OpRecord] = {}
+    records = []
+    for call in calls:
+        key = _key(call)
+        if (alike := known.get(key)) is None:
+            record = price(call, registry, fallback)
+            entry = registry.lookup(call)
+            if entry is None or not entry.wants_call:
+                known[key] = record
+        else:
+            record = OpRecord(call=call, status=alike.status, cost=alike.cost, parts=alike.parts)
+        records.append(record)
+    return tuple(records)
+
+
+def _key(call: OpCall) -> Hashable:
+    """All of a call but where it was made: what a price follows from.
+
+    A handler that wants the whole call may look at that as well.
+    """
+    return (
+        *(call.op, call.overload, call.is_view, call.trips, call.cls, call.caller, call.writes),
+        *(call.outputs, tuple(call.inputs.values()), _typed(tuple(call.attrs.values()))),
+        _shared(call),
+    )
+
+
+def _typed(value: object) -> Hashable:
+    """A value that is not equal to one of another type: True is 1 otherwise."""
+    if isinstance(value, tuple):
+        return tuple([_typed(item) for item in value])
+    return value if type(value) is str else (type(value), value)
+
+
+def _shared(call: OpCall) -> Hashable:
+    """Which inputs are one tensor: it is read once."""
+    tensors = [tensor.name or id(tensor) for _, tensor in call.tensors()]
+    alone = len(set(tensors)) == len(tensors)
+    return None if alone else tuple([tensors.index(tensor) for tensor in tensors])
 
 
 def price(call: OpCall, registry: Registry, fallback: Fallback | None = None) -> OpRecord:

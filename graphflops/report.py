@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Any, Literal
@@ -38,6 +38,7 @@ class Report:
         records: Every call with its cost, in order.
         root: The module tree.
         phase: Which part of a training step it is about; a forward pass otherwise.
+        timings: Seconds that each part of the count took, by what it is.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Report:
     records: tuple[OpRecord, ...]
     root: ModuleNode
     phase: Phase = Phase.FORWARD
+    timings: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @property
     def convention(self) -> str:

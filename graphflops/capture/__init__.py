@@ -28,6 +28,8 @@ def capture(
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
+    *,
+    regions: bool = True,
 ) -> Capture:
     """Capture a model, whatever form it comes in.
 
@@ -37,6 +39,7 @@ def capture(
         args: Positional inputs, for a module or a graph without shapes.
         kwargs: Keyword inputs, for a module.
         dynamic_shapes: As ``torch.export.export`` takes it, for a module.
+        regions: Whether to trace a repeated layer of a module once.
 
     Raises:
         ModelSpecError: ``model`` is none of these.
@@ -50,7 +53,7 @@ def capture(
     elif isinstance(model, fx.GraphModule) and is_aten_graph(model):
         found = capture_graph(model, tuple(args))
     elif isinstance(model, nn.Module):
-        found = capture_module(model, tuple(args), kwargs or {}, dynamic_shapes)
+        found = capture_module(model, tuple(args), kwargs or {}, dynamic_shapes, regions=regions)
     else:
         msg = (
             f"a {type(model).__name__} cannot be counted. Give an nn.Module, an ExportedProgram, "

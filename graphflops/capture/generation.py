@@ -186,12 +186,15 @@ class Left:
 _SYMBOL = {name: sympy.Symbol(name, positive=True, integer=True) for name in "PK"}
 
 
-def capture_prefill(prompt: Prompt, symbols: frozenset[str]) -> tuple[Capture, Left | None]:
+def capture_prefill(
+    prompt: Prompt, symbols: frozenset[str], *, regions: bool = True
+) -> tuple[Capture, Left | None]:
     """The graph of the pass over the prompt, which fills the cache, and what it leaves behind.
 
     Args:
         prompt: The prompt.
         symbols: Which of ``B``, ``P`` and ``M`` stay symbolic.
+        regions: Whether to trace a repeated layer once.
     """
     left: list[Left] = []
 
@@ -204,7 +207,9 @@ def capture_prefill(prompt: Prompt, symbols: frozenset[str]) -> tuple[Capture, L
 
     along = None if prompt.encodes else "P"
     inputs, axes = _resized(prompt, prompt.sizes, along, symbols)
-    captured = capture_module(prompt.model, (), inputs, axes, begin if symbols else None)
+    captured = capture_module(
+        prompt.model, (), inputs, axes, begin if symbols else None, regions=regions
+    )
     grows = "P" in symbols and along == "P"
     return captured, left[0] if left and grows else None
 
@@ -222,7 +227,12 @@ def _recorded(forward: Any, sized: Symbols, left: list[Left]) -> Any:
 
 
 def capture_decode(
-    prompt: Prompt, cached: int, symbols: frozenset[str], left: Left | None = None
+    prompt: Prompt,
+    cached: int,
+    symbols: frozenset[str],
+    left: Left | None = None,
+    *,
+    regions: bool = True,
 ) -> Capture:
     """The graph of one more token, after a pass over ``cached`` tokens has filled the cache.
 
@@ -231,6 +241,7 @@ def capture_decode(
         cached: Tokens in the cache, for branches to go the way they go for so many.
         symbols: Which of ``B``, ``P``, ``K`` and ``M`` stay symbolic.
         left: What such a pass leaves behind; if not given, it is made on fake tensors.
+        regions: Whether to trace a repeated layer once.
     """
 
     def advance(model: nn.Module, inputs: dict[str, Any], sized: Symbols) -> dict[str, Any]:
@@ -246,7 +257,7 @@ def capture_decode(
         return _tensors_only(model, _next_inputs(prompt, model, inputs, outputs), lengths)
 
     inputs, axes = _resized(prompt, prompt.sizes | {"K": cached}, "K", symbols)
-    return capture_module(prompt.model, (), inputs, axes, advance)
+    return capture_module(prompt.model, (), inputs, axes, advance, regions=regions)
 
 
 def _static_cache(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from graphflops.capture.fused import parts
 from graphflops.capture.hierarchy import module_class
 from graphflops.capture.metadata import (
     argument,
@@ -21,6 +22,8 @@ from graphflops.capture.metadata import (
     output_metas,
     written_arguments,
 )
+from graphflops.capture.regions.expansion import Expansion
+from graphflops.capture.regions.export import MARKS, REPEAT
 from graphflops.capture.source import line_of_trace
 from graphflops.cost import Dim
 from graphflops.ir import OpCall, TensorMeta, Tensors
@@ -56,32 +59,54 @@ def operator_calls(
         The calls, numbered, and the node of each. Arithmetic on sizes and picking from tuples
         are no calls.
     """
-    found = list(_walk(_Context(module), resolve_path))
-    calls = tuple(replace(call, index=index) for index, (call, _) in enumerate(found))
-    return calls, tuple(node for _, node in found)
+    walk = _Walk(resolve_path)
+    walk.through(_Context(module))
+    return tuple(call for call, _ in walk.found), tuple(node for _, node in walk.found)
 
 
-def _walk(
-    context: _Context, resolve_path: Callable[[fx.Node], str | None]
-) -> Iterator[tuple[OpCall, fx.Node]]:
-    for node in context.module.graph.nodes:
-        if node.op != "call_function" or _is_plumbing(node):
-            continue
-        path = resolve_path(node)
+class _Walk:
+    """Finds the calls of a graph and of the graphs within."""
+
+    def __init__(self, resolve_path: Callable[[fx.Node], str | None]) -> None:
+        self.found: list[tuple[OpCall, fx.Node]] = []
+        self._resolve_path = resolve_path
+        self._expansion = Expansion(resolve_path, _source)
+
+    def through(self, context: _Context) -> None:
+        """Find the calls from a place on."""
+        for node in context.module.graph.nodes:
+            if node.op != "call_function" or _is_plumbing(node):
+                continue
+            if node.target in MARKS:
+                self._expansion.mark(node, self.found)
+            elif node.target is REPEAT:
+                self._expansion.repeat(node, self.found)
+            else:
+                self._visit(node, self._place(node, context))
+
+    def _place(self, node: fx.Node, context: _Context) -> _Context:
+        path = self._resolve_path(node)
         here = context if path is None else replace(context, path=path)
         if (batch := _mapped(node.meta.get("val"))) != 1:
             here = replace(here, trips=here.trips * batch)
+        return here
+
+    def _visit(self, node: fx.Node, here: _Context) -> None:
         if isinstance(node.target, torch._ops.OpOverload):
-            yield _call(node, node.target, here), node
+            self._add(_call(node, node.target, here), node)
         elif (bodies := _bodies(node, here)) is not None:
             for body in bodies:
-                yield from _walk(body, resolve_path)
+                self.through(body)
         elif _is_indexing(node):
-            yield _index(node, here), node
+            self._add(_index(node, here), node)
         else:
-            yield _opaque(node, here), node
+            self._add(_opaque(node, here), node)
             if (score := _score_graph(node, here)) is not None:
-                yield from _walk(score, resolve_path)
+                self.through(score)
+
+    def _add(self, call: OpCall, node: fx.Node) -> None:
+        for part in parts(call):
+            self.found.append((replace(part, index=len(self.found)), node))
 
 
 def _is_plumbing(node: fx.Node) -> bool:

@@ -14,6 +14,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 
 from graphflops.capture.metadata import tensor_meta
+from graphflops.capture.regions.likeness import variables
 from graphflops.ir import Module, Parameter
 
 Calls = Counter[int]
@@ -30,7 +31,7 @@ def counted_calls() -> Iterator[Calls]:
     calls: Calls = Counter()
 
     def record(module: nn.Module, _: object) -> None:
-        calls[id(vars(module))] += 1
+        calls[id(variables(module))] += 1
 
     hook = nn.modules.module.register_module_forward_pre_hook(record)
     try:

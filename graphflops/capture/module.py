@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -26,16 +27,27 @@ from graphflops.capture.hierarchy import (
     modules_of,
 )
 from graphflops.capture.program import program_inputs
+from graphflops.capture.regions import ExportTracer, Regions
 from graphflops.capture.symbols import Symbols, axis_specs
 from graphflops.capture.untouched import untouched
 from graphflops.capture.values import KnownValues, traced_in_mode_of
 from graphflops.errors import GraphFlopsError
-from graphflops.ir import Capture
+from graphflops.ir import Capture, LayersReused
 from graphflops.quiet import quiet
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 Prepare = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Inputs]
 Exporter = Callable[..., ExportedProgram]
+
+
+class _Rung(NamedTuple):
+    """A way to export: its name, what it does to inputs before, and how it exports."""
+
+    method: str
+    prepare: Prepare
+    export: Exporter
+
+
 Advance = Callable[[nn.Module, dict[str, Any], Symbols], dict[str, Any]]
 _ASKED = "Some sizes follow from values of the inputs: with other values it may cost otherwise."
 SUPPOSED = (
@@ -45,12 +57,14 @@ SUPPOSED = (
 _READABLE = 40  # characters of a condition that a note quotes
 
 
-def capture_module(
+def capture_module(  # noqa: PLR0913 - what torch.export takes, and how to go about it
     model: nn.Module,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     dynamic_shapes: Any = None,
     advance: Advance | None = None,
+    *,
+    regions: bool = True,
 ) -> Capture:
     """Export a module and read off its calls and hierarchy.
 
@@ -65,42 +79,88 @@ def capture_module(
         dynamic_shapes: As ``torch.export.export`` takes it; an axis may be named by a string.
         advance: From these inputs, fake, to those of a later call of the model, which is the
             one to capture.
+        regions: Whether to trace a repeated layer once and reuse it where it does the same.
 
     Raises:
         CaptureError: The model's forward failed, or no way of exporting it worked.
     """
     model = model._orig_mod if isinstance(model, OptimizedModule) else model
     failures: list[tuple[str, Exception]] = []
-    for method, prepare, export in _ladder(model, args, advance):
+    for rung in _ladder(model, args, advance):
+        job = _Job(model, args, kwargs, dynamic_shapes, advance)
+        try:
+            try:
+                return job.run(rung, regions=regions)
+            except Exception:
+                if not job.has_regions:
+                    raise
+                return job.run(rung, regions=False)
+        except GraphFlopsError:
+            raise
+        except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
+            failures.append((rung.method, error))
+    raise explain_failure(model, args, kwargs, failures) from failures[0][1]
+
+
+class _Job:
+    """What is to be captured."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        dynamic_shapes: Any,
+        advance: Advance | None,
+    ) -> None:
+        self._model, self._args, self._kwargs = model, args, kwargs
+        self._dynamic_shapes, self._advance = dynamic_shapes, advance
+        self._regions: Regions | None = None
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether the last run had repeated layers, which may be what it has failed for."""
+        return self._regions is not None and self._regions.tried
+
+    def run(self, rung: _Rung, *, regions: bool) -> Capture:
+        """Capture it in one way."""
+        model = self._model
+        self._regions = None
         with untouched(model), quiet(), export_friendly(), torch.no_grad():
             unwrap_compiled(model)
-            try:
-                inputs = prepare(model, args, dict(kwargs))
-                inputs = brought_together(model, inputs, axis_specs(model, inputs, dynamic_shapes))
-                with traced_in_mode_of(inputs) as known:
-                    if advance is not None and known is not None:
-                        with known.outside_of_a_graph():
-                            inputs = (), advance(model, inputs[1], known.symbols)
-                    with counted_calls() as calls:
-                        program = export(model, *inputs)
-                notes = () if known is None else notes_of(known)
-            except GraphFlopsError:
-                raise
-            except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
-                failures.append((method, error))
-                continue
+            inputs = rung.prepare(model, self._args, dict(self._kwargs))
+            specs = axis_specs(model, inputs, self._dynamic_shapes)
+            inputs = brought_together(model, inputs, specs)
+            with traced_in_mode_of(inputs) as known:
+                if self._advance is not None and known is not None:
+                    with known.outside_of_a_graph():
+                        inputs = (), self._advance(model, inputs[1], known.symbols)
+                with counted_calls() as calls, contextlib.ExitStack() as stack:
+                    if regions and known is not None:
+                        self._regions = Regions(model, known, calls, ExportTracer())
+                        stack.enter_context(self._regions.active())
+                    start = time.perf_counter()
+                    program = rung.export(model, *inputs)
+                    exported = time.perf_counter() - start
+            notes = () if known is None else notes_of(known)
+            checked = 0.0 if self._regions is None else self._regions.seconds
             found, nodes = operator_calls(program.graph_module, module_path)
             refuse_mixed_dtypes(found)
             return Capture(
                 calls=found,
                 fallback=Expander(invocations_of(nodes)),
                 modules=modules_of(model, calls_in_graph(model, calls, program.graph_module)),
-                method=method,
+                method=rung.method,
                 inputs=program_inputs(program),
-                notes=notes,
+                notes=(*notes, *(() if self._regions is None else self._regions.notes)),
                 assumptions=() if known is None else known.symbols.assumptions(),
+                regions=LayersReused() if self._regions is None else self._regions.counts,
+                timings={
+                    "export": exported - checked,
+                    "region check": checked,
+                    "reading the graph": time.perf_counter() - start - exported,
+                },
             )
-    raise explain_failure(model, args, kwargs, failures) from failures[0][1]
 
 
 def notes_of(known: KnownValues) -> tuple[str, ...]:
@@ -151,17 +211,15 @@ def export_friendly() -> Iterator[None]:
             gc.enable()
 
 
-def _ladder(
-    model: nn.Module, args: tuple[Any, ...], advance: Advance | None
-) -> list[tuple[str, Prepare, Exporter]]:
-    """Ways to export, the plainest first, each with what it does to the inputs before."""
-    rungs: list[tuple[str, Prepare, Exporter]] = [("torch.export", _as_they_are, _plain_export)]
+def _ladder(model: nn.Module, args: tuple[Any, ...], advance: Advance | None) -> list[_Rung]:
+    """Ways to export, the plainest first."""
+    rungs = [_Rung("torch.export", _as_they_are, _plain_export)]
     # The second makes full caches of sliding windows, of which a later call sees more.
     if is_transformers_model(model) and not args and advance is None:
-        rungs.append(("transformers exporter", _precomputed, _transformers_export))
+        rungs.append(_Rung("transformers exporter", _precomputed, _transformers_export))
     if is_transformers_model(model) and loops_over_experts(model):
-        rungs.append(("torch.export, experts grouped", _as_they_are, _grouped_export))
-    rungs.append(("torch.export, experts chosen evenly", _as_they_are, _even_export))
+        rungs.append(_Rung("torch.export, experts grouped", _as_they_are, _grouped_export))
+    rungs.append(_Rung("torch.export, experts chosen evenly", _as_they_are, _even_export))
     return rungs
 
 

@@ -28,6 +28,7 @@ from graphflops.capture.symbols import SymbolicShapes
 LARGEST = 1 << 20
 _DEPENDS_ON_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 _UNKNOWN = object()
+_no_modes = torch.utils._python_dispatch._disable_current_modes
 _FILLED = {  # with a number: of a tensor that they take, they read the shape alone
     *(torch.ops.aten.zeros_like.default, torch.ops.aten.new_zeros.default),
     *(torch.ops.aten.ones_like.default, torch.ops.aten.new_ones.default),
@@ -79,6 +80,42 @@ class KnownValues:
         fake = self.know(tensor, device)
         self._from_inputs[fake] = True
         return fake
+
+    def is_own(self, leaf: object) -> bool:
+        """Whether something is a fake tensor of the mode."""
+        return isinstance(leaf, FakeTensor) and leaf.fake_mode is self.mode
+
+    def value(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """The value of a tensor, if it is known."""
+        value = None if tensor.is_meta and not self.is_own(tensor) else self._value(tensor)
+        return None if value is _UNKNOWN else value
+
+    def another(self, tensor: torch.Tensor) -> FakeTensor:
+        """A fake tensor of the same metadata, whose value is not known."""
+        with _no_modes():
+            like = torch.empty_strided(
+                tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta"
+            )
+            return FakeTensor(self.mode, like, tensor.device)
+
+    def state(self, tensor: torch.Tensor) -> tuple[torch.Tensor | None, bool]:
+        """What is known of a tensor: its value, and whether that follows from an input."""
+        value = self.value(tensor)
+        with _no_modes():
+            return None if value is None else value.clone(), tensor in self._from_inputs
+
+    def restore(self, tensor: torch.Tensor, state: tuple[torch.Tensor | None, bool]) -> None:
+        """Know of a tensor what was known of another."""
+        value, derived = state
+        with _no_modes():
+            if value is None:
+                self._forget([tensor])
+            elif (own := self.value(tensor)) is None:
+                self._values[tensor] = value.clone()
+            else:
+                own.copy_(value)
+        if derived:
+            self._from_inputs[tensor] = True
 
     def suppose(self, fake: FakeTensor, value: torch.Tensor) -> None:
         """Go on as if a tensor had this value, if its own is not known."""
@@ -156,7 +193,7 @@ class KnownValues:
             return _UNKNOWN
         if unknown:
             return _UNKNOWN
-        with torch.utils._python_dispatch._disable_current_modes():
+        with _no_modes():
             return func(*values[0], **values[1])
 
     def _value(self, leaf: Any) -> Any:

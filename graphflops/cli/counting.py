@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,6 +16,7 @@ from graphflops.cli.flags import (
     ModelFlags,
     Output,
     Reconcile,
+    Regions,
     Symbolic,
     model_flags,
 )
@@ -72,10 +74,14 @@ def count(
     reconcile: Reconcile = None,
     symbolic: Symbolic = None,
     strict: Strict = False,
+    regions: Regions = True,
+    timings: Annotated[
+        bool, typer.Option("--timings", help="Say on stderr where the time went.")
+    ] = False,
     output: Output = None,
 ) -> None:
     """Count one forward pass: by module, with totals and coverage."""
-    report = _report(model, flags, convention, symbolic, strict=strict)
+    report = _report(model, flags, convention, symbolic, regions=regions, strict=strict)
     if reconcile is not None:
         text = written(report.reconcile(reconcile), output_format.value)
     elif symbolic is not None and output_format is Format.TREE:
@@ -95,6 +101,9 @@ def count(
     else:
         text = report.to_json(ops=ops)
     write(text, output)
+    if timings:
+        for part, seconds in report.timings.items():
+            typer.echo(f"{part:<17} {seconds:6.2f} s", err=True)
 
 
 @model_flags
@@ -112,10 +121,11 @@ def list_ops(
     convention: Convention = "exact",
     symbolic: Symbolic = None,
     strict: Strict = False,
+    regions: Regions = True,
     output: Output = None,
 ) -> None:
     """List every operator call: module, operator, shapes, cost, source line."""
-    report = _report(model, flags, convention, symbolic, strict=strict)
+    report = _report(model, flags, convention, symbolic, regions=regions, strict=strict)
     from graphflops.render import data, tables
 
     records = report.sorted_records(sort.value, top)
@@ -139,10 +149,11 @@ def explain(
     flags: ModelFlags,
     convention: Convention = "exact",
     symbolic: Symbolic = None,
+    regions: Regions = True,
     output: Output = None,
 ) -> None:
     """Say why a call costs what it costs: formula, numbers put in, source."""
-    report = _report(model, flags, convention, symbolic)
+    report = _report(model, flags, convention, symbolic, regions=regions)
     write("\n\n".join(map(report.explain, report.find(what))), output)
 
 
@@ -152,6 +163,7 @@ def _report(
     convention: str,
     symbolic: str | None,
     *,
+    regions: bool,
     strict: bool = False,
 ) -> Report:
     from rich.console import Console
@@ -164,11 +176,13 @@ def _report(
         options = flags.options()
         status.update(f"building {name} ...")
         axes = None
+        start = time.perf_counter()
         with quiet():
             if symbolic is None:
                 workload = models.resolve(name, options)
             else:
                 workload, axes = models.resolve_symbolic(name, options, symbolic.split(","))
+        built = time.perf_counter()
         status.update(f"capturing {name} ...")
         on_unknown: Literal["raise", "ignore"] = "raise" if strict else "ignore"
         report = count_model(
@@ -178,6 +192,11 @@ def _report(
             dynamic_shapes=axes,
             convention=convention,
             on_unknown=on_unknown,
+            regions=regions,
         )
         notes = (*workload.notes, *report.capture.notes)
-        return replace(report, capture=replace(report.capture, notes=notes))
+        return replace(
+            report,
+            capture=replace(report.capture, notes=notes),
+            timings={"model build": built - start, **report.timings},
+        )

@@ -54,6 +54,13 @@ Reconcile = Annotated[
         callback=known_convention,
     ),
 ]
+Regions = Annotated[
+    bool,
+    typer.Option(
+        "--regions/--no-regions",
+        help="Trace a repeated layer once, reuse it where it does the same; the result is equal.",
+    ),
+]
 Symbolic = Annotated[
     str | None,
     typer.Option(

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from graphflops.cli.counting import Strict
-from graphflops.cli.flags import Convention, Model, ModelFlags, Output, Reconcile, model_flags
+from graphflops.cli.flags import (
+    Convention,
+    Model,
+    ModelFlags,
+    Output,
+    Reconcile,
+    Regions,
+    model_flags,
+)
 from graphflops.cli.output import write, written
 
 if TYPE_CHECKING:
@@ -58,6 +66,7 @@ def generate(
     depth: Annotated[int | None, typer.Option(min=0, help="Module levels to show.")] = None,
     convention: Convention = "exact",
     strict: Strict = False,
+    regions: Regions = True,
     output: Output = None,
 ) -> None:
     """Count the continuation of a prompt: one pass over it, then a step for each token."""
@@ -87,6 +96,7 @@ def generate(
             cache=cache.value,
             convention=convention,
             on_unknown=on_unknown,
+            regions=regions,
         )
         report = replace(report, notes=(*workload.notes, *report.notes))
     if reconcile is not None:

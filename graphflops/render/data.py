@@ -8,6 +8,7 @@ import io
 import json
 import platform
 from collections import Counter
+from dataclasses import asdict
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ def to_dict(report: Report, *, ops: bool = False) -> dict[str, Any]:
         "capture": {
             "method": report.capture.method,
             "seconds": round(report.capture.seconds, 3),
+            "regions": asdict(report.capture.regions),
             "notes": list(report.capture.notes),
         },
         "convention": report.convention,

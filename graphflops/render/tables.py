@@ -9,7 +9,7 @@ import sympy
 from tabulate import tabulate
 
 from graphflops.cost import FLOPS_PER_MAC, Dim, OpCost
-from graphflops.ir import OpRecord, Phase, Status, TensorMeta
+from graphflops.ir import Capture, OpRecord, Phase, Status, TensorMeta
 from graphflops.render.units import exact, parameters, percent, quantity, shape
 
 if TYPE_CHECKING:
@@ -85,12 +85,21 @@ def coverage(report: Report) -> list[tuple[str, str]]:
     """What the totals cover, as ``(label, text)`` lines."""
     lines = [
         ("Coverage", coverage_line(report)),
-        ("Captured by", f"{report.capture.method} in {report.capture.seconds:.2f} s"),
+        ("Captured by", _captured_by(report.capture)),
     ]
     if uncalled := _topmost(report.uncalled_modules()):
         lines.append(("Never called", ", ".join(uncalled)))
     lines += [("Note", note) for note in report.capture.notes]
     return lines
+
+
+def _captured_by(capture: Capture) -> str:
+    text = f"{capture.method} in {capture.seconds:.2f} s"
+    reused = capture.regions
+    if not reused.layers:
+        return text
+    kinds = "1 kind" if reused.kinds == 1 else f"{reused.kinds} kinds"
+    return f"{text}, {reused.layers} repeated layers of {kinds} not traced again"
 
 
 def coverage_line(report: Report) -> str:

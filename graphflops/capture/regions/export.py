@@ -1,0 +1,107 @@
+"""Repeated layers in an export: recorded between two marks, repeated as one operator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+from torch._ops import HigherOrderOperator
+from torch.fx.experimental.proxy_tensor import (
+    get_proxy_mode,
+    get_proxy_slot,
+    py_sym_types,
+    track_tensor_tree,
+)
+
+# None of them is ever run: they stand in graphs that are read.
+_library: Any = torch.library.Library("graphflops", "DEF")  # type: ignore[no-untyped-call]  # torch's gap
+_library.define("begin(Tensor[] inputs, int region) -> ()")
+_library.define("end(Tensor[] outputs, int region) -> ()")
+_library.define("repeat(Tensor[] inputs, int region) -> Tensor[]")
+BEGIN: Any = torch.ops.graphflops.begin.default
+END: Any = torch.ops.graphflops.end.default
+REPEAT: Any = torch.ops.graphflops.repeat.default
+MARKS = (BEGIN, END)
+_LEAST = 9
+"""Nodes below which a layer is traced as fast as it is repeated."""
+
+
+class ExportTracer:
+    """Records and repeats layers in the graph that ``torch.export`` traces."""
+
+    def __init__(self) -> None:
+        self._tracer: Any = None
+        self._regions = 0
+
+    def ready(self) -> bool:
+        """Whether calls go to the graph of the model itself, not to one within it."""
+        mode = get_proxy_mode()
+        if mode is None or torch._C._functorch.peek_interpreter_stack() is not None:
+            return False
+        self._tracer = self._tracer or mode.tracer
+        return mode.tracer is self._tracer
+
+    def traced(self, tensors: list[torch.Tensor]) -> list[fx.Node | None]:
+        """The nodes that tensors come from."""
+        found = (get_proxy_slot(tensor, self._tracer, None) for tensor in tensors)
+        return [None if slot is None else slot.proxy.node for slot in found]
+
+    def begin(self) -> fx.Node:
+        """Mark the beginning of a layer."""
+        return self._node(BEGIN, ([], -1))
+
+    def end(
+        self, mark: fx.Node, inputs: list[fx.Node | None], outputs: list[torch.Tensor]
+    ) -> int | None:
+        """Mark its end, if all it uses is what it was given."""
+        given = [node for node in inputs if node is not None]
+        body = _nodes_after(mark)
+        leaving = self.traced(outputs)
+        if len(body) < _LEAST or not _is_closed(body, {*given}) or not _is_made_in(body, leaving):
+            return None
+        number = self._regions
+        self._regions += 1
+        mark.args = (given, number)
+        self._node(END, (leaving, number))
+        return number
+
+    def repeat(
+        self, recorded: int, inputs: list[fx.Node | None], outputs: list[torch.Tensor]
+    ) -> None:
+        """Let one node stand for a layer."""
+        given = [node for node in inputs if node is not None]
+        node = self._node(REPEAT, (given, recorded))
+        proxy = self._tracer.proxy(node)
+        track_tensor_tree(outputs, proxy, constant=None, tracer=self._tracer)
+
+    def _node(self, target: Any, args: tuple[Any, ...]) -> fx.Node:
+        node: fx.Node = self._tracer.create_node("call_function", target, args, {})
+        return node
+
+
+def _nodes_after(mark: fx.Node) -> list[fx.Node]:
+    nodes, node = [], mark.next
+    while node.op != "root":
+        nodes.append(node)
+        node = node.next
+    return nodes
+
+
+def _is_closed(body: list[fx.Node], given: set[fx.Node]) -> bool:
+    """Whether nodes use nothing else but constants and sizes, and hold no graphs."""
+    known = given.union(body)
+    return not any(
+        isinstance(node.target, HigherOrderOperator)
+        or not all(used in known or _is_constant(used) for used in node.all_input_nodes)
+        for node in body
+    )
+
+
+def _is_constant(node: fx.Node) -> bool:
+    return node.op == "get_attr" or isinstance(node.meta.get("val"), py_sym_types)
+
+
+def _is_made_in(body: list[fx.Node], nodes: list[fx.Node | None]) -> bool:
+    """Whether nodes are among those of a layer, and stay there even if nothing uses them."""
+    return all(node in body and node.target is not torch.ops.aten.detach.default for node in nodes)

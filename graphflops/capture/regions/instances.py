@@ -1,0 +1,158 @@
+"""Instances of a repeated layer: how one is called, and what was recorded of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from graphflops.capture.regions.caches import ABSENT, Place, grow
+from graphflops.capture.regions.likeness import Likeness, Unlike, surroundings
+from graphflops.capture.regions.reads import Arguments
+from graphflops.capture.values import KnownValues
+
+
+class Tracer(Protocol):
+    """What records the calls of a layer and repeats them."""
+
+    def ready(self) -> bool:
+        """Whether calls that are made now are recorded where they can be repeated."""
+
+    def traced(self, tensors: list[torch.Tensor]) -> list[Any]:
+        """What stands for tensors in the recording; ``None`` for those that nothing does."""
+
+    def begin(self) -> Any:
+        """Begin to record a layer."""
+
+    def end(self, mark: Any, inputs: list[Any], outputs: list[torch.Tensor]) -> Any | None:
+        """What was recorded since, or ``None`` if it cannot be repeated.
+
+        Args:
+            mark: What ``begin`` has returned.
+            inputs: What stood for the tensors that the layer sees.
+            outputs: Tensors that the layer has made or written to.
+        """
+
+    def repeat(self, recorded: Any, inputs: list[Any], outputs: list[torch.Tensor]) -> None:
+        """Add what was recorded again.
+
+        Args:
+            recorded: What ``end`` has returned.
+            inputs: What stands for the tensors that this layer sees.
+            outputs: What comes out: new tensors, and inputs that are written to.
+        """
+
+
+@dataclass(slots=True)
+class Call:
+    """A call of a module, looked at before it runs.
+
+    Attributes:
+        module: The module.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        look: What all of these are like.
+        like: What there is to compare beside the modules.
+        inputs: What stands for the tensors in the recording.
+    """
+
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    look: Likeness
+    like: tuple[Any, ...]
+    inputs: list[Any]
+
+    @classmethod
+    def of(
+        cls, module: nn.Module, arguments: Arguments, known: KnownValues, tracer: Tracer
+    ) -> Call | None:
+        """A call, or ``None`` if it cannot be known to be like another."""
+        args, kwargs = arguments
+        look = Likeness(known)
+        try:
+            look.subtree(module)
+            like = (look.of(args), look.of(kwargs), surroundings(look.parts), _modes())
+        except (Unlike, RecursionError):
+            return None
+        return cls(module, args, kwargs, look, like, tracer.traced(look.tensors))
+
+    def entry(self, place: Place) -> Any:
+        """What an entry of a cache is like."""
+        entry = place.entry(self.look.caches)
+        return entry if entry is ABSENT else self.look.of(entry)
+
+    def place(self, place: Place) -> Place | None:
+        """Where the entry is that this module has for its own, as another has one at ``place``."""
+        if place.key is None:
+            return place
+        part, name = place.key
+        index = self.look.parts[part].held.get(name)
+        if type(index) is not int:
+            return None
+        grow(self.look.caches[place.cache], index)
+        return Place(place.cache, place.held, index, place.key)
+
+
+def _modes() -> tuple[Any, ...]:
+    """What else decides on the work: gradients, autocast, the default dtype."""
+    return (
+        torch.is_grad_enabled(),
+        torch.get_default_dtype(),
+        *((torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in ("cpu", "cuda")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A tensor or a cache that a call got, as a result: its number."""
+
+    number: int
+    cache: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A tensor that a call made, as a result: its number."""
+
+    number: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Region:
+    """A recorded instance.
+
+    Attributes:
+        call: How it was called.
+        reads: Attributes that it read, for each of its modules.
+        passed: How its modules that returned what they got were called.
+        outside: Attributes of other modules that it read, and what they were like.
+        places: Entries of caches that it touched, and what they were like.
+        results: What it returned and left in these entries, tensors as numbers.
+        spec: How that is put together.
+        made: The tensors it made.
+        written: Numbers of inputs that it wrote to.
+        after: What is known of the values of ``made`` and of these.
+        calls: How often modules ran: its own by number.
+        foreign_calls: And others, by identity.
+        recorded: What the tracer needs to repeat it.
+        reused: How often that was done.
+    """
+
+    call: Call
+    reads: list[set[str]]
+    passed: dict[int, list[Arguments]]
+    outside: list[tuple[dict[str, Any], str, Any]]
+    places: list[tuple[Place, Any]]
+    results: list[Any]
+    spec: pytree.TreeSpec
+    made: list[torch.Tensor]
+    written: list[int]
+    after: list[Any]
+    calls: list[tuple[int, int]]
+    foreign_calls: dict[int, int]
+    recorded: Any
+    reused: int = 0

@@ -1,0 +1,321 @@
+"""What modules and arguments are like, in terms that can be compared.
+
+Two likenesses are equal only if a forward that sees no more than what they are made of does the
+same work on both: the same classes, the same plain values, tensors of the same metadata that
+share memory in the same way. What cannot be looked into is like itself alone.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import sympy
+import torch
+from torch import nn
+
+from graphflops.capture.regions import caches
+from graphflops.capture.values import KnownValues
+
+_PLAIN = {int, float, bool, str, bytes, complex, type(None), type(...)}
+_VALUES = {torch.dtype, torch.device, torch.layout, torch.memory_format, range, slice}
+_LISTS = {list, tuple, torch.Size}
+_WITHOUT_STATE = (FunctionType, BuiltinFunctionType, ModuleType, type)
+_NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool)
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+# What every module has, beside which it is free to have attributes of its own.
+MACHINERY = frozenset(vars(nn.Module())) - {"training"}
+_MOST = 20_000
+"""Values that are looked at before a thing is too large to be known."""
+
+
+def variables(module: nn.Module) -> dict[str, Any]:
+    """The attribute dictionary of a module, whoever is watching."""
+    found: dict[str, Any] = object.__getattribute__(module, "__dict__")
+    return found
+
+
+class Unlike(Exception):  # noqa: N818 - no error: a layer is captured in full
+    """It is not known to be like anything."""
+
+
+class Same:
+    """A thing that is like itself alone."""
+
+    __slots__ = ("thing",)
+
+    def __init__(self, thing: object) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and other.thing is self.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+
+class Known:
+    """A value that a tensor is known to have, as it was when it was looked at."""
+
+    __slots__ = ("value", "version")
+
+    def __init__(self, value: torch.Tensor) -> None:
+        if value.is_inference():  # it does not tell whether it has changed
+            raise Unlike
+        self.value = value
+        self.version = value._version
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Known):
+            return False
+        if self.value is other.value:
+            return self.version == other.version
+        still = self.version == self.value._version and other.version == other.value._version
+        with torch.utils._python_dispatch._disable_current_modes():
+            return still and torch.equal(self.value, other.value)
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+@dataclass(slots=True)
+class Part:
+    """A module of a subtree.
+
+    Attributes:
+        module: The module.
+        held: Its attribute dictionary.
+        fixed: Class, parameters, buffers, names of children.
+        plain: What its attributes are like, by name.
+    """
+
+    module: nn.Module
+    held: dict[str, Any]
+    fixed: tuple[Any, ...]
+    plain: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Likeness:
+    """What some modules and arguments are like, looked at one after the other.
+
+    Attributes:
+        known: The values of fake tensors.
+        parts: The modules.
+        tensors: All tensors, in the order in which they first appear.
+        caches: Caches of keys and values, whose entries are not looked at here.
+    """
+
+    known: KnownValues | None
+    parts: list[Part] = field(default_factory=list)
+    tensors: list[torch.Tensor] = field(default_factory=list)
+    caches: list[Any] = field(default_factory=list)
+    _values: list[Known | None] = field(default_factory=list)
+    _seen: dict[int, int] = field(default_factory=dict)
+    _storages: dict[int, int] = field(default_factory=dict)
+    _held: list[object] = field(default_factory=list)
+
+    def subtree(self, module: nn.Module) -> None:
+        """Look at a module and all below it.
+
+        Raises:
+            Unlike: One of them has hooks.
+        """
+        if self._number(module) is not None:
+            return
+        held = variables(module)
+        if any(held.get(name) for name in _HOOKS):
+            raise Unlike
+        children = held["_modules"]
+        fixed = (
+            _class_of(module),
+            tuple([(name, self._parameter(t)) for name, t in held["_parameters"].items()]),
+            tuple([(name, self.of(tensor)) for name, tensor in held["_buffers"].items()]),
+            tuple(
+                [
+                    (name, child is None or id(child) in self._seen)
+                    for name, child in children.items()
+                ]
+            ),
+        )
+        part = Part(module, held, fixed, {})
+        self.parts.append(part)
+        for child in children.values():
+            if child is not None:
+                self.subtree(child)
+        for name, value in held.items():
+            if name not in MACHINERY:
+                part.plain[name] = self.of(value)
+
+    def of(self, value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
+        """What a value is like.
+
+        Raises:
+            Unlike: It is used up by being looked at, or too large.
+        """
+        kind = type(value)
+        if kind in _PLAIN:
+            return (kind, value)
+        if kind in _VALUES:
+            return value
+        if isinstance(value, _NUMBERS):
+            return (kind, value.node.expr)
+        if isinstance(value, sympy.Basic):
+            return value
+        if isinstance(value, _WITHOUT_STATE):
+            return self._function(value) if isinstance(value, FunctionType) else Same(value)
+        if (number := self._number(value)) is not None:
+            return ("again", number)
+        if isinstance(value, torch.Tensor):
+            return self._tensor(value)
+        return self._object(kind, value)
+
+    def _number(self, value: object) -> int | None:
+        """The number a thing has got when it was first seen; it gets one if this is the first."""
+        number = len(self._seen)
+        if number > _MOST:
+            raise Unlike
+        first = self._seen.setdefault(id(value), number)
+        if first == number:
+            self._held.append(value)
+            return None
+        return first
+
+    def _function(self, value: FunctionType) -> Any:
+        cells = value.__closure__
+        if not cells or self._number(value) is not None:
+            return Same(value)
+        return (Same(value), tuple(_content(cell) for cell in cells))
+
+    def _object(self, kind: type, value: Any) -> Any:  # noqa: PLR0911 - likewise
+        if kind in _LISTS or isinstance(value, tuple):
+            return (kind, tuple([self.of(item) for item in value]))
+        if isinstance(value, Mapping) and hasattr(value, "items"):
+            items = tuple([(self.of(key), self.of(item)) for key, item in value.items()])
+            return (kind, items, self._state(value))
+        if isinstance(value, set | frozenset):
+            # Sets of plain values are all there is in practice.
+            return (
+                (kind, frozenset(value)) if all(type(v) in _PLAIN for v in value) else Same(value)
+            )
+        if isinstance(value, nn.Module):
+            return Same(value)
+        if isinstance(value, functools.partial):
+            return (kind, self.of(value.func), self.of(value.args), self.of(value.keywords))
+        if isinstance(value, MethodType):
+            return (kind, Same(value.__func__), self.of(value.__self__))
+        if hasattr(value, "__next__"):
+            raise Unlike
+        if caches.is_cache(value):
+            self.caches.append(value)
+            return (kind, self.of(caches.beside_entries(value)))
+        if kind.__flags__ & 1 << 9 and hasattr(value, "__dict__") and _is_all_python(kind):
+            return (kind, self._state(value))
+        return Same(value)
+
+    def _state(self, value: object) -> Any:
+        held = getattr(value, "__dict__", None)
+        return tuple([(name, self.of(item)) for name, item in held.items()]) if held else ()
+
+    def _parameter(self, tensor: torch.Tensor | None) -> Any:
+        if tensor is None:
+            return None
+        number = self._number(tensor)
+        return self._tensor(tensor, valued=False) if number is None else ("again", number)
+
+    def _tensor(self, tensor: torch.Tensor, *, valued: bool = True) -> Any:
+        """What a tensor is like; no value of a parameter is ever asked for."""
+        value = self.known.value(tensor) if valued and self.known is not None else None
+        known = None if value is None else Known(value)
+        self.tensors.append(tensor)
+        self._values.append(known)
+        if tensor.layout != torch.strided or tensor.is_nested:
+            return Same(tensor)
+        memory = tensor.untyped_storage()._cdata
+        return (
+            type(tensor),
+            tuple(tensor.shape) if _is_static(tensor) else sizes(tensor.shape),
+            tensor.stride() if _is_static(tensor) else sizes(tensor.stride()),
+            tensor.dtype,
+            tensor.device,
+            tensor.requires_grad,
+            self._storages.setdefault(memory, len(self._storages)),
+            size(tensor.storage_offset()),
+            known,
+        )
+
+    def has_changed(self, number: int) -> bool:
+        """Whether the known value of a tensor is another by now."""
+        was = self._values[number]
+        value = None if self.known is None else self.known.value(self.tensors[number])
+        if was is None or value is None:
+            return not (was is None and value is None)
+        return was.value is not value or was.version != value._version
+
+
+def size(value: int | torch.SymInt) -> Any:
+    """A size that may be compared: asking a symbolic one would add a guard."""
+    return value.node.expr if isinstance(value, torch.SymInt) else value
+
+
+def sizes(values: Any) -> tuple[Any, ...]:
+    """Sizes that may be compared."""
+    return tuple(map(size, values))
+
+
+def _is_static(tensor: torch.Tensor) -> bool:
+    return not tensor._has_symbolic_sizes_strides
+
+
+def _class_of(module: nn.Module) -> type:
+    # Export's stand-ins are of a class of their own that comes before the module's.
+    kind = type(module)
+    return kind.__mro__[1] if kind.__bases__[0].__name__ == "AttrProxy" else kind
+
+
+@functools.cache
+def _is_all_python(kind: type) -> bool:
+    """Whether instances have no state but attributes: all bases are classes written in Python."""
+    return all(base is object or base.__flags__ & 1 << 9 for base in kind.__mro__) and not any(
+        "__slots__" in vars(base) and vars(base)["__slots__"] for base in kind.__mro__
+    )
+
+
+def _content(cell: Any) -> Any:
+    try:
+        content = cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
+    return (type(content), content) if type(content) in _PLAIN else Same(content)
+
+
+@functools.cache
+def _seen_by(kind: type) -> tuple[tuple[Mapping[str, Any], str], ...]:
+    """Plain values outside of its instances that the methods of a class may see."""
+    found: dict[tuple[int, str], tuple[Mapping[str, Any], str]] = {}
+    for base in kind.__mro__:
+        if base.__module__.startswith("torch.") or base is object:
+            continue
+        for name, value in vars(base).items():
+            if type(value) in _PLAIN and not name.startswith("__"):
+                found[id(base), name] = (vars(base), name)
+            function = getattr(value, "__wrapped__", value)
+            if isinstance(function, FunctionType):
+                scope = function.__globals__
+                for used in function.__code__.co_names:
+                    if type(scope.get(used, ...)) in _PLAIN - {type(...)}:
+                        found[id(scope), used] = (scope, used)
+    return tuple(found.values())
+
+
+def surroundings(parts: list[Part]) -> tuple[Any, ...]:
+    """Plain values of globals and classes that the methods of some modules name.
+
+    Not those that functions they call name: a global that changes from layer to layer and is
+    read at two removes goes unnoticed.
+    """
+    kinds: Iterator[type] = iter(dict.fromkeys(part.fixed[0] for part in parts))
+    return tuple([scope.get(name) for kind in kinds for scope, name in _seen_by(kind)])

@@ -1,0 +1,224 @@
+"""The rule of reuse: when an instance of a repeated layer does what an earlier one did.
+
+How the calls of a layer are recorded and repeated is up to the tracer; this module only says
+whether they may be. Never wrong, sometimes slower: what is not known to be alike is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from graphflops.capture.regions.caches import ABSENT
+from graphflops.capture.regions.instances import Call, Input, Output, Region, Tracer
+from graphflops.capture.regions.likeness import Part, variables
+from graphflops.capture.regions.reads import (
+    EVERYTHING,
+    Arguments,
+    is_watching,
+    note,
+    note_passed,
+    passes,
+)
+from graphflops.capture.regions.recording import Recording, like_now
+from graphflops.capture.regions.siblings import Siblings, siblings_in
+from graphflops.capture.values import KnownValues
+from graphflops.ir import LayersReused
+
+_KINDS = 8
+"""Kinds of layers among siblings: a stack of more does not repeat itself."""
+_FAILURES = 3
+"""Siblings that turn out to be no region before the others are not tried."""
+
+
+class Regions:
+    """The repeated layers of a model, while it is traced.
+
+    Attributes:
+        seconds: What looking at them has taken.
+        tried: Whether a layer was looked at.
+        notes: What a reader must know: which layers are too strange to be looked at.
+    """
+
+    def __init__(
+        self, model: nn.Module, known: KnownValues, calls: Counter[int], tracer: Tracer
+    ) -> None:
+        self._known = known
+        self._calls = calls
+        self._tracer = tracer
+        self._siblings = siblings_in(model)
+        self._all: list[Region] = []
+        self.seconds = 0.0
+        self.tried = False
+        self.notes: dict[str, None] = {}
+
+    @property
+    def counts(self) -> LayersReused:
+        """How many layers were not traced again."""
+        reused = [region.reused for region in self._all if region.reused]
+        return LayersReused(layers=sum(reused), kinds=len(reused))
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Reuse repeated layers until the block ends."""
+        forward: Any = nn.Module._call_impl
+
+        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            held = variables(module)
+            siblings = self._siblings.get(id(held))
+            if siblings is not None and siblings.failures < _FAILURES and self._tracer.ready():
+                return self._call(siblings, forward, module, (args, kwargs))
+            outputs = forward(module, *args, **kwargs)
+            if is_watching() and args and outputs is args[0]:
+                note_passed(held, (args, kwargs))
+            return outputs
+
+        exchanged: Any = nn.Module  # as fx exchanges __call__
+        exchanged._call_impl = call
+        try:
+            yield
+        finally:
+            exchanged._call_impl = forward
+
+    def _call(
+        self,
+        siblings: Siblings,
+        forward: Callable[..., Any],
+        module: nn.Module,
+        arguments: Arguments,
+    ) -> Any:
+        siblings.waiting.discard(id(variables(module)))
+        self.tried = True
+        call = found = None
+        with self._looking(module):
+            call = Call.of(module, arguments, self._known, self._tracer)
+            # Entries that a layer within a layer touches are the outer one's to note.
+            if call is not None and call.look.caches and is_watching():
+                call = None
+            if call is not None:
+                fitting = (region for region in siblings.regions if self._fits(region, call))
+                found = next(fitting, None)
+        if call is not None and found is not None:
+            return self._repeat(found, call)
+        if call is None or not siblings.waiting or len(siblings.regions) >= _KINDS:
+            args, kwargs = arguments
+            return forward(module, *args, **kwargs)
+        return self._record(siblings, forward, call)
+
+    def _record(self, siblings: Siblings, forward: Callable[..., Any], call: Call) -> Any:
+        recording = Recording(call, self._known, self._calls, self._tracer)
+        held = variables(call.module)
+        sibling = next(other for other in siblings.members if variables(other) is not held)
+        outputs = recording.run(forward, sibling)
+        region = None
+        with self._looking(call.module):
+            region = recording.region(outputs)
+        if region is None:
+            siblings.failures += 1
+        else:
+            siblings.regions.append(region)
+            self._all.append(region)
+        return outputs
+
+    def _fits(self, region: Region, call: Call) -> bool:
+        """Whether a call does what was recorded."""
+        before = region.call
+        parts, others = before.look.parts, call.look.parts
+        if len(parts) != len(others) or before.like != call.like:
+            return False
+        alike = all(
+            _alike(*them) or _both_pass(*them[:2], region.passed.get(number, ()))
+            for number, them in enumerate(zip(parts, others, region.reads, strict=True))
+        )
+        if not alike or any(like_now(held, name) != was for held, name, was in region.outside):
+            return False
+        for place, was in region.places:
+            here = call.place(place)
+            if here is None or call.entry(here) != was:
+                return False
+        call.inputs.extend(self._tracer.traced(call.look.tensors[len(call.inputs) :]))
+        return [i is None for i in before.inputs] == [i is None for i in call.inputs]
+
+    def _repeat(self, region: Region, call: Call) -> Any:
+        look = call.look
+        with self._timed():
+            made = [self._known.another(tensor) for tensor in region.made]
+            changed = [*made, *(look.tensors[number] for number in region.written)]
+            self._tracer.repeat(region.recorded, call.inputs, changed)
+            for tensor, state in zip(changed, region.after, strict=True):
+                self._known.restore(tensor, state)
+
+        def result(found: Any) -> Any:
+            if isinstance(found, Output):
+                return made[found.number]
+            if isinstance(found, Input):
+                return (look.caches if found.cache else look.tensors)[found.number]
+            return found
+
+        outputs, states = pytree.tree_unflatten(map(result, region.results), region.spec)
+        for (place, _), state in zip(region.places, states, strict=True):
+            if (here := call.place(place)) is not None:
+                here.put(look.caches, state)
+        self._count(region, call)
+        return outputs
+
+    def _count(self, region: Region, call: Call) -> None:
+        """Note what has run and was read as if it had been."""
+        parts = call.look.parts
+        for number, times in region.calls:
+            self._calls[id(parts[number].held)] += times
+        self._calls.update(region.foreign_calls)
+        if is_watching():
+            for part, names in zip(parts, region.reads, strict=True):
+                for name in names:
+                    note(part.held, name)
+        region.reused += 1
+
+    @contextlib.contextmanager
+    def _looking(self, module: nn.Module) -> Iterator[None]:
+        """Look at a layer; what cannot be looked at is traced in full."""
+        try:
+            with self._timed():
+                yield
+        except Exception as error:  # noqa: BLE001 - of whatever a layer is made of
+            kind = type(module).__name__
+            self.notes[f"Each {kind} is traced in full: {type(error).__name__}: {error}."] = None
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            # Nobody who watches functions is to see what is looked at here.
+            with torch._C.DisableTorchFunction():
+                yield
+        finally:
+            self.seconds += time.perf_counter() - start
+
+
+def _alike(part: Part, other: Part, read: set[str]) -> bool:
+    """Whether modules are alike, but for attributes that were not read."""
+    if part.fixed != other.fixed:
+        return False
+    if part.plain == other.plain:
+        return True
+    return EVERYTHING not in read and all(
+        name not in read
+        for name in {**part.plain, **other.plain}
+        if part.plain.get(name, ABSENT) != other.plain.get(name, ABSENT)
+    )
+
+
+def _both_pass(part: Part, other: Part, called: Sequence[Arguments]) -> bool:
+    """Whether modules return what they get, as dropped paths do in evaluation, each its own."""
+    return (
+        bool(called)
+        and part.fixed == other.fixed
+        and all(passes(p.module, arguments) for p in (part, other) for arguments in called)
+    )

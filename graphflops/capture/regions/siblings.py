@@ -1,0 +1,73 @@
+"""Which children of a module may repeat one another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from graphflops.capture.regions.instances import Region
+from graphflops.capture.regions.likeness import variables
+
+
+@dataclass(slots=True)
+class Siblings:
+    """Children of one parent that are built alike.
+
+    Attributes:
+        members: The children.
+        waiting: Those that have not been called yet.
+        regions: What was recorded of them.
+        failures: How often that was in vain.
+    """
+
+    members: list[nn.Module]
+    waiting: set[int]
+    regions: list[Region] = field(default_factory=list)
+    failures: int = 0
+
+
+def siblings_in(model: nn.Module) -> dict[int, Siblings]:
+    """Children that may repeat one another, by the identity of their attribute dictionaries."""
+    found: dict[int, Siblings] = {}
+    outlines: dict[int, int] = {}
+    numbers: dict[Any, int] = {}
+    with torch._C.DisableTorchFunction():
+        _outline(model, outlines, numbers)
+    for parent in model.modules():
+        kinds: dict[int, list[nn.Module]] = {}
+        for child in parent.children():
+            if child._modules or not type(child).__module__.startswith("torch.nn"):
+                kinds.setdefault(outlines[id(child)], []).append(child)
+        for members in kinds.values():
+            if len(members) > 1:
+                siblings = Siblings(members, waiting={id(variables(m)) for m in members})
+                found |= dict.fromkeys(siblings.waiting, siblings)
+    return found
+
+
+def _outline(module: nn.Module, outlines: dict[int, int], numbers: dict[Any, int]) -> int:
+    """A number that modules have in common if they are built alike, and all below them."""
+    if id(module) not in outlines:
+        outline = (
+            type(module),
+            tuple([(name, _shape(tensor)) for name, tensor in module._parameters.items()]),
+            tuple(
+                [
+                    (name, child and _outline(child, outlines, numbers))
+                    for name, child in module._modules.items()
+                ]
+            ),
+        )
+        outlines[id(module)] = numbers.setdefault(outline, len(numbers))
+    return outlines[id(module)]
+
+
+def _shape(tensor: torch.Tensor | None) -> Any:
+    if tensor is None:
+        return None
+    # A parameter that has no shape yet is like none other.
+    return id(tensor) if is_lazy(tensor) else (tensor.dtype, tuple(tensor.shape))
