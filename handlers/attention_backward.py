@@ -4,8 +4,7 @@ A fused kernel keeps no scores. Its backward computes five products: Q K^T once 
 four that any backward of attention needs, dP = dO V^T, dV = P^T dO, dQ = dS K and dK = dS^T Q.
 The four are priced here as the operator's own work. The first is recomputation, as of a
 checkpoint: a capture splits it off as a call of ``graphflops::attention_scores``, whose
-overload names the backward operator and which takes its arguments; or of the plain forms below,
-which take only what they need.
+overload names the backward operator and which takes its arguments.
 """
 
 from __future__ import annotations
@@ -83,19 +82,9 @@ def _backward(*ops: str) -> Callable[[Describe], Describe]:
 
     def decorate(describe: Describe) -> Describe:
         register(*(f"aten::{op}" for op in ops))(_priced(describe, differentiate))
-        _recomputed(*(f"{SCORES}.{op}" for op in ops))(describe)
-        return describe
-
-    return decorate
-
-
-def _recomputed(*ops: str) -> Callable[[Describe], Describe]:
-    """Register the recomputation of scores, described by a function of its arguments."""
-
-    def decorate(describe: Describe) -> Describe:
-        handler = _priced(describe, recompute)
-        handler.__doc__ = recompute.__doc__
-        register(*ops, traffic=None)(handler)
+        scores = _priced(describe, recompute)
+        scores.__doc__ = recompute.__doc__
+        register(*(f"{SCORES}.{op}" for op in ops), traffic=None)(scores)
         return describe
 
     return decorate
@@ -115,26 +104,6 @@ def _priced(describe: Describe, price: Callable[..., OpCost]) -> Callable[..., O
         parameters=[*declared.parameters.values(), call]
     )
     return handler
-
-
-@_recomputed(SCORES)
-def attention_scores(query: TensorMeta, key: TensorMeta, attn_bias: TensorMeta | None) -> Attention:
-    """Of Q (..., H, L, D) and K (..., H_kv, S, D)."""
-    return top_left(query, key, key, attn_bias, dropout=0, causal=False)
-
-
-@_recomputed(f"{SCORES}_packed")
-def packed_attention_scores(
-    query: TensorMeta,
-    key: TensorMeta,
-    attn_bias: TensorMeta | None,
-    cum_seq_q: TensorMeta | None,
-    max_q: Dim,
-    max_k: Dim,
-) -> Attention:
-    """Of Q (B, L, H, D), or of packed (tokens, H, D) as its longest sequence."""
-    heads = packed(query, key, cum_seq_q, (max_q, max_k), (query.shape[1], key.shape[1]))
-    return Attention(heads, query, attn_bias is not None)
 
 
 @_backward("_scaled_dot_product_flash_attention_backward")
