@@ -41,6 +41,12 @@ def cdist(
     rows = (x1.shape[-2], x2.shape[-2])
     if p != 2 or not _by_product(rows, compute_mode):
         return _differences(out.numel, x1.shape[-1], p)
+    return euclidean_distance(x1, x2, out=out)
+
+
+@register("aten::_euclidean_dist")
+def euclidean_distance(x1: TensorMeta, x2: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """``cdist`` as a product: |a|^2 - 2 ab + |b|^2 over M + 2 columns, clamped, its root."""
     norms = sum((2 * x.numel - prod(x.shape[:-1]) for x in (x1, x2)), start=0)
     flops = norms + x1.numel + 3 * out.numel
     product = contraction(out.numel * (x1.shape[-1] + 2), out)

@@ -17,6 +17,7 @@ free(
     *("aten::tensor_split", "aten::diagonal", "aten::unfold", "aten::as_strided", "aten::alias"),
     *("aten::detach", "aten::lift_fresh", "aten::view_as_complex", "aten::view_as_real"),
     *("aten::real", "aten::imag", "aten::conj", "aten::meshgrid", "aten::hsplit", "aten::vsplit"),
+    *("aten::unsafe_split", "aten::unsafe_split_with_sizes", "aten::unsafe_chunk"),
     *("aten::_reshape_alias", "aten::_conj", "aten::_neg_view", "aten::lift"),
     *("aten::atleast_1d", "aten::atleast_2d", "aten::atleast_3d", "aten::moveaxis"),
     reason="view: the same memory under other sizes and strides",
@@ -80,17 +81,10 @@ free(
 )
 
 free(
-    *("aten::rand", "aten::rand_like", "aten::randn", "aten::randn_like", "aten::randint"),
-    *("aten::randint_like", "aten::randperm", "aten::random", "aten::multinomial"),
-    reason="random numbers: the generator's integer work is not floating-point arithmetic",
-    traffic=created,
-)
-
-free(
     *("aten::_assert_tensor_metadata", "aten::_assert_async", "aten::_assert_scalar"),
     *("aten::sym_size", "aten::sym_numel", "aten::sym_stride", "aten::sym_storage_offset"),
     *("aten::sym_constrain_range", "aten::sym_constrain_range_for_size", "aten::item"),
-    *("aten::_local_scalar_dense", "aten::size", "aten::requires_grad_"),
+    *("aten::_local_scalar_dense", "aten::size", "aten::requires_grad_", "prim::device"),
     reason="metadata or check: sizes and conditions, no tensor arithmetic",
     traffic=untouched,
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from graphflops.cost import Dim, OpCost
 from graphflops.registry import register
 
-from ._shapes import contraction, dims_of, lanes, log2_ceil, reduced
+from ._shapes import contraction, dims_of, lanes, log2_ceil, reduced, smaller
 from .pointwise import per_element
 
 if TYPE_CHECKING:
@@ -89,6 +89,24 @@ def vector_norm(self: TensorMeta, ord: float, dim: object, *, out: TensorMeta) -
     if all(size == 1 for size in lengths) and (dim is None or lengths) and not _plain(ord):
         return OpCost(flops=self.numel)
     return norm(self.numel, out.numel, ord)
+
+
+@register("aten::norm.ScalarOpt_dim", "aten::norm.ScalarOpt_dim_dtype")
+def norm_along(self: TensorMeta, p: float | None, dim: object, *, out: TensorMeta) -> OpCost:
+    """As ``linalg_vector_norm`` of order ``p``, by default 2."""
+    return vector_norm(self, 2 if p is None else p, dim, out=out)
+
+
+@register("aten::norm.Scalar", "aten::norm.ScalarOpt_dtype")
+def norm_of_all(self: TensorMeta, p: float | None, *, out: TensorMeta) -> OpCost:
+    """As ``linalg_vector_norm`` over everything."""
+    return vector_norm(self, 2 if p is None else p, None, out=out)
+
+
+@register("aten::trace")
+def trace(self: TensorMeta) -> OpCost:
+    """The diagonal's n elements summed: n - 1."""
+    return OpCost(flops=reduced(smaller(*self.shape), 1))
 
 
 def norm(n: Dim, m: Dim, p: float) -> OpCost:

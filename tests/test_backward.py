@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import oracle
 import pytest
+import sympy
 import torch
 import torch.nn.functional as F
 from calls import count_call, meta
 
 import graphflops as gf
+from graphflops import conventions
+from graphflops.ir import TensorMeta
+from graphflops.pricing import price as price_call
 
 aten = torch.ops.aten
 MASKS = [(True, True, True), (True, False, False), (False, True, False), (False, False, True)]
@@ -216,3 +221,33 @@ def test_batch_norm_backward_of_several_processes_is_that_of_one_in_two_parts() 
         out=image,
     )
     assert reduce.flops + rest.flops == whole.flops
+
+
+def _symbolic(value: Any, batch: sympy.Symbol) -> Any:
+    """An argument with a symbol for every size or number that is 2."""
+    if isinstance(value, TensorMeta):
+        return replace(value, shape=tuple(batch if s == 2 else s for s in value.shape))
+    return batch if type(value) is int and value == 2 else value
+
+
+def test_a_symbolic_batch_gives_the_concrete_number() -> None:
+    batch = sympy.Symbol("B", positive=True, integer=True)
+    for case in (
+        group_norm(True, (True, True, True)),
+        batch_norm(True, True, (True, True, True)),
+        (aten.upsample_bilinear2d_backward.default, meta(2, 3, 6, 8), [6, 8], [2, 3, 3, 4], False),
+        (aten._adaptive_avg_pool2d_backward.default, meta(2, 3, 4, 4), meta(2, 3, 6, 8)),
+        (aten.embedding_dense_backward.default, meta(2, 4, 6), meta(2, 4).long(), 10, -1, False),
+        (aten.mse_loss_backward.default, meta(2, 6), meta(2, 6), meta(2, 6), 0),
+    ):
+        op, *args = case
+        call = price(op, *args).records[0].call
+        inputs = {n: _symbolic(t, batch) for n, t in call.inputs.items()}
+        attrs = {n: _symbolic(a, batch) for n, a in call.attrs.items()}
+        outputs = tuple(_symbolic(o, batch) for o in call.outputs)
+        free = replace(call, inputs=inputs, attrs=attrs, outputs=outputs)
+        known, found = (price_call(each, conventions.exact()).cost for each in (call, free))
+        assert known is not None
+        assert found is not None
+        assert sympy.sympify(found.flops).free_symbols == {batch}
+        assert found.subs(B=2) == known

@@ -15,9 +15,9 @@ layers, whose CPU kernels have no formula; here every kernel counts as what it i
 
 Backward operators count likewise. A fused backward of attention is its four products, and the
 fifth that its kernel computes again, Q K^T, comes as a call of its own: five together, as
-FlopCounterMode counts the CUDA kernels. Its backward of a grouped convolution comes out too
-large (a depthwise 3x3: 9 x forward, pytorch#183405); that fault is not followed, a gradient
-costs as many MACs as the forward.
+FlopCounterMode counts the CUDA kernels. Its backward of a convolution in g groups comes out
+at (1 + g) x forward (pytorch#183405); that fault is not followed, either gradient costs as
+many MACs as the forward.
 
 Source: ``torch/utils/flop_counter.py`` of PyTorch 2.13.
 """
