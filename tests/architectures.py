@@ -5,7 +5,8 @@ Depth and vocabulary are cut; the shapes that make an architecture what it is st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,21 @@ class Case(NamedTuple):
 
     model: torch.nn.Module
     inputs: dict[str, Any]
+
+
+DEPTH = 2
+"""Layers of each; for a while more of them, in :func:`at_depth`."""
+
+
+@contextlib.contextmanager
+def at_depth(layers: int) -> Iterator[None]:
+    """Build models of so many layers until the block ends."""
+    global DEPTH  # noqa: PLW0603 - every builder reads it
+    before, DEPTH = DEPTH, layers
+    try:
+        yield
+    finally:
+        DEPTH = before
 
 
 def _tokens(*shape: int) -> torch.Tensor:
@@ -34,13 +50,13 @@ def _build(class_name: str, config: Any) -> torch.nn.Module:
 
 
 def _decoder(class_name: str, config_name: str, **overrides: Any) -> Case:
-    config = getattr(transformers, config_name)(num_hidden_layers=2, **overrides)
+    config = getattr(transformers, config_name)(num_hidden_layers=DEPTH, **overrides)
     inputs = {"input_ids": _tokens(2, 12), "use_cache": False}
     return Case(_build(class_name, config), inputs)
 
 
 def _encoder(class_name: str, config_name: str, **overrides: Any) -> Case:
-    config = getattr(transformers, config_name)(num_hidden_layers=2, **overrides)
+    config = getattr(transformers, config_name)(num_hidden_layers=DEPTH, **overrides)
     return Case(_build(class_name, config), {"input_ids": _tokens(2, 12)})
 
 
@@ -64,14 +80,14 @@ def _moe(class_name: str, config_name: str, **overrides: Any) -> Case:
 
 def _clip() -> Case:
     config = transformers.CLIPConfig(
-        text_config={"num_hidden_layers": 2}, vision_config={"num_hidden_layers": 2}
+        text_config={"num_hidden_layers": DEPTH}, vision_config={"num_hidden_layers": DEPTH}
     )
     inputs = {"input_ids": _tokens(2, 12), "pixel_values": _floats(2, 3, 224, 224)}
     return Case(_build("CLIPModel", config), inputs)
 
 
 def _whisper() -> Case:
-    config = transformers.WhisperConfig(encoder_layers=2, decoder_layers=2)
+    config = transformers.WhisperConfig(encoder_layers=DEPTH, decoder_layers=DEPTH)
     inputs = {
         "input_features": _floats(2, config.num_mel_bins, 3000),
         "decoder_input_ids": _tokens(2, 7),
@@ -81,7 +97,7 @@ def _whisper() -> Case:
 
 
 def _wav2vec2() -> Case:
-    config = transformers.Wav2Vec2Config(num_hidden_layers=2)
+    config = transformers.Wav2Vec2Config(num_hidden_layers=DEPTH)
     return Case(_build("Wav2Vec2Model", config), {"input_values": _floats(2, 4000)})
 
 
@@ -103,18 +119,18 @@ ARCHITECTURES: dict[str, Callable[[], Case]] = {
     "distilbert": lambda: _encoder("DistilBertModel", "DistilBertConfig"),
     "albert": lambda: _encoder("AlbertModel", "AlbertConfig"),
     "electra": lambda: _encoder("ElectraModel", "ElectraConfig"),
-    "t5": lambda: _seq2seq("T5ForConditionalGeneration", "T5Config", num_layers=2),
+    "t5": lambda: _seq2seq("T5ForConditionalGeneration", "T5Config", num_layers=DEPTH),
     "bart": lambda: _seq2seq(
-        "BartForConditionalGeneration", "BartConfig", encoder_layers=2, decoder_layers=2
+        "BartForConditionalGeneration", "BartConfig", encoder_layers=DEPTH, decoder_layers=DEPTH
     ),
-    "vit": lambda: _vision("ViTModel", "ViTConfig", num_hidden_layers=2),
-    "deit": lambda: _vision("DeiTModel", "DeiTConfig", num_hidden_layers=2),
-    "dinov2": lambda: _vision("Dinov2Model", "Dinov2Config", num_hidden_layers=2),
-    "convnext": lambda: _vision("ConvNextModel", "ConvNextConfig", depths=[1, 1, 2, 1]),
+    "vit": lambda: _vision("ViTModel", "ViTConfig", num_hidden_layers=DEPTH),
+    "deit": lambda: _vision("DeiTModel", "DeiTConfig", num_hidden_layers=DEPTH),
+    "dinov2": lambda: _vision("Dinov2Model", "Dinov2Config", num_hidden_layers=DEPTH),
+    "convnext": lambda: _vision("ConvNextModel", "ConvNextConfig", depths=[1, 1, DEPTH, 1]),
     "resnet": lambda: _vision("ResNetModel", "ResNetConfig"),
-    "regnet": lambda: _vision("RegNetModel", "RegNetConfig", depths=[1, 1, 2, 1]),
+    "regnet": lambda: _vision("RegNetModel", "RegNetConfig", depths=[1, 1, DEPTH, 1]),
     "mobilenet_v2": lambda: _vision("MobileNetV2Model", "MobileNetV2Config"),
-    "swin": lambda: _vision("SwinModel", "SwinConfig", depths=[1, 2], num_heads=[3, 6]),
+    "swin": lambda: _vision("SwinModel", "SwinConfig", depths=[1, DEPTH], num_heads=[3, 6]),
     "segformer": lambda: _vision("SegformerModel", "SegformerConfig"),
     "clip": _clip,
     "whisper": _whisper,

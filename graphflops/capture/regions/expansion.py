@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import fx
 
-from graphflops.capture.regions.export import BEGIN, END
+from graphflops.capture.regions.export import BEGIN, END, MARKS
 from graphflops.ir import OpCall, TensorMeta, Tensors
 
 Found = tuple[OpCall, fx.Node]
@@ -110,6 +110,22 @@ class _Change:
         if isinstance(value, tuple):
             return tuple([item and self._tensor(item) for item in value])
         return self._tensor(value)
+
+
+def recorded_layers(graph: fx.Graph) -> dict[int, list[fx.Node]]:
+    """The nodes of each layer that was recorded in a graph, its first mark before them."""
+    found: dict[int, list[fx.Node]] = {}
+    open_layers: list[int] = []
+    for node in graph.nodes:
+        number: Any = node.args[1] if node.target in MARKS else None
+        if node.target is BEGIN and number >= 0:
+            open_layers.append(number)
+            found[number] = []
+        for layer in open_layers:
+            found[layer].append(node)
+        if node.target is END:
+            open_layers.remove(number)
+    return found
 
 
 def moved(path: str, was: str, now: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import sympy
 import torch
 from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from graphflops.capture.regions import caches
 from graphflops.capture.values import KnownValues
@@ -28,6 +29,7 @@ _NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # What every module has, beside which it is free to have attributes of its own.
 MACHINERY = frozenset(vars(nn.Module())) - {"training"}
+_FEW = 16
 _MOST = 20_000
 """Values that are looked at before a thing is too large to be known."""
 
@@ -60,25 +62,36 @@ class Same:
 class Known:
     """A value that a tensor is known to have, as it was when it was looked at."""
 
-    __slots__ = ("value", "version")
+    __slots__ = ("numbers", "value", "version")
 
     def __init__(self, value: torch.Tensor) -> None:
         if value.is_inference():  # it does not tell whether it has changed
             raise Unlike
         self.value = value
         self.version = value._version
+        # A counter is written to by the very layer that has it.
+        self.numbers: Any = None
+        if value.numel() <= _FEW:
+            with _disable_current_modes():
+                self.numbers = value.tolist()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Known):
             return False
+        if self.numbers is not None:
+            return bool(self.numbers == other.numbers)
         if self.value is other.value:
             return self.version == other.version
-        still = self.version == self.value._version and other.version == other.value._version
-        with torch.utils._python_dispatch._disable_current_modes():
+        still = not (self.has_changed(self.value) or other.has_changed(other.value))
+        with _disable_current_modes():
             return still and torch.equal(self.value, other.value)
 
     def __hash__(self) -> int:
         return id(self.value)
+
+    def has_changed(self, value: torch.Tensor | None) -> bool:
+        """Whether a value of the same tensor is another one."""
+        return value is not self.value or value._version != self.version
 
 
 @dataclass(slots=True)
@@ -251,9 +264,7 @@ class Likeness:
         """Whether the known value of a tensor is another by now."""
         was = self._values[number]
         value = None if self.known is None else self.known.value(self.tensors[number])
-        if was is None or value is None:
-            return not (was is None and value is None)
-        return was.value is not value or was.version != value._version
+        return value is not None if was is None else was.has_changed(value)
 
 
 def size(value: int | torch.SymInt) -> Any:
