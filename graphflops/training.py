@@ -27,6 +27,7 @@ def count_training(
     optimizer: str | None = None,
     accumulation: int = 1,
     steps: int = 1,
+    regions: bool = True,
     convention: str = "exact",
     registry: Registry | None = None,
     on_unknown: counting.OnUnknown = "warn",
@@ -50,6 +51,7 @@ def count_training(
         optimizer: ``"sgd"``, ``"momentum"``, ``"adam"`` or ``"adamw"``, to count its step too.
         accumulation: Passes whose gradients are added up before a step of the optimizer.
         steps: Steps of the optimizer; totals are multiplied by it.
+        regions: As in :func:`graphflops.count`.
         convention: ``"exact"`` or ``"torch"``; the others have no backward but 2 x forward.
         registry: Handlers of your own, looked up before those of the convention.
         on_unknown: As in :func:`graphflops.count`.
@@ -93,7 +95,7 @@ def count_training(
         if number < 1:
             raise ModelSpecError(f"{name} is {number}. Give 1 or more.")
     prices = counting.prices_of(convention, registry)
-    captured = capture_training(model, tuple(args), kwargs or {}, loss)
+    captured = capture_training(model, tuple(args), kwargs or {}, loss, regions=regions)
     found = TrainingReport.of(
         counting.report(captured.capture, type(model).__name__, prices),
         loss=captured.loss,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch.utils import _pytree as pytree
 
-from graphflops.capture.owners import Owner, Owners, lowest_common
+from graphflops.capture.owners import Owner, Owners
 from graphflops.errors import CaptureError
 from graphflops.ir import OpCall, Phase
 
@@ -82,6 +83,16 @@ class Gradients:
                     self._uses[edge].append(node)
                     waiting.append(edge[0])
 
+    @contextmanager
+    def nested(self) -> Iterator[None]:
+        """A backward pass within a node of another: gradients come in anew."""
+        outer = self._reached, self._done, self._sums, self.running
+        self._reached = set()
+        try:
+            yield
+        finally:
+            self._reached, self._done, self._sums, self.running = outer
+
     def _on_start(self, node: Any) -> Callable[..., None]:
         def note(_: object) -> None:
             self.running = node
@@ -112,7 +123,7 @@ class Gradients:
             edge = self._sums.popleft()
             of_weights = self._owners.is_of_weights(edge[0])
             makers = [edge[0]] if of_weights else self._uses[edge]
-            owner = lowest_common(map(self._owners.of_node, makers))
+            owner = self._owners.containing(makers)
             return Purpose(owner, Phase.BACKWARD, edge, of_weights)
         asked = () if node is None else tuple(to is not None for to, _ in node.next_functions)
         return Purpose(self._owners.of_node(node), Phase.BACKWARD, node, asked=asked)
@@ -127,19 +138,19 @@ def _no_derivative(owner: Owner) -> str:
 
 
 def marked(
-    calls: Sequence[OpCall], purposes: Sequence[Purpose], delivered: Mapping[str, bool]
+    calls: Sequence[OpCall], purposes: Sequence[Purpose | None], delivered: Mapping[str, bool]
 ) -> tuple[OpCall, ...]:
     """Backward calls marked where what they give serves gradients of weights alone.
 
     Args:
         calls: All calls in order.
-        purposes: What each is for.
+        purposes: What each is for; ``None`` for one that is marked already.
         delivered: By a gradient's name, whether it was handed on to weights only.
     """
     found: list[OpCall] = []
     serves: dict[tuple[str, object], bool] = {}
     for call, purpose in zip(reversed(calls), reversed(purposes), strict=True):
-        if call.phase is not Phase.BACKWARD:
+        if purpose is None or call.phase is not Phase.BACKWARD:
             found.append(call)
             continue
         names = [out.name for out in call.outputs]

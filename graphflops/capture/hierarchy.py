@@ -14,7 +14,8 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 
 from graphflops.capture.metadata import tensor_meta
-from graphflops.capture.regions.expansion import moved, recorded_layers
+from graphflops.capture.regions.change import moved
+from graphflops.capture.regions.expansion import recorded_layers
 from graphflops.capture.regions.export import REPEAT
 from graphflops.capture.regions.likeness import variables
 from graphflops.ir import Module, Parameter

@@ -46,13 +46,19 @@ class Owners:
 
     Attributes:
         calls: How often each module was called, by path; not what is computed again.
+        in_reentrant: How many reentrant checkpoints the forward is in.
+        was_reentrant: Whether there was one.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.calls: Counter[str] = Counter()
+        self.in_reentrant = 0
+        self.was_reentrant = False
         self._names: dict[int, list[str]] = {}
+        self._classes: dict[str, str] = {}
         for path, module in model.named_modules(remove_duplicate=False):
             self._names.setdefault(id(module), []).append(path)
+            self._classes[path] = type(module).__name__
         self._stack: list[Owner] = [LOSS]
         self._recomputations = 0
         # Autograd's numbers in order, and who made the nodes from the one before to each.
@@ -100,12 +106,47 @@ class Owners:
         """The module whose forward made an autograd node, or holds the parameter it is for."""
         return self._maker(node).owner
 
+    def containing(self, nodes: Iterable[Any]) -> Owner:
+        """The lowest module that contains all those whose forward made some nodes."""
+        path, *rest = (self.of_node(node).path for node in nodes)
+        for other in rest:
+            while path and not f"{other}.".startswith(f"{path}."):
+                path = path.rpartition(".")[0]
+        return Owner(path, self._classes.get(path, ""))
+
     def is_of_weights(self, node: Any) -> bool:
         """Whether the gradients an autograd node takes are those of weights.
 
         Or of what follows from weights alone, such as a transposed one.
         """
         return self._maker(node).of_weights
+
+    def owner_of(self, module: nn.Module) -> Owner:
+        """A module that is about to run; what is none of the model's is its caller's."""
+        outer = self._stack[-1]
+        names = self._names.get(id(module))
+        if names is None:
+            return outer
+        # A shared module goes by the name under which the running one has it.
+        inside = (name for name in names if name.startswith(f"{outer.path}."))
+        return Owner(next(inside, names[0]), type(module).__name__)
+
+    @contextmanager
+    def making(self, owner: Owner) -> Iterator[None]:
+        """Note what autograd makes in the block as a module's, of which nothing runs."""
+        self._note(_Maker(self._stack[-1]))
+        yield
+        self._note(_Maker(owner))
+
+    @contextmanager
+    def within(self, path: str) -> Iterator[None]:
+        """Run a part of the forward again, as called by the module at a path."""
+        self._note(_Maker(self._stack[-1]))
+        self._stack.append(Owner(path))
+        try:
+            yield
+        finally:
+            self._note(_Maker(self._stack.pop()))
 
     def finish(self) -> None:
         """The loss is there: nodes made last are noted."""
@@ -129,17 +170,10 @@ class Owners:
 
     def _enter(self, module: nn.Module, _: object) -> None:
         self._note(_Maker(self._stack[-1]))
-        outer = self._stack[-1]
-        names = self._names.get(id(module))
-        if names is None:
-            self._stack.append(outer)
-            return
-        # A shared module goes by the name under which the running one has it.
-        inside = (name for name in names if name.startswith(f"{outer.path}."))
-        path = next(inside, names[0])
-        if torch._C._current_graph_task_id() == -1:
-            self.calls[path] += 1
-        self._stack.append(Owner(path, type(module).__name__))
+        owner = self.owner_of(module)
+        if torch._C._current_graph_task_id() == -1 and id(module) in self._names:
+            self.calls[owner.path] += 1
+        self._stack.append(owner)
 
     def _leave(self, *_: object) -> None:
         self._note(_Maker(self._stack[-1]))
@@ -154,7 +188,7 @@ class Owners:
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
             if torch._C._current_graph_task_id() == -1:
-                return function(*args, **kwargs)
+                return self._first(function, *args, **kwargs)
             depth = len(self._stack)
             self._stack.append(owner)
             self._recomputations += 1
@@ -169,6 +203,15 @@ class Owners:
             return results
 
         return run
+
+    def _first(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run what a reentrant checkpoint will run again."""
+        self.was_reentrant = True
+        self.in_reentrant += 1
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self.in_reentrant -= 1
 
 
 @contextmanager
@@ -193,11 +236,3 @@ def _checkpoints(again: Callable[[Callable[..., Any]], Callable[..., Any]]) -> I
         home.CheckpointFunction = reentrant
 
 
-def lowest_common(owners: Iterable[Owner]) -> Owner:
-    """The lowest module that contains all of some modules."""
-    first, *rest = owners
-    path = first.path
-    for other in rest:
-        while path and not f"{other.path}.".startswith(f"{path}."):
-            path = path.rpartition(".")[0]
-    return first if path == first.path else Owner(path)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +18,37 @@ from graphflops.capture.gradients import Gradients, Purpose, marked
 from graphflops.capture.graph import is_view
 from graphflops.capture.metadata import bound_arguments, tensor_meta, written_arguments
 from graphflops.capture.owners import Owners
+from graphflops.capture.regions.change import Change
 from graphflops.ir import OpCall, Phase, TensorMeta
+
+_CONSTANT = "constant"
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A part of a tape, to be added again.
+
+    Attributes:
+        calls: Its calls.
+        invocations: What was invoked.
+    """
+
+    calls: tuple[OpCall, ...]
+    invocations: tuple[Invocation, ...]
+
+    def changed(self, change: Change) -> Copied:
+        """The same of another instance."""
+        return Copied(tuple(change.of(call, call.index) for call in self.calls), self.invocations)
+
+    def uses_only(self, names: Container[str]) -> bool:
+        """Whether its calls use nothing but tensors of some names, what they make, constants."""
+        made: set[str] = set()
+        for call in self.calls:
+            used = (tensor.name for _, tensor in call.tensors())
+            if not all(n in made or n in names or n.startswith(_CONSTANT) for n in used):
+                return False
+            made.update(out.name for out in call.outputs)
+        return True
 
 
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
@@ -36,7 +67,11 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
         self.invocations: list[Invocation] = []
         self._owners = owners
         self._gradients = gradients
-        self._purposes: list[Purpose] = []
+        # None where a backward call is marked already.
+        self._purposes: list[Purpose | None] = []
+        self._running_again = False
+        self._kept: list[Invocation] = []
+        self._states: dict[tuple[str, int], str] = {}
         self._used: Counter[str] = Counter()
         # By a tensor's identity, which holds as long as invocations hold the tensor.
         self._metas: dict[int, TensorMeta] = {}
@@ -48,14 +83,63 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
         if is_input:
             self._from_inputs.add(id(tensor))
 
-    def recorded(self) -> tuple[OpCall, ...]:
-        """All calls, backward ones marked where they serve weights."""
+    def name_of(self, tensor: torch.Tensor) -> str:
+        """What a tensor is called; nothing if it was not seen yet."""
+        known = self._metas.get(id(tensor))
+        return "" if known is None else known.name
+
+    def state_of(self, tensor: torch.Tensor) -> str | None:
+        """What stands for a tensor as it is: another after it was written to."""
+        if id(tensor) not in self._metas:
+            return None
+        name, version = self.name_of(tensor), tensor._version
+        return self._states.setdefault((name, version), f"{name} written {version} times")
+
+    def is_of_inputs(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor follows from inputs of the model."""
+        return id(tensor) in self._from_inputs
+
+    def recorded(self, start: int = 0) -> tuple[OpCall, ...]:
+        """Calls from one on, backward ones marked where they serve weights."""
         delivered = {
             self._metas[tensor].name: to_weights
             for tensor, to_weights in self._gradients.delivered.items()
             if tensor in self._metas
         }
-        return marked(self.calls, self._purposes, delivered)
+        return marked(self.calls[start:], self._purposes[start:], delivered)
+
+    def copied(self, start: int) -> Copied:
+        """The calls from one on."""
+        return Copied(tuple(self.calls[start:]), tuple(self.invocations[start:]))
+
+    def settled(self, start: int, change: Change) -> Copied:
+        """The calls from one on, marked and changed where they stand."""
+        calls = (change.of(call, call.index) for call in self.recorded(start))
+        self.calls[start:] = calls
+        self._purposes[start:] = [None] * (len(self.calls) - start)
+        return self.copied(start)
+
+    def add(self, copied: Copied, change: Change) -> None:
+        """Add calls of another instance, which are marked already."""
+        for call, invocation in zip(copied.calls, copied.invocations, strict=True):
+            self.calls.append(change.of(call, len(self.calls)))
+            self.invocations.append(invocation)
+            self._purposes.append(None)
+
+    @contextmanager
+    def running_again(self) -> Iterator[list[OpCall]]:
+        """Take calls of the forward, during the backward, from the tape again: into a list."""
+        start = len(self.calls)
+        found: list[OpCall] = []
+        self._running_again = True
+        try:
+            yield found
+        finally:
+            self._running_again = False
+            found += self.calls[start:]
+            # Tensors are known by their identity as long as they are held.
+            self._kept += self.invocations[start:]
+            del self.calls[start:], self.invocations[start:], self._purposes[start:]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -97,13 +181,13 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
     def _purpose(self, func: Any, *, of_weights: bool) -> Purpose:
         if self._owners.recomputing:
             return Purpose(self._owners.current(of_weights=of_weights), Phase.RECOMPUTE)
-        if torch._C._current_graph_task_id() == -1:
+        if self._running_again or torch._C._current_graph_task_id() == -1:
             return Purpose(self._owners.current(of_weights=of_weights), Phase.FORWARD)
         return self._gradients.purpose(func)
 
     def _meta(self, tensor: torch.Tensor) -> TensorMeta:
         if id(tensor) not in self._metas:
-            self.know(tensor, self._unused("constant"))
+            self.know(tensor, self._unused(_CONSTANT))
         return self._metas[id(tensor)]
 
     def _outputs(self, name: str, results: list[torch.Tensor]) -> tuple[TensorMeta, ...]:

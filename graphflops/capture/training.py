@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,11 +37,13 @@ from graphflops.capture.module import (
     unwrap_compiled,
 )
 from graphflops.capture.owners import LOSS, Owners
+from graphflops.capture.regions import Regions
+from graphflops.capture.regions.autograd import TapeTracer
 from graphflops.capture.tape import Tape
 from graphflops.capture.untouched import untouched
 from graphflops.capture.values import KnownValues, traced_in_mode_of
 from graphflops.errors import CaptureError, GraphFlopsError
-from graphflops.ir import Capture, Module
+from graphflops.ir import Capture, LayersReused, Module
 from graphflops.quiet import quiet
 
 Surroundings = Callable[[Any], contextlib.AbstractContextManager[None]]
@@ -60,7 +63,12 @@ class TrainingCapture:
 
 
 def capture_training(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], loss: Loss | None
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    loss: Loss | None,
+    *,
+    regions: bool = True,
 ) -> TrainingCapture:
     """Run a forward and a backward pass under fake tensors and record their calls.
 
@@ -72,6 +80,7 @@ def capture_training(
         args: Positional inputs.
         kwargs: Keyword inputs.
         loss: From the model's output to a scalar; by default its own loss, or a sum.
+        regions: Whether to run a repeated layer once and reuse it where it does the same.
 
     Raises:
         CaptureError: The forward fails, there is nothing to differentiate, or an operator has
@@ -82,17 +91,19 @@ def capture_training(
     _refuse_untrainable(model)
     failures: list[tuple[str, Exception]] = []
     for method, surroundings in _ladder(model):
-        with untouched(model), quiet(), export_friendly(), _gradients_set_aside(model):
-            unwrap_compiled(model)
+        step = _Step(model, args, kwargs, loss, surroundings)
+        try:
             try:
-                inputs = brought_together(model, (args, dict(kwargs)))
-                with surroundings(inputs):
-                    capture, described = _recorded(model, inputs, loss)
-            except GraphFlopsError:
-                raise
-            except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
-                failures.append((method, error))
-                continue
+                capture, described = step.run(regions=regions)
+            except Exception:
+                if not step.has_regions:
+                    raise
+                capture, described = step.run(regions=False)
+        except GraphFlopsError:
+            raise
+        except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
+            failures.append((method, error))
+            continue
         seconds = time.perf_counter() - start
         capture = replace(capture, method=method, seconds=seconds)
         return TrainingCapture(capture=capture, loss=described)
@@ -108,38 +119,82 @@ def _ladder(model: nn.Module) -> list[tuple[str, Surroundings]]:
     return ways
 
 
-def _recorded(model: nn.Module, inputs: Any, loss: Loss | None) -> tuple[Capture, str]:
-    args, kwargs = inputs
-    owners = Owners(model)
-    gradients = Gradients(owners)
-    tape = Tape(owners, gradients)
-    given = _named_tensors(model, args, kwargs)
-    for name, parameter in model.named_parameters():
-        tape.know(parameter, name)
-    for name, tensor in given:
-        tape.know(tensor, name, is_input=True)
-    with torch.enable_grad(), _running_fake(model, inputs) as known:
-        with owners.following(gradients.follow), tape:
-            value, described = loss_of(model(*args, **kwargs), loss)
-            owners.finish()
-            gradients.follow(value)
-            _run_backward(value, owners, gradients)
-        notes = () if known is None else notes_of(known)
-    calls = tape.recorded()
-    refuse_mixed_dtypes(calls)
-    capture = Capture(
-        calls=calls,
-        fallback=Expander(tape.invocations.__getitem__),
-        modules=(
-            *modules_of(model, lambda path, _: owners.calls[path]),
-            Module(path=LOSS.path, cls=LOSS.cls, calls=1),
-        ),
-        method="autograd",
-        inputs=tuple((name, tensor_meta(tensor, name)) for name, tensor in given),
-        notes=notes,
-        assumptions=() if known is None else known.symbols.assumptions(),
-    )
-    return capture, described
+class _Step:
+    """A training step that is to be captured in one way."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        loss: Loss | None,
+        surroundings: Surroundings,
+    ) -> None:
+        self._model, self._args, self._kwargs = model, args, kwargs
+        self._loss, self._surroundings = loss, surroundings
+        self._regions: Regions | None = None
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether the last run had repeated layers, which may be what it has failed for."""
+        return self._regions is not None and self._regions.tried
+
+    def run(self, *, regions: bool) -> tuple[Capture, str]:
+        """The capture, and what was differentiated."""
+        model = self._model
+        self._regions = None
+        with untouched(model), quiet(), export_friendly(), _gradients_set_aside(model):
+            unwrap_compiled(model)
+            inputs = brought_together(model, (self._args, dict(self._kwargs)))
+            with self._surroundings(inputs):
+                return self._recorded(inputs, regions=regions)
+
+    def _recorded(self, inputs: Any, *, regions: bool) -> tuple[Capture, str]:
+        model, (args, kwargs) = self._model, inputs
+        owners = Owners(model)
+        gradients = Gradients(owners)
+        tape = Tape(owners, gradients)
+        given = _named_tensors(model, args, kwargs)
+        for name, held in (*model.named_parameters(), *model.named_buffers()):
+            tape.know(held, name)
+        for name, tensor in given:
+            tape.know(tensor, name, is_input=True)
+        start = time.perf_counter()
+        with torch.enable_grad(), _running_fake(model, inputs) as known:
+            with contextlib.ExitStack() as stack:
+                if regions and known is not None:
+                    tracer = TapeTracer(tape, owners, gradients, known)
+                    self._regions = Regions(model, known, Counter(), tracer)
+                    stack.enter_context(self._regions.active())
+                stack.enter_context(owners.following(gradients.follow))
+                stack.enter_context(tape)
+                value, described = loss_of(model(*args, **kwargs), self._loss)
+                owners.finish()
+                gradients.follow(value)
+                _run_backward(value, owners, gradients)
+            notes = () if known is None else notes_of(known)
+        calls = tape.recorded()
+        refuse_mixed_dtypes(calls)
+        reused = self._regions
+        checked = 0.0 if reused is None else reused.seconds
+        capture = Capture(
+            calls=calls,
+            fallback=Expander(tape.invocations.__getitem__),
+            modules=(
+                *modules_of(model, lambda path, _: owners.calls[path]),
+                Module(path=LOSS.path, cls=LOSS.cls, calls=1),
+            ),
+            method="autograd",
+            inputs=tuple((name, tensor_meta(tensor, name)) for name, tensor in given),
+            notes=(*notes, *(() if reused is None else reused.notes)),
+            assumptions=() if known is None else known.symbols.assumptions(),
+            regions=LayersReused() if reused is None else reused.counts,
+            timings={
+                "forward and backward": time.perf_counter() - start - checked,
+                "region check": checked,
+            },
+        )
+        return capture, described
 
 
 @contextlib.contextmanager

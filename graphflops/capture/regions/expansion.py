@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import fx
 
+from graphflops.capture.regions.change import Change
 from graphflops.capture.regions.export import BEGIN, END, MARKS
-from graphflops.ir import OpCall, TensorMeta, Tensors
+from graphflops.ir import OpCall
 
 Found = tuple[OpCall, fx.Node]
 
@@ -56,13 +57,13 @@ class Expansion:
         path = self.path_of(node) or ""
         self._times[path] += 1
         times = self._times[path]
-        change = _Change(
+        change = Change(
             was=self.path_of(recorded.begin) or "",
             path=path,
             was_source=self.source_of(recorded.begin),
             source=self.source_of(node),
-            suffix=f"@{path}" if times == 1 else f"@{path}@{times}",
             names=_names(recorded.begin.args[0], node.args[0]),
+            suffix=f"@{path}" if times == 1 else f"@{path}@{times}",
         )
         for call, made_by in recorded.calls:
             found.append((change.of(call, len(found)), made_by))
@@ -76,40 +77,6 @@ class Expansion:
 
 def _names(given: Any, now: Any) -> dict[str, str]:
     return {a.name: b.name for a, b in zip(given, now, strict=True)}
-
-
-@dataclass(slots=True)
-class _Change:
-    """What is different in the calls of another instance."""
-
-    was: str
-    path: str
-    was_source: str
-    source: str
-    suffix: str
-    names: Mapping[str, str]
-
-    def of(self, call: OpCall, index: int) -> OpCall:
-        return replace(
-            call,
-            index=index,
-            path=moved(call.path, self.was, self.path),
-            name=call.name + self.suffix,
-            source=self.source if call.source == self.was_source else call.source,
-            inputs={name: self._tensors(value) for name, value in call.inputs.items()},
-            outputs=tuple([self._tensor(meta) for meta in call.outputs]),
-        )
-
-    def name(self, name: str) -> str:
-        return self.names.get(name) or (name and name + self.suffix)
-
-    def _tensor(self, meta: TensorMeta) -> TensorMeta:
-        return TensorMeta(meta.shape, meta.dtype, meta.strides, self.name(meta.name))
-
-    def _tensors(self, value: Tensors) -> Tensors:
-        if isinstance(value, tuple):
-            return tuple([item and self._tensor(item) for item in value])
-        return self._tensor(value)
 
 
 def recorded_layers(graph: fx.Graph) -> dict[int, list[fx.Node]]:
@@ -126,8 +93,3 @@ def recorded_layers(graph: fx.Graph) -> dict[int, list[fx.Node]]:
         if node.target is END:
             open_layers.remove(number)
     return found
-
-
-def moved(path: str, was: str, now: str) -> str:
-    """A path below one module as it is below another; other paths stay."""
-    return now + path[len(was) :] if path == was or path.startswith(was + ".") else path

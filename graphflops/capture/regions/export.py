@@ -14,6 +14,8 @@ from torch.fx.experimental.proxy_tensor import (
     track_tensor_tree,
 )
 
+from graphflops.capture.regions.instances import Call
+
 # None of them is ever run: they stand in graphs that are read.
 _library: Any = torch.library.Library("graphflops", "DEF")  # type: ignore[no-untyped-call]  # torch's gap
 _library.define("begin(Tensor[] inputs, int region) -> ()")
@@ -47,15 +49,13 @@ class ExportTracer:
         found = (get_proxy_slot(tensor, self._tracer, None) for tensor in tensors)
         return [None if slot is None else slot.proxy.node for slot in found]
 
-    def begin(self) -> fx.Node:
+    def begin(self, _: Call) -> fx.Node:
         """Mark the beginning of a layer."""
         return self._node(BEGIN, ([], -1))
 
-    def end(
-        self, mark: fx.Node, inputs: list[fx.Node | None], outputs: list[torch.Tensor]
-    ) -> int | None:
+    def end(self, mark: fx.Node, call: Call, outputs: list[torch.Tensor]) -> int | None:
         """Mark its end, if all it uses is what it was given."""
-        given = [node for node in inputs if node is not None]
+        given = [node for node in call.inputs if node is not None]
         body = _nodes_after(mark)
         leaving = self.traced(outputs)
         if len(body) < _LEAST or not _is_closed(body, {*given}) or not _is_made_in(body, leaving):
@@ -66,11 +66,9 @@ class ExportTracer:
         self._node(END, (leaving, number))
         return number
 
-    def repeat(
-        self, recorded: int, inputs: list[fx.Node | None], outputs: list[torch.Tensor]
-    ) -> None:
+    def repeat(self, recorded: int, call: Call, outputs: list[torch.Tensor]) -> None:
         """Let one node stand for a layer."""
-        given = [node for node in inputs if node is not None]
+        given = [node for node in call.inputs if node is not None]
         node = self._node(REPEAT, (given, recorded))
         proxy = self._tracer.proxy(node)
         track_tensor_tree(outputs, proxy, constant=None, tracer=self._tracer)

@@ -24,24 +24,24 @@ class Tracer(Protocol):
     def traced(self, tensors: list[torch.Tensor]) -> list[Any]:
         """What stands for tensors in the recording; ``None`` for those that nothing does."""
 
-    def begin(self) -> Any:
-        """Begin to record a layer."""
+    def begin(self, call: Call) -> Any:
+        """Begin to record a call of a layer."""
 
-    def end(self, mark: Any, inputs: list[Any], outputs: list[torch.Tensor]) -> Any | None:
+    def end(self, mark: Any, call: Call, outputs: list[torch.Tensor]) -> Any | None:
         """What was recorded since, or ``None`` if it cannot be repeated.
 
         Args:
             mark: What ``begin`` has returned.
-            inputs: What stood for the tensors that the layer sees.
-            outputs: Tensors that the layer has made or written to.
+            call: The call.
+            outputs: Tensors that it has made or written to.
         """
 
-    def repeat(self, recorded: Any, inputs: list[Any], outputs: list[torch.Tensor]) -> None:
+    def repeat(self, recorded: Any, call: Call, outputs: list[torch.Tensor]) -> None:
         """Add what was recorded again.
 
         Args:
             recorded: What ``end`` has returned.
-            inputs: What stands for the tensors that this layer sees.
+            call: The call that it stands for.
             outputs: What comes out: new tensors, and inputs that are written to.
         """
 

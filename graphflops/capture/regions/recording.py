@@ -46,7 +46,7 @@ class Recording:
                     grow(cache, index)
         self._ran, self._chance, self._fresh = self._calls.copy(), _chance(), self._sizes()
         self._held = [dict(part.held) for part in look.parts]
-        self._mark = self._tracer.begin()
+        self._mark = self._tracer.begin(self._call)
         with watched(self._watch), touching(look.caches, self._touched):
             return forward(call.module, *call.args, **call.kwargs)
 
@@ -63,7 +63,7 @@ class Recording:
         pairs = enumerate(zip(call.inputs, now, strict=True))
         written = [n for n, (was, is_) in pairs if was is not is_ or look.has_changed(n)]
         changed = [*made, *(look.tensors[n] for n in written)]
-        recorded = self._tracer.end(self._mark, call.inputs, changed)
+        recorded = self._tracer.end(self._mark, call, changed)
         if recorded is None:
             return None
         own = {id(part.held): number for number, part in enumerate(look.parts)}
@@ -135,7 +135,7 @@ class Recording:
         for leaf in leaves:
             if id(leaf) in known or leaf is ABSENT or isinstance(leaf, _RETURNED):
                 continue
-            if not self._known.is_own(leaf) or leaf.requires_grad:
+            if not self._known.is_own(leaf):
                 return None
             known[id(leaf)] = Output(len(made))
             made.append(leaf)

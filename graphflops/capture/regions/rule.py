@@ -151,7 +151,7 @@ class Regions:
         with self._timed():
             made = [self._known.another(tensor) for tensor in region.made]
             changed = [*made, *(look.tensors[number] for number in region.written)]
-            self._tracer.repeat(region.recorded, call.inputs, changed)
+            self._tracer.repeat(region.recorded, call, changed)
             for tensor, state in zip(changed, region.after, strict=True):
                 self._known.restore(tensor, state)
 

@@ -1,0 +1,333 @@
+"""Repeated layers under autograd: recorded on a tape, repeated as one node of its graph.
+
+The forward of a further instance is copied from that of the first. Its backward is copied too,
+from the first instance that got gradients like its own; that one runs once more for it, as a
+checkpoint does, since what a backward does depends on the gradients that come in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.autograd.graph import get_gradient_edge
+from torch.utils import _pytree as pytree
+
+from graphflops.capture.gradients import Edge, Gradients
+from graphflops.capture.metadata import tensor_meta
+from graphflops.capture.owners import Owner, Owners
+from graphflops.capture.regions.change import Change, moved
+from graphflops.capture.regions.instances import Call
+from graphflops.capture.source import line_running
+from graphflops.capture.tape import Copied, Tape
+from graphflops.capture.values import KnownValues
+from graphflops.ir import OpCall
+
+_LEAST = 9
+"""Calls below which a layer runs as fast as it is repeated."""
+
+
+class NotAlikeError(Exception):
+    """A layer that was taken for a repeated one did something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """Where the recording of a layer began."""
+
+    owner: Owner
+    calls: int
+    nodes: int
+    called: Counter[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Backward:
+    """What a backward pass of an instance did, told as of the first instance.
+
+    Attributes:
+        copied: Its calls.
+        gradients: What it handed on for each input, ``None`` where nothing.
+        names: What these are called.
+        given: What the gradients that came in are called.
+    """
+
+    copied: Copied
+    gradients: list[torch.Tensor | None]
+    names: list[str]
+    given: list[str]
+
+
+@dataclass(slots=True)
+class _Layer:
+    """A recorded layer.
+
+    Attributes:
+        owner: Its path, class, and the line that called it.
+        copied: The calls of its forward.
+        given: Names of the tensors it got.
+        inputs: Numbers of those that get a gradient from it.
+        outputs: The tensors it made: name, whether differentiable, whether of inputs.
+        called: How often modules in it ran, by path.
+        backward: Its backward passes, by what the gradients that came in are like.
+    """
+
+    owner: Owner
+    copied: Copied
+    given: list[str]
+    inputs: list[int]
+    outputs: list[tuple[str, bool, bool]]
+    called: Counter[str]
+    backward: dict[Any, _Backward] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Instance:
+    """A further instance of a layer, with what is different in it."""
+
+    layer: _Layer
+    call: Call
+    change: Change
+
+
+class TapeTracer:
+    """Records and repeats layers on a tape."""
+
+    def __init__(
+        self, tape: Tape, owners: Owners, gradients: Gradients, known: KnownValues
+    ) -> None:
+        self._tape, self._owners, self._gradients = tape, owners, gradients
+        self._known = known
+        self._times: Counter[str] = Counter()
+
+    def ready(self) -> bool:
+        """Whether calls are of the forward pass, outside of checkpoints: they run twice."""
+        in_backward = torch._C._current_graph_task_id() != -1
+        hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+        return not (in_backward or self._owners.in_reentrant or hooks)
+
+    def traced(self, tensors: list[torch.Tensor]) -> list[Any]:
+        """Names of tensors, each with how often it was written to."""
+        return [self._tape.state_of(tensor) for tensor in tensors]
+
+    def begin(self, call: Call) -> _Mark:
+        """Begin to record a layer."""
+        return _Mark(
+            owner=self._owners.owner_of(call.module)._replace(source=line_running()),
+            calls=len(self._tape.calls),
+            nodes=torch._C._autograd._get_sequence_nr(),
+            called=self._owners.calls.copy(),
+        )
+
+    def end(self, mark: _Mark, call: Call, outputs: list[torch.Tensor]) -> _Layer | None:
+        """What was recorded, if it uses nothing else and may be repeated."""
+        tape, tensors = self._tape, call.look.tensors
+        copied = tape.copied(mark.calls)
+        given = [tape.name_of(tensor) for tensor in tensors]
+        short = len(copied.calls) < _LEAST
+        # A cache would be filled again by another run; a reentrant checkpoint fills gradients.
+        if short or call.look.caches or self._owners.was_reentrant or not copied.uses_only(given):
+            return None
+        if any(tape.name_of(out) in given and out.requires_grad for out in outputs):
+            return None
+        edges = set(_edges_out_of(outputs, mark.nodes))
+        inputs = [n for n, tensor in enumerate(tensors) if _edge(tensor) in edges]
+        if len({_edge(tensors[n]) for n in inputs}) < max(len(edges), len(inputs)):
+            return None
+        return _Layer(
+            owner=mark.owner,
+            copied=copied,
+            given=given,
+            inputs=inputs,
+            outputs=[
+                (tape.name_of(out), out.requires_grad, tape.is_of_inputs(out)) for out in outputs
+            ],
+            called=self._owners.calls - mark.called,
+        )
+
+    def repeat(self, recorded: _Layer, call: Call, outputs: list[torch.Tensor]) -> None:
+        """Add the calls of a layer for another instance, and a node for its backward."""
+        tape, owners, tensors = self._tape, self._owners, call.look.tensors
+        owner = owners.owner_of(call.module)._replace(source=line_running())
+        self._times[owner.path] += 1
+        times = self._times[owner.path]
+        change = Change(
+            was=recorded.owner.path,
+            path=owner.path,
+            was_source=recorded.owner.source,
+            source=owner.source,
+            names=dict(zip(recorded.given, map(tape.name_of, tensors), strict=True)),
+            suffix=f"@{owner.path}" if times == 1 else f"@{owner.path}@{times}",
+        )
+        tape.add(recorded.copied, change)
+        for out, (name, _, of_inputs) in zip(outputs, recorded.outputs, strict=True):
+            tape.know(out, change.name(name), is_input=of_inputs)
+        for path, calls in recorded.called.items():
+            owners.calls[moved(path, recorded.owner.path, owner.path)] += calls
+        instance = _Instance(recorded, call, change)
+        if torch.is_grad_enabled() and any(is_made for _, is_made, _ in recorded.outputs):
+            with owners.making(owner):
+                given = [tensors[number] for number in recorded.inputs]
+                _Again.apply(self, instance, outputs, *given)  # type: ignore[no-untyped-call]  # torch's gap
+
+    def backward(
+        self, instance: _Instance, given: Sequence[torch.Tensor | None]
+    ) -> list[torch.Tensor | None]:
+        """Add the calls of the backward pass of an instance; the gradients it hands on."""
+        signature = tuple(None if g is None else tensor_meta(g) for g in given)
+        layer, change = instance.layer, instance.change
+        names = [self._tape.name_of(gradient) for gradient in _there(given)]
+        if signature not in layer.backward:
+            return self._run(instance, given, names, signature)
+        found = layer.backward[signature]
+        back = Change(
+            was=change.was,
+            path=change.path,
+            was_source=change.was_source,
+            source=change.source,
+            names={**change.names, **dict(zip(found.given, names, strict=True))},
+            suffix=change.suffix,
+        )
+        self._tape.add(found.copied, back)
+        made: list[torch.Tensor | None] = []
+        for gradient, name in zip(found.gradients, found.names, strict=True):
+            if gradient is None:
+                made.append(None)
+            else:
+                made.append(again := self._known.another(gradient))
+                self._tape.know(again, back.name(name))
+        return made
+
+    def _run(
+        self,
+        instance: _Instance,
+        given: Sequence[torch.Tensor | None],
+        names: list[str],
+        signature: Any,
+    ) -> list[torch.Tensor | None]:
+        """Run an instance, for a backward pass with gradients as no other has got them."""
+        tape, layer, call, change = self._tape, instance.layer, instance.call, instance.change
+        tensors = call.look.tensors
+        parent = change.path.rpartition(".")[0]
+        with self._gradients.nested(), torch.enable_grad():
+            with tape.running_again() as forward, self._owners.within(parent):
+                outputs = call.module(*call.args, **call.kwargs)
+            start = len(tape.calls)
+            made = _made(outputs, tensors)
+            self._gradients.follow(made)
+            pairs = [pair for pair in zip(made, given, strict=False) if pair[1] is not None]
+            found = torch.autograd.grad(
+                [out for out, _ in pairs],
+                [tensors[number] for number in layer.inputs],
+                [gradient for _, gradient in pairs],
+                allow_unused=True,
+            )
+        copied = tape.settled(start, _under_names(forward, layer, change))
+        layer.backward[signature] = _Backward(
+            copied=copied.changed(back := _back(change)),
+            gradients=list(found),
+            names=["" if g is None else back.name(tape.name_of(g)) for g in found],
+            given=names,
+        )
+        return list(found)
+
+
+def _under_names(forward: list[OpCall], layer: _Layer, change: Change) -> Change:
+    """To the names that the tensors of a forward have, of those of the same, run again.
+
+    Raises:
+        NotAlikeError: It is not the same.
+    """
+    names: dict[str, str] = {}
+    if [call.op for call in forward] != [call.op for call in layer.copied.calls]:
+        msg = f"{change.path} does not do what {change.was} does"
+        raise NotAlikeError(msg)
+    for again, first in zip(forward, layer.copied.calls, strict=True):
+        for out, known in zip(again.outputs, first.outputs, strict=True):
+            names[out.name] = change.name(known.name)
+    return Change(change.path, change.path, "", "", names, suffix="")
+
+
+def _back(change: Change) -> Change:
+    """From an instance to the first one."""
+    return Change(
+        was=change.path,
+        path=change.was,
+        was_source=change.source,
+        source=change.was_source,
+        names={now: was for was, now in change.names.items() if now},
+        suffix="",
+        dropped=change.suffix,
+    )
+
+
+def _made(outputs: Any, given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The tensors among outputs that are no inputs, each once."""
+    known = set(map(id, given))
+    found: dict[int, torch.Tensor] = {}
+    for leaf in pytree.tree_leaves(outputs):
+        if isinstance(leaf, torch.Tensor) and id(leaf) not in known:
+            found[id(leaf)] = leaf
+    return list(found.values())
+
+
+def _there(gradients: Sequence[torch.Tensor | None]) -> Iterator[torch.Tensor]:
+    return (gradient for gradient in gradients if gradient is not None)
+
+
+def _edge(tensor: torch.Tensor) -> Edge | None:
+    """Where a tensor takes its gradient."""
+    if not tensor.requires_grad:
+        return None
+    if tensor.grad_fn is not None:
+        return tensor.grad_fn, tensor.output_nr
+    with torch.utils._python_dispatch._disable_current_modes():
+        node, number = get_gradient_edge(tensor)[:2]
+    return node, number
+
+
+def _edges_out_of(outputs: Sequence[torch.Tensor], first: int) -> Iterator[Edge]:
+    """Edges that lead from nodes behind some tensors to nodes older than a number, or to leaves."""
+    waiting: list[Any] = [out.grad_fn for out in outputs if out.grad_fn is not None]
+    seen: set[Any] = set()
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        for edge in node.next_functions:
+            target = edge[0]
+            if target is None:
+                continue
+            is_leaf = getattr(target, "variable", None) is not None
+            if is_leaf or target._sequence_nr() < first:
+                yield edge
+            else:
+                waiting.append(target)
+
+
+class _Again(torch.autograd.Function):
+    """Stands for the backward pass of an instance."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        tracer: TapeTracer,
+        instance: _Instance,
+        outputs: list[torch.Tensor],
+        *inputs: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        del inputs
+        ctx.tracer, ctx.instance = tracer, instance
+        ctx.set_materialize_grads(value=False)
+        pairs = zip(outputs, instance.layer.outputs, strict=True)
+        plain = [out for out, (_, differentiable, _) in pairs if not differentiable]
+        ctx.mark_non_differentiable(*plain)
+        return tuple(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *given: torch.Tensor | None) -> Any:
+        return None, None, None, *ctx.tracer.backward(ctx.instance, given)
