@@ -148,6 +148,15 @@ def test_batch_norm_in_evaluation_costs_the_same_in_every_form(name: str) -> Non
     assert whole.flops - below.flops == 8
 
 
+def test_dropout_without_a_kernel_costs_in_parts_what_it_costs_whole() -> None:
+    drawn = count_call(aten.bernoulli_.float, x, 0.9, out=x)
+    scaled, masked = price(aten.div_.Scalar, x, 0.9), price(aten.mul.Tensor, x, y)
+    whole = price(aten.native_dropout.default, x, 0.1, True)
+    assert drawn.flops + scaled.flops + masked.flops == whole.flops == 3 * 4 * 6
+    # What is drawn is written over what was there.
+    assert (drawn.bytes_read, drawn.bytes_written) == (0, 4 * 4 * 6)
+
+
 def layer_norm(weight: bool, bias: bool, asked: Any) -> tuple[Any, ...]:
     affine = (row if weight else None, row.clone() if bias else None)
     return (aten.native_layer_norm_backward.default, x, y, [6], rows, rows.clone(), *affine, asked)

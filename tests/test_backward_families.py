@@ -362,7 +362,16 @@ def test_other_grid_samplers_ask_for_both() -> None:
 
 
 @pytest.mark.parametrize(
-    ("p", "term"), [(0.0, 0), (1.0, 1 + 1 + 1), (2.0, 4), (3.0, 8), (float("inf"), 5)]
+    ("p", "term"),
+    [
+        (0.0, 0),
+        # d, sign(d), g; d, g, / dist, dist tested; d, sign, |d|, compared with dist, g.
+        (1.0, 1 + 1 + 1),
+        (2.0, 1 + 1 + 1 + 1),
+        (float("inf"), 1 + 1 + 1 + 1 + 1),
+        # d, |d|, its power, times d, times g, / power of dist, dist tested.
+        (3.0, 1 + 1 + 1 + 1 + 1 + 2 + 1),
+    ],
 )
 def test_distances_by_hand(p: float, term: int) -> None:
     cross = price(aten._cdist_backward.default, meta(4, 5), x, meta(5, 6), p, meta(4, 5))
