@@ -45,19 +45,20 @@ class Gradients:
     module which holds the weight.
 
     Attributes:
-        delivered: By the identity of a gradient, whether it was handed on as one of weights
+        delivered: By its identity, each gradient and whether it was handed on as one of weights
             (or of what follows from weights alone) only.
         running: The autograd node that runs, or ran last.
     """
 
     def __init__(self, owners: Owners) -> None:
-        self.delivered: dict[int, bool] = {}
+        self.delivered: dict[int, tuple[torch.Tensor, bool]] = {}
         self.running: Any = None
         self._owners = owners
         self._uses: defaultdict[Edge, list[Any]] = defaultdict(list)
         self._reached: set[Edge] = set()
         self._seen: set[Any] = set()
         self._done: Any = None
+        self._outer: Any = None
         self._sums: deque[Edge] = deque()
 
     def follow(self, results: Any) -> None:
@@ -85,13 +86,18 @@ class Gradients:
 
     @contextmanager
     def nested(self) -> Iterator[None]:
-        """A backward pass within a node of another: gradients come in anew."""
-        outer = self._reached, self._done, self._sums, self.running
-        self._reached = set()
+        """A backward pass that a node of another one stands for: gradients come in anew."""
+        outer = self._reached, self._done, self._sums, self.running, self._outer
+        self._reached, self._outer = set(), torch._C._current_autograd_node()
         try:
             yield
         finally:
-            self._reached, self._done, self._sums, self.running = outer
+            self._reached, self._done, self._sums, self.running, self._outer = outer
+
+    def stands_in(self, edge: Edge, outer: Edge) -> None:
+        """Take an edge, within a nested pass, for one of the outer graph."""
+        self._uses[edge] += (node for node in self._uses[outer] if node is not self._outer)
+        self._owners.stands_in(edge[0], outer[0])
 
     def _on_start(self, node: Any) -> Callable[..., None]:
         def note(_: object) -> None:
@@ -107,8 +113,9 @@ class Gradients:
                 if edge[0] is not None and gradient is not None
             ]
             for edge, gradient in given:
-                before = self.delivered.get(id(gradient), True)
-                self.delivered[id(gradient)] = before and self._owners.is_of_weights(edge[0])
+                _, before = self.delivered.get(id(gradient), (None, True))
+                of_weights = before and self._owners.is_of_weights(edge[0])
+                self.delivered[id(gradient)] = gradient, of_weights
             self._done = node
             # It runs next, in this order, where an earlier gradient has come in.
             self._sums = deque(edge for edge, _ in given if edge in self._reached)

@@ -61,6 +61,7 @@ class Owners:
             self._classes[path] = type(module).__name__
         self._stack: list[Owner] = [LOSS]
         self._recomputations = 0
+        self._standing_in: dict[Any, Any] = {}
         # Autograd's numbers in order, and who made the nodes from the one before to each.
         self._numbers: list[int] = []
         self._made_by: list[_Maker] = []
@@ -148,11 +149,16 @@ class Owners:
         finally:
             self._note(_Maker(self._stack.pop()))
 
+    def stands_in(self, node: Any, outer: Any) -> None:
+        """Take an autograd node for another one."""
+        self._standing_in[node] = outer
+
     def finish(self) -> None:
         """The loss is there: nodes made last are noted."""
         self._note(_Maker(self._stack[-1]))
 
     def _maker(self, node: Any) -> _Maker:
+        node = self._standing_in.get(node, node)
         if node is None:
             return _Maker(UNATTRIBUTED)
         if (leaf := getattr(node, "variable", None)) is not None:
@@ -234,5 +240,3 @@ def _checkpoints(again: Callable[[Callable[..., Any]], Callable[..., Any]]) -> I
     finally:
         home._checkpoint_without_reentrant_generator = without
         home.CheckpointFunction = reentrant
-
-

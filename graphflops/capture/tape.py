@@ -70,15 +70,17 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
         # None where a backward call is marked already.
         self._purposes: list[Purpose | None] = []
         self._running_again = False
-        self._kept: list[Invocation] = []
+        self._held: list[torch.Tensor] = []
         self._states: dict[tuple[str, int], str] = {}
         self._used: Counter[str] = Counter()
-        # By a tensor's identity, which holds as long as invocations hold the tensor.
         self._metas: dict[int, TensorMeta] = {}
         self._from_inputs: set[int] = set()
 
     def know(self, tensor: torch.Tensor, name: str, *, is_input: bool = False) -> None:
-        """Call a tensor that somebody holds by a name; what follows from inputs is activations."""
+        """Call a tensor by a name; what follows from inputs is activations."""
+        if id(tensor) not in self._metas:
+            # Tensors are known by their identity, which holds as long as they are held.
+            self._held.append(tensor)
         self._metas[id(tensor)] = tensor_meta(tensor, name)
         if is_input:
             self._from_inputs.add(id(tensor))
@@ -103,7 +105,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
         """Calls from one on, backward ones marked where they serve weights."""
         delivered = {
             self._metas[tensor].name: to_weights
-            for tensor, to_weights in self._gradients.delivered.items()
+            for tensor, (_, to_weights) in self._gradients.delivered.items()
             if tensor in self._metas
         }
         return marked(self.calls[start:], self._purposes[start:], delivered)
@@ -137,8 +139,6 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
         finally:
             self._running_again = False
             found += self.calls[start:]
-            # Tensors are known by their identity as long as they are held.
-            self._kept += self.invocations[start:]
             del self.calls[start:], self.invocations[start:], self._purposes[start:]
 
     def __torch_dispatch__(

@@ -8,7 +8,7 @@ checkpoint does, since what a backward does depends on the gradients that come i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,6 +137,11 @@ class TapeTracer:
         inputs = [n for n, tensor in enumerate(tensors) if _edge(tensor) in edges]
         if len({_edge(tensors[n]) for n in inputs}) < max(len(edges), len(inputs)):
             return None
+        # To run again it gets others in their place.
+        arguments = set(map(id, pytree.tree_leaves((call.args, call.kwargs))))
+        activations = (tensors[n] for n in inputs if not _is_parameter(tensors[n]))
+        if any(id(tensor) not in arguments for tensor in activations):
+            return None
         return _Layer(
             owner=mark.owner,
             copied=copied,
@@ -210,18 +215,24 @@ class TapeTracer:
     ) -> list[torch.Tensor | None]:
         """Run an instance, for a backward pass with gradients as no other has got them."""
         tape, layer, call, change = self._tape, instance.layer, instance.call, instance.change
-        tensors = call.look.tensors
         parent = change.path.rpartition(".")[0]
+        twins = self._twins(layer, call)
+        args, kwargs = _exchanged((call.args, call.kwargs), twins)
         with self._gradients.nested(), torch.enable_grad():
             with tape.running_again() as forward, self._owners.within(parent):
-                outputs = call.module(*call.args, **call.kwargs)
+                outputs = call.module(*args, **kwargs)
             start = len(tape.calls)
-            made = _made(outputs, tensors)
+            made = _made(outputs, [*call.look.tensors, *twins.values()])
             self._gradients.follow(made)
+            for tensor, twin in twins.items():
+                if (inner := _edge(twin)) and (outer := _edge(tensor)):
+                    self._gradients.stands_in(inner, outer)
+            # Behind those made there may be counters that were written to, without gradients.
             pairs = [pair for pair in zip(made, given, strict=False) if pair[1] is not None]
+            inputs = (call.look.tensors[number] for number in layer.inputs)
             found = torch.autograd.grad(
                 [out for out, _ in pairs],
-                [tensors[number] for number in layer.inputs],
+                [twins.get(tensor, tensor) for tensor in inputs],
                 [gradient for _, gradient in pairs],
                 allow_unused=True,
             )
@@ -233,6 +244,22 @@ class TapeTracer:
             given=names,
         )
         return list(found)
+
+    def _twins(self, layer: _Layer, call: Call) -> dict[torch.Tensor, torch.Tensor]:
+        """For each input that is no parameter a tensor without a history."""
+        found = {}
+        for number in layer.inputs:
+            tensor = call.look.tensors[number]
+            if not _is_parameter(tensor):
+                with torch.utils._python_dispatch._disable_current_modes():
+                    found[tensor] = tensor.detach().requires_grad_()
+                name, of_inputs = self._tape.name_of(tensor), self._tape.is_of_inputs(tensor)
+                self._tape.know(found[tensor], name, is_input=of_inputs)
+        return found
+
+
+def _exchanged(arguments: Any, twins: Mapping[torch.Tensor, torch.Tensor]) -> Any:
+    return pytree.tree_map_only(torch.Tensor, lambda t: twins.get(t, t), arguments)
 
 
 def _under_names(forward: list[OpCall], layer: _Layer, change: Change) -> Change:
@@ -276,6 +303,10 @@ def _made(outputs: Any, given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 
 def _there(gradients: Sequence[torch.Tensor | None]) -> Iterator[torch.Tensor]:
     return (gradient for gradient in gradients if gradient is not None)
+
+
+def _is_parameter(tensor: torch.Tensor) -> bool:
+    return isinstance(tensor, torch.nn.Parameter)
 
 
 def _edge(tensor: torch.Tensor) -> Edge | None:
