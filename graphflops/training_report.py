@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -98,6 +99,11 @@ class TrainingReport:
     def convention(self) -> str:
         """Name of the way of counting."""
         return self.forward.convention
+
+    @property
+    def timings(self) -> Mapping[str, float]:
+        """Seconds that each part of the count took, by what it is."""
+        return self.forward.timings
 
     @property
     def dtype(self) -> str:

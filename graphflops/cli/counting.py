@@ -18,9 +18,10 @@ from graphflops.cli.flags import (
     Reconcile,
     Regions,
     Symbolic,
+    Timings,
     model_flags,
 )
-from graphflops.cli.output import write, written
+from graphflops.cli.output import write, write_timings, written
 
 if TYPE_CHECKING:
     from graphflops.report import Report
@@ -75,9 +76,7 @@ def count(
     symbolic: Symbolic = None,
     strict: Strict = False,
     regions: Regions = True,
-    timings: Annotated[
-        bool, typer.Option("--timings", help="Say on stderr where the time went.")
-    ] = False,
+    timings: Timings = False,
     output: Output = None,
 ) -> None:
     """Count one forward pass: by module, with totals and coverage."""
@@ -102,8 +101,7 @@ def count(
         text = report.to_json(ops=ops)
     write(text, output)
     if timings:
-        for part, seconds in report.timings.items():
-            typer.echo(f"{part:<17} {seconds:6.2f} s", err=True)
+        write_timings(report.timings)
 
 
 @model_flags

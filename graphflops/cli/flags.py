@@ -61,6 +61,7 @@ Regions = Annotated[
         help="Trace a repeated layer once, reuse it where it does the same; the result is equal.",
     ),
 ]
+Timings = Annotated[bool, typer.Option("--timings", help="Say on stderr where the time went.")]
 Symbolic = Annotated[
     str | None,
     typer.Option(

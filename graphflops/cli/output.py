@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,12 @@ def written(found: Reconciliation, output_format: str) -> str:
     if output_format == "csv":
         return found.to_csv()
     return found.table("github") if output_format == "md" else found.table()
+
+
+def write_timings(timings: Mapping[str, float]) -> None:
+    """Where the time of a count went, on stderr."""
+    for part, seconds in timings.items():
+        typer.echo(f"{part:<20} {seconds:6.2f} s", err=True)
 
 
 def write(text: str, output: Path | None) -> None:

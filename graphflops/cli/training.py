@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from graphflops.cli.counting import Format, Strict
-from graphflops.cli.flags import Convention, Model, ModelFlags, Output, model_flags
-from graphflops.cli.output import write
+from graphflops.cli.flags import (
+    Convention,
+    Model,
+    ModelFlags,
+    Output,
+    Regions,
+    Timings,
+    model_flags,
+)
+from graphflops.cli.output import write, write_timings
 
 if TYPE_CHECKING:
     from graphflops.training_report import TrainingReport
@@ -64,6 +73,8 @@ def train(
     ] = False,
     convention: Convention = "exact",
     strict: Strict = False,
+    regions: Regions = True,
+    timings: Timings = False,
     output: Output = None,
 ) -> None:
     """Count a training step: forward, backward by module, recomputation, optimizer."""
@@ -84,8 +95,10 @@ def train(
             checkpoint=checkpoint,
         )
         status.update(f"building {model} ...")
+        start = time.perf_counter()
         with quiet():
             workload = for_training(models.resolve(model, flags.options()), wanted)
+        built = time.perf_counter()
         status.update(f"capturing {model} ...")
         on_unknown: Literal["raise", "ignore"] = "raise" if strict else "ignore"
         report = count_training(
@@ -98,6 +111,7 @@ def train(
             steps=steps,
             convention=convention,
             on_unknown=on_unknown,
+            regions=regions,
         )
         report = replace(report, notes=(*workload.notes, *report.notes))
         if step_time is not None:
@@ -105,6 +119,8 @@ def train(
             measured = Measurement(step_time=step_time, peak_flops=peak, accelerator=accelerator)
             report = replace(report, measured=measured)
     write(_text(report, output_format, depth, ops=ops), output)
+    if timings:
+        write_timings({"model build": built - start, **report.timings})
 
 
 def _text(report: TrainingReport, output_format: Format, depth: int | None, *, ops: bool) -> str:

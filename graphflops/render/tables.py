@@ -85,7 +85,7 @@ def coverage(report: Report) -> list[tuple[str, str]]:
     """What the totals cover, as ``(label, text)`` lines."""
     lines = [
         ("Coverage", coverage_line(report)),
-        ("Captured by", _captured_by(report.capture)),
+        ("Captured by", captured_by(report.capture)),
     ]
     if uncalled := _topmost(report.uncalled_modules()):
         lines.append(("Never called", ", ".join(uncalled)))
@@ -93,7 +93,8 @@ def coverage(report: Report) -> list[tuple[str, str]]:
     return lines
 
 
-def _captured_by(capture: Capture) -> str:
+def captured_by(capture: Capture) -> str:
+    """The way a graph was obtained, how long it took, and what was not traced again."""
     text = f"{capture.method} in {capture.seconds:.2f} s"
     reused = capture.regions
     if not reused.layers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from graphflops.cost import OpCost
@@ -85,8 +86,7 @@ def footer(report: TrainingReport) -> list[tuple[str, str]]:
     if report.unattributed != OpCost():
         share = report.unattributed.flops / report.backward.flops
         lines.append(("Unattributed", f"{float(share):.2%} of the backward FLOPs"))
-    capture = report.forward.capture
-    lines.append(("Captured by", f"{capture.method} in {capture.seconds:.2f} s"))
+    lines.append(("Captured by", tables.captured_by(report.forward.capture)))
     return lines + [("Note", note) for note in report.notes]
 
 
@@ -191,6 +191,7 @@ def to_dict(report: TrainingReport, *, ops: bool = False) -> dict[str, Any]:
         "capture": {
             "method": report.forward.capture.method,
             "seconds": round(report.forward.capture.seconds, 3),
+            "regions": asdict(report.forward.capture.regions),
             "notes": list(report.notes),
         },
         "utilization": _utilization_dict(report),
