@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from graphflops.capture.metadata import tensor_meta
 from graphflops.capture.regions.expansion import moved, recorded_layers
 from graphflops.capture.regions.export import REPEAT
-from graphflops.capture.regions.likeness import variables
+from graphflops.capture.regions.siblings import variables
 from graphflops.ir import Module, Parameter
 
 Calls = Counter[int]

@@ -107,6 +107,8 @@ class KnownValues:
     def restore(self, tensor: torch.Tensor, state: tuple[torch.Tensor | None, bool]) -> None:
         """Know of a tensor what was known of another."""
         value, derived = state
+        if not self.is_own(tensor):
+            return
         with _no_modes():
             if value is None:
                 self._forget([tensor])

@@ -18,7 +18,7 @@ from torch.fx.experimental.proxy_tensor import (
 _library: Any = torch.library.Library("graphflops", "DEF")  # type: ignore[no-untyped-call]  # torch's gap
 _library.define("begin(Tensor[] inputs, int region) -> ()")
 _library.define("end(Tensor[] outputs, int region) -> ()")
-_library.define("repeat(Tensor[] inputs, int region) -> Tensor[]")
+_library.define("repeat(Tensor[] inputs, int region, int[] places) -> Tensor[]")
 BEGIN: Any = torch.ops.graphflops.begin.default
 END: Any = torch.ops.graphflops.end.default
 REPEAT: Any = torch.ops.graphflops.repeat.default
@@ -70,8 +70,9 @@ class ExportTracer:
         self, recorded: int, inputs: list[fx.Node | None], outputs: list[torch.Tensor]
     ) -> None:
         """Let one node stand for a layer."""
-        given = [node for node in inputs if node is not None]
-        node = self._node(REPEAT, (given, recorded))
+        given = [(place, node) for place, node in enumerate(inputs) if node is not None]
+        places, nodes = [place for place, _ in given], [node for _, node in given]
+        node = self._node(REPEAT, (nodes, recorded, places))
         proxy = self._tracer.proxy(node)
         track_tensor_tree(outputs, proxy, constant=None, tracer=self._tracer)
 

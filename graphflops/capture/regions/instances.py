@@ -41,7 +41,8 @@ class Tracer(Protocol):
 
         Args:
             recorded: What ``end`` has returned.
-            inputs: What stands for the tensors that this layer sees.
+            inputs: What stands for the tensors that this layer sees, for each input that
+                something stood for when it was recorded; ``None`` for parameters put aside.
             outputs: What comes out: new tensors, and inputs that are written to.
         """
 
