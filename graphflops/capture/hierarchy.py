@@ -48,11 +48,11 @@ def modules_of(model: nn.Module, calls: Calls, graph: fx.GraphModule) -> tuple[M
     A module shared by several parents is listed under each; the graph says which of its
     names a call went through, so its calls are split between them.
     """
-    seen = _stack_calls(graph)
     owners: dict[int, list[str]] = {}
     found = list(model.named_modules(remove_duplicate=False))
     for path, module in found:
         owners.setdefault(id(module), []).append(path)
+    seen = _stack_calls(graph) if len(owners) < len(found) else {}
 
     def count(path: str, module: nn.Module) -> int:
         names = owners[id(module)]
