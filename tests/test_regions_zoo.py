@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from test_regions import reused
 
 import graphflops as gf
-from graphflops.models import Options, resolve
+from graphflops.models import Options, Workload, resolve
 
 # Types of many makes; the depth of some is their own.
 TYPES = (
@@ -29,14 +31,19 @@ TYPES = (
 )
 
 
+def built(name: str) -> Workload:
+    """The type with four layers and few tokens, if it has such words for depth and length."""
+    depth = {"num_hidden_layers": 4}
+    for options in (Options(seq_len=32, overrides=depth), Options(overrides=depth)):
+        with contextlib.suppress(gf.ModelSpecError):
+            return resolve(f"hf:{name}", options)
+    return resolve(f"hf:{name}", Options())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TYPES)
 def test_records_of_a_type_are_the_same(name: str) -> None:
-    try:
-        options = Options(seq_len=32, overrides={"num_hidden_layers": 4})
-        workload = resolve(f"hf:{name}", options)
-    except gf.ModelSpecError:  # it has another word for its depth
-        workload = resolve(f"hf:{name}", Options(seq_len=32))
+    workload = built(name)
 
     def count(regions: bool) -> gf.Report:
         return gf.count(

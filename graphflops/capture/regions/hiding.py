@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import nn
@@ -32,9 +32,12 @@ class Hiding:
     Attributes:
         asked: Whether one of them was needed.
         running: Whether the model runs: only then it is the model that asks.
+        undo: What puts things outside of modules back that layers have changed: the model will
+            run again, from the beginning.
     """
 
     def __init__(self) -> None:
+        self.undo: list[Callable[[], None]] = []
         self.asked = self.running = self._active = False
 
     def refuse(self) -> None:
@@ -45,6 +48,8 @@ class Hiding:
         """
         if self.running:
             self.asked = True
+            for undo in reversed(self.undo):
+                undo()
             raise Asked
 
     def refuse_if_active(self) -> None:

@@ -8,7 +8,7 @@ share memory in the same way. What cannot be looked into is like itself alone.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -190,6 +190,24 @@ class Likeness:
             return self._tensor(value)
         return self._object(kind, value)
 
+    def contents(self) -> Callable[[], None]:
+        """What puts lists, dictionaries and globals back to what they hold now."""
+        lists = [(held, list(held)) for held in self._held if type(held) is list]
+        mappings = [(held, dict(held)) for held in self._held if type(held) is dict]
+        seen = _seen_by_all(self.parts)
+        plain = [(scope, name, scope[name]) for scope, name in seen if isinstance(scope, dict)]
+
+        def restore() -> None:
+            for held, content in lists:
+                held[:] = content
+            for mapping, items in mappings:
+                mapping.clear()
+                mapping.update(items)
+            for scope, name, value in plain:
+                scope[name] = value
+
+        return restore
+
     def _number(self, value: object) -> int | None:
         """The number a thing has got when it was first seen; it gets one if this is the first."""
         number = len(self._seen)
@@ -338,5 +356,9 @@ def surroundings(parts: list[Part]) -> tuple[Any, ...]:
     Not those that functions they call name: a global that changes from layer to layer and is
     read at two removes goes unnoticed.
     """
-    kinds: Iterator[type] = iter(dict.fromkeys(part.fixed[0] for part in parts))
-    return tuple([scope.get(name) for kind in kinds for scope, name in _seen_by(kind)])
+    return tuple([scope.get(name) for scope, name in _seen_by_all(parts)])
+
+
+def _seen_by_all(parts: list[Part]) -> Iterator[tuple[Mapping[str, Any], str]]:
+    for kind in dict.fromkeys(part.fixed[0] for part in parts):
+        yield from _seen_by(kind)

@@ -136,12 +136,14 @@ class Regions:
         recording = Recording(call, self._known, self._calls, self._tracer)
         held = variables(call.module)
         sibling = next(other for other in siblings.members if variables(other) is not held)
+        contents = call.look.contents()
         outputs = recording.run(forward, sibling)
         region = None
         with self._looking(call.module):
             region = recording.region(outputs)
         if region is None:
             siblings.failures += 1
+            self.hiding.undo.append(contents)
         else:
             siblings.regions.append(region)
             self._all.append(region)
