@@ -213,6 +213,13 @@ class Globally(Layer):
         return super().forward(x) if SCALE % 2 else super().forward(x).relu()
 
 
+class Making(Layer):
+    """Makes a module each time."""
+
+    def forward(self, x: torch.Tensor, *_: Any) -> Any:
+        return nn.Softmax(dim=-1)(super().forward(x))
+
+
 class Chancy(Layer):
     def forward(self, x: torch.Tensor, *_: Any) -> Any:
         return super().forward(x) * (random.random() < 0.5)  # noqa: S311 - no secret
@@ -279,6 +286,7 @@ STACKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "another shape each time": (lambda: Stack(Widening), 0),
     "a buffer that decides": (lambda: Stack(Branching), 0),
     "closures": (lambda: Stack(closures), 0),
+    "modules made on the way": (lambda: Stack(Making), 4),
     "a shared part": (lambda: Stack(sharing()), 4),
 }
 

@@ -17,7 +17,7 @@ from graphflops.capture.metadata import tensor_meta
 from graphflops.capture.regions.change import moved
 from graphflops.capture.regions.expansion import recorded_layers
 from graphflops.capture.regions.export import REPEAT
-from graphflops.capture.regions.likeness import variables
+from graphflops.capture.regions.siblings import variables
 from graphflops.ir import Module, Parameter
 
 Calls = Counter[int]
@@ -51,10 +51,12 @@ def calls_in_graph(
     The graph says which of the names of a shared module a call went through, so that its calls
     are split between them.
     """
-    seen = _stack_calls(graph)
     owners: dict[int, list[str]] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
+    found = list(model.named_modules(remove_duplicate=False))
+    for path, module in found:
         owners.setdefault(id(module), []).append(path)
+    # Only shared modules need the graph, and most models have none.
+    seen = _stack_calls(graph) if len(owners) < len(found) else {}
 
     def count(path: str, module: nn.Module) -> int:
         names = owners[id(module)]

@@ -7,6 +7,7 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
 from typing import Any, NamedTuple
 
 import torch
@@ -89,17 +90,20 @@ def capture_module(  # noqa: PLR0913 - what torch.export takes, and how to go ab
     for rung in _ladder(model, args, advance):
         job = _Job(model, args, kwargs, dynamic_shapes, advance)
         try:
-            try:
-                return job.run(rung, regions=regions)
-            except Exception:
-                if not job.has_regions:
-                    raise
-                return job.run(rung, regions=False)
+            return job.run_at_best(rung) if regions else job.run(rung, _Reuse.NEVER)
         except GraphFlopsError:
             raise
         except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
             failures.append((rung.method, error))
     raise explain_failure(model, args, kwargs, failures) from failures[0][1]
+
+
+class _Reuse(Enum):
+    """Whether repeated layers are reused, and whether the export sees their parameters."""
+
+    NEVER = 0
+    SEEN = 1
+    UNSEEN = 2
 
 
 class _Job:
@@ -117,12 +121,27 @@ class _Job:
         self._dynamic_shapes, self._advance = dynamic_shapes, advance
         self._regions: Regions | None = None
 
-    @property
-    def has_regions(self) -> bool:
-        """Whether the last run had repeated layers, which may be what it has failed for."""
-        return self._regions is not None and self._regions.tried
+    def run_at_best(self, rung: _Rung) -> Capture:
+        """Capture it in one way, with as much reuse as goes well."""
+        for reuse in (_Reuse.UNSEEN, _Reuse.SEEN):
+            found = self._attempt(rung, reuse)
+            if found is not None:
+                return found
+            if self._regions is None or not self._regions.hiding.asked:
+                break
+        return self.run(rung, _Reuse.NEVER)
 
-    def run(self, rung: _Rung, *, regions: bool) -> Capture:
+    def _attempt(self, rung: _Rung, reuse: _Reuse) -> Capture | None:
+        """A capture, or ``None`` if it failed, perhaps for the reuse."""
+        try:
+            found = self.run(rung, reuse)
+        except Exception:
+            if self._regions is None or not (self._regions.tried or self._regions.hiding.asked):
+                raise
+            return None
+        return None if self._regions and self._regions.hiding.asked else found
+
+    def run(self, rung: _Rung, reuse: _Reuse) -> Capture:
         """Capture it in one way."""
         model = self._model
         self._regions = None
@@ -136,9 +155,9 @@ class _Job:
                     with known.outside_of_a_graph():
                         inputs = (), self._advance(model, inputs[1], known.symbols)
                 with counted_calls() as calls, contextlib.ExitStack() as stack:
-                    if regions and known is not None:
+                    if reuse is not _Reuse.NEVER and known is not None:
                         self._regions = Regions(model, known, calls, ExportTracer())
-                        stack.enter_context(self._regions.active())
+                        stack.enter_context(self._regions.active(hide=reuse is _Reuse.UNSEEN))
                     start = time.perf_counter()
                     program = rung.export(model, *inputs)
                     exported = time.perf_counter() - start

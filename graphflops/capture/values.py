@@ -107,6 +107,8 @@ class KnownValues:
     def restore(self, tensor: torch.Tensor, state: tuple[torch.Tensor | None, bool]) -> None:
         """Know of a tensor what was known of another."""
         value, derived = state
+        if not self.is_own(tensor) or (value is None and tensor not in self._values):
+            return
         with _no_modes():
             if value is None:
                 self._forget([tensor])

@@ -153,7 +153,9 @@ class TapeTracer:
             called=self._owners.calls - mark.called,
         )
 
-    def repeat(self, recorded: _Layer, call: Call, outputs: list[torch.Tensor]) -> None:
+    def repeat(
+        self, recorded: _Layer, call: Call, _inputs: list[Any], outputs: list[torch.Tensor]
+    ) -> None:
         """Add the calls of a layer for another instance, and a node for its backward."""
         tape, owners, tensors = self._tape, self._owners, call.look.tensors
         owner = owners.owner_of(call.module)._replace(source=line_running())

@@ -62,7 +62,7 @@ class Expansion:
             path=path,
             was_source=self.source_of(recorded.begin),
             source=self.source_of(node),
-            names=_names(recorded.begin.args[0], node.args[0]),
+            names=_names(recorded.begin, node),
             suffix=f"@{path}" if times == 1 else f"@{path}@{times}",
         )
         for call, made_by in recorded.calls:
@@ -75,8 +75,12 @@ class Expansion:
             user.name = change.name(outputs[index].name)
 
 
-def _names(given: Any, now: Any) -> dict[str, str]:
-    return {a.name: b.name for a, b in zip(given, now, strict=True)}
+def _names(begin: fx.Node, node: fx.Node) -> dict[str, str]:
+    """What the inputs of a recorded layer are called in another instance."""
+    given: Any = begin.args[0]
+    nodes: Any = node.args[0]
+    places: Any = node.args[2]
+    return {given[place].name: now.name for place, now in zip(places, nodes, strict=True)}
 
 
 def recorded_layers(graph: fx.Graph) -> dict[int, list[fx.Node]]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +15,7 @@ from torch.fx.experimental.proxy_tensor import (
     get_proxy_mode,
     get_proxy_slot,
     py_sym_types,
-    track_tensor_tree,
+    track_tensor,
 )
 
 from graphflops.capture.regions.instances import Call
@@ -20,11 +24,14 @@ from graphflops.capture.regions.instances import Call
 _library: Any = torch.library.Library("graphflops", "DEF")  # type: ignore[no-untyped-call]  # torch's gap
 _library.define("begin(Tensor[] inputs, int region) -> ()")
 _library.define("end(Tensor[] outputs, int region) -> ()")
-_library.define("repeat(Tensor[] inputs, int region) -> Tensor[]")
+_library.define("repeat(Tensor[] inputs, int region, int[] places) -> Tensor[]")
 BEGIN: Any = torch.ops.graphflops.begin.default
 END: Any = torch.ops.graphflops.end.default
 REPEAT: Any = torch.ops.graphflops.repeat.default
 MARKS = (BEGIN, END)
+_NOT_THE_MODEL = tuple(
+    str(folder) + os.sep for folder in (Path(torch.__file__).parent, Path(__file__).parents[1])
+)
 _LEAST = 9
 """Nodes below which a layer is traced as fast as it is repeated."""
 
@@ -66,15 +73,33 @@ class ExportTracer:
         self._node(END, (leaving, number))
         return number
 
-    def repeat(self, recorded: int, call: Call, outputs: list[torch.Tensor]) -> None:
+    def repeat(
+        self,
+        recorded: int,
+        _: Call,
+        inputs: list[fx.Node | None],
+        outputs: list[torch.Tensor],
+    ) -> None:
         """Let one node stand for a layer."""
-        given = [node for node in call.inputs if node is not None]
-        node = self._node(REPEAT, (given, recorded))
-        proxy = self._tracer.proxy(node)
-        track_tensor_tree(outputs, proxy, constant=None, tracer=self._tracer)
+        given = [(place, node) for place, node in enumerate(inputs) if node is not None]
+        places, nodes = [place for place, _ in given], [node for _, node in given]
+        node = self._node(REPEAT, (nodes, recorded, places))
+        node.meta["val"] = outputs
+        for place, output in enumerate(outputs):
+            item = self._node(operator.getitem, (node, place))
+            item.meta["val"] = output
+            track_tensor(output, self._tracer.proxy(item), constant=None, tracer=self._tracer)
 
     def _node(self, target: Any, args: tuple[Any, ...]) -> fx.Node:
-        node: fx.Node = self._tracer.create_node("call_function", target, args, {})
+        """A node of the graph; its stack is the one line that called the layer."""
+        tracer = self._tracer
+        recorded, tracer.record_stack_traces = tracer.record_stack_traces, False
+        node: fx.Node = tracer.create_node("call_function", target, args, {})
+        tracer.record_stack_traces = recorded
+        frame = sys._getframe()
+        while frame.f_back and frame.f_code.co_filename.startswith(_NOT_THE_MODEL):
+            frame = frame.f_back
+        node.meta["stack_trace"] = f'File "{frame.f_code.co_filename}", line {frame.f_lineno}'
         return node
 
 

@@ -36,12 +36,16 @@ class Tracer(Protocol):
             outputs: Tensors that it has made or written to.
         """
 
-    def repeat(self, recorded: Any, call: Call, outputs: list[torch.Tensor]) -> None:
+    def repeat(
+        self, recorded: Any, call: Call, inputs: list[Any], outputs: list[torch.Tensor]
+    ) -> None:
         """Add what was recorded again.
 
         Args:
             recorded: What ``end`` has returned.
             call: The call that it stands for.
+            inputs: What stands for the tensors that this layer sees, for each input that
+                something stood for when it was recorded; ``None`` for parameters put aside.
             outputs: What comes out: new tensors, and inputs that are written to.
         """
 

@@ -8,7 +8,7 @@ share memory in the same way. What cannot be looked into is like itself alone.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -16,9 +16,12 @@ from typing import Any
 import sympy
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from graphflops.capture.regions import caches
+from graphflops.capture.regions.hiding import kept
+from graphflops.capture.regions.siblings import variables
 from graphflops.capture.values import KnownValues
 
 _PLAIN = {int, float, bool, str, bytes, complex, type(None), type(...)}
@@ -26,18 +29,15 @@ _VALUES = {torch.dtype, torch.device, torch.layout, torch.memory_format, range, 
 _LISTS = {list, tuple, torch.Size}
 _WITHOUT_STATE = (FunctionType, BuiltinFunctionType, ModuleType, type)
 _NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool)
+_HELD = ("_parameters", "_buffers")
+# A real one is like the fake one that it becomes.
+_USUAL = {torch.Tensor, nn.Parameter, nn.Buffer, FakeTensor}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # What every module has, beside which it is free to have attributes of its own.
 MACHINERY = frozenset(vars(nn.Module())) - {"training"}
 _FEW = 16
 _MOST = 20_000
 """Values that are looked at before a thing is too large to be known."""
-
-
-def variables(module: nn.Module) -> dict[str, Any]:
-    """The attribute dictionary of a module, whoever is watching."""
-    found: dict[str, Any] = object.__getattribute__(module, "__dict__")
-    return found
 
 
 class Unlike(Exception):  # noqa: N818 - no error: a layer is captured in full
@@ -119,12 +119,14 @@ class Likeness:
         known: The values of fake tensors.
         parts: The modules.
         tensors: All tensors, in the order in which they first appear.
+        hidden: Numbers of those that were put aside.
         caches: Caches of keys and values, whose entries are not looked at here.
     """
 
     known: KnownValues | None
     parts: list[Part] = field(default_factory=list)
     tensors: list[torch.Tensor] = field(default_factory=list)
+    hidden: set[int] = field(default_factory=set)
     caches: list[Any] = field(default_factory=list)
     _values: list[Known | None] = field(default_factory=list)
     _seen: dict[int, int] = field(default_factory=dict)
@@ -143,10 +145,12 @@ class Likeness:
         if any(held.get(name) for name in _HOOKS):
             raise Unlike
         children = held["_modules"]
+        hidden = [type(held[kind]) is not dict for kind in _HELD]
+        parameters, buffers = (kept(held[kind]) for kind in _HELD)
         fixed = (
             _class_of(module),
-            tuple([(name, self._parameter(t)) for name, t in held["_parameters"].items()]),
-            tuple([(name, self.of(tensor)) for name, tensor in held["_buffers"].items()]),
+            tuple([(name, self._held_by(t, hidden[0])) for name, t in parameters.items()]),
+            tuple([(name, self._held_by(t, hidden[1])) for name, t in buffers.items()]),
             tuple(
                 [
                     (name, child is None or id(child) in self._seen)
@@ -185,6 +189,24 @@ class Likeness:
         if isinstance(value, torch.Tensor):
             return self._tensor(value)
         return self._object(kind, value)
+
+    def contents(self) -> Callable[[], None]:
+        """What puts lists, dictionaries and globals back to what they hold now."""
+        lists = [(held, list(held)) for held in self._held if type(held) is list]
+        mappings = [(held, dict(held)) for held in self._held if type(held) is dict]
+        seen = _seen_by_all(self.parts)
+        plain = [(scope, name, scope[name]) for scope, name in seen if isinstance(scope, dict)]
+
+        def restore() -> None:
+            for held, content in lists:
+                held[:] = content
+            for mapping, items in mappings:
+                mapping.clear()
+                mapping.update(items)
+            for scope, name, value in plain:
+                scope[name] = value
+
+        return restore
 
     def _number(self, value: object) -> int | None:
         """The number a thing has got when it was first seen; it gets one if this is the first."""
@@ -233,14 +255,20 @@ class Likeness:
         held = getattr(value, "__dict__", None)
         return tuple([(name, self.of(item)) for name, item in held.items()]) if held else ()
 
-    def _parameter(self, tensor: torch.Tensor | None) -> Any:
+    def _held_by(self, tensor: torch.Tensor | None, hidden: bool) -> Any:
+        """What a parameter or a buffer is like; of those that are weights no value is known."""
         if tensor is None:
             return None
         number = self._number(tensor)
-        return self._tensor(tensor, valued=False) if number is None else ("again", number)
+        if number is not None:
+            return ("again", number)
+        if hidden:
+            self.hidden.add(len(self.tensors))
+        weight = isinstance(tensor, nn.Parameter) or tensor.is_floating_point()
+        return self._tensor(tensor, valued=not weight)
 
     def _tensor(self, tensor: torch.Tensor, *, valued: bool = True) -> Any:
-        """What a tensor is like; no value of a parameter is ever asked for."""
+        """What a tensor is like."""
         value = self.known.value(tensor) if valued and self.known is not None else None
         known = None if value is None else Known(value)
         self.tensors.append(tensor)
@@ -249,7 +277,7 @@ class Likeness:
             return Same(tensor)
         memory = tensor.untyped_storage()._cdata
         return (
-            type(tensor),
+            None if type(tensor) in _USUAL else type(tensor),
             tuple(tensor.shape) if _is_static(tensor) else sizes(tensor.shape),
             tensor.stride() if _is_static(tensor) else sizes(tensor.stride()),
             tensor.dtype,
@@ -328,5 +356,9 @@ def surroundings(parts: list[Part]) -> tuple[Any, ...]:
     Not those that functions they call name: a global that changes from layer to layer and is
     read at two removes goes unnoticed.
     """
-    kinds: Iterator[type] = iter(dict.fromkeys(part.fixed[0] for part in parts))
-    return tuple([scope.get(name) for kind in kinds for scope, name in _seen_by(kind)])
+    return tuple([scope.get(name) for scope, name in _seen_by_all(parts)])
+
+
+def _seen_by_all(parts: list[Part]) -> Iterator[tuple[Mapping[str, Any], str]]:
+    for kind in dict.fromkeys(part.fixed[0] for part in parts):
+        yield from _seen_by(kind)

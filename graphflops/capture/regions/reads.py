@@ -12,7 +12,8 @@ from typing import Any
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from graphflops.capture.regions.likeness import MACHINERY, variables
+from graphflops.capture.regions.likeness import MACHINERY
+from graphflops.capture.regions.siblings import variables
 from graphflops.capture.regions.slots import Slot
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -29,7 +30,8 @@ class Watch:
 
     Attributes:
         read: Names of attributes, there or not; ``"*"`` where all may have been.
-        wrote: Whether an attribute was written to.
+        wrote: Whether an attribute was written to, of a module that was there before.
+        new: Attribute dictionaries of modules that were made.
         indices: Attributes that may say which entry of a cache is the module's, with the number
             of the module and their value: they are handed out as slots, and are read only if
             they are used as numbers.
@@ -41,6 +43,7 @@ class Watch:
     read: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     held: dict[int, dict[str, Any]] = field(default_factory=dict)
     wrote: bool = False
+    new: dict[int, dict[str, Any]] = field(default_factory=dict)
     slots: dict[tuple[int, str], Slot] = field(default_factory=dict)
     passed: defaultdict[int, list[Arguments]] = field(default_factory=lambda: defaultdict(list))
 
@@ -73,13 +76,15 @@ def watched(watch: Watch) -> Iterator[None]:
         finally:
             _watches.pop()
         return
-    written = nn.Module.__setattr__
-    nn.Module.__getattribute__ = _get  # type: ignore[method-assign,assignment]  # watched for a while
+    written, made = nn.Module.__setattr__, nn.Module.__init__
+    nn.Module.__init__ = _maker(made)  # type: ignore[method-assign]  # watched for a while
+    nn.Module.__getattribute__ = _get  # type: ignore[method-assign,assignment]  # likewise
     nn.Module.__setattr__ = _setter(written)  # type: ignore[method-assign]  # likewise
     try:
         yield
     finally:
         _watches.pop()
+        nn.Module.__init__ = made  # type: ignore[method-assign]
         nn.Module.__setattr__ = written  # type: ignore[method-assign]
         del nn.Module.__getattribute__
 
@@ -146,12 +151,22 @@ def _get(module: nn.Module, name: str) -> Any:
         raise
 
 
+def _maker(made: Any) -> Any:
+    def init(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+        held = variables(module)
+        for watch in _watches:
+            watch.new[id(held)] = held
+        made(module, *args, **kwargs)
+
+    return init
+
+
 def _setter(written: Any) -> Any:
     def set_(module: nn.Module, name: str, value: Any) -> None:
         own = sys._getframe(1).f_code.co_filename.endswith(_TRACER)
         if not own and not name.startswith("__"):
             for watch in _watches:
-                watch.wrote = True
+                watch.wrote |= id(variables(module)) not in watch.new
         written(module, name, value)
 
     return set_

@@ -17,8 +17,9 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from graphflops.capture.regions.caches import ABSENT
+from graphflops.capture.regions.hiding import Hiding
 from graphflops.capture.regions.instances import Call, Input, Output, Region, Tracer
-from graphflops.capture.regions.likeness import Part, variables
+from graphflops.capture.regions.likeness import Part
 from graphflops.capture.regions.reads import (
     EVERYTHING,
     Arguments,
@@ -28,7 +29,7 @@ from graphflops.capture.regions.reads import (
     passes,
 )
 from graphflops.capture.regions.recording import Recording, like_now
-from graphflops.capture.regions.siblings import Siblings, siblings_in
+from graphflops.capture.regions.siblings import Siblings, siblings_in, variables
 from graphflops.capture.values import KnownValues
 from graphflops.ir import LayersReused
 
@@ -50,6 +51,7 @@ class Regions:
     def __init__(
         self, model: nn.Module, known: KnownValues, calls: Counter[int], tracer: Tracer
     ) -> None:
+        self._model = model
         self._known = known
         self._calls = calls
         self._tracer = tracer
@@ -57,6 +59,7 @@ class Regions:
         self._all: list[Region] = []
         self.seconds = 0.0
         self.tried = False
+        self.hiding = Hiding()
         self.notes: dict[str, None] = {}
 
     @property
@@ -66,12 +69,24 @@ class Regions:
         return LayersReused(layers=sum(reused), kinds=len(reused))
 
     @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
-        """Reuse repeated layers until the block ends."""
+    def active(self, *, hide: bool = False) -> Iterator[None]:
+        """Reuse repeated layers until the block ends.
+
+        Args:
+            hide: Whether to put parameters aside that such layers will hardly need; see
+                ``hiding.asked`` afterwards.
+        """
         forward: Any = nn.Module._call_impl
+        root = variables(self._model)
 
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             held = variables(module)
+            if held is root and not self.hiding.running:
+                self.hiding.running = True
+                try:
+                    return forward(module, *args, **kwargs)
+                finally:
+                    self.hiding.running = False
             siblings = self._siblings.get(id(held))
             if siblings is not None and siblings.failures < _FAILURES and self._tracer.ready():
                 return self._call(siblings, forward, module, (args, kwargs))
@@ -82,8 +97,10 @@ class Regions:
 
         exchanged: Any = nn.Module  # as fx exchanges __call__
         exchanged._call_impl = call
+        hidden = self.hiding.hidden(self._model, self._siblings)
         try:
-            yield
+            with hidden if hide else contextlib.nullcontext():
+                yield
         finally:
             exchanged._call_impl = forward
 
@@ -107,6 +124,9 @@ class Regions:
                 found = next(fitting, None)
         if call is not None and found is not None:
             return self._repeat(found, call)
+        if call is None or call.look.hidden:
+            # It is traced after all, and may have no parameters.
+            self.hiding.refuse_if_active()
         if call is None or not siblings.waiting or len(siblings.regions) >= _KINDS:
             args, kwargs = arguments
             return forward(module, *args, **kwargs)
@@ -116,12 +136,14 @@ class Regions:
         recording = Recording(call, self._known, self._calls, self._tracer)
         held = variables(call.module)
         sibling = next(other for other in siblings.members if variables(other) is not held)
+        contents = call.look.contents()
         outputs = recording.run(forward, sibling)
         region = None
         with self._looking(call.module):
             region = recording.region(outputs)
         if region is None:
             siblings.failures += 1
+            self.hiding.undo.append(contents)
         else:
             siblings.regions.append(region)
             self._all.append(region)
@@ -144,14 +166,21 @@ class Regions:
             if here is None or call.entry(here) != was:
                 return False
         call.inputs.extend(self._tracer.traced(call.look.tensors[len(call.inputs) :]))
-        return [i is None for i in before.inputs] == [i is None for i in call.inputs]
+        pairs = enumerate(zip(before.inputs, call.inputs, strict=True))
+        return all((was is None) == (i is None) or n in call.look.hidden for n, (was, i) in pairs)
 
     def _repeat(self, region: Region, call: Call) -> Any:
         look = call.look
         with self._timed():
             made = [self._known.another(tensor) for tensor in region.made]
-            changed = [*made, *(look.tensors[number] for number in region.written)]
-            self._tracer.repeat(region.recorded, call, changed)
+            written = [
+                self._known.another(look.tensors[n]) if n in look.hidden else look.tensors[n]
+                for n in region.written
+            ]
+            changed = [*made, *written]
+            pairs = zip(region.call.inputs, call.inputs, strict=True)
+            given = [i for was, i in pairs if was is not None]
+            self._tracer.repeat(region.recorded, call, given, changed)
             for tensor, state in zip(changed, region.after, strict=True):
                 self._known.restore(tensor, state)
 
