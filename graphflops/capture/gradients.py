@@ -48,11 +48,13 @@ class Gradients:
         delivered: By its identity, each gradient and whether it was handed on as one of weights
             (or of what follows from weights alone) only.
         running: The autograd node that runs, or ran last.
+        leaves: Tensors that get a gradient in the end.
     """
 
     def __init__(self, owners: Owners) -> None:
         self.delivered: dict[int, tuple[torch.Tensor, bool]] = {}
         self.running: Any = None
+        self.leaves: list[torch.Tensor] = []
         self._owners = owners
         self._uses: defaultdict[Edge, list[Any]] = defaultdict(list)
         self._reached: set[Edge] = set()
@@ -76,6 +78,8 @@ class Gradients:
             self._seen.add(node)
             if node.name().endswith("NotImplemented"):
                 raise CaptureError(_no_derivative(self._owners.of_node(node)))
+            if (leaf := getattr(node, "variable", None)) is not None:
+                self.leaves.append(leaf)
             edges = node.next_functions
             node.register_prehook(self._on_start(node))
             node.register_hook(self._on_end(node, edges))

@@ -209,8 +209,13 @@ def _running_fake(model: nn.Module, inputs: Any) -> Iterator[KnownValues | None]
 
 
 def _run_backward(value: torch.Tensor, owners: Owners, gradients: Gradients) -> None:
+    leaves = gradients.leaves
     try:
-        value.backward()  # type: ignore[no-untyped-call]  # torch's gap
+        if owners.was_reentrant or any(leaf._post_accumulate_grad_hooks for leaf in leaves):
+            value.backward()  # type: ignore[no-untyped-call]  # torch's gap
+        else:
+            # The same work, but for copies into parameters that nobody asks for.
+            torch.autograd.grad(value, leaves, allow_unused=True)
     except Exception as error:
         owner = owners.of_node(gradients.running)
         at = f" at {owner.source}" if owner.source else ""
