@@ -99,3 +99,10 @@ def environment(packages: Iterable[str] = _MEASURED) -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 1),
         "packages": {package: version(package) for package in sorted(packages)},
     }
+
+
+def fill(page: Path, mark: str, text: str) -> None:
+    """Put text between the marks ``<!-- mark -->`` and ``<!-- /mark -->`` of a page."""
+    before, opening, rest = page.read_text(encoding="utf-8").partition(f"<!-- {mark} -->")
+    _, closing, after = rest.partition(f"<!-- /{mark} -->")
+    page.write_text(f"{before}{opening}\n\n{text}\n\n{closing}{after}", encoding="utf-8")

@@ -1,42 +1,87 @@
-"""How the time of a count grows with depth: ``python -m benchmarks.scaling``.
+"""How the time of a count grows: ``python -m benchmarks.scaling``.
 
-The Llama-3-8B shape at 2,048 tokens with 2 to 128 layers; the depths take turns, medians after
-a warm-up.
+The Llama-3-8B shape at 2,048 tokens, and one size of it after the other: layers, tokens, width; and
+experts of a mixture. graphflops and ``FlopCounterMode`` under fake tensors take turns, forward
+and training; medians after a warm-up. Writes ``benchmarks/results/scaling.json`` and the plot
+``docs/scaling.svg``.
 """
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import graphflops as gf
-from benchmarks.capture import medians
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+
+from benchmarks.capture import counters, medians
 from benchmarks.results import environment
 from graphflops.models import Options, resolve
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "scaling.json"
-LAYERS = (2, 4, 8, 16, 32, 64, 126, 128)
+PLOT = ROOT / "docs" / "scaling.svg"
+LLAMA = f"hf:{ROOT}/examples/configs/llama-3-8b"
+ROUNDS = 3
+
+
+def _llama(**config: int) -> tuple[str, Options]:
+    tokens = config.pop("tokens", 2048)
+    return LLAMA, Options(seq_len=tokens, overrides=config)
+
+
+def _mixture(experts: int) -> tuple[str, Options]:
+    sizes = {"num_hidden_layers": 16, "hidden_size": 1024, "moe_intermediate_size": 512}
+    return "hf:qwen3_moe", Options(seq_len=512, overrides={**sizes, "num_experts": experts})
+
+
+AXES: dict[str, dict[int, tuple[str, Options]]] = {
+    "layers": {n: _llama(num_hidden_layers=n) for n in (2, 4, 8, 16, 32, 64, 126)},
+    "tokens": {n: _llama(tokens=n) for n in (512, 2048, 8192, 32768)},
+    "width": {
+        n: _llama(hidden_size=n, intermediate_size=4 * n, num_attention_heads=n // 128)
+        for n in (1024, 2048, 4096, 8192, 16384)
+    },
+    "experts": {n: _mixture(n) for n in (8, 32, 64, 128, 256)},
+}
 
 
 def main() -> None:
-    """Measure, print and save."""
-    counters: dict[str, Callable[[], Any]] = {}
-    for layers in LAYERS:
-        options = Options(seq_len=2048, overrides={"num_hidden_layers": layers})
-        workload = resolve(f"hf:{ROOT}/examples/configs/llama-3-8b", options)
-        counters[str(layers)] = functools.partial(gf.count, workload.model, kwargs=workload.kwargs)
-    seconds: dict[str, Any] = medians(counters)
-    found = {
-        "environment": environment({"torch", "transformers"}),
-        "seconds": seconds,
-        "126 over 4": round(seconds["126"] / seconds["4"], 2),
+    """Measure, print, save, draw."""
+    found: dict[str, Any] = {"environment": environment(("torch", "transformers"))}
+    for axis, sizes in AXES.items():
+        found[axis] = {}
+        for size, (name, options) in sizes.items():
+            found[axis][size] = medians(counters(resolve(name, options)), ROUNDS)
+            print(axis, size, found[axis][size], flush=True)
+    deepest, shallow = found["layers"][126], found["layers"][4]
+    found["126 layers over 4"] = {
+        counter: round(deepest[counter] / shallow[counter], 2) for counter in deepest
     }
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-    print(found)
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    draw(found)
+
+
+def draw(found: dict[str, Any]) -> None:
+    """The plot: a panel for each size, a line for each counter."""
+    mpl.rcParams["svg.hashsalt"] = "graphflops"
+    figure, panels = plt.subplots(1, len(AXES), figsize=(14, 3.6), sharey=True)
+    for panel, axis in zip(panels, AXES, strict=True):
+        sizes = list(found[axis])
+        for counter in found[axis][sizes[0]]:
+            times = [found[axis][size][counter] for size in sizes]
+            style = "--" if "FlopCounterMode" in counter else "-"
+            color = "tab:orange" if "training" in counter else "tab:blue"
+            panel.plot([*map(int, sizes)], times, style, color=color, marker=".", label=counter)
+        panel.set(xscale="log", yscale="log", xlabel=axis)
+        panel.set_xticks([*map(int, sizes)], [*map(str, sizes)], rotation=45)
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("seconds")
+    panels[0].legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(PLOT, metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Writes ``benchmarks/results/training.json`` and the table in ``docs/training.md`
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from tabulate import tabulate
 
 import graphflops as gf
-from benchmarks.results import environment
+from benchmarks.results import environment, fill
 from graphflops.models import Options, resolve
 from graphflops.models.trained import Training, for_training
 from graphflops.render.units import quantity
@@ -24,7 +23,6 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "training.json"
 PAGE = ROOT / "docs" / "training.md"
 LLAMA = f"hf:{ROOT}/examples/configs/llama-3-8b"
-TABLE = re.compile(r"(?<=<!-- training -->\n).*(?=<!-- /training -->)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +100,7 @@ def main() -> None:
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     table = _table(rows)
     print(table)
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(TABLE.sub(lambda _: f"\n{table}\n\n", page), encoding="utf-8")
+    fill(PAGE, "training", table)
 
 
 def _counted(case: Case) -> dict[str, Any]:
