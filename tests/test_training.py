@@ -311,3 +311,24 @@ def test_a_convolution_costs_its_forward_for_each_gradient(
     assert macs(report)[""] == (forward, forward, forward, 0)
     first = gf.count_training(build(), (x(*shape),))
     assert macs(first)[""] == (forward, 0, forward, 0)
+
+
+class Dropped(nn.Module):
+    """Drops layers at random, as speech models do in training."""
+
+    def __init__(self, chance: float) -> None:
+        super().__init__()
+        self.first, self.second = linear(4, 4), linear(4, 4)
+        self.chance = chance
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        result: torch.Tensor = x if torch.rand([]) < self.chance else self.second(x)
+        return result
+
+
+@pytest.mark.parametrize(("chance", "layers"), [(0.1, 2), (0.9, 1)])
+def test_a_number_drawn_for_python_is_a_half(chance: float, layers: int) -> None:
+    report = gf.count_training(Dropped(chance), (x(ROWS, 4),))
+    assert report.forward.macs == layers * ROWS * 16
+    assert any("taken to be 0.5" in note for note in report.notes)

@@ -31,7 +31,7 @@ from graphflops.capture.program import program_inputs
 from graphflops.capture.regions import ExportTracer, Regions
 from graphflops.capture.symbols import Symbols, axis_specs
 from graphflops.capture.untouched import untouched
-from graphflops.capture.values import KnownValues, traced_in_mode_of
+from graphflops.capture.values import CHANCE, DRAWN, INPUTS, KnownValues, traced_in_mode_of
 from graphflops.errors import GraphFlopsError
 from graphflops.ir import Capture, LayersReused
 from graphflops.quiet import quiet
@@ -55,6 +55,10 @@ SUPPOSED = (
     "Which experts tokens go to is up to the weights: they are supposed to go to all in turn."
 )
 
+_DRAWN = (
+    f"Random numbers that decide what runs are taken to be {DRAWN}: a layer that is dropped more "
+    "rarely is kept."
+)
 _READABLE = 40  # characters of a condition that a note quotes
 
 
@@ -194,7 +198,8 @@ def notes_of(known: KnownValues) -> tuple[str, ...]:
     if more := len(assumed) - len(short):
         short.append(f"{more} longer conditions on sizes are met")
     sentences = {
-        _ASKED: known.asked,
+        _ASKED: INPUTS in known.asked,
+        _DRAWN: CHANCE in known.asked,
         SUPPOSED: known.supposed,
         f"Costs hold where {', '.join(short)}.": short,
     }

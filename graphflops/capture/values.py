@@ -28,6 +28,10 @@ from graphflops.capture.symbols import SymbolicShapes
 LARGEST = 1 << 20
 _DEPENDS_ON_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 _UNKNOWN = object()
+INPUTS, CHANCE = "inputs", "chance"
+"""What a known value may follow from: the values of inputs, a number drawn at random."""
+DRAWN = 0.5
+"""What a number drawn at random for Python to look at is taken to be."""
 _no_modes = torch.utils._python_dispatch._disable_current_modes
 _FILLED = {  # with a number: of a tensor that they take, they read the shape alone
     *(torch.ops.aten.zeros_like.default, torch.ops.aten.new_zeros.default),
@@ -44,7 +48,7 @@ class KnownValues:
     Attributes:
         mode: The mode; it calls back on every operator.
         symbols: The symbolic sizes of inputs in the mode.
-        asked: Whether a size or a branch has followed from a value of an input.
+        asked: Of what a size or a branch has followed: values of inputs, numbers drawn.
         largest: Elements of the largest value that is computed.
         supposed: Whether a value was supposed that is not known.
     """
@@ -55,10 +59,11 @@ class KnownValues:
         # Typed as anything: two of its methods are exchanged for ours.
         mode: Any = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shape_env)
         self.mode: FakeTensorMode = mode
-        self.asked = self.supposed = False
+        self.supposed = False
+        self.asked: set[str] = set()
         self.largest = LARGEST
         self._values: Any = WeakIdKeyDictionary()
-        self._from_inputs: Any = WeakIdKeyDictionary()
+        self._origins: Any = WeakIdKeyDictionary()
         # References, though weak: another storage could come to lie at the same address.
         self._stale: set[StorageWeakRef] = set()
         self._dispatch, self._from_tensor = mode.dispatch, mode.from_tensor
@@ -78,7 +83,7 @@ class KnownValues:
     def know_input(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         """The same of an input: other values of it may come to another count."""
         fake = self.know(tensor, device)
-        self._from_inputs[fake] = True
+        self._origins[fake] = {INPUTS}
         return fake
 
     def is_own(self, leaf: object) -> bool:
@@ -98,15 +103,17 @@ class KnownValues:
             )
             return FakeTensor(self.mode, like, tensor.device)
 
-    def state(self, tensor: torch.Tensor) -> tuple[torch.Tensor | None, bool]:
-        """What is known of a tensor: its value, and whether that follows from an input."""
+    def state(self, tensor: torch.Tensor) -> tuple[torch.Tensor | None, set[str] | None]:
+        """What is known of a tensor: its value, and what that follows from."""
         value = self.value(tensor)
         with _no_modes():
-            return None if value is None else value.clone(), tensor in self._from_inputs
+            return None if value is None else value.clone(), self._origins.get(tensor)
 
-    def restore(self, tensor: torch.Tensor, state: tuple[torch.Tensor | None, bool]) -> None:
+    def restore(
+        self, tensor: torch.Tensor, state: tuple[torch.Tensor | None, set[str] | None]
+    ) -> None:
         """Know of a tensor what was known of another."""
-        value, derived = state
+        value, origins = state
         if not self.is_own(tensor) or (value is None and tensor not in self._values):
             return
         with _no_modes():
@@ -116,14 +123,14 @@ class KnownValues:
                 self._values[tensor] = value.clone()
             else:
                 own.copy_(value)
-        if derived:
-            self._from_inputs[tensor] = True
+        if origins:
+            self._origins[tensor] = origins
 
     def suppose(self, fake: FakeTensor, value: torch.Tensor) -> None:
         """Go on as if a tensor had this value, if its own is not known."""
         if self._value(fake) is _UNKNOWN:
             self._values[fake] = value
-            self._from_inputs.pop(fake, None)
+            self._origins.pop(fake, None)
             self.supposed = True
 
     @contextlib.contextmanager
@@ -151,7 +158,7 @@ class KnownValues:
         value = self._value(tensor)
         if value is _UNKNOWN:
             return tensor
-        self.asked |= bool(self._from_inputs.get(tensor))
+        self.asked |= self._origins.get(tensor, set())
         return value.tolist()
 
     def dispatch(
@@ -182,6 +189,10 @@ class KnownValues:
         elif _is_determined(func) and (func.is_view or _is_small(out, self.largest)):
             self._remember(out, self._compute(func, args, kwargs))
             self._derive(out, (args, kwargs))
+        elif func is torch.ops.aten.rand.default and not out.dim():
+            # One number: a layer asks whether it is dropped.
+            self._remember(out, torch.tensor(DRAWN, dtype=out.dtype))
+            self._origins[out] = {CHANCE}
         elif func._schema.is_mutable:
             self._forget(args)
         return out
@@ -218,13 +229,13 @@ class KnownValues:
                 if isinstance(fake, torch.Tensor):
                     self._values[fake] = known
 
-    def _derive(self, out: Any, args: Any) -> bool:
-        """Whether ``out`` follows from an input, as one of ``args`` does; it is noted if so."""
-        derived = any(self._from_inputs.get(t) for t in _fakes(args))
-        if derived:
+    def _derive(self, out: Any, args: Any) -> set[str]:
+        """What ``out`` follows from, as ``args`` do; it is noted."""
+        origins: set[str] = set().union(*(self._origins.get(t, ()) for t in _fakes(args)))
+        if origins:
             for fake in _fakes(out):
-                self._from_inputs[fake] = True
-        return derived
+                self._origins[fake] = origins
+        return origins
 
     def _forget(self, args: Any) -> None:
         """An operator writes something unknown: what shares the memory is unknown now."""
