@@ -332,3 +332,18 @@ def test_a_number_drawn_for_python_is_a_half(chance: float, layers: int) -> None
     report = gf.count_training(Dropped(chance), (x(ROWS, 4),))
     assert report.forward.macs == layers * ROWS * 16
     assert any("taken to be 0.5" in note for note in report.notes)
+
+
+def test_numbers_are_finite() -> None:
+    class Clamped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = linear(3, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.layer(x)
+            if not torch.isfinite(x).all() or torch.isnan(x).any():
+                x = x.clamp(-1, 1) @ x.T
+            return x
+
+    assert gf.count_training(Clamped(), (x(),)).forward.macs == ROWS * 12

@@ -79,6 +79,19 @@ def test_llama_3_8b() -> None:
     assert report.recompute.macs == 32 * 32 * 2048 * 2048 * 128
 
 
+@pytest.mark.parametrize("name", ["mixtral", "qwen3_moe"])
+def test_experts_cost_the_same_however_they_are_run(name: str) -> None:
+    case = ARCHITECTURES[name]()
+    model: Any = case.model
+    found = []
+    for way in ("batched_mm", "grouped_mm", "eager"):
+        model.set_experts_implementation(way)
+        report = gf.count_training(model, kwargs=case.inputs, loss=outputs_summed)
+        assert report.complete
+        found.append((report.forward.macs, report.backward.macs))
+    assert found[0] == found[1] == found[2]
+
+
 def frozen(case: Any) -> None:
     """Leave only the second half of the parameters trainable."""
     parameters = list(case.model.parameters())

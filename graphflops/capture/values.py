@@ -30,9 +30,12 @@ _DEPENDS_ON_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_
 _UNKNOWN = object()
 INPUTS, CHANCE = "inputs", "chance"
 """What a known value may follow from: the values of inputs, a number drawn at random."""
+_FINITE = {torch.isfinite, torch.isnan, torch.isinf}
+"""A count takes numbers to be finite."""
 DRAWN = 0.5
 """What a number drawn at random for Python to look at is taken to be."""
 _no_modes = torch.utils._python_dispatch._disable_current_modes
+_OWN_RULES = {torch.ops.aten.nonzero.default, torch.ops.aten._grouped_mm.default}
 _FILLED = {  # with a number: of a tensor that they take, they read the shape alone
     *(torch.ops.aten.zeros_like.default, torch.ops.aten.new_zeros.default),
     *(torch.ops.aten.ones_like.default, torch.ops.aten.new_ones.default),
@@ -126,6 +129,12 @@ class KnownValues:
         if origins:
             self._origins[tensor] = origins
 
+    def assume(self, fake: torch.Tensor, *, whether: bool) -> None:
+        """Know of all elements of a tensor whether something is so of them, as it always is."""
+        if isinstance(fake, FakeTensor) and all(isinstance(size, int) for size in fake.shape):
+            with _no_modes():
+                self._values[fake] = torch.tensor(whether).expand(fake.shape)
+
     def suppose(self, fake: FakeTensor, value: torch.Tensor) -> None:
         """Go on as if a tensor had this value, if its own is not known."""
         if self._value(fake) is _UNKNOWN:
@@ -168,14 +177,8 @@ class KnownValues:
         kwargs = kwargs or {}
         if not isinstance(func, torch._ops.OpOverload):
             return self._dispatch(func, types, args, kwargs)
-        if func is torch.ops.aten.nonzero.default:
-            value = self._value(args[0])
-            if value is not _UNKNOWN and value.numel() > LARGEST:
-                # A mask spread over features: how many it takes is all that is asked for.
-                rows = int(torch.count_nonzero(value))
-                out = args[0].new_empty((rows, value.dim()), dtype=torch.int64)
-                self.asked |= self._derive(out, args)
-                return out
+        if func in _OWN_RULES and (shaped := self._shaped(func, args, kwargs)) is not None:
+            return shaped
         if _DEPENDS_ON_VALUES.intersection(func.tags):
             value = self._compute(func, args, kwargs)
             if value is not _UNKNOWN:
@@ -196,6 +199,24 @@ class KnownValues:
         elif func._schema.is_mutable:
             self._forget(args)
         return out
+
+    def _shaped(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """The result of an operator where its own rule for shapes says too little."""
+        if func is torch.ops.aten.nonzero.default:
+            value = self._value(args[0])
+            if value is _UNKNOWN or value.numel() <= LARGEST:
+                return None
+            # A mask spread over features: how many it takes is all that is asked for.
+            rows = int(torch.count_nonzero(value))
+            out = args[0].new_empty((rows, value.dim()), dtype=torch.int64)
+            self.asked |= self._derive(out, args)
+            return out
+        if args[0].dtype is torch.bfloat16:
+            return None
+        # The kernels of grouped products take all dtypes, their rule takes this one.
+        with self.mode:
+            left, right, *rest = args
+            return func(left.bfloat16(), right.bfloat16(), *rest, **kwargs).to(left.dtype)
 
     def _compute(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         values = pytree.tree_map(self._value, (args, kwargs))
@@ -297,6 +318,10 @@ class _Literals(TorchFunctionMode):
     ) -> Any:
         if func is torch.tensor and not isinstance(args[0], torch.Tensor):
             args = (self._read(args[0]), *args[1:])
+        elif func in _FINITE and isinstance(args[0], FakeTensor):
+            out = func(*args, **(kwargs or {}))
+            self._known.assume(out, whether=func is torch.isfinite)
+            return out
         elif func is torch.Tensor.__format__ and not args[0].dim():
             return format(self._read(args[0]), args[1])
         elif func in {torch.Tensor.__getitem__, torch.Tensor.__setitem__}:
