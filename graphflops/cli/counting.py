@@ -12,11 +12,16 @@ import typer
 
 from graphflops.cli.flags import (
     Convention,
+    Depth,
+    Format,
     Model,
     ModelFlags,
+    Ops,
     Output,
     Reconcile,
     Regions,
+    ReportFormat,
+    Strict,
     Symbolic,
     Timings,
     model_flags,
@@ -25,16 +30,6 @@ from graphflops.cli.output import write, write_timings, written
 
 if TYPE_CHECKING:
     from graphflops.report import Report
-
-
-class Format(str, Enum):
-    """How a report is written."""
-
-    TREE = "tree"
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-    MD = "md"
 
 
 class CallFormat(str, Enum):
@@ -56,21 +51,14 @@ class Sort(str, Enum):
     TRANSCENDENTALS = "transcendentals"
 
 
-Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if an operator has no price.")]
-
-
 @model_flags
 def count(
     *,
     model: Model,
     flags: ModelFlags,
-    output_format: Annotated[
-        Format, typer.Option("--format", help="Shape of the output.")
-    ] = Format.TREE,
-    depth: Annotated[int | None, typer.Option(min=0, help="Module levels to show.")] = None,
-    ops: Annotated[
-        bool, typer.Option("--ops", help="With --format json: one entry per call too.")
-    ] = False,
+    output_format: ReportFormat = Format.TREE,
+    depth: Depth = None,
+    ops: Ops = False,
     convention: Convention = "exact",
     reconcile: Reconcile = None,
     symbolic: Symbolic = None,

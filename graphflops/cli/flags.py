@@ -7,6 +7,7 @@ import functools
 import inspect
 import json
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,22 @@ import typer
 
 if TYPE_CHECKING:
     from graphflops.models import Options
+
+
+class Format(str, Enum):
+    """How a report is written."""
+
+    TREE = "tree"
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MD = "md"
+
+
+ReportFormat = Annotated[Format, typer.Option("--format", help="Shape of the output.")]
+Depth = Annotated[int | None, typer.Option(min=0, help="Module levels to show.")]
+Ops = Annotated[bool, typer.Option("--ops", help="With --format json: one entry per call too.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if an operator has no price.")]
 
 Model = Annotated[
     str,

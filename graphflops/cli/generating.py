@@ -8,30 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from graphflops.cli.counting import Strict
 from graphflops.cli.flags import (
     Convention,
+    Depth,
+    Format,
     Model,
     ModelFlags,
     Output,
     Reconcile,
     Regions,
+    ReportFormat,
+    Strict,
     model_flags,
 )
 from graphflops.cli.output import write, written
 
 if TYPE_CHECKING:
     from graphflops.generation_report import GenerationReport
-
-
-class Format(str, Enum):
-    """How a generation is written."""
-
-    TREE = "tree"
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-    MD = "md"
 
 
 class CacheKind(str, Enum):
@@ -56,14 +49,12 @@ def generate(
     logits_to_keep: Annotated[
         int, typer.Option(min=0, help="Prompt positions to compute logits for; 0: all.")
     ] = 1,
-    output_format: Annotated[
-        Format, typer.Option("--format", help="Shape of the output.")
-    ] = Format.TREE,
+    output_format: ReportFormat = Format.TREE,
     formula: Annotated[
         bool, typer.Option("--formula", help="Print costs in B, P, N and K instead.")
     ] = False,
     reconcile: Reconcile = None,
-    depth: Annotated[int | None, typer.Option(min=0, help="Module levels to show.")] = None,
+    depth: Depth = None,
     convention: Convention = "exact",
     strict: Strict = False,
     regions: Regions = True,

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from graphflops.cli.counting import Format, Strict
 from graphflops.cli.flags import (
     Convention,
+    Depth,
+    Format,
     Model,
     ModelFlags,
+    Ops,
     Output,
     Regions,
+    ReportFormat,
+    Strict,
     Timings,
     model_flags,
 )
@@ -64,13 +68,9 @@ def train(
         str, typer.Option(help="With --step-time: whose peak rate, e.g. h100-sxm.")
     ] = "h100-sxm",
     accelerators: Annotated[int, typer.Option(min=1, help="With --step-time: how many.")] = 1,
-    output_format: Annotated[
-        Format, typer.Option("--format", help="Shape of the output.")
-    ] = Format.TREE,
-    depth: Annotated[int | None, typer.Option(min=0, help="Module levels to show.")] = None,
-    ops: Annotated[
-        bool, typer.Option("--ops", help="With --format json: one entry per call too.")
-    ] = False,
+    output_format: ReportFormat = Format.TREE,
+    depth: Depth = None,
+    ops: Ops = False,
     convention: Convention = "exact",
     strict: Strict = False,
     regions: Regions = True,
