@@ -9,6 +9,7 @@ from test_regions import reused
 
 import graphflops as gf
 from graphflops.models import Options, Workload, resolve
+from graphflops.quiet import quiet
 
 # Types of many makes; the depth of some is their own.
 TYPES = (
@@ -43,7 +44,8 @@ def built(name: str) -> Workload:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TYPES)
 def test_records_of_a_type_are_the_same(name: str) -> None:
-    workload = built(name)
+    with quiet():
+        workload = built(name)
 
     def count(regions: bool) -> gf.Report:
         return gf.count(
