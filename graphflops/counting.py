@@ -12,6 +12,7 @@ from graphflops.capture import capture
 from graphflops.errors import UnknownOpError, UnknownOpWarning
 from graphflops.ir import Capture
 from graphflops.pricing import price_all
+from graphflops.quiet import uncollected
 from graphflops.registry import Registry
 from graphflops.report import Report
 from graphflops.tree import roll_up
@@ -19,6 +20,7 @@ from graphflops.tree import roll_up
 OnUnknown: TypeAlias = Literal["warn", "raise", "ignore"]
 
 
+@uncollected()
 def count(
     model: object,
     args: tuple[Any, ...] = (),

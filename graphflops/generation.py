@@ -15,12 +15,14 @@ from graphflops.capture.generation import Left, Prompt, capture_decode, capture_
 from graphflops.errors import CaptureError, ModelSpecError
 from graphflops.generation_report import GenerationReport, Step
 from graphflops.ir import Capture
+from graphflops.quiet import uncollected
 from graphflops.registry import Registry
 from graphflops.report import Report
 
 CacheKind = Literal["dynamic", "static"]
 
 
+@uncollected()
 def count_generation(  # noqa: PLR0913 - all but two are keywords with defaults
     model: Any,
     inputs: Mapping[str, Any],

@@ -120,6 +120,8 @@ class OpCall:
         for_weights: Whether a backward call serves the gradients of parameters alone; any
             other hands a gradient on to what was computed before.
         unused: Inputs whose gradients a fused backward makes though nobody asks for them.
+        repeats: Index of an equal call in another instance of the same layer, if this was not
+            traced itself. Not compared.
     """
 
     op: str
@@ -139,6 +141,7 @@ class OpCall:
     phase: Phase = Phase.FORWARD
     for_weights: bool = False
     unused: frozenset[str] = frozenset()
+    repeats: int | None = field(default=None, compare=False)
 
     def tensors(self) -> Iterator[tuple[str, TensorMeta]]:
         """Every input tensor with its schema name, lists flattened, in schema order."""

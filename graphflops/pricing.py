@@ -19,16 +19,21 @@ def price_all(
 ) -> tuple[OpRecord, ...]:
     """Price calls in order, alike ones once: in a deep model most are."""
     known: dict[Hashable, OpRecord] = {}
+    repeated: dict[int | None, OpRecord] = {}
     records = []
     for call in calls:
-        key = _key(call)
-        if (alike := known.get(key)) is None:
+        key: Hashable = None
+        alike = repeated.get(call.repeats)
+        if alike is None:
+            alike = known.get(key := _key(call))
+        if alike is None:
             record = price(call, registry, fallback)
             entry = registry.lookup(call)
             if entry is None or not entry.wants_call:
-                known[key] = record
+                known[key] = repeated[call.index] = record
         else:
             record = OpRecord(call=call, status=alike.status, cost=alike.cost, parts=alike.parts)
+            repeated[call.index] = record
         records.append(record)
     return tuple(records)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -210,18 +209,16 @@ def notes_of(known: KnownValues) -> tuple[str, ...]:
 def export_friendly() -> Iterator[None]:
     """What an export needs of the process; put back afterwards.
 
-    No garbage collection: an export makes many objects and drops few, a tenth of its time.
     No checks of the parameters of distributions: they read values that are not there.
     Converting a module to what it is already does nothing: fake parameters cannot be exchanged.
     """
-    collecting, validating = gc.isenabled(), Distribution._validate_args
+    validating = Distribution._validate_args
     exchange: Any = torch.utils.swap_tensors
 
     def convert(old: torch.Tensor, new: torch.Tensor) -> None:
         if (old.dtype, old.device) != (new.dtype, new.device):
             exchange(old, new)
 
-    gc.disable()
     lazily = torch.fx._lazy_graph_module._use_lazy_graph_module(True)
     Distribution.set_default_validate_args(False)
     torch.utils.swap_tensors = convert
@@ -231,8 +228,6 @@ def export_friendly() -> Iterator[None]:
     finally:
         torch.utils.swap_tensors = exchange
         Distribution.set_default_validate_args(validating)
-        if collecting:
-            gc.enable()
 
 
 def _ladder(model: nn.Module, args: tuple[Any, ...], advance: Advance | None) -> list[_Rung]:

@@ -37,6 +37,7 @@ class Change:
         other.__dict__.update(
             call.__dict__,
             index=index,
+            repeats=None if index == call.index else call.index,
             path=moved(call.path, self.was, self.path),
             name=self._own(call.name),
             source=self.source if call.source == self.was_source else call.source,
