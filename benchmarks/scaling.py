@@ -14,13 +14,15 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
+from tabulate import tabulate
 
 from benchmarks.capture import counters, medians
-from benchmarks.results import environment
+from benchmarks.results import environment, fill
 from graphflops.models import Options, resolve
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "scaling.json"
+PAGE = ROOT / "docs" / "speed.md"
 PLOT = ROOT / "docs" / "scaling.svg"
 LLAMA = f"hf:{ROOT}/examples/configs/llama-3-8b"
 ROUNDS = 3
@@ -33,7 +35,8 @@ def _llama(**config: int) -> tuple[str, Options]:
 
 def _mixture(experts: int) -> tuple[str, Options]:
     sizes = {"num_hidden_layers": 16, "hidden_size": 1024, "moe_intermediate_size": 512}
-    return "hf:qwen3_moe", Options(seq_len=512, overrides={**sizes, "num_experts": experts})
+    overrides = {**sizes, "num_experts": experts}
+    return "hf:qwen3_moe", Options(seq_len=512, dtype="bfloat16", overrides=overrides)
 
 
 AXES: dict[str, dict[int, tuple[str, Options]]] = {
@@ -60,7 +63,21 @@ def main() -> None:
         counter: round(deepest[counter] / shallow[counter], 2) for counter in deepest
     }
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    fill(PAGE, "scaling", table(found))
     draw(found)
+
+
+def table(found: dict[str, Any]) -> str:
+    """Seconds of each counter at each size."""
+    names = list(found["layers"][126])
+    rows = [
+        (f"{axis} {size}", *(f"{found[axis][size][name]:.2f}" for name in names))
+        for axis in AXES
+        for size in found[axis]
+    ]
+    growth = found["126 layers over 4"]
+    rows.append(("126 layers over 4", *(f"{growth[name]:.1f} x" for name in names)))
+    return tabulate(rows, ["seconds", *names], tablefmt="github", disable_numparse=True)
 
 
 def draw(found: dict[str, Any]) -> None:
