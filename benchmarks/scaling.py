@@ -30,12 +30,13 @@ ROUNDS = 3
 
 def _llama(**config: int) -> tuple[str, Options]:
     tokens = config.pop("tokens", 2048)
-    return LLAMA, Options(seq_len=tokens, overrides=config)
+    positions = {"max_position_embeddings": max(tokens, 8192)}
+    return LLAMA, Options(seq_len=tokens, overrides={**positions, **config})
 
 
 def _mixture(experts: int) -> tuple[str, Options]:
     sizes = {"num_hidden_layers": 16, "hidden_size": 1024, "moe_intermediate_size": 512}
-    overrides = {**sizes, "num_experts": experts}
+    overrides = {**sizes, "num_local_experts": experts}
     return "hf:qwen3_moe", Options(seq_len=512, dtype="bfloat16", overrides=overrides)
 
 
