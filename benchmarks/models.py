@@ -37,6 +37,10 @@ class Model:
     def build(self, placement: Placement) -> tuple[Any, dict[str, Any]]:
         """The model in eval mode with its keyword inputs."""
         import torch
+
+        from graphflops.models.extras import repair_torchvision
+
+        repair_torchvision()
         import transformers
 
         name, shape = self.inputs
