@@ -18,7 +18,9 @@ _CPU = torch.device("cpu")
 _PLAIN = {torch.Tensor, nn.Parameter, nn.Buffer}
 
 
-def brought_together(model: nn.Module, inputs: Any, specs: Specs | None = None) -> Any:
+def brought_together(
+    model: nn.Module, inputs: Any, specs: Specs | None = None, *, weights_too: bool = False
+) -> Any:
     """Make the inputs fake tensors on the model's device; small ones keep their values.
 
     A model on meta becomes one of fake tensors on the CPU: a tensor that its code makes of
@@ -29,6 +31,8 @@ def brought_together(model: nn.Module, inputs: Any, specs: Specs | None = None) 
         model: The module that takes the inputs.
         inputs: Tensors in any structure.
         specs: Axes that are to be symbolic; such a tensor has no values.
+        weights_too: Whether parameters and buffers with data become fake tensors as well: an
+            operator that only takes these would run, and in place write to them.
 
     Raises:
         ModelSpecError: Axes are to be symbolic and the model is fake in a mode of its own.
@@ -39,7 +43,7 @@ def brought_together(model: nn.Module, inputs: Any, specs: Specs | None = None) 
         mode: FakeTensorMode = next(p.fake_mode for p in parameters if isinstance(p, FakeTensor))
     else:
         mode = KnownValues().mode
-        _off_meta(model, mode)
+        _exchange(model, mode, weights_too=weights_too)
     known = known_values(mode)
     if specs and known is None:
         msg = (
@@ -70,15 +74,21 @@ def _device(parameters: list[nn.Parameter], inputs: list[Any]) -> torch.device:
     return _CPU
 
 
-def _off_meta(model: nn.Module, mode: FakeTensorMode) -> None:
-    """Exchange parameters and buffers on meta for fake ones; tied ones stay tied."""
+def _exchange(model: nn.Module, mode: Any, *, weights_too: bool) -> None:
+    """Exchange parameters and buffers for fake ones, those on meta or all; tied ones stay tied."""
     made: dict[int, torch.Tensor] = {}
     for module in model.modules():
         for held in (module._parameters, module._buffers):
             for name, tensor in held.items():
-                if type(tensor) in _PLAIN and tensor is not None and tensor.is_meta:
+                if type(tensor) not in _PLAIN or tensor is None:
+                    continue
+                if tensor.is_meta or weights_too:
                     if id(tensor) not in made:
-                        made[id(tensor)] = _on_cpu(tensor, mode)
+                        made[id(tensor)] = (
+                            _on_cpu(tensor, mode)
+                            if tensor.is_meta
+                            else mode.from_tensor(tensor, static_shapes=True)
+                        )
                     held[name] = made[id(tensor)]  # type: ignore[assignment]  # a parameter for a parameter
 
 

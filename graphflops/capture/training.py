@@ -145,7 +145,8 @@ class _Step:
         self._regions = None
         with untouched(model), quiet(), export_friendly(), _gradients_set_aside(model):
             unwrap_compiled(model)
-            inputs = brought_together(model, (self._args, dict(self._kwargs)))
+            given = self._args, dict(self._kwargs)
+            inputs = brought_together(model, given, weights_too=True)
             with self._surroundings(inputs):
                 return self._recorded(inputs, regions=regions)
 
@@ -200,7 +201,8 @@ class _Step:
 @contextlib.contextmanager
 def _running_fake(model: nn.Module, inputs: Any) -> Iterator[KnownValues | None]:
     """Run in the fake mode of the inputs and the model, with what it knows of values."""
-    with traced_in_mode_of(inputs) as known, contextlib.ExitStack() as stack:
+    held = inputs, list(model.parameters())
+    with traced_in_mode_of(held) as known, contextlib.ExitStack() as stack:
         if known is not None:
             stack.enter_context(known.outside_of_a_graph())
         elif (mode := detect_fake_mode(list(model.parameters()))) is not None:

@@ -177,6 +177,8 @@ class KnownValues:
         kwargs = kwargs or {}
         if not isinstance(func, torch._ops.OpOverload):
             return self._dispatch(func, types, args, kwargs)
+        if func._schema.is_mutable:
+            args, kwargs = self._unwritten(args, kwargs)
         if func in _OWN_RULES and (shaped := self._shaped(func, args, kwargs)) is not None:
             return shaped
         if _DEPENDS_ON_VALUES.intersection(func.tags):
@@ -199,6 +201,20 @@ class KnownValues:
         elif func._schema.is_mutable:
             self._forget(args)
         return out
+
+    def _unwritten(self, args: Any, kwargs: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+        """Arguments of an operator that writes to some: no tensor with data is to be written to."""
+        leaves = pytree.tree_leaves((args, kwargs))
+        if any(isinstance(leaf, FakeTensor) for leaf in leaves) or not any(map(_is_real, leaves)):
+            return args, kwargs
+        # The mode runs what has no fake tensor.
+        return (
+            pytree.tree_map_only(torch.Tensor, self._known_copy, args),
+            pytree.tree_map_only(torch.Tensor, self._known_copy, dict(kwargs)),
+        )
+
+    def _known_copy(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self.know(tensor, tensor.device)
 
     def _shaped(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """The result of an operator where its own rule for shapes says too little."""
