@@ -86,8 +86,9 @@ class ExportTracer:
         node = self._node(REPEAT, (nodes, recorded, places))
         node.meta["val"] = outputs
         for place, output in enumerate(outputs):
-            item = self._node(operator.getitem, (node, place))
-            item.meta["val"] = output
+            # Of the same place in the code, which takes long to be looked up.
+            item = self._tracer.graph.create_node("call_function", operator.getitem, (node, place))
+            item.meta = {**node.meta, "val": output}
             track_tensor(output, self._tracer.proxy(item), constant=None, tracer=self._tracer)
 
     def _node(self, target: Any, args: tuple[Any, ...]) -> fx.Node:
