@@ -17,7 +17,7 @@ from graphflops.capture.metadata import tensor_meta
 from graphflops.capture.regions.change import moved
 from graphflops.capture.regions.expansion import recorded_layers
 from graphflops.capture.regions.export import REPEAT
-from graphflops.capture.regions.siblings import variables
+from graphflops.capture.regions.held import variables
 from graphflops.ir import Module, Parameter
 
 Calls = Counter[int]

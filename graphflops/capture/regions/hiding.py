@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from graphflops.capture.regions.held import Hidden
 from graphflops.capture.regions.siblings import Siblings
 
 _TELLING = {bool, str, int, type(None)}
@@ -80,7 +81,7 @@ class Hiding:
                 # What others have too stays where it is.
                 if own and names[id(part)] == 1 and all(tensors[id(t)] <= 1 for t in own.values()):
                     kept.append((part, kind, own))
-                    vars(part)[kind] = _Hidden(own, self)
+                    vars(part)[kind] = Hidden(own, self.refuse)
         self._active = bool(kept)
         try:
             yield
@@ -127,41 +128,3 @@ def _kinds(group: Siblings) -> list[Any]:
     # A number that is another in each of them is that of the layer.
     columns = [c for c in zip(*found, strict=True) if len(set(c)) < len(c)]
     return list(zip(*columns, strict=True)) or [()] * len(found)
-
-
-class _Hidden(dict[str, Any]):
-    """Parameters or buffers of a module, put aside."""
-
-    def __init__(self, kept: dict[str, Any], hiding: Hiding) -> None:
-        super().__init__()
-        self.kept, self._hiding = kept, hiding
-
-    def __contains__(self, name: object) -> bool:
-        if name in self.kept:
-            self._hiding.refuse()
-        return False
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._hiding.refuse()
-        super().__setitem__(name, value)
-
-    def __iter__(self) -> Iterator[str]:
-        self._hiding.refuse()
-        return super().__iter__()
-
-    def items(self) -> Any:
-        self._hiding.refuse()
-        return super().items()
-
-    def values(self) -> Any:
-        self._hiding.refuse()
-        return super().values()
-
-    def keys(self) -> Any:
-        self._hiding.refuse()
-        return super().keys()
-
-
-def kept(held: dict[str, Any]) -> dict[str, Any]:
-    """Parameters or buffers of a module, put aside or not."""
-    return held.kept if type(held) is _Hidden else held

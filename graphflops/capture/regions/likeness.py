@@ -20,8 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from graphflops.capture.regions import caches
-from graphflops.capture.regions.hiding import kept
-from graphflops.capture.regions.siblings import variables
+from graphflops.capture.regions.held import kept, variables
 from graphflops.capture.values import KnownValues
 
 _PLAIN = {int, float, bool, str, bytes, complex, type(None), type(...)}

@@ -12,8 +12,8 @@ from typing import Any
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from graphflops.capture.regions.held import variables
 from graphflops.capture.regions.likeness import MACHINERY
-from graphflops.capture.regions.siblings import variables
 from graphflops.capture.regions.slots import Slot
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]

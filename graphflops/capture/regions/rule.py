@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from graphflops.capture.regions.caches import ABSENT
+from graphflops.capture.regions.held import variables
 from graphflops.capture.regions.hiding import Hiding
 from graphflops.capture.regions.instances import Call, Input, Output, Region, Tracer
 from graphflops.capture.regions.likeness import Part
@@ -29,7 +30,7 @@ from graphflops.capture.regions.reads import (
     passes,
 )
 from graphflops.capture.regions.recording import Recording, like_now
-from graphflops.capture.regions.siblings import Siblings, siblings_in, variables
+from graphflops.capture.regions.siblings import Siblings, siblings_in
 from graphflops.capture.values import KnownValues
 from graphflops.ir import LayersReused
 

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-if TYPE_CHECKING:
-    from graphflops.capture.regions.instances import Region
-
-
-def variables(module: nn.Module) -> dict[str, Any]:
-    """The attribute dictionary of a module, whoever is watching."""
-    found: dict[str, Any] = object.__getattribute__(module, "__dict__")
-    return found
+from graphflops.capture.regions.held import variables
+from graphflops.capture.regions.instances import Region
 
 
 @dataclass(slots=True)
