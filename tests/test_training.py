@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint, checkpoint_sequential
+from torch.utils.checkpoint import (
+    checkpoint,
+    checkpoint_sequential,
+    create_selective_checkpoint_contexts,
+)
 
 import graphflops as gf
 
@@ -208,6 +213,26 @@ def test_checkpoint_sequential() -> None:
     assert [found[f"layers.{i}"][3] for i in range(4)] == [ROWS * 16, 0, 0, 0]
 
 
+def test_a_checkpoint_that_keeps_products_computes_the_rest_again() -> None:
+    class Selective(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = nn.Sequential(linear(4, 4), nn.Tanh(), linear(4, 4), nn.Tanh())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            kept = [torch.ops.aten.mm.default]
+            contexts = functools.partial(create_selective_checkpoint_contexts, kept)
+            result: torch.Tensor = checkpoint(
+                self.block, x, use_reentrant=False, context_fn=contexts
+            )
+            return result
+
+    report = gf.count_training(Selective(), (x(ROWS, 4),))
+    # Both tanh, and none of the products.
+    assert (report.recompute.macs, report.recompute.flops) == (0, 2 * ROWS * 4)
+    assert report.backward.macs == 3 * ROWS * 16
+
+
 class Cube(torch.autograd.Function):
     """Its own backward takes a product more than the forward's derivative would."""
 
@@ -311,82 +336,3 @@ def test_a_convolution_costs_its_forward_for_each_gradient(
     assert macs(report)[""] == (forward, forward, forward, 0)
     first = gf.count_training(build(), (x(*shape),))
     assert macs(first)[""] == (forward, 0, forward, 0)
-
-
-class Dropped(nn.Module):
-    """Drops layers at random, as speech models do in training."""
-
-    def __init__(self, chance: float) -> None:
-        super().__init__()
-        self.first, self.second = linear(4, 4), linear(4, 4)
-        self.chance = chance
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.first(x)
-        result: torch.Tensor = x if torch.rand([]) < self.chance else self.second(x)
-        return result
-
-
-@pytest.mark.parametrize(("chance", "layers"), [(0.1, 2), (0.9, 1)])
-def test_a_number_drawn_for_python_is_a_half(chance: float, layers: int) -> None:
-    report = gf.count_training(Dropped(chance), (x(ROWS, 4),))
-    assert report.forward.macs == layers * ROWS * 16
-    assert any("taken to be 0.5" in note for note in report.notes)
-
-
-def test_numbers_are_finite() -> None:
-    class Clamped(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = linear(3, 4)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = self.layer(x)
-            if not torch.isfinite(x).all() or torch.isnan(x).any():
-                x = x.clamp(-1, 1) @ x.T
-            return x
-
-    assert gf.count_training(Clamped(), (x(),)).forward.macs == ROWS * 12
-
-
-def test_a_model_with_data_is_left_as_it_was() -> None:
-    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 2)).train()
-    model[0].weight.grad = gradient = torch.randn(4, 3)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    held = {name: id(value) for name, value in (*model.named_parameters(), *model.named_buffers())}
-    inputs, chance = torch.randn(ROWS, 3), torch.get_rng_state()
-    reports = [gf.count_training(model, (inputs,)) for _ in range(2)]
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert held == {
-        name: id(value) for name, value in (*model.named_parameters(), *model.named_buffers())
-    }
-    assert model[0].weight.grad is gradient
-    assert [p.grad for p in model.parameters()][1:] == [None] * 5
-    assert torch.equal(torch.get_rng_state(), chance)
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    # Twice the same.
-    first, second = ([(r.call, r.cost) for r in report.backward.records] for report in reports)
-    assert first == second
-    # Layers of PyTorch's own have no line of the model's code.
-    assert {r.call.source for r in reports[0].forward.records if r.call.path == "0"} == {""}
-
-
-def test_a_compiled_model_is_counted_as_written() -> None:
-    model = nn.Sequential(linear(3, 4), nn.Tanh(), linear(4, 5))
-    compiled: Any = torch.compile(model)
-    assert gf.count_training(compiled, (x(),)).by_module() == (
-        gf.count_training(model, (x(),)).by_module()
-    )
-
-
-def test_a_model_without_inputs() -> None:
-    class Weighs(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(torch.randn(3, 4))
-
-        def forward(self) -> torch.Tensor:
-            return self.weight @ self.weight.T
-
-    report = gf.count_training(Weighs())
-    assert (report.forward.macs, report.backward.macs) == (3 * 4 * 3, 2 * 3 * 4 * 3)
