@@ -17,7 +17,7 @@ from graphflops.ir import CACHES
 from graphflops.render import generation as rendering
 from graphflops.render.data import module_csv
 from graphflops.render.tree import render_tree
-from graphflops.report import Report
+from graphflops.report import Report, unsupported_in
 from graphflops.series import sum_over
 from graphflops.tree import ModuleNode
 
@@ -187,11 +187,7 @@ class GenerationReport:
 
     def unsupported_ops(self) -> dict[str, int]:
         """Operators without a price, with the number of their calls in all graphs."""
-        found: dict[str, int] = {}
-        for report in self._reports:
-            for op, calls in report.unsupported_ops().items():
-                found[op] = found.get(op, 0) + calls
-        return found
+        return unsupported_in(self._reports)
 
     @property
     def all_notes(self) -> tuple[str, ...]:

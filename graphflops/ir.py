@@ -38,6 +38,9 @@ DTYPE_BITS: dict[str, int] = {
 CACHES = ("past_key_values", "cache_params", "state", "mems")
 """What models call that which they keep of earlier tokens, among inputs and outputs."""
 
+ATTENTION_SCORES = "graphflops::attention_scores"
+"""Pseudo-operator: what a fused attention backward computes beside what is asked of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorMeta:

@@ -284,6 +284,11 @@ class Report:
         return tables.report_table(self, 1, tablefmt="html")
 
 
+def unsupported_in(reports: Iterable[Report]) -> dict[str, int]:
+    """Operators without a price in some reports, with the number of their calls in all."""
+    return dict(sum((Counter(report.unsupported_ops()) for report in reports), start=Counter()))
+
+
 def _sum_by(records: Iterable[OpRecord], key: Callable[[OpCall], str]) -> dict[str, OpCost]:
     costs: defaultdict[str, OpCost] = defaultdict(OpCost)
     for record in records:

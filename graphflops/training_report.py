@@ -14,7 +14,7 @@ from graphflops.cost import Dim, OpCost
 from graphflops.errors import ModelSpecError
 from graphflops.ir import OpRecord, Phase
 from graphflops.render import training as rendering
-from graphflops.report import Report
+from graphflops.report import Report, unsupported_in
 from graphflops.tree import roll_up
 
 UNATTRIBUTED = "(unattributed)"
@@ -174,7 +174,7 @@ class TrainingReport:
 
     def unsupported_ops(self) -> dict[str, int]:
         """Operators without a price, with the number of their calls."""
-        return dict(sum((Counter(p.unsupported_ops()) for p in self.parts), start=Counter()))
+        return unsupported_in(self.parts)
 
     def by_module(self) -> dict[str, ModuleTraining]:
         """What each module costs in one pass, children included, by path; ``""`` is the model."""

@@ -15,6 +15,7 @@ from inspect import Parameter, signature
 from typing import TYPE_CHECKING
 
 from graphflops.cost import Dim, OpCost
+from graphflops.ir import ATTENTION_SCORES
 from graphflops.registry import register
 
 from .attention import (
@@ -71,9 +72,6 @@ def recompute(attention: Attention, unused: frozenset[str] = frozenset()) -> OpC
     return again + differentiate(attention) + differentiate(attention, unused) * -1
 
 
-SCORES = "graphflops::attention_scores"
-"""Pseudo-operator: what a fused backward computes beside what is asked of it."""
-
 Describe = Callable[..., Attention]
 
 
@@ -84,7 +82,7 @@ def _backward(*ops: str) -> Callable[[Describe], Describe]:
         register(*(f"aten::{op}" for op in ops))(_priced(describe, differentiate))
         scores = _priced(describe, recompute)
         scores.__doc__ = recompute.__doc__
-        register(*(f"{SCORES}.{op}" for op in ops), traffic=None)(scores)
+        register(*(f"{ATTENTION_SCORES}.{op}" for op in ops), traffic=None)(scores)
         return describe
 
     return decorate

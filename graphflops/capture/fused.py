@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from graphflops.ir import OpCall, Phase
+from graphflops.ir import ATTENTION_SCORES, OpCall, Phase
 
-_SCORES = "graphflops::attention_scores"
 _ATTENTION = {
     *(
         f"aten::_scaled_dot_product_{kind}_backward"
@@ -57,7 +56,7 @@ def _convolution(call: OpCall) -> tuple[OpCall, ...]:
 def _attention(call: OpCall) -> tuple[OpCall, ...]:
     again = replace(
         call,
-        op=_SCORES,
+        op=ATTENTION_SCORES,
         overload=call.op.removeprefix("aten::"),
         outputs=(),
         phase=Phase.RECOMPUTE,

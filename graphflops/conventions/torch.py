@@ -28,7 +28,7 @@ from graphflops.conventions._shared import exact_cost, overlooked
 from graphflops.conventions.convention import Convention
 from graphflops.conventions.exact import exact
 from graphflops.cost import FLOPS_PER_MAC, OpCost
-from graphflops.ir import OpCall
+from graphflops.ir import ATTENTION_SCORES, OpCall
 from graphflops.registry import Entry, Registry
 
 _KERNELS = (
@@ -86,7 +86,7 @@ CONVENTION = Convention(
 @TORCH.register(
     *(f"aten::{op}" for op in CONTRACTIONS),
     *("higher_order::flex_attention", "higher_order::flex_attention_backward"),
-    *("graphflops::attention_scores", "graphflops::attention_scores_packed"),
+    ATTENTION_SCORES,
     traffic=None,
 )
 def contraction(call: OpCall) -> OpCost:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,15 +19,12 @@ from torch.utils import _pytree as pytree
 from graphflops.capture.gradients import Edge, Gradients
 from graphflops.capture.metadata import tensor_meta
 from graphflops.capture.owners import Owner, Owners
-from graphflops.capture.regions.change import Change, moved
-from graphflops.capture.regions.instances import Call
+from graphflops.capture.regions.change import Change, Suffixes, moved
+from graphflops.capture.regions.instances import LEAST_CALLS, Call
 from graphflops.capture.source import line_running
 from graphflops.capture.tape import Copied, Tape
 from graphflops.capture.values import KnownValues
 from graphflops.ir import OpCall
-
-_LEAST = 9
-"""Calls below which a layer runs as fast as it is repeated."""
 
 
 class NotAlikeError(Exception):
@@ -101,7 +98,7 @@ class TapeTracer:
     ) -> None:
         self._tape, self._owners, self._gradients = tape, owners, gradients
         self._known = known
-        self._times: Counter[str] = Counter()
+        self._suffixes = Suffixes()
 
     def ready(self) -> bool:
         """Whether calls are of the forward pass, outside of checkpoints: they run twice."""
@@ -127,7 +124,7 @@ class TapeTracer:
         tape, tensors = self._tape, call.look.tensors
         copied = tape.copied(mark.calls)
         given = [tape.name_of(tensor) for tensor in tensors]
-        short = len(copied.calls) < _LEAST
+        short = len(copied.calls) < LEAST_CALLS
         # A cache would be filled again by another run; a reentrant checkpoint fills gradients.
         if short or call.look.caches or self._owners.was_reentrant or not copied.uses_only(given):
             return None
@@ -159,15 +156,13 @@ class TapeTracer:
         """Add the calls of a layer for another instance, and a node for its backward."""
         tape, owners, tensors = self._tape, self._owners, call.look.tensors
         owner = owners.owner_of(call.module)._replace(source=line_running())
-        self._times[owner.path] += 1
-        times = self._times[owner.path]
         change = Change(
             was=recorded.owner.path,
             path=owner.path,
             was_source=recorded.owner.source,
             source=owner.source,
             names=dict(zip(recorded.given, map(tape.name_of, tensors), strict=True)),
-            suffix=f"@{owner.path}" if times == 1 else f"@{owner.path}@{times}",
+            suffix=self._suffixes.next(owner.path),
         )
         tape.add(recorded.copied, change)
         for out, (name, _, of_inputs) in zip(outputs, recorded.outputs, strict=True):
@@ -190,14 +185,8 @@ class TapeTracer:
         if signature not in layer.backward:
             return self._run(instance, given, names, signature)
         found = layer.backward[signature]
-        back = Change(
-            was=change.was,
-            path=change.path,
-            was_source=change.was_source,
-            source=change.source,
-            names={**change.names, **dict(zip(found.given, names, strict=True))},
-            suffix=change.suffix,
-        )
+        given_names = dict(zip(found.given, names, strict=True))
+        back = replace(change, names={**change.names, **given_names})
         self._tape.add(found.copied, back)
         made: list[torch.Tensor | None] = []
         for gradient, name in zip(found.gradients, found.names, strict=True):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from graphflops.ir import OpCall, TensorMeta, Tensors
 
@@ -60,6 +61,19 @@ class Change:
         if isinstance(value, tuple):
             return tuple([item and self._tensor(item) for item in value])
         return self._tensor(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Suffixes:
+    """What names of tensors end in, one for each repetition of a layer."""
+
+    _times: Counter[str] = field(default_factory=Counter)
+
+    def next(self, path: str) -> str:
+        """That of the next repetition at a path."""
+        self._times[path] += 1
+        times = self._times[path]
+        return f"@{path}" if times == 1 else f"@{path}@{times}"
 
 
 def moved(path: str, was: str, now: str) -> str:

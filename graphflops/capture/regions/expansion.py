@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import fx
 
-from graphflops.capture.regions.change import Change
+from graphflops.capture.regions.change import Change, Suffixes
 from graphflops.capture.regions.export import BEGIN, END, MARKS
 from graphflops.ir import OpCall
 
@@ -38,7 +37,7 @@ class Expansion:
     path_of: Callable[[fx.Node], str | None]
     source_of: Callable[[fx.Node], str]
     _recorded: dict[int, _Recorded] = field(default_factory=dict)
-    _times: Counter[str] = field(default_factory=Counter)
+    _suffixes: Suffixes = field(default_factory=Suffixes)
 
     def mark(self, node: fx.Node, found: list[Found]) -> None:
         """Begin or end a layer whose calls are found in between."""
@@ -55,15 +54,13 @@ class Expansion:
         number: Any = node.args[1]
         recorded = self._recorded[number]
         path = self.path_of(node) or ""
-        self._times[path] += 1
-        times = self._times[path]
         change = Change(
             was=self.path_of(recorded.begin) or "",
             path=path,
             was_source=self.source_of(recorded.begin),
             source=self.source_of(node),
             names=_names(recorded.begin, node),
-            suffix=f"@{path}" if times == 1 else f"@{path}@{times}",
+            suffix=self._suffixes.next(path),
         )
         for call, made_by in recorded.calls:
             found.append((change.of(call, len(found)), made_by))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import operator
-import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +16,8 @@ from torch.fx.experimental.proxy_tensor import (
     track_tensor,
 )
 
-from graphflops.capture.regions.instances import Call
+from graphflops.capture.regions.instances import LEAST_CALLS, Call
+from graphflops.capture.source import is_models
 
 # None of them is ever run: they stand in graphs that are read.
 _library: Any = torch.library.Library("graphflops", "DEF")  # type: ignore[no-untyped-call]  # torch's gap
@@ -29,11 +28,6 @@ BEGIN: Any = torch.ops.graphflops.begin.default
 END: Any = torch.ops.graphflops.end.default
 REPEAT: Any = torch.ops.graphflops.repeat.default
 MARKS = (BEGIN, END)
-_NOT_THE_MODEL = tuple(
-    str(folder) + os.sep for folder in (Path(torch.__file__).parent, Path(__file__).parents[1])
-)
-_LEAST = 9
-"""Nodes below which a layer is traced as fast as it is repeated."""
 
 
 class ExportTracer:
@@ -65,7 +59,11 @@ class ExportTracer:
         given = [node for node in call.inputs if node is not None]
         body = _nodes_after(mark)
         leaving = self.traced(outputs)
-        if len(body) < _LEAST or not _is_closed(body, {*given}) or not _is_made_in(body, leaving):
+        if (
+            len(body) < LEAST_CALLS
+            or not _is_closed(body, {*given})
+            or not _is_made_in(body, leaving)
+        ):
             return None
         number = self._regions
         self._regions += 1
@@ -98,7 +96,7 @@ class ExportTracer:
         node: fx.Node = tracer.create_node("call_function", target, args, {})
         tracer.record_stack_traces = recorded
         frame = sys._getframe()
-        while frame.f_back and frame.f_code.co_filename.startswith(_NOT_THE_MODEL):
+        while frame.f_back and not is_models(frame.f_code.co_filename):
             frame = frame.f_back
         node.meta["stack_trace"] = f'File "{frame.f_code.co_filename}", line {frame.f_lineno}'
         return node

@@ -14,6 +14,9 @@ from graphflops.capture.regions.likeness import Likeness, Unlike, surroundings
 from graphflops.capture.regions.reads import Arguments
 from graphflops.capture.values import KnownValues
 
+LEAST_CALLS = 9
+"""Operator calls below which a layer is traced as fast as it is repeated."""
+
 
 class Tracer(Protocol):
     """What records the calls of a layer and repeats them."""
