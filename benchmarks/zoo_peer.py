@@ -7,13 +7,12 @@ import math
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from unittest import mock
 
 import torch
 from torch import nn
-from torch._guards import detect_fake_mode
 from torch._subclasses import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
@@ -22,10 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.peers import FLOPS_PER_MAC
 from benchmarks.zoo_worker import reason
 from graphflops.capture.devices import brought_together
-from graphflops.capture.experts import evenly_chosen
-from graphflops.capture.module import SUPPOSED
+from graphflops.capture.eager import SUPPOSED
+from graphflops.capture.experts import ways_to_run
 from graphflops.capture.untouched import untouched
-from graphflops.capture.values import traced_in_mode_of
 from graphflops.ir import OpRecord
 from graphflops.models import Workload
 from graphflops.report import Report
@@ -99,17 +97,17 @@ def _on_meta(workload: Workload) -> int:
 
 def _with_values(workload: Workload, *, supposing: bool) -> int:
     with untouched(workload.model):
-        inputs = brought_together(workload.model, (workload.args, dict(workload.kwargs)))
-        mode = detect_fake_mode([*pytree.tree_leaves(inputs), *workload.model.parameters()])
+        *_, (_, even) = ways_to_run(workload.model)
+        known, inputs = brought_together(workload.model, (workload.args, dict(workload.kwargs)))
         # On the CPU it has no formula for the kernels of attention and recurrent layers.
         with (
-            traced_in_mode_of(inputs),
-            evenly_chosen(inputs) if supposing else contextlib.nullcontext(),
+            known.tracing(),
+            even(known) if supposing else contextlib.nullcontext(),
             sdpa_kernel(SDPBackend.MATH),
             _no_fast_path(),
             torch.backends.mkldnn.flags(enabled=False),
         ):
-            return _run(workload.model, inputs, mode or FakeTensorMode(allow_non_fake_inputs=True))
+            return _run(workload.model, inputs, known.mode)
 
 
 def _run(model: nn.Module, inputs: Any, mode: FakeTensorMode) -> int:
@@ -169,7 +167,7 @@ def _unseen(report: Report) -> Counter[str]:
     return found
 
 
-def _leaves(records: tuple[OpRecord, ...]) -> Iterator[OpRecord]:
+def _leaves(records: Iterable[OpRecord]) -> Iterator[OpRecord]:
     for record in records:
         yield from _leaves(record.parts) if record.parts else (record,)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sympy
 
-from graphflops.cost import substitute
 from graphflops.errors import ModelSpecError
-from graphflops.ir import OpCall, OpRecord, TensorMeta
+from graphflops.folded import Folded
+from graphflops.ir import OpRecord
+from graphflops.resizing import Resizing
 from graphflops.tree import roll_up
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def bound(report: Report, values: Mapping[str, int]) -> Report:
                 "Count again with inputs of about that size."
             )
             raise ModelSpecError(msg)
-    put = _Binding(values)
-    records = tuple(map(put.record, report.records))
+    put = Resizing(values)
+    records = Folded.of(report.records).mapped(lambda record: (_bound_record(record, put),))
     inputs = tuple((name, put.tensor(meta)) for name, meta in report.capture.inputs)
     return replace(
         report,
@@ -87,32 +87,7 @@ def _is_linear(condition: sympy.Basic, name: str) -> bool:
     return bool(difference.is_polynomial(symbol)) and sympy.degree(difference, symbol) == 1
 
 
-class _Binding:
-    """Puts numbers in; equal expressions, of which a deep model has thousands, once."""
-
-    def __init__(self, values: Mapping[str, int]) -> None:
-        self.dim = lru_cache(maxsize=None)(lambda value: substitute(value, values))
-
-    def value(self, value: Any) -> Any:
-        if isinstance(value, sympy.Expr):
-            return self.dim(value)
-        if isinstance(value, TensorMeta):
-            return self.tensor(value)
-        return tuple(map(self.value, value)) if isinstance(value, tuple) else value
-
-    def tensor(self, meta: TensorMeta) -> TensorMeta:
-        return replace(meta, shape=self.value(meta.shape), strides=self.value(meta.strides))
-
-    def record(self, record: OpRecord) -> OpRecord:
-        cost = None if record.cost is None else record.cost.map(self.value)
-        parts = tuple(map(self.record, record.parts))
-        return replace(record, call=self.call(record.call), cost=cost, parts=parts)
-
-    def call(self, call: OpCall) -> OpCall:
-        return replace(
-            call,
-            inputs={name: self.value(value) for name, value in call.inputs.items()},
-            attrs={name: self.value(value) for name, value in call.attrs.items()},
-            outputs=self.value(call.outputs),
-            trips=self.value(call.trips),
-        )
+def _bound_record(record: OpRecord, put: Resizing) -> OpRecord:
+    cost = None if record.cost is None else record.cost.map(put.value)
+    parts = tuple(_bound_record(part, put) for part in record.parts)
+    return replace(record, call=put.call(record.call), cost=cost, parts=parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -89,6 +89,7 @@ class TensorMeta:
 Value: TypeAlias = object
 """An argument that is no tensor: number, expression, string, ``None``, or a tuple of these."""
 Tensors: TypeAlias = "TensorMeta | tuple[TensorMeta | None, ...]"
+NamedTensors: TypeAlias = tuple[tuple[str, TensorMeta], ...]
 
 
 class Phase(Enum):
@@ -123,8 +124,8 @@ class OpCall:
         for_weights: Whether a backward call serves the gradients of parameters alone; any
             other hands a gradient on to what was computed before.
         unused: Inputs whose gradients a fused backward makes though nobody asks for them.
-        repeats: Index of an equal call in another instance of the same layer, if this was not
-            traced itself. Not compared.
+        repeats: Index of the equal call in the instance of the same layer that was traced, if
+            this one was not. Not compared.
     """
 
     op: str
@@ -145,6 +146,11 @@ class OpCall:
     for_weights: bool = False
     unused: frozenset[str] = frozenset()
     repeats: int | None = field(default=None, compare=False)
+
+    @property
+    def original(self) -> int:
+        """Index of the call that was traced: this one, or the one it repeats."""
+        return self.index if self.repeats is None else self.repeats
 
     def tensors(self) -> Iterator[tuple[str, TensorMeta]]:
         """Every input tensor with its schema name, lists flattened, in schema order."""
@@ -254,7 +260,7 @@ class Capture:
     """A model as a graph: its calls in order and its modules in registration order.
 
     Attributes:
-        calls: Every operator call.
+        calls: Every operator call; repeated layers may be folded.
         modules: Every module, parents before children.
         method: The way the graph was obtained, e.g. ``"torch.export"``.
         seconds: Wall time of the capture.
@@ -266,11 +272,11 @@ class Capture:
         fallback: What PyTorch knows of operators without a handler.
     """
 
-    calls: tuple[OpCall, ...]
+    calls: Sequence[OpCall]
     modules: tuple[Module, ...]
     method: str
     seconds: float = 0.0
-    inputs: tuple[tuple[str, TensorMeta], ...] = ()
+    inputs: NamedTensors = ()
     notes: tuple[str, ...] = ()
     assumptions: tuple[sympy.Basic, ...] = ()
     regions: LayersReused = LayersReused()

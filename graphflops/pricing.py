@@ -9,6 +9,7 @@ import sympy
 
 from graphflops.cost import OpCost
 from graphflops.errors import HandlerError
+from graphflops.folded import Folded
 from graphflops.ir import Fallback, OpCall, OpRecord, Status
 from graphflops.registry import Entry, Registry
 from graphflops.traffic import streamed
@@ -16,35 +17,33 @@ from graphflops.traffic import streamed
 
 def price_all(
     calls: Iterable[OpCall], registry: Registry, fallback: Fallback | None = None
-) -> tuple[OpRecord, ...]:
+) -> Folded[OpRecord]:
     """Price calls in order, alike ones once: in a deep model most are."""
     known: dict[Hashable, OpRecord] = {}
-    repeated: dict[int | None, OpRecord] = {}
-    records = []
-    for call in calls:
-        key: Hashable = None
-        alike = repeated.get(call.repeats)
-        if alike is None:
-            alike = known.get(key := _key(call))
-        if alike is None:
-            record = price(call, registry, fallback)
-            entry = registry.lookup(call)
-            if entry is None or not entry.wants_call:
-                known[key] = repeated[call.index] = record
-        else:
-            record = OpRecord(call=call, status=alike.status, cost=alike.cost, parts=alike.parts)
-            repeated[call.index] = record
-        records.append(record)
-    return tuple(records)
+
+    def record(call: OpCall) -> tuple[OpRecord]:
+        key = _key(call)
+        alike = known.get(key)
+        if alike is not None:
+            return (OpRecord(call=call, status=alike.status, cost=alike.cost, parts=alike.parts),)
+        found = price(call, registry, fallback)
+        entry = registry.lookup(call)
+        if entry is None or not entry.sees_where:
+            known[key] = found
+        return (found,)
+
+    def sees_where(call: OpCall) -> bool:
+        entry = registry.lookup(call)
+        return entry is not None and entry.sees_where
+
+    return Folded.of(calls).written_out(sees_where).mapped(record)
 
 
 def _key(call: OpCall) -> Hashable:
-    """All of a call but where it was made: what a price follows from.
-
-    A handler that wants the whole call may look at that as well.
-    """
+    """All of a call but where it was made: what a price follows from."""
     return (
         *(call.op, call.overload, call.is_view, call.trips, call.cls, call.caller, call.writes),
+        *(call.phase, call.for_weights, call.unused),
         *(call.outputs, tuple(call.inputs.values()), _typed(tuple(call.attrs.values()))),
         _shared(call),
     )
@@ -105,7 +104,7 @@ def _fall_back(call: OpCall, registry: Registry, fallback: Fallback | None) -> O
         cost = OpCost(flops=flops).moving(*streamed(call))
         return replace(unknown, status=Status.COUNTED, cost=cost * call.trips)
     calls = fallback.decompose(call, lambda op, overload: _knows(registry, op, overload))
-    parts = price_all(calls, registry) if calls is not None else ()
+    parts = tuple(price_all(calls, registry)) if calls is not None else ()
     costs = [part.cost for part in parts if part.cost is not None]
     if calls is None or len(costs) < len(parts):
         return unknown

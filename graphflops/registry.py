@@ -49,6 +49,15 @@ class Entry:
     integers: bool = False
 
     @property
+    def sees_where(self) -> bool:
+        """Whether the price may follow from where in a model a call is made.
+
+        Handlers of ours that want the whole call look at what it is.
+        """
+        ours = str(getattr(self.handler, "__module__", "")).startswith("graphflops.")
+        return self.wants_call and not ours
+
+    @property
     def formula(self) -> str:
         """What the handler's docstring says, or why there is none."""
         if self.handler is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
@@ -44,7 +44,7 @@ class Report:
     model: str
     registry: Registry
     capture: Capture
-    records: tuple[OpRecord, ...]
+    records: Sequence[OpRecord]
     root: ModuleNode
     phase: Phase = Phase.FORWARD
     timings: Mapping[str, float] = field(default_factory=dict, compare=False)

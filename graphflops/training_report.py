@@ -12,6 +12,7 @@ from graphflops.analysis.accelerators import Measurement
 from graphflops.analysis.optimizers import OptimizerStep
 from graphflops.cost import Dim, OpCost
 from graphflops.errors import ModelSpecError
+from graphflops.folded import Folded
 from graphflops.ir import OpRecord, Phase
 from graphflops.render import training as rendering
 from graphflops.report import Report, unsupported_in
@@ -274,8 +275,8 @@ class TrainingReport:
 
 
 def _part(whole: Report, phase: Phase) -> Report:
-    records = tuple(record for record in whole.records if record.call.phase is phase)
-    calls = tuple(record.call for record in records)
+    records = Folded.of(whole.records).mapped(lambda r: (r,) if r.call.phase is phase else ())
+    calls = records.mapped(lambda record: (record.call,))
     return replace(
         whole,
         records=records,

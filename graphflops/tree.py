@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from graphflops.cost import OpCost
+from graphflops.folded import Folded, Repetition
 from graphflops.ir import Module, OpRecord, Parameter
 
 
@@ -68,21 +70,15 @@ def roll_up(records: Iterable[OpRecord], modules: Iterable[Module]) -> ModuleNod
         both calls in its own cost.
     """
     known = {module.path: module for module in modules}
-    own: defaultdict[str, OpCost] = defaultdict(OpCost)
-    unknown: defaultdict[str, int] = defaultdict(int)
-    for record in records:
-        path = record.call.path
-        if path not in known:
-            known[path] = Module(path=path)
-        if record.cost is None:
-            unknown[path] += 1
-        else:
-            own[path] += record.cost
+    own = _sums(Folded.of(records).items, {})
+    for path in own:
+        known.setdefault(path, Module(path=path))
     children = _children(known)
 
     def build(path: str) -> tuple[ModuleNode, dict[int, Parameter]]:
         module = known[path]
         below = [build(child) for child in children[path]]
+        cost, unknown = own.get(path, _NOTHING)
         mine = {p.identity: p for p in module.parameters}
         everything = dict(mine)
         for _, parameters in below:
@@ -91,19 +87,58 @@ def roll_up(records: Iterable[OpRecord], modules: Iterable[Module]) -> ModuleNod
             path=path,
             cls=module.cls,
             extra=module.extra,
-            own=own[path],
-            total=sum((child.total for child, _ in below), start=own[path]),
+            own=cost,
+            total=sum((child.total for child, _ in below), start=cost),
             params_own=sum(p.numel for p in mine.values()),
             params_total=sum(p.numel for p in everything.values()),
             params_trainable=sum(p.numel for p in everything.values() if p.trainable),
             param_bytes=sum(p.nbytes for p in everything.values()),
             children=tuple(child for child, _ in below),
             calls=module.calls,
-            unknown=unknown[path] + sum(child.unknown for child, _ in below),
+            unknown=unknown + sum(child.unknown for child, _ in below),
         )
         return node, everything
 
     return build("")[0]
+
+
+class _Own(NamedTuple):
+    """What a module's own calls cost, and how many of them have no price."""
+
+    cost: OpCost = OpCost()
+    unknown: int = 0
+
+
+_NOTHING = _Own(OpCost(), 0)
+
+
+def _sums(
+    items: Iterable[OpRecord | Repetition[OpRecord]], blocks: dict[int, dict[str, _Own]]
+) -> dict[str, _Own]:
+    """What calls cost by the module that makes them; a layer that is repeated is summed once.
+
+    Args:
+        items: Records and repetitions of layers.
+        blocks: Sums of layers so far, by the identity of what is repeated.
+    """
+    found: dict[str, _Own] = {}
+
+    def add(path: str, cost: OpCost, unknown: int) -> None:
+        known = found.get(path, _Own())
+        found[path] = _Own(known.cost + cost, known.unknown + unknown)
+
+    for item in items:
+        if isinstance(item, Repetition):
+            key = id(item.block)
+            if key not in blocks:
+                blocks[key] = _sums(item.block.items, blocks)
+            for path, own in blocks[key].items():
+                add(item.change.moved(path), *own)
+        elif item.cost is None:
+            add(item.call.path, OpCost(), 1)
+        else:
+            add(item.call.path, item.cost, 0)
+    return found
 
 
 def _children(known: dict[str, Module]) -> defaultdict[str, list[str]]:

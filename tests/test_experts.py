@@ -42,7 +42,7 @@ def test_a_loop_over_the_experts_that_tokens_hit() -> None:
     with FlopCounterMode(display=False) as counter:
         model(torch.randn(TOKENS, WIDE))
     assert counter.get_total_flops() == 2 * report.macs
-    assert report.capture.method == "torch.export, experts chosen evenly"
+    assert report.capture.method == "eager tracing, experts chosen evenly"
     (note,) = report.capture.notes
     assert "go to all in turn" in note
     # 12 tokens x 2 choices over 4 experts.
@@ -67,7 +67,7 @@ def test_transformers_multiplies_all_experts_at_once(small: dict[str, Any]) -> N
     model = transformers.AutoModel.from_config(config).eval()
     ids = torch.zeros(1, TOKENS, dtype=torch.int64)
     report = gf.count(model, (), {"input_ids": ids})
-    assert report.capture.method == "torch.export, experts grouped"
+    assert report.capture.method == "eager tracing, experts grouped"
     assert report.capture.notes == ()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(input_ids=ids)

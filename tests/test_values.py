@@ -73,20 +73,6 @@ def test_a_branch_on_constants_of_the_code_is_no_matter_of_inputs() -> None:
     assert report.capture.notes == ()
 
 
-def test_what_plain_export_refuses_the_transformers_exporter_takes(
-    onevision: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise RuntimeError
-
-    model, inputs = onevision
-    plain = gf.count(model, kwargs=inputs)
-    monkeypatch.setattr("graphflops.capture.module._plain_export", refuse)
-    report = gf.count(model, kwargs=inputs)
-    assert report.capture.method == "transformers exporter"
-    assert report.macs == plain.macs
-
-
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_values_decide_branches_loops_and_shapes(device: str) -> None:
     class Packed(nn.Module):

@@ -54,7 +54,7 @@ class Expander:
     Satisfies ``graphflops.pricing.Fallback``.
 
     Args:
-        invocation: From a call's index to what was invoked.
+        invocation: From the index of a call that was traced to what was invoked.
     """
 
     def __init__(self, invocation: Callable[[int], Invocation]) -> None:
@@ -63,7 +63,7 @@ class Expander:
 
     def formula(self, call: OpCall) -> Dim | None:
         """FLOPs by the formula that ``register_flop_formula`` holds for the operator, if any."""
-        found = self._invocation(call.index)
+        found = self._invocation(call.original)
         packet = getattr(found.target, "overloadpacket", found.target)
         formula = flop_registry.get(packet)
         if formula is None:
@@ -78,7 +78,7 @@ class Expander:
         """
         key = (call.op, call.overload, tuple(call.inputs.items()), tuple(call.attrs.items()))
         if key not in self._parts:
-            found = self._invocation(call.index)
+            found = self._invocation(call.original)
             self._parts[key] = _trace(found.target, found.args, found.kwargs, known)
         return self._parts[key]
 

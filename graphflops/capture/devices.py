@@ -11,85 +11,69 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from graphflops.capture.symbols import Size, Specs, symbolic_shape
-from graphflops.capture.values import LARGEST, KnownValues, known_values
-from graphflops.errors import ModelSpecError
+from graphflops.capture.values import LARGEST, KnownValues
 
 _CPU = torch.device("cpu")
-_PLAIN = {torch.Tensor, nn.Parameter, nn.Buffer}
+_PLAIN = {torch.Tensor, nn.Parameter, nn.Buffer, FakeTensor}
 
 
 def brought_together(
-    model: nn.Module, inputs: Any, specs: Specs | None = None, *, weights_too: bool = False
-) -> Any:
-    """Make the inputs fake tensors on the model's device; small ones keep their values.
+    model: nn.Module, inputs: Any, specs: Specs | None = None
+) -> tuple[KnownValues, Any]:
+    """Make the model and the inputs fake tensors on the model's device; small inputs keep values.
 
     A model on meta becomes one of fake tensors on the CPU: a tensor that its code makes of
     numbers has a value there, and one that its code puts on the CPU by mistake does no harm.
-    The parameters are exchanged in place, so this belongs inside ``untouched``.
+    One with data becomes fake too: an operator that takes nothing else would run, and in place
+    write to it. The parameters are exchanged in place, so this belongs inside ``untouched``.
 
     Args:
         model: The module that takes the inputs.
         inputs: Tensors in any structure.
         specs: Axes that are to be symbolic; such a tensor has no values.
-        weights_too: Whether parameters and buffers with data become fake tensors as well: an
-            operator that only takes these would run, and in place write to them.
 
-    Raises:
-        ModelSpecError: Axes are to be symbolic and the model is fake in a mode of its own.
+    Returns:
+        The mode of the fake tensors, with what it knows of values, and the inputs.
     """
-    parameters = list(model.parameters())
-    device = _device(parameters, pytree.tree_leaves(inputs))
-    if any(isinstance(parameter, FakeTensor) for parameter in parameters):
-        mode: FakeTensorMode = next(p.fake_mode for p in parameters if isinstance(p, FakeTensor))
-    else:
-        mode = KnownValues().mode
-        _exchange(model, mode, weights_too=weights_too)
-    known = known_values(mode)
-    if specs and known is None:
-        msg = (
-            "the model's parameters are fake tensors already, and no size can become symbolic in "
-            "their mode. Build the model on the meta device instead."
-        )
-        raise ModelSpecError(msg)
+    device = _device(list(model.parameters()), pytree.tree_leaves(inputs))
+    known = KnownValues()
+    _exchange(model, known.mode)
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
-        if specs and known and id(tensor) in specs:
+        if specs and id(tensor) in specs:
             shape = symbolic_shape(known.symbols, tensor, specs[id(tensor)])
-            return _symbolic(tensor, shape, mode, device)
-        if isinstance(tensor, FakeTensor):
-            return tensor
-        if known is not None and _has_values(tensor):
+            return _symbolic(tensor, shape, known.mode, device)
+        if _has_values(tensor):
             return known.know_input(tensor, device)
-        return _like(tensor, mode, device)
+        return _like(tensor, known.mode, device)
 
-    return pytree.tree_map_only(torch.Tensor, fake, inputs)
+    return known, pytree.tree_map_only(torch.Tensor, fake, inputs)
 
 
 def _device(parameters: list[nn.Parameter], inputs: list[Any]) -> torch.device:
     """Where the model computes: on meta it is to be moved off it, fake tensors stay."""
     for tensor in (*parameters, *(leaf for leaf in inputs if isinstance(leaf, torch.Tensor))):
-        if parameters and tensor.is_meta and not isinstance(tensor, FakeTensor):
+        if parameters and tensor.is_meta:
             return _CPU
         return tensor.device
     return _CPU
 
 
-def _exchange(model: nn.Module, mode: Any, *, weights_too: bool) -> None:
-    """Exchange parameters and buffers for fake ones, those on meta or all; tied ones stay tied."""
+def _exchange(model: nn.Module, mode: Any) -> None:
+    """Exchange parameters and buffers for fake ones; tied ones stay tied."""
     made: dict[int, torch.Tensor] = {}
     for module in model.modules():
         for held in (module._parameters, module._buffers):
             for name, tensor in held.items():
                 if type(tensor) not in _PLAIN or tensor is None:
                     continue
-                if tensor.is_meta or weights_too:
-                    if id(tensor) not in made:
-                        made[id(tensor)] = (
-                            _on_cpu(tensor, mode)
-                            if tensor.is_meta
-                            else mode.from_tensor(tensor, static_shapes=True)
-                        )
-                    held[name] = made[id(tensor)]  # type: ignore[assignment]  # a parameter for a parameter
+                if id(tensor) not in made:
+                    made[id(tensor)] = (
+                        _on_cpu(tensor, mode)
+                        if tensor.is_meta
+                        else mode.from_tensor(tensor, static_shapes=True)
+                    )
+                held[name] = made[id(tensor)]  # type: ignore[assignment]  # a parameter for a parameter
 
 
 def _on_cpu(tensor: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
@@ -120,4 +104,4 @@ def _symbolic(
 
 
 def _has_values(tensor: torch.Tensor) -> bool:
-    return not tensor.is_meta and tensor.numel() <= LARGEST
+    return not (tensor.is_meta or isinstance(tensor, FakeTensor)) and tensor.numel() <= LARGEST

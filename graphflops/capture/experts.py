@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
-from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
-from graphflops.capture.values import KnownValues, known_values
+from graphflops.capture.values import KnownValues
 
 # A token has a number for every expert, of which there are hundreds.
 _LARGEST = 1 << 22
 
+Surroundings = Callable[[KnownValues], contextlib.AbstractContextManager[Any]]
+"""What a model runs in, given the mode of its fake tensors."""
 
-def loops_over_experts(model: Any) -> bool:
-    """Whether transformers could compute the experts otherwise than by the loop it does."""
-    return any(part.config._experts_implementation == "eager" for part in _mixtures(model))
+
+def ways_to_run(model: nn.Module) -> Iterator[tuple[str, Surroundings]]:
+    """Ways to run a model: what is done to it, in words, and what it runs in; plainest first."""
+    yield "", lambda _: contextlib.nullcontext()
+    # transformers could compute some otherwise than by a loop.
+    if any(part.config._experts_implementation == "eager" for part in _mixtures(model)):
+        yield "experts grouped", lambda _: _grouped(model)
+    yield "experts chosen evenly", _EvenlyChosen
 
 
 @contextlib.contextmanager
-def grouped(model: Any) -> Iterator[None]:
+def _grouped(model: nn.Module) -> Iterator[None]:
     """Let transformers multiply the rows of all experts at once, as it does in most models."""
     parts = _mixtures(model)
     before = [(part.config, part.config._experts_implementation_internal) for part in parts]
@@ -38,21 +43,16 @@ def grouped(model: Any) -> Iterator[None]:
             config._experts_implementation_internal = implementation
 
 
-def _mixtures(model: Any) -> list[Any]:
-    """The model and its parts, where they have a choice of how experts are computed."""
+def _mixtures(model: nn.Module) -> list[Any]:
+    """Transformers' modules that have a choice of how experts are computed."""
     return [m for m in model.modules() if getattr(m, "_can_set_experts_implementation", bool)()]
 
 
-@contextlib.contextmanager
-def evenly_chosen(inputs: Any) -> Iterator[None]:
-    """Suppose that choices nobody knows, where they are spread out as ones and zeros, are even."""
-    known = known_values(detect_fake_mode(pytree.tree_leaves(inputs)))
-    with contextlib.nullcontext() if known is None else _EvenlyChosen(known):
-        yield
-
-
 class _EvenlyChosen(TorchFunctionMode):
-    """Routers make one-hot rows of what they choose; a loop asks which experts have any."""
+    """Supposes that choices nobody knows, where they are spread out as ones and zeros, are even.
+
+    Routers make one-hot rows of what they choose; a loop asks which experts have any.
+    """
 
     def __init__(self, known: KnownValues) -> None:
         super().__init__()

@@ -9,11 +9,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
-    FakeTensorMode,
     UnsupportedOperatorException,
 )
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
@@ -22,7 +20,6 @@ from torch.utils import _pytree as pytree
 from graphflops.capture.devices import brought_together
 from graphflops.capture.source import is_models, short_path
 from graphflops.capture.untouched import untouched
-from graphflops.capture.values import traced_in_mode_of
 from graphflops.errors import CaptureError
 from graphflops.ir import OpCall
 from graphflops.quiet import quiet
@@ -67,10 +64,8 @@ def explain_failure(
 def _forward_error(model: nn.Module, args: Any, kwargs: Any) -> Exception | None:
     try:
         with untouched(model), quiet(), torch.no_grad():
-            args, kwargs = brought_together(model, (args, kwargs))
-            mode = detect_fake_mode([*pytree.tree_leaves((args, kwargs)), *model.parameters()])
-            run_in = mode or FakeTensorMode(allow_non_fake_inputs=True)
-            with traced_in_mode_of((args, kwargs)), run_in:
+            known, (args, kwargs) = brought_together(model, (args, kwargs))
+            with known.running():
                 model(*args, **kwargs)
     except _DATA_DEPENDENT:
         return None

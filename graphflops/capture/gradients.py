@@ -11,9 +11,12 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch.utils import _pytree as pytree
 
-from graphflops.capture.owners import Owner, Owners
+from graphflops.capture.owners import Owners
+from graphflops.capture.running import Owner
+from graphflops.capture.tape import Item
 from graphflops.errors import CaptureError
-from graphflops.ir import OpCall, Phase
+from graphflops.folded import Repetition
+from graphflops.ir import Phase
 
 Edge: TypeAlias = tuple[Any, int]
 """An output of an autograd node: the node, and which of its outputs."""
@@ -149,19 +152,23 @@ def _no_derivative(owner: Owner) -> str:
 
 
 def marked(
-    calls: Sequence[OpCall], purposes: Sequence[Purpose | None], delivered: Mapping[str, bool]
-) -> tuple[OpCall, ...]:
+    items: Sequence[Item], purposes: Mapping[int, Purpose], delivered: Mapping[str, bool]
+) -> tuple[Item, ...]:
     """Backward calls marked where what they give serves gradients of weights alone.
 
     Args:
-        calls: All calls in order.
-        purposes: What each is for; ``None`` for one that is marked already.
+        items: All calls in order, and repetitions, which are marked already.
+        purposes: What calls are for, by their number; not of those that are marked already.
         delivered: By a gradient's name, whether it was handed on to weights only.
     """
-    found: list[OpCall] = []
+    found: list[Item] = []
     serves: dict[tuple[str, object], bool] = {}
-    for call, purpose in zip(reversed(calls), reversed(purposes), strict=True):
-        if purpose is None or call.phase is not Phase.BACKWARD:
+    for call in reversed(items):
+        if isinstance(call, Repetition) or call.phase is not Phase.BACKWARD:
+            found.append(call)
+            continue
+        purpose = purposes.get(call.index)
+        if purpose is None:
             found.append(call)
             continue
         names = [out.name for out in call.outputs]

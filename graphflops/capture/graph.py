@@ -22,8 +22,6 @@ from graphflops.capture.metadata import (
     output_metas,
     written_arguments,
 )
-from graphflops.capture.regions.expansion import Expansion
-from graphflops.capture.regions.export import MARKS, REPEAT
 from graphflops.capture.source import line_of_trace
 from graphflops.cost import Dim
 from graphflops.ir import OpCall, TensorMeta, Tensors
@@ -70,24 +68,17 @@ class _Walk:
     def __init__(self, resolve_path: Callable[[fx.Node], str | None]) -> None:
         self.found: list[tuple[OpCall, fx.Node]] = []
         self._resolve_path = resolve_path
-        self._expansion = Expansion(resolve_path, _source)
 
     def through(self, context: _Context) -> None:
         """Find the calls from a place on."""
         for node in context.module.graph.nodes:
-            if node.op != "call_function" or _is_plumbing(node):
-                continue
-            if node.target in MARKS:
-                self._expansion.mark(node, self.found)
-            elif node.target is REPEAT:
-                self._expansion.repeat(node, self.found)
-            else:
+            if node.op == "call_function" and not _is_plumbing(node):
                 self._visit(node, self._place(node, context))
 
     def _place(self, node: fx.Node, context: _Context) -> _Context:
         path = self._resolve_path(node)
         here = context if path is None else replace(context, path=path)
-        if (batch := _mapped(node.meta.get("val"))) != 1:
+        if (batch := instances_mapped(node.meta.get("val"))) != 1:
             here = replace(here, trips=here.trips * batch)
         return here
 
@@ -118,7 +109,7 @@ def _is_plumbing(node: fx.Node) -> bool:
     return not is_operator and not returns_tensor
 
 
-def _mapped(value: Any) -> Dim:
+def instances_mapped(value: Any) -> Dim:
     """How many instances of a value ``torch.vmap`` computes; its shape shows one of them."""
     if isinstance(value, list | tuple):
         value = next((item for item in value if isinstance(item, torch.Tensor)), None)

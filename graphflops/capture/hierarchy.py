@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -14,10 +14,6 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 
 from graphflops.capture.metadata import tensor_meta
-from graphflops.capture.regions.change import moved
-from graphflops.capture.regions.expansion import recorded_layers
-from graphflops.capture.regions.export import REPEAT
-from graphflops.capture.regions.held import variables
 from graphflops.ir import Module, Parameter
 
 Calls = Counter[int]
@@ -34,7 +30,7 @@ def counted_calls() -> Iterator[Calls]:
     calls: Calls = Counter()
 
     def record(module: nn.Module, _: object) -> None:
-        calls[id(variables(module))] += 1
+        calls[id(vars(module))] += 1
 
     hook = nn.modules.module.register_module_forward_pre_hook(record)
     try:
@@ -205,23 +201,10 @@ class _Order:
 def _stack_entries(graph: fx.GraphModule) -> Iterator[tuple[str, str, str]]:
     for holder in graph.modules():
         if isinstance(holder, fx.GraphModule):
-            layers = recorded_layers(holder.graph)
             for node in holder.graph.nodes:
-                yield from _entries(node, layers)
-
-
-def _entries(node: fx.Node, layers: Mapping[int, list[fx.Node]]) -> Iterator[tuple[str, str, str]]:
-    for key, entry in (node.meta.get("nn_module_stack") or {}).items():
-        path, cls = _stack_entry(entry)
-        yield str(key), clean_path(path), cls
-    if node.target is REPEAT:
-        number: Any = node.args[1]
-        begin, *body = layers[number]
-        was, now = module_path(begin) or "", module_path(node) or ""
-        for inner in body:
-            for key, path, cls in _entries(inner, layers):
-                if path.startswith(was + "."):
-                    yield f"{key} in {node.name}", moved(path, was, now), cls
+                for key, entry in (node.meta.get("nn_module_stack") or {}).items():
+                    path, cls = _stack_entry(entry)
+                    yield str(key), clean_path(path), cls
 
 
 def _stack_calls(graph: fx.GraphModule) -> dict[str, int]:

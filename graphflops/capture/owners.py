@@ -1,4 +1,4 @@
-"""Whose call it is: the module a forward call is made in, and a backward call is made for.
+"""Whose call it is in a training step: backward calls belong to the module they are made for.
 
 Autograd numbers its nodes in the order they are made, so that the module running when a node
 was made is found by the node's number, whenever the node itself runs.
@@ -7,7 +7,6 @@ was made is found by the node's number, whenever the node itself runs.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -17,16 +16,7 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 
-from graphflops.capture.source import line_running
-
-
-class Owner(NamedTuple):
-    """A module and a line of its code."""
-
-    path: str
-    cls: str = ""
-    source: str = ""
-
+from graphflops.capture.running import Owner, Running
 
 LOSS = Owner("(loss)", "Loss")
 """What computes a loss from the outputs of a model; it is no module of it."""
@@ -41,25 +31,24 @@ class _Maker(NamedTuple):
     of_weights: bool = False
 
 
-class Owners:
+class Owners(Running):
     """Follows which module of a model runs, and remembers it for the backward pass.
 
+    What is computed again counts as no call of a module.
+
     Attributes:
-        calls: How often each module was called, by path; not what is computed again.
         in_reentrant: How many reentrant checkpoints the forward is in.
         was_reentrant: Whether there was one.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.calls: Counter[str] = Counter()
+        super().__init__(model, LOSS)
         self.in_reentrant = 0
         self.was_reentrant = False
-        self._names: dict[int, list[str]] = {}
-        self._classes: dict[str, str] = {}
-        for path, module in model.named_modules(remove_duplicate=False):
-            self._names.setdefault(id(module), []).append(path)
-            self._classes[path] = type(module).__name__
-        self._stack: list[Owner] = [LOSS]
+        self._classes = {
+            path: type(module).__name__
+            for path, module in model.named_modules(remove_duplicate=False)
+        }
         self._recomputations = 0
         self._standing_in: dict[Any, Any] = {}
         # Autograd's numbers in order, and who made the nodes from the one before to each.
@@ -77,29 +66,24 @@ class Owners:
         return self._recomputations > 0
 
     @contextmanager
-    def following(self, on_recomputed: Callable[[Any], None]) -> Iterator[None]:
+    def following_all(self, on_recomputed: Callable[[Any], None]) -> Iterator[None]:
         """Follow the model's modules, and its checkpoints, until the block ends.
 
         Args:
             on_recomputed: Told the results of what a checkpoint has run again.
         """
-        entered = nn.modules.module.register_module_forward_pre_hook(self._enter)
-        left = nn.modules.module.register_module_forward_hook(self._leave, always_call=True)
         self._note(_Maker(UNATTRIBUTED))
-        try:
-            with _checkpoints(lambda function: self._again(function, on_recomputed)):
-                yield
-        finally:
-            entered.remove()
-            left.remove()
+        again = _checkpoints(lambda function: self._again(function, on_recomputed))
+        with self.following(), again:
+            yield
 
-    def current(self, *, of_weights: bool) -> Owner:
+    def making(self, *, of_weights: bool) -> Owner:
         """The module that runs now, which autograd's new nodes are noted to be made by.
 
         Args:
             of_weights: Whether all it computes with now follows from weights alone.
         """
-        owner = self._stack[-1]._replace(source=line_running())
+        owner = self.current()
         self._note(_Maker(owner, of_weights))
         return owner
 
@@ -122,18 +106,8 @@ class Owners:
         """
         return self._maker(node).of_weights
 
-    def owner_of(self, module: nn.Module) -> Owner:
-        """A module that is about to run; what is none of the model's is its caller's."""
-        outer = self._stack[-1]
-        names = self._names.get(id(module))
-        if names is None:
-            return outer
-        # A shared module goes by the name under which the running one has it.
-        inside = (name for name in names if name.startswith(f"{outer.path}."))
-        return Owner(next(inside, names[0]), type(module).__name__)
-
     @contextmanager
-    def making(self, owner: Owner) -> Iterator[None]:
+    def making_for(self, owner: Owner) -> Iterator[None]:
         """Note what autograd makes in the block as a module's, of which nothing runs."""
         self._note(_Maker(self._stack[-1]))
         yield
@@ -174,16 +148,16 @@ class Owners:
             self._numbers.append(number)
             self._made_by.append(maker)
 
-    def _enter(self, module: nn.Module, _: object) -> None:
+    def _enter(self, module: nn.Module, arguments: object) -> None:
         self._note(_Maker(self._stack[-1]))
-        owner = self.owner_of(module)
-        if torch._C._current_graph_task_id() == -1 and id(module) in self._names:
-            self.calls[owner.path] += 1
-        self._stack.append(owner)
+        super()._enter(module, arguments)
+
+    def _is_counted(self) -> bool:
+        return torch._C._current_graph_task_id() == -1
 
     def _leave(self, *_: object) -> None:
         self._note(_Maker(self._stack[-1]))
-        self._stack.pop()
+        super()._leave()
 
     def _again(
         self, function: Callable[..., Any], on_recomputed: Callable[[Any], None]

@@ -22,7 +22,7 @@ from graphflops.capture.graph import operator_calls, shares_memory
 from graphflops.capture.hierarchy import module_path, modules_of_graph, modules_of_program
 from graphflops.capture.metadata import output_metas
 from graphflops.errors import CaptureError, ModelSpecError
-from graphflops.ir import Capture, TensorMeta
+from graphflops.ir import Capture, NamedTensors
 from graphflops.quiet import quiet
 
 
@@ -68,7 +68,7 @@ def capture_program(program: ExportedProgram, method: str = "exported program") 
         )
 
 
-def program_inputs(program: ExportedProgram) -> tuple[tuple[str, TensorMeta], ...]:
+def program_inputs(program: ExportedProgram) -> NamedTensors:
     """The user's input tensors of a program, by name."""
     kinds = {spec.arg.name: spec.kind for spec in program.graph_signature.input_specs}
     return tuple(

@@ -31,6 +31,7 @@ from torch.utils._sympy import functions as torch_functions
 from torch.utils._sympy.numbers import int_oo
 
 from graphflops.cost import Dim as Number
+from graphflops.cost import as_dim
 from graphflops.errors import CaptureError, ModelSpecError
 
 Size = int | torch.SymInt
@@ -127,6 +128,15 @@ class Symbols:
     def assume(self, conditions: tuple[sympy.Basic, ...]) -> None:
         """Add what is taken for granted already, in readable names."""
         self._given = conditions
+
+    def settled(self) -> dict[str, Number]:
+        """What sizes have turned out to be, by readable name: numbers, or what others are."""
+        return {
+            self.readable.get(symbol, symbol).name: as_dim(
+                self.shapes.replace(symbol).xreplace(self.readable)
+            )
+            for symbol in self.shapes.replacements
+        }
 
     def assumptions(self) -> tuple[sympy.Basic, ...]:
         """What the graph takes for granted about the sizes, in readable names."""

@@ -8,45 +8,38 @@ custom ``autograd.Function`` does backward and flattens checkpoints; this sees t
 from __future__ import annotations
 
 import contextlib
-import inspect
-import re
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 from torch._dynamo.eval_frame import OptimizedModule
-from torch._guards import detect_fake_mode
-from torch.utils import _pytree as pytree
 
 from graphflops.capture.decompose import Expander
 from graphflops.capture.devices import brought_together
-from graphflops.capture.experts import evenly_chosen, grouped, loops_over_experts
+from graphflops.capture.eager import (
+    export_friendly,
+    notes_of,
+    settled,
+    unwrap_compiled,
+)
+from graphflops.capture.experts import Surroundings, ways_to_run
 from graphflops.capture.failure import explain_failure, first_line, refuse_mixed_dtypes
 from graphflops.capture.gradients import Gradients
 from graphflops.capture.hierarchy import modules_of
 from graphflops.capture.loss import Loss, loss_of
-from graphflops.capture.metadata import tensor_meta
-from graphflops.capture.module import (
-    export_friendly,
-    is_transformers_model,
-    notes_of,
-    unwrap_compiled,
-)
 from graphflops.capture.owners import LOSS, Owners
 from graphflops.capture.regions import Regions
-from graphflops.capture.regions.autograd import TapeTracer
-from graphflops.capture.tape import Tape
+from graphflops.capture.regions.autograd import AutogradTracer
+from graphflops.capture.step import StepTape
 from graphflops.capture.untouched import untouched
-from graphflops.capture.values import KnownValues, traced_in_mode_of
+from graphflops.capture.values import KnownValues
 from graphflops.errors import CaptureError, GraphFlopsError
+from graphflops.folded import Folded
 from graphflops.ir import Capture, LayersReused, Module
 from graphflops.quiet import quiet
-
-Surroundings = Callable[[Any], contextlib.AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +83,8 @@ def capture_training(
     model = model._orig_mod if isinstance(model, OptimizedModule) else model
     _refuse_untrainable(model)
     failures: list[tuple[str, Exception]] = []
-    for method, surroundings in _ladder(model):
+    for manner, surroundings in ways_to_run(model):
+        method = f"autograd, {manner}" if manner else "autograd"
         step = _Step(model, args, kwargs, loss, surroundings)
         try:
             try:
@@ -108,15 +102,6 @@ def capture_training(
         capture = replace(capture, method=method, seconds=seconds)
         return TrainingCapture(capture=capture, loss=described)
     raise explain_failure(model, args, kwargs, failures) from failures[0][1]
-
-
-def _ladder(model: nn.Module) -> list[tuple[str, Surroundings]]:
-    """Ways to run a model, the plainest first."""
-    ways: list[tuple[str, Surroundings]] = [("autograd", lambda _: contextlib.nullcontext())]
-    if is_transformers_model(model) and loops_over_experts(model):
-        ways.append(("autograd, experts grouped", lambda _: grouped(model)))
-    ways.append(("autograd, experts chosen evenly", evenly_chosen))
-    return ways
 
 
 class _Step:
@@ -146,36 +131,32 @@ class _Step:
         with untouched(model), quiet(), export_friendly(), _gradients_set_aside(model):
             unwrap_compiled(model)
             given = self._args, dict(self._kwargs)
-            inputs = brought_together(model, given, weights_too=True)
-            with self._surroundings(inputs):
-                return self._recorded(inputs, regions=regions)
+            known, inputs = brought_together(model, given)
+            with self._surroundings(known):
+                return self._recorded(known, *inputs, regions=regions)
 
-    def _recorded(self, inputs: Any, *, regions: bool) -> tuple[Capture, str]:
-        model, (args, kwargs) = self._model, inputs
+    def _recorded(
+        self, known: KnownValues, args: Any, kwargs: Any, *, regions: bool
+    ) -> tuple[Capture, str]:
+        model = self._model
         owners = Owners(model)
         gradients = Gradients(owners)
-        tape = Tape(owners, gradients)
-        given = _named_tensors(model, args, kwargs)
-        for name, held in (*model.named_parameters(), *model.named_buffers()):
-            tape.know(held, name)
-        for name, tensor in given:
-            tape.know(tensor, name, is_input=True)
+        tape = StepTape(owners, gradients)
+        given = tape.know_all(model, args, kwargs)
         start = time.perf_counter()
-        with torch.enable_grad(), _running_fake(model, inputs) as known:
-            with contextlib.ExitStack() as stack:
-                if regions and known is not None:
-                    tracer = TapeTracer(tape, owners, gradients, known)
-                    self._regions = Regions(model, known, Counter(), tracer)
-                    stack.enter_context(self._regions.active())
-                stack.enter_context(owners.following(gradients.follow))
-                stack.enter_context(tape)
-                value, described = loss_of(model(*args, **kwargs), self._loss)
-                owners.finish()
-                gradients.follow(value)
-                _run_backward(value, owners, gradients)
-            notes = () if known is None else notes_of(known)
-        calls = tape.recorded()
-        refuse_mixed_dtypes(calls)
+        with torch.enable_grad(), known.running(), contextlib.ExitStack() as stack:
+            if regions:
+                tracer = AutogradTracer(tape, owners, gradients, known)
+                self._regions = Regions(model, known, tracer)
+                stack.enter_context(self._regions.active())
+            stack.enter_context(owners.following_all(gradients.follow))
+            stack.enter_context(tape)
+            value, described = loss_of(model(*args, **kwargs), self._loss)
+            owners.finish()
+            gradients.follow(value)
+            _run_backward(value, owners, gradients)
+        calls, given = settled(known, Folded(tape.recorded()), given)
+        refuse_mixed_dtypes(tape.traced())
         reused = self._regions
         checked = 0.0 if reused is None else reused.seconds
         capture = Capture(
@@ -186,9 +167,9 @@ class _Step:
                 Module(path=LOSS.path, cls=LOSS.cls, calls=1),
             ),
             method="autograd",
-            inputs=tuple((name, tensor_meta(tensor, name)) for name, tensor in given),
-            notes=(*notes, *(() if reused is None else reused.notes)),
-            assumptions=() if known is None else known.symbols.assumptions(),
+            inputs=given,
+            notes=(*notes_of(known), *(() if reused is None else reused.notes)),
+            assumptions=known.symbols.assumptions(),
             regions=LayersReused() if reused is None else reused.counts,
             timings={
                 "forward and backward": time.perf_counter() - start - checked,
@@ -196,18 +177,6 @@ class _Step:
             },
         )
         return capture, described
-
-
-@contextlib.contextmanager
-def _running_fake(model: nn.Module, inputs: Any) -> Iterator[KnownValues | None]:
-    """Run in the fake mode of the inputs and the model, with what it knows of values."""
-    held = inputs, list(model.parameters())
-    with traced_in_mode_of(held) as known, contextlib.ExitStack() as stack:
-        if known is not None:
-            stack.enter_context(known.outside_of_a_graph())
-        elif (mode := detect_fake_mode(list(model.parameters()))) is not None:
-            stack.enter_context(mode)
-        yield known
 
 
 def _run_backward(value: torch.Tensor, owners: Owners, gradients: Gradients) -> None:
@@ -227,19 +196,6 @@ def _run_backward(value: torch.Tensor, owners: Owners, gradients: Gradients) -> 
             "if none is wanted."
         )
         raise CaptureError(msg) from error
-
-
-def _named_tensors(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> list[tuple[str, torch.Tensor]]:
-    """The input tensors under the names that the model's forward has for them."""
-    named = dict(inspect.signature(model.forward).bind_partial(*args).arguments) | dict(kwargs)
-    leaves, _ = pytree.tree_flatten_with_path(named)
-    return [
-        (re.sub(r"\W+", "_", pytree.keystr(path)).strip("_"), leaf)
-        for path, leaf in leaves
-        if isinstance(leaf, torch.Tensor)
-    ]
 
 
 def _refuse_untrainable(model: nn.Module) -> None:

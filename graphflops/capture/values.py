@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch._dispatch.python import enable_python_dispatcher
-from torch._guards import TracingContext, detect_fake_mode, tracing
+from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
@@ -70,7 +70,7 @@ class KnownValues:
         # References, though weak: another storage could come to lie at the same address.
         self._stale: set[StorageWeakRef] = set()
         self._dispatch, self._from_tensor = mode.dispatch, mode.from_tensor
-        mode.dispatch, mode.from_tensor, mode.known_values = self.dispatch, self.from_tensor, self
+        mode.dispatch, mode.from_tensor = self.dispatch, self.from_tensor
         # Whoever copies inputs, as transformers' exporter does, gets tensors of this mode.
         mode.__deepcopy__ = lambda _: mode
 
@@ -143,6 +143,18 @@ class KnownValues:
             self.supposed = True
 
     @contextlib.contextmanager
+    def tracing(self) -> Iterator[None]:
+        """Let export and ``make_fx`` use this mode, not one of their own."""
+        with tracing(TracingContext(self.mode)), _Literals(self):
+            yield
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Run eagerly in this mode."""
+        with self.tracing(), self.outside_of_a_graph():
+            yield
+
+    @contextlib.contextmanager
     def outside_of_a_graph(self) -> Iterator[None]:
         """Compute with fake tensors before there is a graph that could hold what is new."""
         shapes = self.symbols.shapes
@@ -154,10 +166,10 @@ class KnownValues:
 
         A fake stays what it is: export would make another of every input.
         """
-        if isinstance(tensor, FakeTensor) and tensor.fake_mode is self.mode:
+        if self.is_own(tensor):
             return tensor
         weights = isinstance(tensor, nn.Parameter) or tensor.is_floating_point()
-        if weights or tensor.is_meta or tensor.numel() > LARGEST:
+        if weights or not _is_real(tensor) or tensor.numel() > LARGEST:
             return self._from_tensor(tensor, **options)
         # Strides and paddings that a module holds as a buffer decide sizes too.
         return self.know(tensor, tensor.device)
@@ -310,18 +322,6 @@ def _is_determined(func: Any) -> bool:
     return torch.Tag.nondeterministic_seeded not in func.tags and "empty" not in func._schema.name
 
 
-@contextlib.contextmanager
-def traced_in_mode_of(inputs: Any) -> Iterator[KnownValues | None]:
-    """Let export use the mode that its inputs know their values in, not one of its own."""
-    mode = detect_fake_mode(pytree.tree_leaves(inputs))
-    known = known_values(mode)
-    if known is None:
-        yield None
-        return
-    with tracing(TracingContext(mode)), _Literals(known):
-        yield known
-
-
 class _Literals(TorchFunctionMode):
     """Where Python reads tensors that stand in a list or a text: fake ones show no values."""
 
@@ -352,8 +352,3 @@ class _Literals(TorchFunctionMode):
     def _listed(self, index: Any) -> Any:
         """One index of several: a tensor stays what it is, one in a list is read."""
         return self._read(index) if isinstance(index, list | tuple) else index
-
-
-def known_values(mode: FakeTensorMode | None) -> KnownValues | None:
-    """What a mode knows, if it is one that does."""
-    return getattr(mode, "known_values", None)

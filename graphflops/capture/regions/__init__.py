@@ -1,11 +1,10 @@
 """Repeated layers: traced once, and reused where an instance provably does the same work.
 
 ``likeness``, ``reads``, ``slots``, ``caches`` and ``rule`` say when that is so and know nothing
-of graphs; ``export`` records layers in an export and repeats them; ``expansion`` reads the
-graph that comes out of it.
+of tapes; ``taping`` records layers on the tape of a forward pass and repeats them, ``autograd``
+does with the backward pass.
 """
 
-from graphflops.capture.regions.export import ExportTracer
 from graphflops.capture.regions.rule import Regions
 
-__all__ = ["ExportTracer", "Regions"]
+__all__ = ["Regions"]

@@ -7,7 +7,6 @@ checkpoint does, since what a backward does depends on the gradients that come i
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,12 +17,12 @@ from torch.utils import _pytree as pytree
 
 from graphflops.capture.gradients import Edge, Gradients
 from graphflops.capture.metadata import tensor_meta
-from graphflops.capture.owners import Owner, Owners
-from graphflops.capture.regions.change import Change, Suffixes, moved
-from graphflops.capture.regions.instances import LEAST_CALLS, Call
-from graphflops.capture.source import line_running
-from graphflops.capture.tape import Copied, Tape
+from graphflops.capture.owners import Owners
+from graphflops.capture.regions.instances import Call
+from graphflops.capture.regions.taping import Layer, Mark, TapeTracer
+from graphflops.capture.step import StepTape
 from graphflops.capture.values import KnownValues
+from graphflops.folded import Block, Change, unfolded
 from graphflops.ir import OpCall
 
 
@@ -32,53 +31,42 @@ class NotAlikeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Mark:
-    """Where the recording of a layer began."""
-
-    owner: Owner
-    calls: int
-    nodes: int
-    called: Counter[str]
-
-
-@dataclass(frozen=True, slots=True)
 class _Backward:
     """What a backward pass of an instance did, told as of the first instance.
 
     Attributes:
-        copied: Its calls.
+        block: Its calls.
         gradients: What it handed on for each input, ``None`` where nothing.
         names: What these are called.
         given: What the gradients that came in are called.
     """
 
-    copied: Copied
+    block: Block[OpCall]
     gradients: list[torch.Tensor | None]
     names: list[str]
     given: list[str]
 
 
-@dataclass(slots=True)
-class _Layer:
-    """A recorded layer.
+@dataclass(frozen=True, slots=True)
+class _Layer(Layer):
+    """A recorded layer, with what autograd needs of it.
 
     Attributes:
-        owner: Its path, class, and the line that called it.
-        copied: The calls of its forward.
-        given: Names of the tensors it got.
-        inputs: Numbers of those that get a gradient from it.
-        outputs: The tensors it made: name, whether differentiable, whether of inputs.
-        called: How often modules in it ran, by path.
+        inputs: Numbers of the tensors that get a gradient from it.
+        kinds: Of the tensors it made, whether differentiable, whether of inputs.
         backward: Its backward passes, by what the gradients that came in are like.
     """
 
-    owner: Owner
-    copied: Copied
-    given: list[str]
     inputs: list[int]
-    outputs: list[tuple[str, bool, bool]]
-    called: Counter[str]
+    kinds: list[tuple[bool, bool]]
     backward: dict[Any, _Backward] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark(Mark):
+    """Where the recording of a layer began, also by the number of autograd nodes."""
+
+    nodes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +78,14 @@ class _Instance:
     change: Change
 
 
-class TapeTracer:
-    """Records and repeats layers on a tape."""
+class AutogradTracer(TapeTracer):
+    """Records and repeats layers on the tape of a training step."""
 
     def __init__(
-        self, tape: Tape, owners: Owners, gradients: Gradients, known: KnownValues
+        self, tape: StepTape, owners: Owners, gradients: Gradients, known: KnownValues
     ) -> None:
-        self._tape, self._owners, self._gradients = tape, owners, gradients
-        self._known = known
-        self._suffixes = Suffixes()
+        super().__init__(tape, owners)
+        self._step, self._owners, self._gradients, self._known = tape, owners, gradients, known
 
     def ready(self) -> bool:
         """Whether calls are of the forward pass, outside of checkpoints: they run twice."""
@@ -106,29 +93,21 @@ class TapeTracer:
         hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
         return not (in_backward or self._owners.in_reentrant or hooks)
 
-    def traced(self, tensors: list[torch.Tensor]) -> list[Any]:
-        """Names of tensors, each with how often it was written to."""
-        return [self._tape.state_of(tensor) for tensor in tensors]
-
     def begin(self, call: Call) -> _Mark:
         """Begin to record a layer."""
-        return _Mark(
-            owner=self._owners.owner_of(call.module)._replace(source=line_running()),
-            calls=len(self._tape.calls),
-            nodes=torch._C._autograd._get_sequence_nr(),
-            called=self._owners.calls.copy(),
-        )
+        mark, nodes = super().begin(call), torch._C._autograd._get_sequence_nr()
+        return _Mark(mark.owner, mark.items, mark.start, mark.called, nodes)
 
-    def end(self, mark: _Mark, call: Call, outputs: list[torch.Tensor]) -> _Layer | None:
+    def end(self, mark: Any, call: Call, outputs: list[torch.Tensor]) -> _Layer | None:
         """What was recorded, if it uses nothing else and may be repeated."""
-        tape, tensors = self._tape, call.look.tensors
-        copied = tape.copied(mark.calls)
-        given = [tape.name_of(tensor) for tensor in tensors]
-        short = len(copied.calls) < LEAST_CALLS
+        tape, tensors = self._step, call.look.tensors
         # A cache would be filled again by another run; a reentrant checkpoint fills gradients.
-        if short or call.look.caches or self._owners.was_reentrant or not copied.uses_only(given):
+        if call.look.caches or self._owners.was_reentrant:
             return None
-        if any(tape.name_of(out) in given and out.requires_grad for out in outputs):
+        layer = super().end(mark, call, outputs)
+        if layer is None:
+            return None
+        if any(tape.name_of(out) in layer.given and out.requires_grad for out in outputs):
             return None
         edges = set(_edges_out_of(outputs, mark.nodes))
         inputs = [n for n, tensor in enumerate(tensors) if _edge(tensor) in edges]
@@ -140,39 +119,25 @@ class TapeTracer:
         if any(id(tensor) not in arguments for tensor in activations):
             return None
         return _Layer(
-            owner=mark.owner,
-            copied=copied,
-            given=given,
+            owner=layer.owner,
+            block=layer.block,
+            given=layer.given,
+            made=layer.made,
+            called=layer.called,
             inputs=inputs,
-            outputs=[
-                (tape.name_of(out), out.requires_grad, tape.is_of_inputs(out)) for out in outputs
-            ],
-            called=self._owners.calls - mark.called,
+            kinds=[(out.requires_grad, tape.is_of_inputs(out)) for out in outputs],
         )
 
-    def repeat(
-        self, recorded: _Layer, call: Call, _inputs: list[Any], outputs: list[torch.Tensor]
-    ) -> None:
+    def repeat(self, recorded: Any, call: Call, outputs: list[torch.Tensor]) -> None:
         """Add the calls of a layer for another instance, and a node for its backward."""
-        tape, owners, tensors = self._tape, self._owners, call.look.tensors
-        owner = owners.owner_of(call.module)._replace(source=line_running())
-        change = Change(
-            was=recorded.owner.path,
-            path=owner.path,
-            was_source=recorded.owner.source,
-            source=owner.source,
-            names=dict(zip(recorded.given, map(tape.name_of, tensors), strict=True)),
-            suffix=self._suffixes.next(owner.path),
-        )
-        tape.add(recorded.copied, change)
-        for out, (name, _, of_inputs) in zip(outputs, recorded.outputs, strict=True):
-            tape.know(out, change.name(name), is_input=of_inputs)
-        for path, calls in recorded.called.items():
-            owners.calls[moved(path, recorded.owner.path, owner.path)] += calls
+        change = self._repeated(recorded, call)
+        for out, name, (_, of_inputs) in zip(outputs, recorded.made, recorded.kinds, strict=True):
+            know = self._step.know_input if of_inputs else self._step.know
+            know(out, change.name(name))
         instance = _Instance(recorded, call, change)
-        if torch.is_grad_enabled() and any(is_made for _, is_made, _ in recorded.outputs):
-            with owners.making(owner):
-                given = [tensors[number] for number in recorded.inputs]
+        if torch.is_grad_enabled() and any(is_made for is_made, _ in recorded.kinds):
+            with self._owners.making_for(self._owner(call)):
+                given = [call.look.tensors[number] for number in recorded.inputs]
                 _Again.apply(self, instance, outputs, *given)  # type: ignore[no-untyped-call]  # torch's gap
 
     def backward(
@@ -187,7 +152,7 @@ class TapeTracer:
         found = layer.backward[signature]
         given_names = dict(zip(found.given, names, strict=True))
         back = replace(change, names={**change.names, **given_names})
-        self._tape.add(found.copied, back)
+        self._tape.repeat(found.block, back)
         made: list[torch.Tensor | None] = []
         for gradient, name in zip(found.gradients, found.names, strict=True):
             if gradient is None:
@@ -205,14 +170,14 @@ class TapeTracer:
         signature: Any,
     ) -> list[torch.Tensor | None]:
         """Run an instance, for a backward pass with gradients as no other has got them."""
-        tape, layer, call, change = self._tape, instance.layer, instance.call, instance.change
+        tape, layer, call, change = self._step, instance.layer, instance.call, instance.change
         parent = change.path.rpartition(".")[0]
         twins = self._twins(layer, call)
         args, kwargs = _exchanged((call.args, call.kwargs), twins)
         with self._gradients.nested(), torch.enable_grad():
             with tape.running_again() as forward, self._owners.within(parent):
                 outputs = call.module(*args, **kwargs)
-            start = len(tape.calls)
+            items, start = len(tape.items), tape.length
             made = _made(outputs, [*call.look.tensors, *twins.values()])
             self._gradients.follow(made)
             for tensor, twin in twins.items():
@@ -227,9 +192,11 @@ class TapeTracer:
                 [gradient for _, gradient in pairs],
                 allow_unused=True,
             )
-        copied = tape.settled(start, _under_names(forward, layer, change))
+        block = tape.settled(items, start, _under_names(forward, layer, change))
+        back = _back(change)
+        calls = tuple(back.of(call, call.index) for call in unfolded(block.items))
         layer.backward[signature] = _Backward(
-            copied=copied.changed(back := _back(change)),
+            block=Block(start, calls),
             gradients=list(found),
             names=["" if g is None else back.name(tape.name_of(g)) for g in found],
             given=names,
@@ -244,8 +211,10 @@ class TapeTracer:
             if not _is_parameter(tensor):
                 with torch.utils._python_dispatch._disable_current_modes():
                     found[tensor] = tensor.detach().requires_grad_()
-                name, of_inputs = self._tape.name_of(tensor), self._tape.is_of_inputs(tensor)
-                self._tape.know(found[tensor], name, is_input=of_inputs)
+                know = self._step.know
+                if self._step.is_of_inputs(tensor):
+                    know = self._step.know_input
+                know(found[tensor], self._step.name_of(tensor))
         return found
 
 
@@ -260,10 +229,11 @@ def _under_names(forward: list[OpCall], layer: _Layer, change: Change) -> Change
         NotAlikeError: It is not the same.
     """
     names: dict[str, str] = {}
-    if [call.op for call in forward] != [call.op for call in layer.copied.calls]:
+    recorded = tuple(unfolded(layer.block.items))
+    if [call.op for call in forward] != [call.op for call in recorded]:
         msg = f"{change.path} does not do what {change.was} does"
         raise NotAlikeError(msg)
-    for again, first in zip(forward, layer.copied.calls, strict=True):
+    for again, first in zip(forward, recorded, strict=True):
         for out, known in zip(again.outputs, first.outputs, strict=True):
             names[out.name] = change.name(known.name)
     return Change(change.path, change.path, "", "", names, suffix="")
@@ -337,7 +307,7 @@ class _Again(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        tracer: TapeTracer,
+        tracer: AutogradTracer,
         instance: _Instance,
         outputs: list[torch.Tensor],
         *inputs: torch.Tensor,
@@ -345,8 +315,8 @@ class _Again(torch.autograd.Function):
         del inputs
         ctx.tracer, ctx.instance = tracer, instance
         ctx.set_materialize_grads(value=False)
-        pairs = zip(outputs, instance.layer.outputs, strict=True)
-        plain = [out for out, (_, differentiable, _) in pairs if not differentiable]
+        pairs = zip(outputs, instance.layer.kinds, strict=True)
+        plain = [out for out, (differentiable, _) in pairs if not differentiable]
         ctx.mark_non_differentiable(*plain)
         return tuple(outputs)
 

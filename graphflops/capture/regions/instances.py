@@ -39,16 +39,12 @@ class Tracer(Protocol):
             outputs: Tensors that it has made or written to.
         """
 
-    def repeat(
-        self, recorded: Any, call: Call, inputs: list[Any], outputs: list[torch.Tensor]
-    ) -> None:
+    def repeat(self, recorded: Any, call: Call, outputs: list[torch.Tensor]) -> None:
         """Add what was recorded again.
 
         Args:
             recorded: What ``end`` has returned.
             call: The call that it stands for.
-            inputs: What stands for the tensors that this layer sees, for each input that
-                something stood for when it was recorded; ``None`` for parameters put aside.
             outputs: What comes out: new tensors, and inputs that are written to.
         """
 
@@ -143,8 +139,6 @@ class Region:
         made: The tensors it made.
         written: Numbers of inputs that it wrote to.
         after: What is known of the values of ``made`` and of these.
-        calls: How often modules ran: its own by number.
-        foreign_calls: And others, by identity.
         recorded: What the tracer needs to repeat it.
         reused: How often that was done.
     """
@@ -159,7 +153,5 @@ class Region:
     made: list[torch.Tensor]
     written: list[int]
     after: list[Any]
-    calls: list[tuple[int, int]]
-    foreign_calls: dict[int, int]
     recorded: Any
     reused: int = 0

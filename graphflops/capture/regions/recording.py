@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sys
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -24,8 +23,8 @@ _RETURNED = (int, float, bool, str, type(None), torch.SymInt, torch.dtype, torch
 class Recording:
     """Runs a call and notes what it depends on."""
 
-    def __init__(self, call: Call, known: KnownValues, calls: Counter[int], tracer: Tracer) -> None:
-        self._call, self._known, self._calls, self._tracer = call, known, calls, tracer
+    def __init__(self, call: Call, known: KnownValues, tracer: Tracer) -> None:
+        self._call, self._known, self._tracer = call, known, tracer
         self._watch = Watch()
         self._touched = Touched(self._see)
         self._places: list[tuple[Place, Any]] = []
@@ -44,7 +43,7 @@ class Recording:
             for _, index in self._watch.indices.values():
                 for cache in look.caches:
                     grow(cache, index)
-        self._ran, self._chance, self._fresh = self._calls.copy(), _chance(), self._sizes()
+        self._chance, self._fresh = _chance(), self._sizes()
         self._held = [dict(part.held) for part in look.parts]
         self._mark = self._tracer.begin(self._call)
         with watched(self._watch), touching(look.caches, self._touched):
@@ -67,7 +66,7 @@ class Recording:
         if recorded is None:
             return None
         own = {id(part.held): number for number, part in enumerate(look.parts)}
-        watch, counted = self._watch, self._calls - self._ran
+        watch = self._watch
         return Region(
             call=call,
             reads=[watch.read.get(id(part.held), set()) for part in look.parts],
@@ -84,8 +83,6 @@ class Recording:
             made=made,
             written=written,
             after=[self._known.state(tensor) for tensor in changed],
-            calls=[(own[key], n) for key, n in counted.items() if key in own],
-            foreign_calls={key: n for key, n in counted.items() if key not in own},
             recorded=recorded,
         )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,7 +17,6 @@ from torch.utils import _pytree as pytree
 
 from graphflops.capture.regions.caches import ABSENT
 from graphflops.capture.regions.held import variables
-from graphflops.capture.regions.hiding import Hiding
 from graphflops.capture.regions.instances import Call, Input, Output, Region, Tracer
 from graphflops.capture.regions.likeness import Part
 from graphflops.capture.regions.reads import (
@@ -49,18 +47,13 @@ class Regions:
         notes: What a reader must know: which layers are too strange to be looked at.
     """
 
-    def __init__(
-        self, model: nn.Module, known: KnownValues, calls: Counter[int], tracer: Tracer
-    ) -> None:
-        self._model = model
+    def __init__(self, model: nn.Module, known: KnownValues, tracer: Tracer) -> None:
         self._known = known
-        self._calls = calls
         self._tracer = tracer
         self._siblings = siblings_in(model)
         self._all: list[Region] = []
         self.seconds = 0.0
         self.tried = False
-        self.hiding = Hiding()
         self.notes: dict[str, None] = {}
 
     @property
@@ -70,24 +63,12 @@ class Regions:
         return LayersReused(layers=sum(reused), kinds=len(reused))
 
     @contextlib.contextmanager
-    def active(self, *, hide: bool = False) -> Iterator[None]:
-        """Reuse repeated layers until the block ends.
-
-        Args:
-            hide: Whether to put parameters aside that such layers will hardly need; see
-                ``hiding.asked`` afterwards.
-        """
+    def active(self) -> Iterator[None]:
+        """Reuse repeated layers until the block ends."""
         forward: Any = nn.Module._call_impl
-        root = variables(self._model)
 
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             held = variables(module)
-            if held is root and not self.hiding.running:
-                self.hiding.running = True
-                try:
-                    return forward(module, *args, **kwargs)
-                finally:
-                    self.hiding.running = False
             siblings = self._siblings.get(id(held))
             if siblings is not None and siblings.failures < _FAILURES and self._tracer.ready():
                 return self._call(siblings, forward, module, (args, kwargs))
@@ -98,10 +79,8 @@ class Regions:
 
         exchanged: Any = nn.Module  # as fx exchanges __call__
         exchanged._call_impl = call
-        hidden = self.hiding.hidden(self._model, self._siblings)
         try:
-            with hidden if hide else contextlib.nullcontext():
-                yield
+            yield
         finally:
             exchanged._call_impl = forward
 
@@ -125,26 +104,21 @@ class Regions:
                 found = next(fitting, None)
         if call is not None and found is not None:
             return self._repeat(found, call)
-        if call is None or call.look.hidden:
-            # It is traced after all, and may have no parameters.
-            self.hiding.refuse_if_active()
         if call is None or not siblings.waiting or len(siblings.regions) >= _KINDS:
             args, kwargs = arguments
             return forward(module, *args, **kwargs)
         return self._record(siblings, forward, call)
 
     def _record(self, siblings: Siblings, forward: Callable[..., Any], call: Call) -> Any:
-        recording = Recording(call, self._known, self._calls, self._tracer)
+        recording = Recording(call, self._known, self._tracer)
         held = variables(call.module)
         sibling = next(other for other in siblings.members if variables(other) is not held)
-        contents = call.look.contents()
         outputs = recording.run(forward, sibling)
         region = None
         with self._looking(call.module):
             region = recording.region(outputs)
         if region is None:
             siblings.failures += 1
-            self.hiding.undo.append(contents)
         else:
             siblings.regions.append(region)
             self._all.append(region)
@@ -167,21 +141,15 @@ class Regions:
             if here is None or call.entry(here) != was:
                 return False
         call.inputs.extend(self._tracer.traced(call.look.tensors[len(call.inputs) :]))
-        pairs = enumerate(zip(before.inputs, call.inputs, strict=True))
-        return all((was is None) == (i is None) or n in call.look.hidden for n, (was, i) in pairs)
+        pairs = zip(before.inputs, call.inputs, strict=True)
+        return all((was is None) == (now is None) for was, now in pairs)
 
     def _repeat(self, region: Region, call: Call) -> Any:
         look = call.look
         with self._timed():
             made = [self._known.another(tensor) for tensor in region.made]
-            written = [
-                self._known.another(look.tensors[n]) if n in look.hidden else look.tensors[n]
-                for n in region.written
-            ]
-            changed = [*made, *written]
-            pairs = zip(region.call.inputs, call.inputs, strict=True)
-            given = [i for was, i in pairs if was is not None]
-            self._tracer.repeat(region.recorded, call, given, changed)
+            changed = [*made, *(look.tensors[n] for n in region.written)]
+            self._tracer.repeat(region.recorded, call, changed)
             for tensor, state in zip(changed, region.after, strict=True):
                 self._known.restore(tensor, state)
 
@@ -196,20 +164,13 @@ class Regions:
         for (place, _), state in zip(region.places, states, strict=True):
             if (here := call.place(place)) is not None:
                 here.put(look.caches, state)
-        self._count(region, call)
-        return outputs
-
-    def _count(self, region: Region, call: Call) -> None:
-        """Note what has run and was read as if it had been."""
-        parts = call.look.parts
-        for number, times in region.calls:
-            self._calls[id(parts[number].held)] += times
-        self._calls.update(region.foreign_calls)
         if is_watching():
-            for part, names in zip(parts, region.reads, strict=True):
+            # As if they had been.
+            for part, names in zip(look.parts, region.reads, strict=True):
                 for name in names:
                     note(part.held, name)
         region.reused += 1
+        return outputs
 
     @contextlib.contextmanager
     def _looking(self, module: nn.Module) -> Iterator[None]:

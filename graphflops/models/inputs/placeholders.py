@@ -57,7 +57,9 @@ def _features(subject: Subject, method: str) -> int:
     takes = inspect.signature(make).parameters
     inputs = {name: value for name, value in subject.made.items() if name in takes}
     with untouched(subject.model), torch.no_grad():
-        made = make(**brought_together(subject.model, inputs))
+        known, inputs = brought_together(subject.model, inputs)
+        with known.running():
+            made = make(**inputs)
     features = [t for t in pytree.tree_leaves(_embeddings(made)) if isinstance(t, torch.Tensor)]
     wide, tokens = features[0].shape[-1], subject.model.get_input_embeddings().weight.shape[-1]
     if wide != tokens:

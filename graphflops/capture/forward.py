@@ -1,0 +1,120 @@
+"""A forward pass as calls: the model runs eagerly under fake tensors, and a tape is written.
+
+It is written above autograd and above what composite operators are made of, so that
+``aten::linear`` and ``aten::scaled_dot_product_attention`` stay whole, as in a graph that
+``torch.export`` traces; which takes several times as long, most of it for parameters and for
+the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch._C import DispatchKey
+from torch._export.non_strict_utils import _NonStrictTorchFunctionHandler, _override_builtin_ops
+from torch._export.utils import _compiling_state_context
+from torch._ops import HigherOrderOperator
+from torch._subclasses.schema_check_mode import SchemaCheckMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from graphflops.capture.decompose import Invocation
+from graphflops.capture.graph import instances_mapped, is_view
+from graphflops.capture.metadata import written_arguments
+from graphflops.capture.running import Running
+from graphflops.capture.tape import Tape, tensors_in
+from graphflops.ir import OpCall
+
+
+class HigherOrderError(Exception):
+    """An operator that holds a graph: what is in it only an export shows."""
+
+
+class ForwardTape(Tape, SchemaCheckMode):
+    """Records the calls of a forward pass with the modules that make them.
+
+    torch lets modes of three kinds see operators before autograd does. This is one of the kind
+    that nothing in torch looks for.
+    """
+
+    def __init__(self, running: Running) -> None:
+        Tape.__init__(self)
+        TorchDispatchMode.__init__(self, _dispatch_key=DispatchKey.PreDispatch)  # type: ignore[no-untyped-call]  # torch's gap
+        self._running = running
+        self._callers = _Callers()
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record what is called until the block ends.
+
+        Models are told that they are exported: they do not choose their way by values. As in an
+        export, sizes that nobody knows may be compared and be indices.
+        """
+        with (
+            _compiling_state_context(),
+            _override_builtin_ops(),
+            _NonStrictTorchFunctionHandler(),
+            self._running.following(),
+            self._callers,
+            self,
+        ):
+            yield
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
+            return func(*args, **kwargs)
+        # Before it runs: an operator may change the shape of what it is given.
+        inputs, attrs = self.bound(func, args, kwargs)
+        out = func(*args, **kwargs)
+        results = tensors_in(out)
+        if results or func._schema.is_mutable:
+            owner = self._running.current()
+            name = self.unused(func._opname)
+            call = OpCall(
+                op=func._schema.name,
+                overload=func._overloadname,
+                inputs=inputs,
+                attrs=attrs,
+                outputs=self.outputs(name, results),
+                writes=written_arguments(func),
+                is_view=is_view(out, tensors_in((args, kwargs))),
+                path=owner.path,
+                name=name,
+                index=self.length,
+                trips=instances_mapped(out),
+                source=owner.source,
+                caller=self._callers.last,
+                cls=owner.cls,
+            )
+            self.add(call, Invocation(func, args, kwargs, out))
+        return out
+
+
+class _Callers(TorchFunctionMode):
+    """Notes which function of torch was called last: one operator has several.
+
+    Attributes:
+        last: Its kind and name.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = ""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Any = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if isinstance(func, HigherOrderOperator):
+            raise HigherOrderError(func.__name__)
+        self.last = f"{type(func).__name__}.{func.__name__}"
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,79 @@
+"""Which module of a model runs: calls belong to it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from torch import nn
+
+from graphflops.capture.source import line_running
+
+
+class Owner(NamedTuple):
+    """A module and a line of its code."""
+
+    path: str
+    cls: str = ""
+    source: str = ""
+
+
+class Running:
+    """Follows which module of a model runs.
+
+    Attributes:
+        calls: How often each module was called, by path.
+    """
+
+    def __init__(self, model: nn.Module, outside: Owner | None = None) -> None:
+        """Follow none yet.
+
+        Args:
+            model: The model.
+            outside: Whose calls those are that no module of the model makes; by default its own.
+        """
+        self.calls: Counter[str] = Counter()
+        self._names: dict[int, list[str]] = {}
+        for path, module in model.named_modules(remove_duplicate=False):
+            self._names.setdefault(id(module), []).append(path)
+        self._stack = [outside or Owner("", type(model).__name__)]
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Follow the model's modules until the block ends."""
+        entered = nn.modules.module.register_module_forward_pre_hook(self._enter)
+        left = nn.modules.module.register_module_forward_hook(self._leave, always_call=True)
+        try:
+            yield
+        finally:
+            entered.remove()
+            left.remove()
+
+    def current(self) -> Owner:
+        """The module that runs now, and the line that does."""
+        return self._stack[-1]._replace(source=line_running())
+
+    def owner_of(self, module: nn.Module) -> Owner:
+        """A module that is about to run; what is none of the model's is its caller's."""
+        outer = self._stack[-1]
+        names = self._names.get(id(module))
+        if names is None:
+            return outer
+        # A shared module goes by the name under which the running one has it.
+        inside = (name for name in names if name.startswith(f"{outer.path}."))
+        return Owner(next(inside, names[0]), type(module).__name__)
+
+    def _enter(self, module: nn.Module, _: object) -> None:
+        owner = self.owner_of(module)
+        if self._is_counted() and id(module) in self._names:
+            self.calls[owner.path] += 1
+        self._stack.append(owner)
+
+    def _is_counted(self) -> bool:
+        """Whether a call of a module is one of the forward pass."""
+        return True
+
+    def _leave(self, *_: object) -> None:
+        self._stack.pop()

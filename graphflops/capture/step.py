@@ -1,0 +1,132 @@
+"""A training step as calls: a tape below autograd, of the forward and the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from graphflops.capture.decompose import Invocation
+from graphflops.capture.fused import parts
+from graphflops.capture.gradients import Gradients, Purpose, marked
+from graphflops.capture.graph import is_view
+from graphflops.capture.metadata import written_arguments
+from graphflops.capture.owners import Owners
+from graphflops.capture.tape import Item, Tape, tensors_in
+from graphflops.folded import Block, Change, unfolded
+from graphflops.ir import OpCall, Phase
+
+
+class StepTape(Tape, TorchDispatchMode):
+    """Records operator calls with the modules they belong to.
+
+    What autograd computes in the backward pass goes by the module whose forward caused it.
+    """
+
+    def __init__(self, owners: Owners, gradients: Gradients) -> None:
+        Tape.__init__(self)
+        TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]  # torch's gap
+        self._owners = owners
+        self._gradients = gradients
+        # What each call is for; nothing is noted of one that is marked already.
+        self._purposes: dict[int, Purpose] = {}
+        self._running_again = False
+        self._from_inputs: set[int] = set()
+
+    def know_input(self, tensor: torch.Tensor, name: str) -> None:
+        """Call a tensor by a name, which is an input of the model or follows from one."""
+        self.know(tensor, name)
+        self._from_inputs.add(id(tensor))
+
+    def is_of_inputs(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor follows from inputs of the model."""
+        return id(tensor) in self._from_inputs
+
+    def recorded(self, items: int = 0) -> tuple[Item, ...]:
+        """What is on the tape from some item on, backward calls marked where they serve weights."""
+        delivered = {
+            self._metas[tensor].name: to_weights
+            for tensor, (_, to_weights) in self._gradients.delivered.items()
+            if tensor in self._metas
+        }
+        return marked(self.items[items:], self._purposes, delivered)
+
+    def settled(self, items: int, start: int, change: Change) -> Block[OpCall]:
+        """Calls from one on, marked and changed where they stand."""
+        calls = [change.of(call, call.index) for call in unfolded(self.recorded(items))]
+        self.items[items:] = [replace(call, repeats=None) for call in calls]
+        for call in calls:
+            del self._purposes[call.index]
+        return self.block(items, start)
+
+    @contextmanager
+    def running_again(self) -> Iterator[list[OpCall]]:
+        """Take calls of the forward, during the backward, from the tape again: into a list."""
+        items, start = len(self.items), self.length
+        found: list[OpCall] = []
+        self._running_again = True
+        try:
+            yield found
+        finally:
+            self._running_again = False
+            found += unfolded(self.items[items:])
+            del self.items[items:]
+            self.length = start
+            for call in found:
+                del self.invocations[call.index], self._purposes[call.index]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
+            return func(*args, **kwargs)
+        # Before it runs: an operator may change the shape of what it is given.
+        inputs, attrs = self.bound(func, args, kwargs)
+        out = func(*args, **kwargs)
+        results = tensors_in(out)
+        if (results or func._schema.is_mutable) and not _is_taken_over(func):
+            given = tensors_in((args, kwargs))
+            derived = any(id(tensor) in self._from_inputs for tensor in given)
+            if derived:
+                self._from_inputs.update(map(id, results))
+            purpose = self._purpose(func, of_weights=bool(given) and not derived)
+            name = self.unused(func._opname)
+            call = OpCall(
+                op=func._schema.name,
+                overload=func._overloadname,
+                inputs=inputs,
+                attrs=attrs,
+                outputs=self.outputs(name, results),
+                writes=written_arguments(func),
+                is_view=is_view(out, given),
+                path=purpose.owner.path,
+                name=name,
+                source=purpose.owner.source,
+                cls=purpose.owner.cls,
+                phase=purpose.phase,
+            )
+            for part in parts(call, purpose.asked):
+                self._purposes[self.length] = purpose
+                self.add(replace(part, index=self.length), Invocation(func, args, kwargs, out))
+        return out
+
+    def _purpose(self, func: Any, *, of_weights: bool) -> Purpose:
+        if self._owners.recomputing:
+            return Purpose(self._owners.making(of_weights=of_weights), Phase.RECOMPUTE)
+        if self._running_again or torch._C._current_graph_task_id() == -1:
+            return Purpose(self._owners.making(of_weights=of_weights), Phase.FORWARD)
+        return self._gradients.purpose(func)
+
+
+def _is_taken_over(func: Any) -> bool:
+    """Whether autograd only puts a gradient where it belongs.
+
+    It takes one over that nobody else holds; the tape holds it, and so it is copied here.
+    """
+    node = torch._C._current_autograd_node()
+    return getattr(node, "variable", None) is not None and func._opname not in {"add", "add_"}

@@ -1,0 +1,230 @@
+"""Calls in which a repeated layer stands once, and is unfolded where somebody looks.
+
+A transformer is one layer times its depth. What its calls cost is known from one instance and
+the number of them; the calls of the others are written out when they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, TypeVar, overload
+
+from graphflops.ir import OpCall, OpRecord, TensorMeta, Tensors
+
+T = TypeVar("T", OpCall, OpRecord)
+U = TypeVar("U", OpCall, OpRecord)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """From the calls of one instance of a layer to those of another.
+
+    Attributes:
+        was: The path of the one.
+        path: The path of the other.
+        was_source: The line that calls the one.
+        source: The line that calls the other.
+        names: Of the tensors that the other gets, by the names of those that the one got.
+        suffix: What names of tensors end in in the other.
+        dropped: What they end in in the one.
+    """
+
+    was: str
+    path: str
+    was_source: str
+    source: str
+    names: Mapping[str, str]
+    suffix: str
+    dropped: str = ""
+
+    def of(self, call: OpCall, index: int) -> OpCall:
+        """The call that stands in the place of one."""
+        # What dataclasses.replace does, without checks that take twice as long.
+        other = object.__new__(OpCall)
+        other.__dict__.update(
+            call.__dict__,
+            index=index,
+            repeats=call.original,
+            path=self.moved(call.path),
+            name=self._own(call.name),
+            source=self.source if call.source == self.was_source else call.source,
+            inputs={name: self._tensors(value) for name, value in call.inputs.items()},
+            outputs=tuple([self._tensor(meta) for meta in call.outputs]),
+        )
+        return other
+
+    @overload
+    def applied(self, item: OpCall, shift: int) -> OpCall: ...
+    @overload
+    def applied(self, item: OpRecord, shift: int) -> OpRecord: ...
+    def applied(self, item: OpCall | OpRecord, shift: int) -> OpCall | OpRecord:
+        """The same of a call or of its record, which costs the same, some places further on."""
+        if isinstance(item, OpCall):
+            return self.of(item, item.index + shift)
+        call = self.of(item.call, item.call.index + shift)
+        return OpRecord(call=call, status=item.status, cost=item.cost, parts=item.parts)
+
+    def name(self, name: str) -> str:
+        """The name of the tensor that stands in the place of one."""
+        return self.names.get(name) or (name and self._own(name))
+
+    def moved(self, path: str) -> str:
+        """The path that stands in the place of one; what is outside of the layer stays."""
+        return moved(path, self.was, self.path)
+
+    def _own(self, name: str) -> str:
+        return name.removesuffix(self.dropped) + self.suffix
+
+    def _tensor(self, meta: TensorMeta) -> TensorMeta:
+        return TensorMeta(meta.shape, meta.dtype, meta.strides, self.name(meta.name))
+
+    def _tensors(self, value: Tensors) -> Tensors:
+        if isinstance(value, tuple):
+            return tuple([item and self._tensor(item) for item in value])
+        return self._tensor(value)
+
+
+def moved(path: str, was: str, now: str) -> str:
+    """A path below one module as it is below another; other paths stay."""
+    return now + path[len(was) :] if path == was or path.startswith(was + ".") else path
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block(Generic[T]):
+    """What was recorded of a layer.
+
+    Attributes:
+        start: The index of its first call.
+        items: Its calls, or the records of them.
+    """
+
+    start: int
+    items: tuple[T | Repetition[T], ...]
+
+    def __len__(self) -> int:
+        return length(self.items)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Repetition(Generic[T]):
+    """A block again, for another instance of the layer.
+
+    Attributes:
+        start: The index of its first call.
+        block: What is repeated.
+        change: What is different.
+    """
+
+    start: int
+    block: Block[T]
+    change: Change
+
+    def unfolded(self) -> Iterator[T]:
+        """Its calls, or their records."""
+        shift = self.start - self.block.start
+        for item in unfolded(self.block.items):
+            yield self.change.applied(item, shift)
+
+
+def unfolded(items: Iterable[T | Repetition[T]]) -> Iterator[T]:
+    """Calls or records one after the other, repetitions written out."""
+    for item in items:
+        if isinstance(item, Repetition):
+            yield from item.unfolded()
+        else:
+            yield item
+
+
+def length(items: Iterable[T | Repetition[T]]) -> int:
+    """How many there are, repetitions written out."""
+    return sum(len(item.block) if isinstance(item, Repetition) else 1 for item in items)
+
+
+class Folded(Sequence[T]):
+    """Calls or records in order, with the repetitions among them.
+
+    Attributes:
+        items: Single ones, and repetitions of a layer before.
+    """
+
+    def __init__(self, items: Iterable[T | Repetition[T]]) -> None:
+        self.items: tuple[T | Repetition[T], ...] = tuple(items)
+
+    @classmethod
+    def of(cls, several: Iterable[T]) -> Folded[T]:
+        """Some calls or records, as they are if they are folded already."""
+        return several if isinstance(several, Folded) else cls(several)
+
+    @cached_property
+    def _all(self) -> tuple[T, ...]:
+        return tuple(unfolded(self.items))
+
+    def __len__(self) -> int:
+        return length(self.items)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._all)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
+        return self._all[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._all == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._all)
+
+    def __repr__(self) -> str:
+        return repr(self._all)
+
+    def mapped(self, change: Callable[[T], Iterable[U]]) -> Folded[U]:
+        """What becomes of each; what is repeated is changed once.
+
+        Args:
+            change: From one to what takes its place: one, none or several.
+        """
+        blocks: dict[int, Block[U]] = {}
+
+        def through(items: Iterable[T | Repetition[T]]) -> Iterator[U | Repetition[U]]:
+            for item in items:
+                if not isinstance(item, Repetition):
+                    yield from change(item)
+                    continue
+                block = item.block
+                if id(block) not in blocks:
+                    blocks[id(block)] = Block(block.start, tuple(through(block.items)))
+                if blocks[id(block)].items:
+                    yield Repetition(item.start, blocks[id(block)], item.change)
+
+        return Folded(through(self.items))
+
+    def written_out(self, where: Callable[[T], bool]) -> Folded[T]:
+        """The same, without repetitions that repeat something of a kind.
+
+        Args:
+            where: Whether one is of that kind.
+        """
+        known: dict[int, bool] = {}
+
+        def has(item: T | Repetition[T]) -> bool:
+            if not isinstance(item, Repetition):
+                return where(item)
+            key = id(item.block)
+            if key not in known:
+                known[key] = any(map(has, item.block.items))
+            return known[key]
+
+        def through() -> Iterator[T | Repetition[T]]:
+            for item in self.items:
+                if isinstance(item, Repetition) and has(item):
+                    yield from item.unfolded()
+                else:
+                    yield item
+
+        return Folded(through())

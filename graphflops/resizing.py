@@ -1,0 +1,43 @@
+"""Other sizes in calls: numbers for symbols, or what symbols have turned out to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import sympy
+
+from graphflops.cost import Dim, substitute
+from graphflops.ir import OpCall, TensorMeta
+
+
+class Resizing:
+    """Puts sizes in for symbols; in equal expressions, of which there are thousands, once."""
+
+    def __init__(self, values: Mapping[str, Dim]) -> None:
+        """Put in what symbols of some names stand for."""
+        self.dim = lru_cache(maxsize=None)(lambda value: substitute(value, values))
+
+    def value(self, value: Any) -> Any:
+        """An argument, a shape or a tensor."""
+        if isinstance(value, sympy.Expr):
+            return self.dim(value)
+        if isinstance(value, TensorMeta):
+            return self.tensor(value)
+        return tuple(map(self.value, value)) if isinstance(value, tuple) else value
+
+    def tensor(self, meta: TensorMeta) -> TensorMeta:
+        """A tensor."""
+        return replace(meta, shape=self.value(meta.shape), strides=self.value(meta.strides))
+
+    def call(self, call: OpCall) -> OpCall:
+        """A call."""
+        return replace(
+            call,
+            inputs={name: self.value(value) for name, value in call.inputs.items()},
+            attrs={name: self.value(value) for name, value in call.attrs.items()},
+            outputs=self.value(call.outputs),
+            trips=self.value(call.trips),
+        )
