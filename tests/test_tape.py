@@ -1,0 +1,85 @@
+"""The tape of an eager run holds what ``torch.export`` traces, call by call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+import torchvision
+from architectures import ARCHITECTURES
+from torch import nn
+
+import graphflops as gf
+from graphflops.capture.forward import ForwardTape, HigherOrderError
+
+QUICK = ("llama", "t5", "swin", "mamba")
+# The copy of a constant, which export makes one for good.
+_SAME = {"aten::lift_fresh": "aten::lift_fresh_copy"}
+
+
+def described(report: gf.Report) -> Iterator[tuple[Any, ...]]:
+    """What was called by whom, on what, and what it costs; of what makes tensors."""
+    for record in report.records:
+        call = record.call
+        if call.outputs or call.writes:
+            yield (
+                *(_SAME.get(call.op, call.op), call.overload, call.path, call.cls, call.caller),
+                *(tuple(call.inputs.items()), call.outputs, call.trips, record.cost),
+            )
+
+
+def check(model: nn.Module, *args: Any, axes: Any = None, **kwargs: Any) -> None:
+    taped = gf.count(model, args, kwargs, dynamic_shapes=axes, regions=False)
+    with mock.patch.object(ForwardTape, "recording", side_effect=HigherOrderError):
+        exported = gf.count(model, args, kwargs, dynamic_shapes=axes)
+    assert (taped.capture.method, exported.capture.method) == ("eager tracing", "torch.export")
+    assert list(described(taped)) == list(described(exported))
+    assert taped.root == exported.root
+    assert taped.capture.inputs == exported.capture.inputs
+    assert taped.capture.notes == exported.capture.notes
+    assert taped.capture.assumptions == exported.capture.assumptions
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in ARCHITECTURES
+    ],
+)
+def test_architectures(name: str) -> None:
+    case = ARCHITECTURES[name]()
+    check(case.model, **case.inputs)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3_text", "bert"])
+def test_symbolic_sizes(name: str) -> None:
+    case = ARCHITECTURES[name]()
+    check(case.model, axes={"input_ids": {0: "B", 1: "S"}}, **case.inputs)
+
+
+def test_resnet() -> None:
+    with torch.device("meta"):
+        check(torchvision.models.resnet18().eval(), torch.empty(1, 3, 64, 64))
+
+
+class Unusual(nn.Module):
+    """Views, writing in place, a batch of instances, sizes that follow from data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor, n: torch.Tensor) -> Any:
+        rows = torch.vmap(self.linear)(x[:, None])
+        x[0].mul_(2)
+        some = x[x[:, 0] > 0]
+        parts = torch.split(x, n.tolist())
+        return rows, some @ some.T, [part @ part.T for part in parts], x[: n[0]], max(len(x), 3)
+
+
+def test_what_is_unusual() -> None:
+    check(Unusual(), torch.ones(5, 4), torch.tensor([2, 3]))
