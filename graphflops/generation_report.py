@@ -227,8 +227,8 @@ class GenerationReport:
                     calls = (calls or 0) + decode.steps * (step.calls or 0)
                     unknown += decode.steps * step.unknown
             children = tuple(map(add, node.children))
-            return replace(
-                node, own=own, total=total, calls=calls, unknown=unknown, children=children
+            return node._replace(
+                own=own, total=total, calls=calls, unknown=unknown, children=children
             )
 
         return add(self.prefill.root)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from math import prod
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import sympy
 
@@ -212,8 +212,7 @@ class OpRecord:
     parts: tuple[OpRecord, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
+class Parameter(NamedTuple):
     """A parameter of a module. Equal ``identity`` means one tensor under several names."""
 
     name: str
@@ -223,8 +222,7 @@ class Parameter:
     trainable: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Module:
+class Module(NamedTuple):
     """A module of the captured model.
 
     Attributes:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from graphflops.cost import OpCost
@@ -12,8 +11,7 @@ from graphflops.folded import Folded, Repetition
 from graphflops.ir import Module, OpRecord, Parameter
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModuleNode:
+class ModuleNode(NamedTuple):
     """A module with what it costs.
 
     Attributes:
@@ -71,42 +69,68 @@ def roll_up(records: Iterable[OpRecord], modules: Iterable[Module]) -> ModuleNod
     """
     known = {module.path: module for module in modules}
     own = _sums(Folded.of(records).items, {})
-    for path in own:
-        known.setdefault(path, Module(path=path))
+    for path in own.keys() - known.keys():
+        known[path] = Module(path=path)
     children = _children(known)
+    again = _held_again(known)
 
-    def build(path: str) -> tuple[ModuleNode, dict[int, Parameter]]:
+    def build(path: str) -> ModuleNode:
         module = known[path]
-        below = [build(child) for child in children[path]]
+        below = [build(child) for child in children.get(path, ())]
         cost, unknown = own.get(path, _NOTHING)
-        mine = {p.identity: p for p in module.parameters}
-        everything = dict(mine)
-        for _, parameters in below:
-            everything |= parameters
-        node = ModuleNode(
+        mine = list({p.identity: p for p in module.parameters}.values())
+        twice = again.get(path, ())
+        return ModuleNode(
             path=path,
             cls=module.cls,
             extra=module.extra,
             own=cost,
-            total=sum((child.total for child, _ in below), start=cost),
-            params_own=sum(p.numel for p in mine.values()),
-            params_total=sum(p.numel for p in everything.values()),
-            params_trainable=sum(p.numel for p in everything.values() if p.trainable),
-            param_bytes=sum(p.nbytes for p in everything.values()),
-            children=tuple(child for child, _ in below),
+            total=sum([child.total for child in below], start=cost),
+            params_own=sum([p.numel for p in mine]),
+            params_total=sum([p.numel for p in mine])
+            + sum([child.params_total for child in below])
+            - sum([p.numel for p in twice]),
+            params_trainable=sum([p.numel for p in mine if p.trainable])
+            + sum([child.params_trainable for child in below])
+            - sum([p.numel for p in twice if p.trainable]),
+            param_bytes=sum([p.nbytes for p in mine])
+            + sum([child.param_bytes for child in below])
+            - sum([p.nbytes for p in twice]),
+            children=tuple(below),
             calls=module.calls,
-            unknown=unknown + sum(child.unknown for child, _ in below),
+            unknown=unknown + sum([child.unknown for child in below]),
         )
-        return node, everything
 
-    return build("")[0]
+    return build("")
+
+
+def _held_again(modules: Mapping[str, Module]) -> dict[str, list[Parameter]]:
+    """For each path the tied parameters that several parts of the module hold, but for one."""
+    holders: defaultdict[int, dict[str, Parameter]] = defaultdict(dict)
+    for module in modules.values():
+        for parameter in module.parameters:
+            holders[parameter.identity][module.path] = parameter
+    found: defaultdict[str, list[Parameter]] = defaultdict(list)
+    for tied in (paths for paths in holders.values() if len(paths) > 1):
+        parts: defaultdict[str, set[str]] = defaultdict(set)
+        for path in tied:
+            part = path
+            parts[path].add("")  # its own
+            while part:
+                parent = part.rpartition(".")[0]
+                parts[parent].add(part)
+                part = parent
+        parameter = next(iter(tied.values()))
+        for path, several in parts.items():
+            found[path] += [parameter] * (len(several) - 1)
+    return found
 
 
 class _Own(NamedTuple):
     """What a module's own calls cost, and how many of them have no price."""
 
-    cost: OpCost = OpCost()
-    unknown: int = 0
+    cost: OpCost
+    unknown: int
 
 
 _NOTHING = _Own(OpCost(), 0)
@@ -123,9 +147,11 @@ def _sums(
     """
     found: dict[str, _Own] = {}
 
-    def add(path: str, cost: OpCost, unknown: int) -> None:
-        known = found.get(path, _Own())
-        found[path] = _Own(known.cost + cost, known.unknown + unknown)
+    def count(path: str, cost: OpCost, unknown: int) -> None:
+        known = found.get(path)
+        if known is not None:
+            cost, unknown = known.cost + cost, known.unknown + unknown
+        found[path] = _Own(cost, unknown)
 
     for item in items:
         if isinstance(item, Repetition):
@@ -133,11 +159,11 @@ def _sums(
             if key not in blocks:
                 blocks[key] = _sums(item.block.items, blocks)
             for path, own in blocks[key].items():
-                add(item.change.moved(path), *own)
+                count(item.change.moved(path), *own)
         elif item.cost is None:
-            add(item.call.path, OpCost(), 1)
+            count(item.call.path, OpCost(), 1)
         else:
-            add(item.call.path, item.cost, 0)
+            count(item.call.path, item.cost, 0)
     return found
 
 
@@ -147,13 +173,13 @@ def _children(known: dict[str, Module]) -> defaultdict[str, list[str]]:
     seen: set[str] = set()
     for path in list(known):
         child = path
-        while child:
+        while child and child not in seen:
             parent = child.rpartition(".")[0]
-            if child in seen:
-                break
             seen.add(child)
             children[parent].append(child)
-            known.setdefault(parent, Module(path=parent))
+            if parent not in known:
+                known[parent] = Module(path=parent)
             child = parent
-    known.setdefault("", Module(path=""))
+    if "" not in known:
+        known[""] = Module(path="")
     return children

@@ -35,7 +35,7 @@ def brought_together(
     Returns:
         The mode of the fake tensors, with what it knows of values, and the inputs.
     """
-    device = _device(list(model.parameters()), pytree.tree_leaves(inputs))
+    device = _device(next(model.parameters(), None), pytree.tree_leaves(inputs))
     known = KnownValues()
     _exchange(model, known.mode)
 
@@ -50,13 +50,13 @@ def brought_together(
     return known, pytree.tree_map_only(torch.Tensor, fake, inputs)
 
 
-def _device(parameters: list[nn.Parameter], inputs: list[Any]) -> torch.device:
+def _device(parameter: nn.Parameter | None, inputs: list[Any]) -> torch.device:
     """Where the model computes: on meta it is to be moved off it, fake tensors stay."""
-    for tensor in (*parameters, *(leaf for leaf in inputs if isinstance(leaf, torch.Tensor))):
-        if parameters and tensor.is_meta:
-            return _CPU
-        return tensor.device
-    return _CPU
+    given = (leaf for leaf in inputs if isinstance(leaf, torch.Tensor))
+    first = next(given, None) if parameter is None else parameter
+    if first is None or (parameter is not None and parameter.is_meta):
+        return _CPU
+    return first.device
 
 
 def _exchange(model: nn.Module, mode: Any) -> None:
@@ -78,12 +78,15 @@ def _exchange(model: nn.Module, mode: Any) -> None:
 
 def _on_cpu(tensor: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
     """A tensor on meta as a fake one: it has the metadata that a fake is made of."""
-    fake = FakeTensor(mode, tensor.data, _CPU).requires_grad_(tensor.requires_grad)
-    if isinstance(tensor, nn.Parameter):
-        # What makes a tensor a parameter; the class itself would run operators, for each of
-        # thousands of experts.
-        fake._is_param = True
-    return fake
+    # What makes a tensor a parameter is said here; the class itself would run operators, for each
+    # of thousands of experts.
+    return FakeTensor(
+        mode,
+        tensor.data,
+        _CPU,
+        requires_grad=tensor.requires_grad,
+        _is_param=type(tensor) is nn.Parameter,
+    )
 
 
 def _like(tensor: torch.Tensor, mode: FakeTensorMode, device: torch.device) -> torch.Tensor:

@@ -121,7 +121,8 @@ def register_caches(model: nn.Module) -> None:
 def unwrap_compiled(model: nn.Module) -> None:
     """Let compiled submodules run as written; ``untouched`` puts them back."""
     for module in model.modules():
-        module._compiled_call_impl = None
+        if module._compiled_call_impl is not None:
+            module._compiled_call_impl = None
         for name, child in module._modules.items():
             if isinstance(child, OptimizedModule):
                 module._modules[name] = child._orig_mod

@@ -11,7 +11,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 
-from graphflops.capture.values import KnownValues
+from graphflops.capture.values import KnownValues, no_modes
 
 # A token has a number for every expert, of which there are hundreds.
 _LARGEST = 1 << 22
@@ -71,5 +71,7 @@ class _EvenlyChosen(TorchFunctionMode):
         static = all(isinstance(size, int) for size in (*tensor.shape, num_classes))
         if isinstance(tensor, FakeTensor) and static and num_classes > 0:
             # In turn: no token chooses the same one twice.
-            choices = torch.arange(tensor.numel(), device="cpu") % num_classes
-            self._known.suppose(tensor, choices.reshape(tensor.shape).to(tensor.dtype))
+            with no_modes():
+                choices = torch.arange(tensor.numel(), device="cpu") % num_classes
+                value = choices.reshape(tensor.shape).to(tensor.dtype)
+            self._known.suppose(tensor, value)

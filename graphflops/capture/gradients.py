@@ -82,7 +82,8 @@ class Gradients:
             if node.name().endswith("NotImplemented"):
                 raise CaptureError(_no_derivative(self._owners.of_node(node)))
             if (leaf := getattr(node, "variable", None)) is not None:
-                self.leaves.append(leaf)
+                self.leaves.append(leaf)  # it hands nothing on
+                continue
             edges = node.next_functions
             node.register_prehook(self._on_start(node))
             node.register_hook(self._on_end(node, edges))

@@ -13,8 +13,9 @@ import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 
-from graphflops.capture.metadata import tensor_meta
-from graphflops.ir import Module, Parameter
+from graphflops.capture.metadata import dtype_name
+from graphflops.capture.running import Modules
+from graphflops.ir import Module, Parameter, TensorMeta
 
 Calls = Counter[int]
 """How often a module ran, by the identity of its attribute dictionary."""
@@ -40,7 +41,7 @@ def counted_calls() -> Iterator[Calls]:
 
 
 def calls_in_graph(
-    model: nn.Module, calls: Calls, graph: fx.GraphModule
+    modules: Modules, calls: Calls, graph: fx.GraphModule
 ) -> Callable[[str, nn.Module], int]:
     """How often a module was called under one of its names.
 
@@ -48,11 +49,10 @@ def calls_in_graph(
     are split between them.
     """
     owners: dict[int, list[str]] = {}
-    found = list(model.named_modules(remove_duplicate=False))
-    for path, module in found:
+    for path, module in modules:
         owners.setdefault(id(module), []).append(path)
     # Only shared modules need the graph, and most models have none.
-    seen = _stack_calls(graph) if len(owners) < len(found) else {}
+    seen = _stack_calls(graph) if len(owners) < len(modules) else {}
 
     def count(path: str, module: nn.Module) -> int:
         names = owners[id(module)]
@@ -63,22 +63,24 @@ def calls_in_graph(
     return count
 
 
-def modules_of(model: nn.Module, called: Callable[[str, nn.Module], int]) -> tuple[Module, ...]:
+def modules_of(modules: Modules, called: Callable[[str, nn.Module], int]) -> tuple[Module, ...]:
     """Every module of a model under every name it has, with its calls.
 
     Args:
-        model: The model.
+        modules: Those of the model.
         called: How often a module was called under a name.
     """
     return tuple(
-        Module(
-            path=path,
-            cls=type(module).__name__,
-            extra=" ".join(module.extra_repr().split()),
-            parameters=_parameters(module),
-            calls=called(path, module),
-        )
-        for path, module in model.named_modules(remove_duplicate=False)
+        [
+            Module(
+                path=path,
+                cls=type(module).__name__,
+                extra=" ".join(module.extra_repr().split()),
+                parameters=_parameters(module),
+                calls=called(path, module),
+            )
+            for path, module in modules
+        ]
     )
 
 
@@ -139,19 +141,26 @@ def clean_path(path: str) -> str:
 
 
 def _parameters(module: nn.Module) -> tuple[Parameter, ...]:
-    named = module.named_parameters(recurse=False, remove_duplicate=False)
-    return tuple(_parameter(name, value, id(value)) for name, value in named)
+    named = module._parameters.items()
+    return tuple([_parameter(name, t, id(t)) for name, t in named if t is not None])
 
 
 def _parameter(name: str, value: torch.Tensor, identity: int) -> Parameter:
-    meta = tensor_meta(value)
+    numel, nbytes = _size(value.shape, value.dtype)
     return Parameter(
         name=name,
         identity=identity,
-        numel=int(meta.numel),
-        nbytes=int(meta.nbytes),
+        numel=numel,
+        nbytes=nbytes,
         trainable=value.requires_grad,
     )
+
+
+@cache
+def _size(shape: torch.Size, dtype: torch.dtype) -> tuple[int, int]:
+    """Elements of a parameter, and bytes: those of repeated layers are alike."""
+    meta = TensorMeta(tuple(shape), dtype_name(dtype))
+    return int(meta.numel), int(meta.nbytes)
 
 
 def _storage_identity(value: torch.Tensor) -> int:

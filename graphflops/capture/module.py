@@ -33,7 +33,7 @@ from graphflops.capture.hierarchy import calls_in_graph, counted_calls, module_p
 from graphflops.capture.program import program_inputs
 from graphflops.capture.regions import Regions
 from graphflops.capture.regions.taping import TapeTracer
-from graphflops.capture.running import Running
+from graphflops.capture.running import Running, modules_in
 from graphflops.capture.symbols import Symbols, axis_specs
 from graphflops.capture.untouched import untouched
 from graphflops.capture.values import KnownValues
@@ -134,12 +134,13 @@ class _Job:
             start = time.perf_counter()
             with known.running(), self._around(known):
                 args, kwargs = self._advanced(known, inputs)
-                running = Running(model)
+                modules = modules_in(model)
+                running = Running(modules)
                 tape = ForwardTape(running)
-                given = tape.know_all(model, args, kwargs)
+                given = tape.know_all(modules, args, kwargs)
                 reused: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
                 if regions:
-                    self._regions = Regions(model, known, TapeTracer(tape, running))
+                    self._regions = Regions(modules, known, TapeTracer(tape, running))
                     reused = self._regions.active()
                 with reused, tape.recording():
                     model(*args, **kwargs)
@@ -150,7 +151,7 @@ class _Job:
             return Capture(
                 calls=calls,
                 fallback=Expander(tape.invocations.__getitem__),
-                modules=modules_of(model, lambda path, _: running.calls[path]),
+                modules=modules_of(modules, lambda path, _: running.calls[path]),
                 method=self.method,
                 inputs=given,
                 notes=(*notes_of(known), *(() if self._regions is None else self._regions.notes)),
@@ -173,12 +174,13 @@ class _Job:
                     args, kwargs = self._advanced(known, inputs)
                 program = torch.export.export(model, args, kwargs, strict=False)
             exported = time.perf_counter() - start
+            modules = modules_in(model)
             found, nodes = operator_calls(program.graph_module, module_path)
             refuse_mixed_dtypes(found)
             return Capture(
                 calls=found,
                 fallback=Expander(invocations_of(nodes)),
-                modules=modules_of(model, calls_in_graph(model, calls, program.graph_module)),
+                modules=modules_of(modules, calls_in_graph(modules, calls, program.graph_module)),
                 method=self.method,
                 inputs=program_inputs(program),
                 notes=notes_of(known),

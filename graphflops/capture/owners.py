@@ -16,7 +16,7 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 
-from graphflops.capture.running import Owner, Running
+from graphflops.capture.running import Modules, Owner, Running
 
 LOSS = Owner("(loss)", "Loss")
 """What computes a loss from the outputs of a model; it is no module of it."""
@@ -41,14 +41,11 @@ class Owners(Running):
         was_reentrant: Whether there was one.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__(model, LOSS)
+    def __init__(self, modules: Modules) -> None:
+        super().__init__(modules, LOSS)
         self.in_reentrant = 0
         self.was_reentrant = False
-        self._classes = {
-            path: type(module).__name__
-            for path, module in model.named_modules(remove_duplicate=False)
-        }
+        self._classes: dict[str, str] = {}
         self._recomputations = 0
         self._standing_in: dict[Any, Any] = {}
         # Autograd's numbers in order, and who made the nodes from the one before to each.
@@ -56,9 +53,12 @@ class Owners(Running):
         self._made_by: list[_Maker] = []
         # A tied weight is held by the first module that has it.
         self._leaves: dict[int, Owner] = {}
-        for path, module in model.named_modules():
-            for parameter in module.parameters(recurse=False):
-                self._leaves.setdefault(id(parameter), Owner(path, type(module).__name__))
+        for path, module in modules:
+            self._classes[path] = name = type(module).__name__
+            if module._parameters:
+                owner = Owner(path, name)
+                for parameter in module._parameters.values():
+                    self._leaves.setdefault(id(parameter), owner)
 
     @property
     def recomputing(self) -> bool:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from torch import nn
 
 from graphflops.capture.source import line_running
+
+Modules: TypeAlias = Sequence[tuple[str, nn.Module]]
+"""Every module of a model under every name it has, the model itself first."""
+
+
+def modules_in(model: nn.Module) -> Modules:
+    """The modules of a model."""
+    return list(model.named_modules(remove_duplicate=False))
 
 
 class Owner(NamedTuple):
@@ -27,18 +35,18 @@ class Running:
         calls: How often each module was called, by path.
     """
 
-    def __init__(self, model: nn.Module, outside: Owner | None = None) -> None:
+    def __init__(self, modules: Modules, outside: Owner | None = None) -> None:
         """Follow none yet.
 
         Args:
-            model: The model.
+            modules: Those of the model.
             outside: Whose calls those are that no module of the model makes; by default its own.
         """
         self.calls: Counter[str] = Counter()
         self._names: dict[int, list[str]] = {}
-        for path, module in model.named_modules(remove_duplicate=False):
+        for path, module in modules:
             self._names.setdefault(id(module), []).append(path)
-        self._stack = [outside or Owner("", type(model).__name__)]
+        self._stack = [outside or Owner("", type(modules[0][1]).__name__)]
 
     @contextmanager
     def following(self) -> Iterator[None]:

@@ -49,9 +49,9 @@ class StepTape(Tape, TorchDispatchMode):
     def recorded(self, items: int = 0) -> tuple[Item, ...]:
         """What is on the tape from some item on, backward calls marked where they serve weights."""
         delivered = {
-            self._metas[tensor].name: to_weights
+            self._names[tensor]: to_weights
             for tensor, (_, to_weights) in self._gradients.delivered.items()
-            if tensor in self._metas
+            if tensor in self._names
         }
         return marked(self.items[items:], self._purposes, delivered)
 
@@ -83,8 +83,16 @@ class StepTape(Tape, TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is torch.ops.prim.device.default:
+            return args[0].device  # of a fake tensor, which autograd asks for all the time
         if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
             return func(*args, **kwargs)
+        # In the backward pass, modes that watch functions would watch what is done here.
+        with torch._C.DisableTorchFunction():
+            return self._record(func, args, kwargs)
+
+    def _record(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Run an operator and add its calls."""
         # Before it runs: an operator may change the shape of what it is given.
         inputs, attrs = self.bound(func, args, kwargs)
         out = func(*args, **kwargs)

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import torch
-from torch import nn
 from torch.utils import _pytree as pytree
 
 from graphflops.capture.decompose import Invocation
 from graphflops.capture.eager import named_tensors
 from graphflops.capture.metadata import bound_arguments, tensor_meta
+from graphflops.capture.running import Modules
 from graphflops.folded import Block, Change, Repetition, unfolded
 from graphflops.ir import NamedTensors, OpCall, TensorMeta, Tensors, Value
 
@@ -36,19 +36,28 @@ class Tape:
         self._held: list[torch.Tensor] = []
         self._states: dict[tuple[str, int], str] = {}
         self._used: Counter[str] = Counter()
+        self._names: dict[int, str] = {}
         self._metas: dict[int, TensorMeta] = {}
         self._constants: set[str] = set()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing is compiled here, and what keeps torch from it takes longer than all the rest.
+        return False
+
     def know_all(
-        self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self, modules: Modules, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> NamedTensors:
         """Call weights and inputs by their names; the inputs."""
-        for name, held in (*model.named_parameters(), *model.named_buffers()):
-            self.know(held, name)
-        given = named_tensors(model, args, kwargs)
+        for path, module in modules:
+            for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+                # A tied one goes by the first name it has.
+                if tensor is not None and id(tensor) not in self._names:
+                    self.know(tensor, f"{path}.{name}" if path else name)
+        given = named_tensors(modules[0][1], args, kwargs)
         for name, tensor in given:
             self.know_input(tensor, name)
-        return tuple((name, self._metas[id(tensor)]) for name, tensor in given)
+        return tuple((name, self._meta(tensor)) for name, tensor in given)
 
     def know_input(self, tensor: torch.Tensor, name: str) -> None:
         """Call an input of the model by a name."""
@@ -60,21 +69,25 @@ class Tape:
 
     def know(self, tensor: torch.Tensor, name: str) -> None:
         """Call a tensor by a name."""
-        if id(tensor) not in self._metas:
+        key = id(tensor)
+        if key not in self._names:
             # Tensors are known by their identity, which holds as long as they are held.
             self._held.append(tensor)
-        self._metas[id(tensor)] = tensor_meta(tensor, name)
+        self._names[key] = name
+        # What it is like is looked at when a call has it: most weights are those of layers that
+        # are repeated.
+        self._metas.pop(key, None)
 
     def name_of(self, tensor: torch.Tensor) -> str:
         """What a tensor is called; nothing if it was not seen yet."""
-        known = self._metas.get(id(tensor))
-        return "" if known is None else known.name
+        return self._names.get(id(tensor), "")
 
     def state_of(self, tensor: torch.Tensor) -> str | None:
         """What stands for a tensor as it is: another after it was written to."""
-        if id(tensor) not in self._metas:
+        name = self._names.get(id(tensor))
+        if name is None:
             return None
-        name, version = self.name_of(tensor), tensor._version
+        version = tensor._version
         return self._states.setdefault((name, version), f"{name} written {version} times")
 
     def block(self, items: int, start: int) -> Block[OpCall]:
@@ -104,11 +117,10 @@ class Tape:
     def outputs(self, name: str, results: list[torch.Tensor]) -> tuple[TensorMeta, ...]:
         """What a call of some name returns, which is called after it."""
         for at, result in enumerate(results):
-            known = self._metas.get(id(result))
             given = name if len(results) == 1 else f"{name}.{at}"
             # One that was written to in place stays the tensor it was.
-            self.know(result, given if known is None else known.name)
-        return tuple([self._metas[id(result)] for result in results])
+            self.know(result, self._names.get(id(result), given))
+        return tuple(map(self._meta, results))
 
     def unused(self, name: str) -> str:
         """A name that nothing has yet: this one, or with a number."""
@@ -122,11 +134,15 @@ class Tape:
         self.length += 1
 
     def _meta(self, tensor: torch.Tensor) -> TensorMeta:
-        if id(tensor) not in self._metas:
-            name = self.unused(_CONSTANT)
-            self._constants.add(name)
-            self.know(tensor, name)
-        return self._metas[id(tensor)]
+        key = id(tensor)
+        found = self._metas.get(key)
+        if found is None:
+            if key not in self._names:
+                name = self.unused(_CONSTANT)
+                self._constants.add(name)
+                self.know(tensor, name)
+            found = self._metas[key] = tensor_meta(tensor, self._names[key])
+        return found
 
 
 def tensors_in(tree: Any) -> list[torch.Tensor]:

@@ -33,6 +33,7 @@ from graphflops.capture.loss import Loss, loss_of
 from graphflops.capture.owners import LOSS, Owners
 from graphflops.capture.regions import Regions
 from graphflops.capture.regions.autograd import AutogradTracer
+from graphflops.capture.running import modules_in
 from graphflops.capture.step import StepTape
 from graphflops.capture.untouched import untouched
 from graphflops.capture.values import KnownValues
@@ -139,15 +140,16 @@ class _Step:
         self, known: KnownValues, args: Any, kwargs: Any, *, regions: bool
     ) -> tuple[Capture, str]:
         model = self._model
-        owners = Owners(model)
+        modules = modules_in(model)
+        owners = Owners(modules)
         gradients = Gradients(owners)
         tape = StepTape(owners, gradients)
-        given = tape.know_all(model, args, kwargs)
+        given = tape.know_all(modules, args, kwargs)
         start = time.perf_counter()
         with torch.enable_grad(), known.running(), contextlib.ExitStack() as stack:
             if regions:
                 tracer = AutogradTracer(tape, owners, gradients, known)
-                self._regions = Regions(model, known, tracer)
+                self._regions = Regions(modules, known, tracer)
                 stack.enter_context(self._regions.active())
             stack.enter_context(owners.following_all(gradients.follow))
             stack.enter_context(tape)
@@ -163,7 +165,7 @@ class _Step:
             calls=calls,
             fallback=Expander(tape.invocations.__getitem__),
             modules=(
-                *modules_of(model, lambda path, _: owners.calls[path]),
+                *modules_of(modules, lambda path, _: owners.calls[path]),
                 Module(path=LOSS.path, cls=LOSS.cls, calls=1),
             ),
             method="autograd",

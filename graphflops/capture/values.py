@@ -34,13 +34,29 @@ _FINITE = {torch.isfinite, torch.isnan, torch.isinf}
 """A count takes numbers to be finite."""
 DRAWN = 0.5
 """What a number drawn at random for Python to look at is taken to be."""
-_no_modes = torch.utils._python_dispatch._disable_current_modes
+_PRE_DISPATCH = torch._C.DispatchKeySet(torch._C.DispatchKey.PreDispatch)
 _OWN_RULES = {torch.ops.aten.nonzero.default, torch.ops.aten._grouped_mm.default}
 _FILLED = {  # with a number: of a tensor that they take, they read the shape alone
     *(torch.ops.aten.zeros_like.default, torch.ops.aten.new_zeros.default),
     *(torch.ops.aten.ones_like.default, torch.ops.aten.new_ones.default),
     *(torch.ops.aten.full_like.default, torch.ops.aten.new_full.default),
 }
+
+
+@contextlib.contextmanager
+def no_modes() -> Iterator[None]:
+    """Compute with real tensors, unseen by any mode.
+
+    What ``_disable_current_modes`` does; but that takes modes off and puts them on again, after
+    which torch looks all operators up anew. A fake tensor must not come in: it would be taken
+    for one with memory.
+    """
+    with (
+        torch._C.DisableTorchFunction(),
+        torch._C._DisableTorchDispatch(),
+        torch._C._ExcludeDispatchKeyGuard(_PRE_DISPATCH),
+    ):
+        yield
 
 
 class KnownValues:
@@ -80,7 +96,8 @@ class KnownValues:
             fake = torch.empty_strided(
                 tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device
             )
-        self._values[fake] = tensor.clone()
+        with no_modes():
+            self._values[fake] = tensor.clone()
         return fake
 
     def know_input(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -95,12 +112,14 @@ class KnownValues:
 
     def value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """The value of a tensor, if it is known."""
-        value = None if tensor.is_meta and not self.is_own(tensor) else self._value(tensor)
+        if not self.is_own(tensor) and tensor.is_meta:
+            return None
+        value = self._value(tensor)
         return None if value is _UNKNOWN else value
 
     def another(self, tensor: torch.Tensor) -> FakeTensor:
         """A fake tensor of the same metadata, whose value is not known."""
-        with _no_modes():
+        with no_modes():
             like = torch.empty_strided(
                 tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta"
             )
@@ -109,7 +128,7 @@ class KnownValues:
     def state(self, tensor: torch.Tensor) -> tuple[torch.Tensor | None, set[str] | None]:
         """What is known of a tensor: its value, and what that follows from."""
         value = self.value(tensor)
-        with _no_modes():
+        with no_modes():
             return None if value is None else value.clone(), self._origins.get(tensor)
 
     def restore(
@@ -119,7 +138,7 @@ class KnownValues:
         value, origins = state
         if not self.is_own(tensor) or (value is None and tensor not in self._values):
             return
-        with _no_modes():
+        with no_modes():
             if value is None:
                 self._forget([tensor])
             elif (own := self.value(tensor)) is None:
@@ -132,7 +151,7 @@ class KnownValues:
     def assume(self, fake: torch.Tensor, *, whether: bool) -> None:
         """Know of all elements of a tensor whether something is so of them, as it always is."""
         if isinstance(fake, FakeTensor) and all(isinstance(size, int) for size in fake.shape):
-            with _no_modes():
+            with no_modes():
                 self._values[fake] = torch.tensor(whether).expand(fake.shape)
 
     def suppose(self, fake: FakeTensor, value: torch.Tensor) -> None:
@@ -187,7 +206,7 @@ class KnownValues:
     ) -> Any:
         """Run an operator on fakes, and on values where they are all known."""
         kwargs = kwargs or {}
-        if not isinstance(func, torch._ops.OpOverload):
+        if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
             return self._dispatch(func, types, args, kwargs)
         if func._schema.is_mutable:
             args, kwargs = self._unwritten(args, kwargs)
@@ -255,7 +274,7 @@ class KnownValues:
             return _UNKNOWN
         if unknown:
             return _UNKNOWN
-        with _no_modes():
+        with no_modes():
             return func(*values[0], **values[1])
 
     def _value(self, leaf: Any) -> Any:
@@ -305,7 +324,11 @@ def _fakes(tree: Any) -> list[FakeTensor]:
 
 
 def _is_real(leaf: Any) -> bool:
-    return isinstance(leaf, torch.Tensor) and not (isinstance(leaf, FakeTensor) or leaf.is_meta)
+    """Whether a leaf is a tensor with memory, neither fake nor a wrapper of others."""
+    if not isinstance(leaf, torch.Tensor):
+        return False
+    wraps = type(leaf).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+    return not (wraps or leaf.is_meta)
 
 
 def _memory(value: torch.Tensor) -> StorageWeakRef:

@@ -144,7 +144,8 @@ class AutogradTracer(TapeTracer):
         self, instance: _Instance, given: Sequence[torch.Tensor | None]
     ) -> list[torch.Tensor | None]:
         """Add the calls of the backward pass of an instance; the gradients it hands on."""
-        signature = tuple(None if g is None else tensor_meta(g) for g in given)
+        with torch._C.DisableTorchFunction():
+            signature = tuple(None if g is None else tensor_meta(g) for g in given)
         layer, change = instance.layer, instance.change
         names = [self._tape.name_of(gradient) for gradient in _there(given)]
         if signature not in layer.backward:

@@ -8,7 +8,7 @@ share memory in the same way. What cannot be looked into is like itself alone.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -17,18 +17,15 @@ import sympy
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 from graphflops.capture.regions import caches
-from graphflops.capture.regions.held import kept, variables
-from graphflops.capture.values import KnownValues
+from graphflops.capture.regions.held import variables
+from graphflops.capture.values import KnownValues, no_modes
 
 _PLAIN = {int, float, bool, str, bytes, complex, type(None), type(...)}
 _VALUES = {torch.dtype, torch.device, torch.layout, torch.memory_format, range, slice}
-_LISTS = {list, tuple, torch.Size}
 _WITHOUT_STATE = (FunctionType, BuiltinFunctionType, ModuleType, type)
 _NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool)
-_HELD = ("_parameters", "_buffers")
 # A real one is like the fake one that it becomes.
 _USUAL = {torch.Tensor, nn.Parameter, nn.Buffer, FakeTensor}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -71,7 +68,7 @@ class Known:
         # A counter is written to by the very layer that has it.
         self.numbers: Any = None
         if value.numel() <= _FEW:
-            with _disable_current_modes():
+            with no_modes():
                 self.numbers = value.tolist()
 
     def __eq__(self, other: object) -> bool:
@@ -82,7 +79,7 @@ class Known:
         if self.value is other.value:
             return self.version == other.version
         still = not (self.has_changed(self.value) or other.has_changed(other.value))
-        with _disable_current_modes():
+        with no_modes():
             return still and torch.equal(self.value, other.value)
 
     def __hash__(self) -> int:
@@ -118,14 +115,12 @@ class Likeness:
         known: The values of fake tensors.
         parts: The modules.
         tensors: All tensors, in the order in which they first appear.
-        hidden: Numbers of those that were put aside.
         caches: Caches of keys and values, whose entries are not looked at here.
     """
 
     known: KnownValues | None
     parts: list[Part] = field(default_factory=list)
     tensors: list[torch.Tensor] = field(default_factory=list)
-    hidden: set[int] = field(default_factory=set)
     caches: list[Any] = field(default_factory=list)
     _values: list[Known | None] = field(default_factory=list)
     _seen: dict[int, int] = field(default_factory=dict)
@@ -143,69 +138,36 @@ class Likeness:
         held = variables(module)
         if any(held.get(name) for name in _HOOKS):
             raise Unlike
-        children = held["_modules"]
-        hidden = [type(held[kind]) is not dict for kind in _HELD]
-        parameters, buffers = (kept(held[kind]) for kind in _HELD)
+        parameters, buffers, children = held["_parameters"], held["_buffers"], held["_modules"]
         fixed = (
-            _class_of(module),
-            tuple([(name, self._held_by(t, hidden[0])) for name, t in parameters.items()]),
-            tuple([(name, self._held_by(t, hidden[1])) for name, t in buffers.items()]),
-            tuple(
-                [
-                    (name, child is None or id(child) in self._seen)
-                    for name, child in children.items()
-                ]
-            ),
+            type(module),
+            (*parameters, *map(self._weight, parameters.values())),
+            (*buffers, *map(self._weight, buffers.values())),
+            (*children, *[c is None or id(c) in self._seen for c in children.values()]),
         )
         part = Part(module, held, fixed, {})
         self.parts.append(part)
         for child in children.values():
             if child is not None:
                 self.subtree(child)
-        for name, value in held.items():
-            if name not in MACHINERY:
-                part.plain[name] = self.of(value)
+        for name in _own(tuple(held)):
+            value = held[name]
+            kind = type(value)
+            part.plain[name] = (kind, value) if kind in _PLAIN else self.of(value)
 
-    def of(self, value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
+    def of(self, value: Any) -> Any:
         """What a value is like.
 
         Raises:
             Unlike: It is used up by being looked at, or too large.
         """
-        kind = type(value)
+        kind: type = type(value)
         if kind in _PLAIN:
             return (kind, value)
-        if kind in _VALUES:
-            return value
-        if isinstance(value, _NUMBERS):
-            return (kind, value.node.expr)
-        if isinstance(value, sympy.Basic):
-            return value
-        if isinstance(value, _WITHOUT_STATE):
-            return self._function(value) if isinstance(value, FunctionType) else Same(value)
-        if (number := self._number(value)) is not None:
+        look, may_be_shared = _way(kind)
+        if may_be_shared and (number := self._number(value)) is not None:
             return ("again", number)
-        if isinstance(value, torch.Tensor):
-            return self._tensor(value)
-        return self._object(kind, value)
-
-    def contents(self) -> Callable[[], None]:
-        """What puts lists, dictionaries and globals back to what they hold now."""
-        lists = [(held, list(held)) for held in self._held if type(held) is list]
-        mappings = [(held, dict(held)) for held in self._held if type(held) is dict]
-        seen = _seen_by_all(self.parts)
-        plain = [(scope, name, scope[name]) for scope, name in seen if isinstance(scope, dict)]
-
-        def restore() -> None:
-            for held, content in lists:
-                held[:] = content
-            for mapping, items in mappings:
-                mapping.clear()
-                mapping.update(items)
-            for scope, name, value in plain:
-                scope[name] = value
-
-        return restore
+        return look(self, value)
 
     def _number(self, value: object) -> int | None:
         """The number a thing has got when it was first seen; it gets one if this is the first."""
@@ -224,47 +186,44 @@ class Likeness:
             return Same(value)
         return (Same(value), tuple(_content(cell) for cell in cells))
 
-    def _object(self, kind: type, value: Any) -> Any:  # noqa: PLR0911 - likewise
-        if kind in _LISTS or isinstance(value, tuple):
-            return (kind, tuple([self.of(item) for item in value]))
-        if isinstance(value, Mapping) and hasattr(value, "items"):
-            items = tuple([(self.of(key), self.of(item)) for key, item in value.items()])
-            return (kind, items, self._state(value))
-        if isinstance(value, set | frozenset):
-            # Sets of plain values are all there is in practice.
-            return (
-                (kind, frozenset(value)) if all(type(v) in _PLAIN for v in value) else Same(value)
-            )
-        if isinstance(value, nn.Module):
-            return Same(value)
-        if isinstance(value, functools.partial):
-            return (kind, self.of(value.func), self.of(value.args), self.of(value.keywords))
-        if isinstance(value, MethodType):
-            return (kind, Same(value.__func__), self.of(value.__self__))
-        if hasattr(value, "__next__"):
-            raise Unlike
+    def _mapping(self, value: Mapping[Any, Any]) -> Any:
+        keys, items = self._several(value.keys()), self._several(value.values())
+        return (type(value), keys, items, self._state(value))
+
+    def _partial(self, value: functools.partial[Any]) -> Any:
+        return (type(value), self.of(value.func), self.of(value.args), self.of(value.keywords))
+
+    def _method(self, value: MethodType) -> Any:
+        return (MethodType, Same(value.__func__), self.of(value.__self__))
+
+    def _object(self, value: object) -> Any:
         if caches.is_cache(value):
             self.caches.append(value)
-            return (kind, self.of(caches.beside_entries(value)))
-        if kind.__flags__ & 1 << 9 and hasattr(value, "__dict__") and _is_all_python(kind):
-            return (kind, self._state(value))
-        return Same(value)
+            return (type(value), self.of(caches.beside_entries(value)))
+        kind: type = type(value)
+        has_more = not _is_all_python(kind) or not hasattr(value, "__dict__")
+        return Same(value) if has_more else (kind, self._state(value))
 
     def _state(self, value: object) -> Any:
         held = getattr(value, "__dict__", None)
-        return tuple([(name, self.of(item)) for name, item in held.items()]) if held else ()
+        return (tuple(held), self._several(held.values())) if held else ()
 
-    def _held_by(self, tensor: torch.Tensor | None, hidden: bool) -> Any:
-        """What a parameter or a buffer is like; of those that are weights no value is known."""
+    def _several(self, values: Iterable[Any]) -> Any:
+        """What some values are like: their classes, and they themselves where they are plain."""
+        found = list(values)
+        kinds = tuple(map(type, found))
+        if not _PLAIN.issuperset(kinds):
+            pairs = zip(kinds, found, strict=True)
+            found = [value if kind in _PLAIN else self.of(value) for kind, value in pairs]
+        return kinds, tuple(found)
+
+    def _weight(self, tensor: torch.Tensor | None) -> Any:
+        """What a parameter or a buffer is like, of which no value is known if it is a weight."""
         if tensor is None:
             return None
-        number = self._number(tensor)
-        if number is not None:
+        if (number := self._number(tensor)) is not None:
             return ("again", number)
-        if hidden:
-            self.hidden.add(len(self.tensors))
-        weight = isinstance(tensor, nn.Parameter) or tensor.is_floating_point()
-        return self._tensor(tensor, valued=not weight)
+        return self._tensor(tensor, valued=not tensor.is_floating_point())
 
     def _tensor(self, tensor: torch.Tensor, *, valued: bool = True) -> Any:
         """What a tensor is like."""
@@ -274,16 +233,18 @@ class Likeness:
         self._values.append(known)
         if tensor.layout != torch.strided or tensor.is_nested:
             return Same(tensor)
+        shape, strides, offset = tensor.shape, tensor.stride(), tensor.storage_offset()
+        is_symbolic = tensor._has_symbolic_sizes_strides
         memory = tensor.untyped_storage()._cdata
         return (
             None if type(tensor) in _USUAL else type(tensor),
-            tuple(tensor.shape) if _is_static(tensor) else sizes(tensor.shape),
-            tensor.stride() if _is_static(tensor) else sizes(tensor.stride()),
+            sizes(shape) if is_symbolic else shape,
+            sizes(strides) if is_symbolic else strides,
+            size(offset) if is_symbolic else offset,
             tensor.dtype,
             tensor.device,
             tensor.requires_grad,
             self._storages.setdefault(memory, len(self._storages)),
-            size(tensor.storage_offset()),
             known,
         )
 
@@ -292,6 +253,12 @@ class Likeness:
         was = self._values[number]
         value = None if self.known is None else self.known.value(self.tensors[number])
         return value is not None if was is None else was.has_changed(value)
+
+
+@functools.cache
+def _own(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Of the names of a module's attributes those that not every module has."""
+    return tuple(name for name in names if name not in MACHINERY)
 
 
 def size(value: int | torch.SymInt) -> Any:
@@ -304,14 +271,44 @@ def sizes(values: Any) -> tuple[Any, ...]:
     return tuple(map(size, values))
 
 
-def _is_static(tensor: torch.Tensor) -> bool:
-    return not tensor._has_symbolic_sizes_strides
+@functools.cache
+def _way(kind: type) -> tuple[Callable[[Likeness, Any], Any], bool]:  # noqa: PLR0911 - a table
+    """How values of a class are looked at, and whether it matters if they are the same one."""
+    if kind in _VALUES or issubclass(kind, sympy.Basic):
+        return lambda _, value: value, False
+    if issubclass(kind, _NUMBERS):
+        return lambda _, value: (kind, value.node.expr), False
+    if issubclass(kind, FunctionType):
+        return Likeness._function, False
+    if issubclass(kind, _WITHOUT_STATE):
+        return lambda _, value: Same(value), False
+    for base, look in _WAYS.items():
+        if issubclass(kind, base):
+            return look, True
+    if hasattr(kind, "__next__"):
+        return _refuse, False
+    return Likeness._object, True
 
 
-def _class_of(module: nn.Module) -> type:
-    # Export's stand-ins are of a class of their own that comes before the module's.
-    kind = type(module)
-    return kind.__mro__[1] if kind.__bases__[0].__name__ == "AttrProxy" else kind
+def _refuse(_: Likeness, value: object) -> Any:
+    raise Unlike(value)
+
+
+def _set(_: Likeness, value: Any) -> Any:
+    # Sets of plain values are all there is in practice.
+    is_plain = _PLAIN.issuperset(map(type, value))
+    return (type(value), frozenset(value)) if is_plain else Same(value)
+
+
+_WAYS: dict[Any, Callable[[Likeness, Any], Any]] = {
+    torch.Tensor: Likeness._tensor,
+    list | tuple: lambda look, value: (type(value), look._several(value)),
+    Mapping: Likeness._mapping,
+    set | frozenset: _set,
+    nn.Module: lambda _, value: Same(value),
+    functools.partial: Likeness._partial,
+    MethodType: Likeness._method,
+}
 
 
 @functools.cache
@@ -355,9 +352,5 @@ def surroundings(parts: list[Part]) -> tuple[Any, ...]:
     Not those that functions they call name: a global that changes from layer to layer and is
     read at two removes goes unnoticed.
     """
-    return tuple([scope.get(name) for scope, name in _seen_by_all(parts)])
-
-
-def _seen_by_all(parts: list[Part]) -> Iterator[tuple[Mapping[str, Any], str]]:
-    for kind in dict.fromkeys(part.fixed[0] for part in parts):
-        yield from _seen_by(kind)
+    kinds: list[type] = list(dict.fromkeys([type(part.module) for part in parts]))
+    return tuple([scope.get(name) for kind in kinds for scope, name in _seen_by(kind)])

@@ -19,9 +19,7 @@ from graphflops.capture.regions.slots import Slot
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 EVERYTHING = "*"
 # Their reading of ``__dict__`` is what looking up a parameter or a child comes down to.
-_LOOK_UP = ("torch/nn/modules/module.py", "torch/fx/experimental/proxy_tensor.py")
-# Writes constants to the module it traces.
-_TRACER = "torch/fx/_symbolic_trace.py"
+_LOOK_UP = "torch/nn/modules/module.py"
 
 
 @dataclass(slots=True)
@@ -163,8 +161,7 @@ def _maker(made: Any) -> Any:
 
 def _setter(written: Any) -> Any:
     def set_(module: nn.Module, name: str, value: Any) -> None:
-        own = sys._getframe(1).f_code.co_filename.endswith(_TRACER)
-        if not own and not name.startswith("__"):
+        if not name.startswith("__"):
             for watch in _watches:
                 watch.wrote |= id(variables(module)) not in watch.new
         written(module, name, value)

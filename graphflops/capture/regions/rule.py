@@ -29,6 +29,7 @@ from graphflops.capture.regions.reads import (
 )
 from graphflops.capture.regions.recording import Recording, like_now
 from graphflops.capture.regions.siblings import Siblings, siblings_in
+from graphflops.capture.running import Modules
 from graphflops.capture.values import KnownValues
 from graphflops.ir import LayersReused
 
@@ -47,10 +48,10 @@ class Regions:
         notes: What a reader must know: which layers are too strange to be looked at.
     """
 
-    def __init__(self, model: nn.Module, known: KnownValues, tracer: Tracer) -> None:
+    def __init__(self, modules: Modules, known: KnownValues, tracer: Tracer) -> None:
         self._known = known
         self._tracer = tracer
-        self._siblings = siblings_in(model)
+        self._siblings = siblings_in(modules)
         self._all: list[Region] = []
         self.seconds = 0.0
         self.tried = False

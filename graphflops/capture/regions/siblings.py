@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from graphflops.capture.regions.held import variables
 from graphflops.capture.regions.instances import Region
+from graphflops.capture.running import Modules
 
 
 @dataclass(slots=True)
@@ -30,14 +31,16 @@ class Siblings:
     failures: int = 0
 
 
-def siblings_in(model: nn.Module) -> dict[int, Siblings]:
+def siblings_in(modules: Modules) -> dict[int, Siblings]:
     """Children that may repeat one another, by the identity of their attribute dictionaries."""
     found: dict[int, Siblings] = {}
     outlines: dict[int, int] = {}
     numbers: dict[Any, int] = {}
     with torch._C.DisableTorchFunction():
-        _outline(model, outlines, numbers)
-    for parent in model.modules():
+        _outline(modules[0][1], outlines, numbers)
+    for _, parent in modules:
+        if len(parent._modules) < 2:  # noqa: PLR2004 - a pair
+            continue
         kinds: dict[int, list[nn.Module]] = {}
         for child in parent.children():
             if child._modules or not type(child).__module__.startswith("torch.nn"):
@@ -51,23 +54,21 @@ def siblings_in(model: nn.Module) -> dict[int, Siblings]:
 
 def _outline(module: nn.Module, outlines: dict[int, int], numbers: dict[Any, int]) -> int:
     """A number that modules have in common if they are built alike, and all below them."""
-    if id(module) not in outlines:
+    number = outlines.get(id(module))
+    if number is None:
+        held, children = module._parameters, module._modules
         outline = (
             type(module),
-            tuple([(name, _shape(tensor)) for name, tensor in module._parameters.items()]),
-            tuple(
-                [
-                    (name, child and _outline(child, outlines, numbers))
-                    for name, child in module._modules.items()
-                ]
-            ),
+            *((*held, *map(_shape, held.values())) if held else ()),
+            *children,
+            *[child and _outline(child, outlines, numbers) for child in children.values()],
         )
-        outlines[id(module)] = numbers.setdefault(outline, len(numbers))
-    return outlines[id(module)]
+        number = outlines[id(module)] = numbers.setdefault(outline, len(numbers))
+    return number
 
 
 def _shape(tensor: torch.Tensor | None) -> Any:
     if tensor is None:
         return None
     # A parameter that has no shape yet is like none other.
-    return id(tensor) if is_lazy(tensor) else (tensor.dtype, tuple(tensor.shape))
+    return id(tensor) if is_lazy(tensor) else (tensor.dtype, tensor.shape)
