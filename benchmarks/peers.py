@@ -145,7 +145,7 @@ PEERS = {
         title="graphflops",
         package="graphflops",
         reports="FLOPs of all operators; MACs of contractions",
-        sees="ATen operators of the exported graph",
+        sees="ATen operators, above autograd",
         count=_graphflops,
         placement="meta",
     ),

@@ -260,7 +260,7 @@ class Capture:
     Attributes:
         calls: Every operator call; repeated layers may be folded.
         modules: Every module, parents before children.
-        method: The way the graph was obtained, e.g. ``"torch.export"``.
+        method: The way the graph was obtained, e.g. ``"eager tracing"``.
         seconds: Wall time of the capture.
         inputs: The model's input tensors by name.
         notes: Sentences a reader of the report must know about this capture.

@@ -80,8 +80,8 @@ def notes_of(known: KnownValues) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def export_friendly() -> Iterator[None]:
-    """What an export needs of the process; put back afterwards.
+def friendly_to_fakes() -> Iterator[None]:
+    """What it takes of the process to run with fake tensors; put back afterwards.
 
     No checks of the parameters of distributions: they read values that are not there.
     Converting a module to what it is already does nothing: fake parameters cannot be exchanged.
@@ -93,12 +93,10 @@ def export_friendly() -> Iterator[None]:
         if (old.dtype, old.device) != (new.dtype, new.device):
             exchange(old, new)
 
-    lazily = torch.fx._lazy_graph_module._use_lazy_graph_module(True)
     Distribution.set_default_validate_args(False)
     torch.utils.swap_tensors = convert
     try:
-        with lazily:
-            yield
+        yield
     finally:
         torch.utils.swap_tensors = exchange
         Distribution.set_default_validate_args(validating)

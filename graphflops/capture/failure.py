@@ -37,8 +37,8 @@ def explain_failure(
 ) -> CaptureError:
     """An error that says whose fault it was, where, and what to try.
 
-    The forward is run once more, eagerly under fake tensors: if that fails too, the model
-    or its inputs are wrong; if it works, exporting is what failed.
+    The forward is run once more, as it runs without a capture: if that fails too, the model
+    or its inputs are wrong; if it works, tracing is what failed.
     """
     own = _forward_error(model, args, kwargs)
     name = type(model).__name__

@@ -202,8 +202,7 @@ def capture_prefill(
         if not prompt.static:
             model.forward = _recorded(model.forward, sized, left)
             return inputs
-        cache, room = _static_cache(prompt, symbols, sized)
-        return _tensors_only(model, {**inputs, "past_key_values": cache}, {"room": room})
+        return {**inputs, "past_key_values": _static_cache(prompt, symbols, sized)}
 
     along = None if prompt.encodes else "P"
     inputs, axes = _resized(prompt, prompt.sizes, along, symbols)
@@ -245,30 +244,25 @@ def capture_decode(
     """
 
     def advance(model: nn.Module, inputs: dict[str, Any], sized: Symbols) -> dict[str, Any]:
-        # A full window has no axis as long as the prompt, and yet its length is asked for.
-        tokens = inputs[_READ[prompt.encodes][0]]
-        lengths = {"prompt": tokens}
         if prompt.static:
-            inputs["past_key_values"], lengths["room"] = _static_cache(prompt, symbols, sized)
+            inputs["past_key_values"] = _static_cache(prompt, symbols, sized)
         if left is None:
             outputs = model(**inputs, return_dict=True)
         else:
-            outputs = left.restored(sized, tokens.device)
-        return _tensors_only(model, _next_inputs(prompt, model, inputs, outputs), lengths)
+            outputs = left.restored(sized, inputs[_READ[prompt.encodes][0]].device)
+        return _next_inputs(prompt, model, inputs, outputs)
 
     inputs, axes = _resized(prompt, prompt.sizes | {"K": cached}, "K", symbols)
     return capture_module(prompt.model, (), inputs, axes, advance, regions=regions)
 
 
-def _static_cache(
-    prompt: Prompt, symbols: frozenset[str], sized: Symbols
-) -> tuple[Any, torch.Tensor]:
-    """A cache of its final length, and a tensor of that length."""
+def _static_cache(prompt: Prompt, symbols: frozenset[str], sized: Symbols) -> Any:
+    """A cache of its final length."""
     from transformers import StaticCache
 
     room = sized.size("M", max(prompt.room, 2)) if "M" in symbols else prompt.room
     config = prompt.model.config.get_text_config(decoder=True)
-    return StaticCache(config=config, max_cache_len=room), torch.empty(room)
+    return StaticCache(config=config, max_cache_len=room)
 
 
 def _resized(
@@ -341,31 +335,6 @@ def _encoded(outputs: Any) -> Any:
     from transformers.modeling_outputs import BaseModelOutput
 
     return BaseModelOutput(last_hidden_state=outputs.encoder_last_hidden_state)
-
-
-def _tensors_only(
-    model: nn.Module, inputs: dict[str, Any], unused: dict[str, torch.Tensor]
-) -> dict[str, Any]:
-    """Let the forward take and return tensors alone.
-
-    A cache holds lengths too, symbolic like its tensors, which export takes for no input.
-    Sizes that no tensor of the inputs has come in with tensors that are not used.
-    """
-    flat = {name: pytree.tree_flatten(value) for name, value in inputs.items()}
-    forward = model.forward
-
-    def restored(**given: list[torch.Tensor]) -> list[torch.Tensor]:
-        whole = {}
-        for name, (leaves, spec) in flat.items():
-            tensors = iter(given.get(name, ()))
-            filled = [next(tensors) if _is_tensor(leaf) else leaf for leaf in leaves]
-            whole[name] = pytree.tree_unflatten(filled, spec)
-        return list(filter(_is_tensor, pytree.tree_leaves(forward(**whole))))
-
-    model.forward = restored
-    held = {name: list(filter(_is_tensor, leaves)) for name, (leaves, _) in flat.items()}
-    taken = {name: tensors for name, tensors in held.items() if tensors}
-    return taken | {name: [tensor] for name, tensor in unused.items()}
 
 
 def _is_size(leaf: Any) -> bool:

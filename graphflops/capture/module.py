@@ -19,7 +19,7 @@ from torch._dynamo.exc import TorchDynamoException
 from graphflops.capture.decompose import Expander, invocations_of
 from graphflops.capture.devices import brought_together
 from graphflops.capture.eager import (
-    export_friendly,
+    friendly_to_fakes,
     notes_of,
     register_caches,
     settled,
@@ -201,7 +201,7 @@ class _Job:
     def _ready(self) -> Iterator[tuple[KnownValues, Inputs]]:
         """The inputs, fake, while the model is ready to be run without harm."""
         model = self._model
-        with untouched(model), quiet(), export_friendly(), torch.no_grad():
+        with untouched(model), quiet(), friendly_to_fakes(), torch.no_grad():
             unwrap_compiled(model)
             register_caches(model)
             inputs = self._args, dict(self._kwargs)

@@ -13,7 +13,7 @@ import torch
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 _TORCH = str(Path(torch.__file__).parent) + os.sep  # not torchvision
-_RUNS_MODELS = str(Path(__file__).parent / "training.py")
+_RUN_MODELS = tuple(str(Path(__file__).parent / file) for file in ("module.py", "training.py"))
 _OURS = str(Path(__file__).parent) + os.sep
 _ROOTS = sorted({str(Path(root)) for root in (*sys.path, ".") if root}, key=len, reverse=True)
 
@@ -39,7 +39,7 @@ def line_running() -> str:
     """``file:line`` of the innermost model code that runs now, if there is any."""
     frame: FrameType | None = sys._getframe(1)
     # Who runs a model is no code of it.
-    while frame is not None and frame.f_code.co_filename != _RUNS_MODELS:
+    while frame is not None and frame.f_code.co_filename not in _RUN_MODELS:
         if is_models(frame.f_code.co_filename):
             return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}"
         frame = frame.f_back

@@ -1,7 +1,7 @@
 """Symbolic sizes: axes of the inputs that stay letters, made in the fake mode of a capture.
 
 ``torch.export`` makes such symbols itself, names them ``s77`` and refuses a graph that holds
-for most of a range only. Here the inputs are symbolic before export sees them: names are the
+for most of a range only. Here the inputs are symbolic before the model runs: names are the
 user's, and what a graph takes for granted about them is there to be read.
 """
 

@@ -20,7 +20,7 @@ from torch._dynamo.eval_frame import OptimizedModule
 from graphflops.capture.decompose import Expander
 from graphflops.capture.devices import brought_together
 from graphflops.capture.eager import (
-    export_friendly,
+    friendly_to_fakes,
     notes_of,
     settled,
     unwrap_compiled,
@@ -129,7 +129,7 @@ class _Step:
         """The capture, and what was differentiated."""
         model = self._model
         self._regions = None
-        with untouched(model), quiet(), export_friendly(), _gradients_set_aside(model):
+        with untouched(model), quiet(), friendly_to_fakes(), _gradients_set_aside(model):
             unwrap_compiled(model)
             given = self._args, dict(self._kwargs)
             known, inputs = brought_together(model, given)

@@ -87,7 +87,7 @@ class KnownValues:
         self._stale: set[StorageWeakRef] = set()
         self._dispatch, self._from_tensor = mode.dispatch, mode.from_tensor
         mode.dispatch, mode.from_tensor = self.dispatch, self.from_tensor
-        # Whoever copies inputs, as transformers' exporter does, gets tensors of this mode.
+        # Whoever copies a cache or an input gets tensors of this mode.
         mode.__deepcopy__ = lambda _: mode
 
     def know(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

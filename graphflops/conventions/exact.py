@@ -1,6 +1,6 @@
 """The ``exact`` convention, the default: every operator priced, or named as unknown.
 
-It sees every operator of the exported graph. A multiply-accumulate is two FLOPs; what is no
+It sees every operator of the graph. A multiply-accumulate is two FLOPs; what is no
 contraction costs what PyTorch's reference decomposition into prims costs, one FLOP for each
 element of each arithmetic prim, biases included. Integer arithmetic is 0. ``docs/what-counts.md``
 has the rules, each handler's docstring its formula.
