@@ -22,11 +22,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphflops.capture.decompose import Invocation
-from graphflops.capture.graph import instances_mapped, is_view
-from graphflops.capture.metadata import written_arguments
+from graphflops.capture.graph import instances_mapped
 from graphflops.capture.running import Running
 from graphflops.capture.tape import Tape, tensors_in
-from graphflops.ir import OpCall
 
 
 class HigherOrderError(Exception):
@@ -70,29 +68,14 @@ class ForwardTape(Tape, SchemaCheckMode):
         if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
             return func(*args, **kwargs)
         # Before it runs: an operator may change the shape of what it is given.
-        inputs, attrs = self.bound(func, args, kwargs)
+        bound = self.bound(func, args, kwargs)
         out = func(*args, **kwargs)
-        results = tensors_in(out)
-        if results or func._schema.is_mutable:
+        if tensors_in(out) or func._schema.is_mutable:
+            ran = Invocation(func, args, kwargs, out)
+            trips, caller = instances_mapped(out), self._callers.last
             owner = self._running.current()
-            name = self.unused(func._opname)
-            call = OpCall(
-                op=func._schema.name,
-                overload=func._overloadname,
-                inputs=inputs,
-                attrs=attrs,
-                outputs=self.outputs(name, results),
-                writes=written_arguments(func),
-                is_view=is_view(out, tensors_in((args, kwargs))),
-                path=owner.path,
-                name=name,
-                index=self.length,
-                trips=instances_mapped(out),
-                source=owner.source,
-                caller=self._callers.last,
-                cls=owner.cls,
-            )
-            self.add(call, Invocation(func, args, kwargs, out))
+            call = self.described(ran, bound, owner, trips=trips, caller=caller)
+            self.add(call, ran)
         return out
 
 

@@ -39,7 +39,7 @@ from graphflops.capture.untouched import untouched
 from graphflops.capture.values import KnownValues
 from graphflops.errors import GraphFlopsError
 from graphflops.folded import Folded
-from graphflops.ir import Capture, LayersReused
+from graphflops.ir import Capture
 from graphflops.quiet import quiet
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
@@ -138,28 +138,25 @@ class _Job:
                 running = Running(modules)
                 tape = ForwardTape(running)
                 given = tape.know_all(modules, args, kwargs)
-                reused: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-                if regions:
-                    self._regions = Regions(modules, known, TapeTracer(tape, running))
-                    reused = self._regions.active()
-                with reused, tape.recording():
+                reused = Regions(modules if regions else (), known, TapeTracer(tape, running))
+                self._regions = reused
+                with reused.active(), tape.recording():
                     model(*args, **kwargs)
             refuse_mixed_dtypes(tape.traced())
             calls, given = settled(known, Folded(tape.items), given)
             ran = time.perf_counter()
-            checked = 0.0 if self._regions is None else self._regions.seconds
             return Capture(
                 calls=calls,
                 fallback=Expander(tape.invocations.__getitem__),
                 modules=modules_of(modules, lambda path, _: running.calls[path]),
                 method=self.method,
                 inputs=given,
-                notes=(*notes_of(known), *(() if self._regions is None else self._regions.notes)),
+                notes=(*notes_of(known), *reused.notes),
                 assumptions=known.symbols.assumptions(),
-                regions=LayersReused() if self._regions is None else self._regions.counts,
+                regions=reused.counts,
                 timings={
-                    "forward": ran - start - checked,
-                    "region check": checked,
+                    "forward": ran - start - reused.seconds,
+                    "region check": reused.seconds,
                     "modules": time.perf_counter() - ran,
                 },
             )

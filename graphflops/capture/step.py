@@ -13,8 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from graphflops.capture.decompose import Invocation
 from graphflops.capture.fused import parts
 from graphflops.capture.gradients import Gradients, Purpose, marked
-from graphflops.capture.graph import is_view
-from graphflops.capture.metadata import written_arguments
 from graphflops.capture.owners import Owners
 from graphflops.capture.tape import Item, Tape, tensors_in
 from graphflops.folded import Block, Change, unfolded
@@ -94,7 +92,7 @@ class StepTape(Tape, TorchDispatchMode):
     def _record(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """Run an operator and add its calls."""
         # Before it runs: an operator may change the shape of what it is given.
-        inputs, attrs = self.bound(func, args, kwargs)
+        bound = self.bound(func, args, kwargs)
         out = func(*args, **kwargs)
         results = tensors_in(out)
         if (results or func._schema.is_mutable) and not _is_taken_over(func):
@@ -103,24 +101,11 @@ class StepTape(Tape, TorchDispatchMode):
             if derived:
                 self._from_inputs.update(map(id, results))
             purpose = self._purpose(func, of_weights=bool(given) and not derived)
-            name = self.unused(func._opname)
-            call = OpCall(
-                op=func._schema.name,
-                overload=func._overloadname,
-                inputs=inputs,
-                attrs=attrs,
-                outputs=self.outputs(name, results),
-                writes=written_arguments(func),
-                is_view=is_view(out, given),
-                path=purpose.owner.path,
-                name=name,
-                source=purpose.owner.source,
-                cls=purpose.owner.cls,
-                phase=purpose.phase,
-            )
+            ran = Invocation(func, args, kwargs, out)
+            call = self.described(ran, bound, purpose.owner, phase=purpose.phase)
             for part in parts(call, purpose.asked):
                 self._purposes[self.length] = purpose
-                self.add(replace(part, index=self.length), Invocation(func, args, kwargs, out))
+                self.add(replace(part, index=self.length), ran)
         return out
 
     def _purpose(self, func: Any, *, of_weights: bool) -> Purpose:

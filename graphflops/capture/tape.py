@@ -11,12 +11,14 @@ from torch.utils import _pytree as pytree
 
 from graphflops.capture.decompose import Invocation
 from graphflops.capture.eager import named_tensors
-from graphflops.capture.metadata import bound_arguments, tensor_meta
-from graphflops.capture.running import Modules
+from graphflops.capture.graph import is_view
+from graphflops.capture.metadata import bound_arguments, tensor_meta, written_arguments
+from graphflops.capture.running import Modules, Owner
 from graphflops.folded import Block, Change, Repetition, unfolded
 from graphflops.ir import NamedTensors, OpCall, TensorMeta, Tensors, Value
 
 _CONSTANT = "constant"
+Bound: TypeAlias = tuple[dict[str, Tensors], dict[str, Value]]
 Item: TypeAlias = OpCall | Repetition[OpCall]
 
 
@@ -108,13 +110,39 @@ class Tape:
         self.items.append(Repetition(self.length, block, change))
         self.length += len(block)
 
-    def bound(
-        self, func: Any, args: Any, kwargs: Mapping[str, Any]
-    ) -> tuple[dict[str, Tensors], dict[str, Value]]:
+    def bound(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Bound:
         """The tensors and the other arguments of a call, by schema name."""
         return bound_arguments(func, args, kwargs, self._meta)
 
-    def outputs(self, name: str, results: list[torch.Tensor]) -> tuple[TensorMeta, ...]:
+    def described(self, ran: Invocation, bound: Bound, owner: Owner, **beside: Any) -> OpCall:
+        """The call of an operator that has run, with the next number and a name.
+
+        Args:
+            ran: What was invoked.
+            bound: Its arguments before it ran.
+            owner: Whose call it is.
+            **beside: What else is known of the call.
+        """
+        func = ran.target
+        name = self.unused(func._opname)
+        inputs, attrs = bound
+        return OpCall(
+            op=func._schema.name,
+            overload=func._overloadname,
+            inputs=inputs,
+            attrs=attrs,
+            outputs=self._outputs(name, tensors_in(ran.result)),
+            writes=written_arguments(func),
+            is_view=is_view(ran.result, tensors_in((ran.args, ran.kwargs))),
+            path=owner.path,
+            name=name,
+            index=self.length,
+            source=owner.source,
+            cls=owner.cls,
+            **beside,
+        )
+
+    def _outputs(self, name: str, results: list[torch.Tensor]) -> tuple[TensorMeta, ...]:
         """What a call of some name returns, which is called after it."""
         for at, result in enumerate(results):
             given = name if len(results) == 1 else f"{name}.{at}"

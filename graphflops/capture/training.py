@@ -39,7 +39,7 @@ from graphflops.capture.untouched import untouched
 from graphflops.capture.values import KnownValues
 from graphflops.errors import CaptureError, GraphFlopsError
 from graphflops.folded import Folded
-from graphflops.ir import Capture, LayersReused, Module
+from graphflops.ir import Capture, Module
 from graphflops.quiet import quiet
 
 
@@ -146,21 +146,16 @@ class _Step:
         tape = StepTape(owners, gradients)
         given = tape.know_all(modules, args, kwargs)
         start = time.perf_counter()
-        with torch.enable_grad(), known.running(), contextlib.ExitStack() as stack:
-            if regions:
-                tracer = AutogradTracer(tape, owners, gradients, known)
-                self._regions = Regions(modules, known, tracer)
-                stack.enter_context(self._regions.active())
-            stack.enter_context(owners.following_all(gradients.follow))
-            stack.enter_context(tape)
+        tracer = AutogradTracer(tape, owners, gradients, known)
+        reused = self._regions = Regions(modules if regions else (), known, tracer)
+        following = owners.following_all(gradients.follow)
+        with torch.enable_grad(), known.running(), reused.active(), following, tape:
             value, described = loss_of(model(*args, **kwargs), self._loss)
             owners.finish()
             gradients.follow(value)
             _run_backward(value, owners, gradients)
         calls, given = settled(known, Folded(tape.recorded()), given)
         refuse_mixed_dtypes(tape.traced())
-        reused = self._regions
-        checked = 0.0 if reused is None else reused.seconds
         capture = Capture(
             calls=calls,
             fallback=Expander(tape.invocations.__getitem__),
@@ -170,12 +165,12 @@ class _Step:
             ),
             method="autograd",
             inputs=given,
-            notes=(*notes_of(known), *(() if reused is None else reused.notes)),
+            notes=(*notes_of(known), *reused.notes),
             assumptions=known.symbols.assumptions(),
-            regions=LayersReused() if reused is None else reused.counts,
+            regions=reused.counts,
             timings={
-                "forward and backward": time.perf_counter() - start - checked,
-                "region check": checked,
+                "forward and backward": time.perf_counter() - start - reused.seconds,
+                "region check": reused.seconds,
             },
         )
         return capture, described

@@ -32,12 +32,17 @@ class Siblings:
 
 
 def siblings_in(modules: Modules) -> dict[int, Siblings]:
-    """Children that may repeat one another, by the identity of their attribute dictionaries."""
+    """Children that may repeat one another, by the identity of their attribute dictionaries.
+
+    Args:
+        modules: Those of the model; none if nothing is to be repeated.
+    """
     found: dict[int, Siblings] = {}
     outlines: dict[int, int] = {}
     numbers: dict[Any, int] = {}
     with torch._C.DisableTorchFunction():
-        _outline(modules[0][1], outlines, numbers)
+        for _, module in modules[:1]:
+            _outline(module, outlines, numbers)
     for _, parent in modules:
         if len(parent._modules) < 2:  # noqa: PLR2004 - a pair
             continue
