@@ -23,6 +23,7 @@ from benchmarks.zoo_worker import reason
 from graphflops.capture.devices import brought_together
 from graphflops.capture.eager import SUPPOSED
 from graphflops.capture.experts import ways_to_run
+from graphflops.capture.running import modules_in
 from graphflops.capture.untouched import untouched
 from graphflops.ir import OpRecord
 from graphflops.models import Workload
@@ -98,7 +99,8 @@ def _on_meta(workload: Workload) -> int:
 def _with_values(workload: Workload, *, supposing: bool) -> int:
     with untouched(workload.model):
         *_, (_, even) = ways_to_run(workload.model)
-        known, inputs = brought_together(workload.model, (workload.args, dict(workload.kwargs)))
+        given = workload.args, dict(workload.kwargs)
+        known, inputs = brought_together(modules_in(workload.model), given)
         # On the CPU it has no formula for the kernels of attention and recurrent layers.
         with (
             known.tracing(),

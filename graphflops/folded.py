@@ -7,7 +7,7 @@ the number of them; the calls of the others are written out when they are asked 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Generic, TypeVar, overload
 
@@ -91,20 +91,22 @@ def moved(path: str, was: str, now: str) -> str:
     return now + path[len(was) :] if path == was or path.startswith(was + ".") else path
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Block(Generic[T]):
     """What was recorded of a layer.
 
     Attributes:
         start: The index of its first call.
         items: Its calls, or the records of them.
+        length: How many that are, repetitions written out.
     """
 
     start: int
     items: tuple[T | Repetition[T], ...]
+    length: int = field(init=False)
 
-    def __len__(self) -> int:
-        return length(self.items)
+    def __post_init__(self) -> None:
+        self.length = length(self.items)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,7 +141,7 @@ def unfolded(items: Iterable[T | Repetition[T]]) -> Iterator[T]:
 
 def length(items: Iterable[T | Repetition[T]]) -> int:
     """How many there are, repetitions written out."""
-    return sum(len(item.block) if isinstance(item, Repetition) else 1 for item in items)
+    return sum(item.block.length if isinstance(item, Repetition) else 1 for item in items)
 
 
 class Folded(Sequence[T]):

@@ -75,33 +75,54 @@ def roll_up(records: Iterable[OpRecord], modules: Iterable[Module]) -> ModuleNod
     again = _held_again(known)
 
     def build(path: str) -> ModuleNode:
-        module = known[path]
-        below = [build(child) for child in children.get(path, ())]
-        cost, unknown = own.get(path, _NOTHING)
-        mine = list({p.identity: p for p in module.parameters}.values())
-        twice = again.get(path, ())
-        return ModuleNode(
-            path=path,
-            cls=module.cls,
-            extra=module.extra,
-            own=cost,
-            total=sum([child.total for child in below], start=cost),
-            params_own=sum([p.numel for p in mine]),
-            params_total=sum([p.numel for p in mine])
-            + sum([child.params_total for child in below])
-            - sum([p.numel for p in twice]),
-            params_trainable=sum([p.numel for p in mine if p.trainable])
-            + sum([child.params_trainable for child in below])
-            - sum([p.numel for p in twice if p.trainable]),
-            param_bytes=sum([p.nbytes for p in mine])
-            + sum([child.param_bytes for child in below])
-            - sum([p.nbytes for p in twice]),
-            children=tuple(below),
-            calls=module.calls,
-            unknown=unknown + sum([child.unknown for child in below]),
-        )
+        below = tuple([build(child) for child in children.get(path, ())])
+        return _node(known[path], own.get(path, _NOTHING), below, again.get(path, ()))
 
     return build("")
+
+
+def _node(
+    module: Module, own: _Own, below: tuple[ModuleNode, ...], again: Iterable[Parameter]
+) -> ModuleNode:
+    """A module with what it costs.
+
+    Args:
+        module: The module.
+        own: What its own calls cost.
+        below: Its children.
+        again: Parameters that one of these parts holds as well as another.
+    """
+    total, unknown = own
+    mine = trainable = nbytes = 0
+    for parameter in {p.identity: p for p in module.parameters}.values():
+        mine += parameter.numel
+        trainable += parameter.numel * parameter.trainable
+        nbytes += parameter.nbytes
+    params = mine
+    for child in below:
+        total += child.total
+        params += child.params_total
+        trainable += child.params_trainable
+        nbytes += child.param_bytes
+        unknown += child.unknown
+    for parameter in again:
+        params -= parameter.numel
+        trainable -= parameter.numel * parameter.trainable
+        nbytes -= parameter.nbytes
+    return ModuleNode(
+        path=module.path,
+        cls=module.cls,
+        extra=module.extra,
+        own=own.cost,
+        total=total,
+        params_own=mine,
+        params_total=params,
+        params_trainable=trainable,
+        param_bytes=nbytes,
+        children=below,
+        calls=module.calls,
+        unknown=unknown,
+    )
 
 
 def _held_again(modules: Mapping[str, Module]) -> dict[str, list[Parameter]]:

@@ -10,6 +10,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _pytree as pytree
 
+from graphflops.capture.running import Modules
 from graphflops.capture.symbols import Size, Specs, symbolic_shape
 from graphflops.capture.values import LARGEST, KnownValues
 
@@ -18,7 +19,7 @@ _PLAIN = {torch.Tensor, nn.Parameter, nn.Buffer, FakeTensor}
 
 
 def brought_together(
-    model: nn.Module, inputs: Any, specs: Specs | None = None
+    modules: Modules, inputs: Any, specs: Specs | None = None
 ) -> tuple[KnownValues, Any]:
     """Make the model and the inputs fake tensors on the model's device; small inputs keep values.
 
@@ -28,16 +29,17 @@ def brought_together(
     write to it. The parameters are exchanged in place, so this belongs inside ``untouched``.
 
     Args:
-        model: The module that takes the inputs.
+        modules: Those of the model that takes the inputs.
         inputs: Tensors in any structure.
         specs: Axes that are to be symbolic; such a tensor has no values.
 
     Returns:
         The mode of the fake tensors, with what it knows of values, and the inputs.
     """
-    device = _device(next(model.parameters(), None), pytree.tree_leaves(inputs))
+    weights = (p for _, module in modules for p in module._parameters.values() if p is not None)
+    device = _device(next(weights, None), pytree.tree_leaves(inputs))
     known = KnownValues()
-    _exchange(model, known.mode)
+    _exchange(modules, known.mode)
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
         if specs and id(tensor) in specs:
@@ -59,10 +61,10 @@ def _device(parameter: nn.Parameter | None, inputs: list[Any]) -> torch.device:
     return first.device
 
 
-def _exchange(model: nn.Module, mode: Any) -> None:
+def _exchange(modules: Modules, mode: Any) -> None:
     """Exchange parameters and buffers for fake ones; tied ones stay tied."""
     made: dict[int, torch.Tensor] = {}
-    for module in model.modules():
+    for _, module in modules:
         for held in (module._parameters, module._buffers):
             for name, tensor in held.items():
                 if type(tensor) not in _PLAIN or tensor is None:

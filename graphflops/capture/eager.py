@@ -15,6 +15,7 @@ from torch._dynamo.eval_frame import OptimizedModule
 from torch.distributions import Distribution
 from torch.utils import _pytree as pytree
 
+from graphflops.capture.running import Modules, modules_in
 from graphflops.capture.values import CHANCE, DRAWN, INPUTS, KnownValues
 from graphflops.folded import Folded
 from graphflops.ir import NamedTensors, OpCall
@@ -116,11 +117,14 @@ def register_caches(model: nn.Module) -> None:
         exporter_dynamo.register_cache_pytrees_for_model(model)
 
 
-def unwrap_compiled(model: nn.Module) -> None:
-    """Let compiled submodules run as written; ``untouched`` puts them back."""
-    for module in model.modules():
-        if module._compiled_call_impl is not None:
-            module._compiled_call_impl = None
+def modules_as_written(model: nn.Module) -> Modules:
+    """The modules of a model, compiled ones as written; ``untouched`` puts them back."""
+    modules = modules_in(model)
+    if not any(isinstance(m, OptimizedModule) or m._compiled_call_impl for _, m in modules):
+        return modules
+    for _, module in modules:
+        module._compiled_call_impl = None
         for name, child in module._modules.items():
             if isinstance(child, OptimizedModule):
                 module._modules[name] = child._orig_mod
+    return modules_in(model)

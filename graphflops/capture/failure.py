@@ -18,6 +18,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from graphflops.capture.devices import brought_together
+from graphflops.capture.running import modules_in
 from graphflops.capture.source import is_models, short_path
 from graphflops.capture.untouched import untouched
 from graphflops.errors import CaptureError
@@ -64,7 +65,7 @@ def explain_failure(
 def _forward_error(model: nn.Module, args: Any, kwargs: Any) -> Exception | None:
     try:
         with untouched(model), quiet(), torch.no_grad():
-            known, (args, kwargs) = brought_together(model, (args, kwargs))
+            known, (args, kwargs) = brought_together(modules_in(model), (args, kwargs))
             with known.running():
                 model(*args, **kwargs)
     except _DATA_DEPENDENT:

@@ -20,10 +20,10 @@ from graphflops.capture.decompose import Expander, invocations_of
 from graphflops.capture.devices import brought_together
 from graphflops.capture.eager import (
     friendly_to_fakes,
+    modules_as_written,
     notes_of,
     register_caches,
     settled,
-    unwrap_compiled,
 )
 from graphflops.capture.experts import Surroundings, ways_to_run
 from graphflops.capture.failure import explain_failure, refuse_mixed_dtypes
@@ -33,7 +33,7 @@ from graphflops.capture.hierarchy import calls_in_graph, counted_calls, module_p
 from graphflops.capture.program import program_inputs
 from graphflops.capture.regions import Regions
 from graphflops.capture.regions.taping import TapeTracer
-from graphflops.capture.running import Running, modules_in
+from graphflops.capture.running import Modules, Running
 from graphflops.capture.symbols import Symbols, axis_specs
 from graphflops.capture.untouched import untouched
 from graphflops.capture.values import KnownValues
@@ -130,11 +130,10 @@ class _Job:
         """Run it under fake tensors, a tape recording its calls."""
         model = self._model
         self._regions = None
-        with self._ready() as (known, inputs):
+        with self._ready() as (modules, known, inputs):
             start = time.perf_counter()
             with known.running(), self._around(known):
                 args, kwargs = self._advanced(known, inputs)
-                modules = modules_in(model)
                 running = Running(modules)
                 tape = ForwardTape(running)
                 given = tape.know_all(modules, args, kwargs)
@@ -164,14 +163,13 @@ class _Job:
     def _by_export(self) -> Capture:
         """Export it and read the graph."""
         model = self._model
-        with self._ready() as (known, inputs):
+        with self._ready() as (modules, known, inputs):
             start = time.perf_counter()
             with known.tracing(), counted_calls() as calls, self._around(known):
                 with known.outside_of_a_graph():
                     args, kwargs = self._advanced(known, inputs)
                 program = torch.export.export(model, args, kwargs, strict=False)
             exported = time.perf_counter() - start
-            modules = modules_in(model)
             found, nodes = operator_calls(program.graph_module, module_path)
             refuse_mixed_dtypes(found)
             return Capture(
@@ -195,12 +193,12 @@ class _Job:
         return (), self._advance(self._model, inputs[1], known.symbols)
 
     @contextlib.contextmanager
-    def _ready(self) -> Iterator[tuple[KnownValues, Inputs]]:
-        """The inputs, fake, while the model is ready to be run without harm."""
+    def _ready(self) -> Iterator[tuple[Modules, KnownValues, Inputs]]:
+        """The modules, and inputs for them, while the model is ready to be run without harm."""
         model = self._model
         with untouched(model), quiet(), friendly_to_fakes(), torch.no_grad():
-            unwrap_compiled(model)
+            modules = modules_as_written(model)
             register_caches(model)
             inputs = self._args, dict(self._kwargs)
             specs = axis_specs(model, inputs, self._dynamic_shapes)
-            yield brought_together(model, inputs, specs)
+            yield modules, *brought_together(modules, inputs, specs)

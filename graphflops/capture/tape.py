@@ -19,6 +19,7 @@ from graphflops.ir import NamedTensors, OpCall, TensorMeta, Tensors, Value
 
 _CONSTANT = "constant"
 Bound: TypeAlias = tuple[dict[str, Tensors], dict[str, Value]]
+State: TypeAlias = tuple[str, int]
 Item: TypeAlias = OpCall | Repetition[OpCall]
 
 
@@ -36,7 +37,6 @@ class Tape:
         self.length = 0
         self.invocations: dict[int, Invocation] = {}
         self._held: list[torch.Tensor] = []
-        self._states: dict[tuple[str, int], str] = {}
         self._used: Counter[str] = Counter()
         self._names: dict[int, str] = {}
         self._metas: dict[int, TensorMeta] = {}
@@ -84,13 +84,10 @@ class Tape:
         """What a tensor is called; nothing if it was not seen yet."""
         return self._names.get(id(tensor), "")
 
-    def state_of(self, tensor: torch.Tensor) -> str | None:
-        """What stands for a tensor as it is: another after it was written to."""
+    def state_of(self, tensor: torch.Tensor) -> State | None:
+        """What stands for a tensor as it is: its name, and how often it was written to."""
         name = self._names.get(id(tensor))
-        if name is None:
-            return None
-        version = tensor._version
-        return self._states.setdefault((name, version), f"{name} written {version} times")
+        return None if name is None else (name, tensor._version)
 
     def block(self, items: int, start: int) -> Block[OpCall]:
         """What is on the tape from some item on, which begins with a call of some number."""
@@ -108,7 +105,7 @@ class Tape:
     def repeat(self, block: Block[OpCall], change: Change) -> None:
         """Add the calls of another instance of a layer."""
         self.items.append(Repetition(self.length, block, change))
-        self.length += len(block)
+        self.length += block.length
 
     def bound(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Bound:
         """The tensors and the other arguments of a call, by schema name."""

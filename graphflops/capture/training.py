@@ -21,9 +21,9 @@ from graphflops.capture.decompose import Expander
 from graphflops.capture.devices import brought_together
 from graphflops.capture.eager import (
     friendly_to_fakes,
+    modules_as_written,
     notes_of,
     settled,
-    unwrap_compiled,
 )
 from graphflops.capture.experts import Surroundings, ways_to_run
 from graphflops.capture.failure import explain_failure, first_line, refuse_mixed_dtypes
@@ -33,7 +33,7 @@ from graphflops.capture.loss import Loss, loss_of
 from graphflops.capture.owners import LOSS, Owners
 from graphflops.capture.regions import Regions
 from graphflops.capture.regions.autograd import AutogradTracer
-from graphflops.capture.running import modules_in
+from graphflops.capture.running import Modules
 from graphflops.capture.step import StepTape
 from graphflops.capture.untouched import untouched
 from graphflops.capture.values import KnownValues
@@ -130,17 +130,15 @@ class _Step:
         model = self._model
         self._regions = None
         with untouched(model), quiet(), friendly_to_fakes(), _gradients_set_aside(model):
-            unwrap_compiled(model)
-            given = self._args, dict(self._kwargs)
-            known, inputs = brought_together(model, given)
+            modules = modules_as_written(model)
+            known, inputs = brought_together(modules, (self._args, dict(self._kwargs)))
             with self._surroundings(known):
-                return self._recorded(known, *inputs, regions=regions)
+                return self._recorded(modules, known, *inputs, regions=regions)
 
     def _recorded(
-        self, known: KnownValues, args: Any, kwargs: Any, *, regions: bool
+        self, modules: Modules, known: KnownValues, args: Any, kwargs: Any, *, regions: bool
     ) -> tuple[Capture, str]:
         model = self._model
-        modules = modules_in(model)
         owners = Owners(modules)
         gradients = Gradients(owners)
         tape = StepTape(owners, gradients)

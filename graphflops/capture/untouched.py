@@ -6,10 +6,11 @@ import random
 import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from functools import cache
 from itertools import compress
 from operator import is_
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,71 +45,64 @@ class _Saved:
     """What the modules of a model hold, and the plain objects that are attributes of theirs."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._seen: set[int] = set()
-        self._snapshots: list[_Snapshot] = []
+        self._copies: list[tuple[MutableMapping[Any, Any], dict[Any, Any]]] = []
         # Of dictionaries: most are empty, as those of hooks.
         self._sizes: list[tuple[list[MutableMapping[Any, Any]], list[int]]] = []
+        plain: dict[int, object] = {}
         for module in model.modules():
-            for value in self._take_attributes(module):
-                self._take_attributes(value)
-
-    def _take_attributes(self, holder: object) -> list[object]:
-        """Take the attributes of something, and its dictionaries; the plain objects it has."""
-        values = self._take(vars(holder))
-        kinds = list(map(_KINDS.__getitem__, map(type, values)))
-        found = list(compress(values, kinds))
-        plain = []
-        if _PLAIN in kinds:
-            plain = [v for v in found if _KINDS[type(v)] is _PLAIN and id(v) not in self._seen]
-            self._seen.update(map(id, plain))
-            found = [v for v in found if _KINDS[type(v)] is _MAPPING]
-        sizes = list(map(len, found))
-        self._sizes.append((found, sizes))
-        for held in compress(found, sizes):
+            held = vars(module)
+            dictionaries, own = _sorted(tuple(held))
             self._take(held)
-        return plain
+            self._take_all(list(map(held.__getitem__, dictionaries)))
+            for value in map(held.__getitem__, own):
+                cls: type = type(value)
+                if (kind := _kind_of(cls)) is _PLAIN:
+                    plain[id(value)] = value
+                elif kind is _MAPPING:
+                    self._take_all([value])
+        for value in plain.values():
+            self._take(vars(value))
+            items = vars(value).values()
+            self._take_all([item for item in items if isinstance(item, MutableMapping)])
 
-    def _take(self, held: MutableMapping[Any, Any]) -> list[Any]:
-        snapshot = _Snapshot(held, list(held), list(held.values()))
-        self._snapshots.append(snapshot)
-        return snapshot.values
+    def _take_all(self, several: list[MutableMapping[Any, Any]]) -> None:
+        sizes = list(map(len, several))
+        self._sizes.append((several, sizes))
+        for held in compress(several, sizes):
+            self._take(held)
+
+    def _take(self, held: MutableMapping[Any, Any]) -> None:
+        self._copies.append((held, dict(held)))
 
     def restore(self) -> None:
         """Let all of them hold the same again."""
-        for found, sizes in self._sizes:
-            if list(map(len, found)) != sizes:
-                for held in (held for held, size in zip(found, sizes, strict=True) if not size):
+        for several, sizes in self._sizes:
+            if list(map(len, several)) != sizes:
+                for held in (held for held, size in zip(several, sizes, strict=True) if not size):
                     held.clear()
-        for held, keys, values in self._snapshots:
-            same = len(held) == len(keys) and all(map(is_, held.values(), values))
-            if not (same and list(held) == keys):
+        for held, copy in self._copies:
+            same = len(held) == len(copy) and all(map(is_, held.values(), copy.values()))
+            if not (same and list(held) == list(copy)):
                 held.clear()
-                held.update(zip(keys, values, strict=True))
+                held.update(copy)
 
 
-class _Snapshot(NamedTuple):
-    """What a dictionary, or the attributes of an object, held."""
-
-    held: MutableMapping[Any, Any]
-    keys: list[Any]
-    values: list[Any]
-
-
+_BARE = vars(nn.Module())
 _OTHER, _MAPPING, _PLAIN = range(3)
 
 
-class _Kinds(dict[type, int]):
-    """Whether values of a type are dictionaries, plain objects, or nothing to look into."""
-
-    def __missing__(self, cls: type) -> int:
-        kind = _OTHER
-        if issubclass(cls, MutableMapping):
-            kind = _MAPPING
-        elif not issubclass(cls, nn.Module | torch.Tensor | ModuleType | type):
-            is_called = any("__call__" in vars(base) for base in cls.__mro__)
-            kind = _PLAIN if cls.__dictoffset__ and not is_called else _OTHER
-        self[cls] = kind
-        return kind
+@cache
+def _sorted(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Of the names of a module's attributes the dictionaries of every module, and its own."""
+    bare = [name for name in names if isinstance(_BARE.get(name), dict)]
+    return bare, [name for name in names if name not in _BARE]
 
 
-_KINDS = _Kinds()
+@cache
+def _kind_of(cls: type) -> int:
+    """Whether values of a class are dictionaries, plain objects, or nothing to look into."""
+    if issubclass(cls, MutableMapping):
+        return _MAPPING
+    is_called = any("__call__" in vars(base) for base in cls.__mro__)
+    other = is_called or issubclass(cls, nn.Module | torch.Tensor | ModuleType | type)
+    return _OTHER if other or not cls.__dictoffset__ else _PLAIN

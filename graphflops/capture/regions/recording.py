@@ -60,7 +60,7 @@ class Recording:
         call, look = self._call, self._call.look
         now = self._tracer.traced(look.tensors)
         pairs = enumerate(zip(call.inputs, now, strict=True))
-        written = [n for n, (was, is_) in pairs if was is not is_ or look.has_changed(n)]
+        written = [n for n, (was, is_) in pairs if was != is_ or look.has_changed(n)]
         changed = [*made, *(look.tensors[n] for n in written)]
         recorded = self._tracer.end(self._mark, call, changed)
         if recorded is None:

@@ -147,7 +147,7 @@ class Regions:
 
     def _repeat(self, region: Region, call: Call) -> Any:
         look = call.look
-        with self._timed():
+        with self._looking():
             made = [self._known.another(tensor) for tensor in region.made]
             changed = [*made, *(look.tensors[n] for n in region.written)]
             self._tracer.repeat(region.recorded, call, changed)
@@ -174,22 +174,18 @@ class Regions:
         return outputs
 
     @contextlib.contextmanager
-    def _looking(self, module: nn.Module) -> Iterator[None]:
-        """Look at a layer; what cannot be looked at is traced in full."""
-        try:
-            with self._timed():
-                yield
-        except Exception as error:  # noqa: BLE001 - of whatever a layer is made of
-            kind = type(module).__name__
-            self.notes[f"Each {kind} is traced in full: {type(error).__name__}: {error}."] = None
-
-    @contextlib.contextmanager
-    def _timed(self) -> Iterator[None]:
+    def _looking(self, module: nn.Module | None = None) -> Iterator[None]:
+        """Look at a layer; if it is given and cannot be looked at, it is traced in full."""
         start = time.perf_counter()
         try:
             # Nobody who watches functions is to see what is looked at here.
             with torch._C.DisableTorchFunction():
                 yield
+        except Exception as error:
+            if module is None:
+                raise
+            kind = type(module).__name__
+            self.notes[f"Each {kind} is traced in full: {type(error).__name__}: {error}."] = None
         finally:
             self.seconds += time.perf_counter() - start
 

@@ -10,7 +10,7 @@ import torch
 from graphflops.capture.regions.instances import LEAST_CALLS, Call
 from graphflops.capture.running import Owner, Running
 from graphflops.capture.source import line_running
-from graphflops.capture.tape import Tape
+from graphflops.capture.tape import State, Tape
 from graphflops.folded import Block, Change, moved
 from graphflops.ir import OpCall
 
@@ -75,7 +75,7 @@ class TapeTracer:
         """Whether calls are not within ``torch.vmap``, which shows one instance of many."""
         return torch._C._functorch.peek_interpreter_stack() is None
 
-    def traced(self, tensors: list[torch.Tensor]) -> list[str | None]:
+    def traced(self, tensors: list[torch.Tensor]) -> list[State | None]:
         """Names of tensors, each with how often it was written to."""
         return [self._tape.state_of(tensor) for tensor in tensors]
 
@@ -93,7 +93,7 @@ class TapeTracer:
         tape = self._tape
         block = tape.block(mark.items, mark.start)
         given = [tape.name_of(tensor) for tensor in call.look.tensors]
-        if len(block) < LEAST_CALLS or not tape.uses_only(block, {*given} - {""}):
+        if block.length < LEAST_CALLS or not tape.uses_only(block, {*given} - {""}):
             return None
         return Layer(
             owner=mark.owner,

@@ -10,6 +10,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from graphflops.capture.devices import brought_together
+from graphflops.capture.running import modules_in
 from graphflops.capture.untouched import untouched
 from graphflops.models.inputs.subject import Subject
 
@@ -57,7 +58,7 @@ def _features(subject: Subject, method: str) -> int:
     takes = inspect.signature(make).parameters
     inputs = {name: value for name, value in subject.made.items() if name in takes}
     with untouched(subject.model), torch.no_grad():
-        known, inputs = brought_together(subject.model, inputs)
+        known, inputs = brought_together(modules_in(subject.model), inputs)
         with known.running():
             made = make(**inputs)
     features = [t for t in pytree.tree_leaves(_embeddings(made)) if isinstance(t, torch.Tensor)]
