@@ -21,8 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.peers import FLOPS_PER_MAC
 from benchmarks.zoo_worker import reason
 from graphflops.capture.devices import brought_together
-from graphflops.capture.eager import SUPPOSED
 from graphflops.capture.experts import ways_to_run
+from graphflops.capture.outcome import SUPPOSED
 from graphflops.capture.running import modules_in
 from graphflops.capture.untouched import untouched
 from graphflops.ir import OpRecord

@@ -21,15 +21,14 @@ from graphflops.capture.devices import brought_together
 from graphflops.capture.eager import (
     friendly_to_fakes,
     modules_as_written,
-    notes_of,
     register_caches,
-    settled,
 )
 from graphflops.capture.experts import Surroundings, ways_to_run
 from graphflops.capture.failure import explain_failure, refuse_mixed_dtypes
 from graphflops.capture.forward import ForwardTape, HigherOrderError
 from graphflops.capture.graph import operator_calls
 from graphflops.capture.hierarchy import calls_in_graph, counted_calls, module_path, modules_of
+from graphflops.capture.outcome import notes_of, settled
 from graphflops.capture.program import program_inputs
 from graphflops.capture.regions import Regions
 from graphflops.capture.regions.taping import TapeTracer

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import torch
+from torch import nn
 from torch.utils import _pytree as pytree
 
 from graphflops.capture.decompose import Invocation
-from graphflops.capture.eager import named_tensors
 from graphflops.capture.graph import is_view
 from graphflops.capture.metadata import bound_arguments, tensor_meta, written_arguments
 from graphflops.capture.running import Modules, Owner
@@ -56,7 +58,7 @@ class Tape:
                 # A tied one goes by the first name it has.
                 if tensor is not None and id(tensor) not in self._names:
                     self.know(tensor, f"{path}.{name}" if path else name)
-        given = named_tensors(modules[0][1], args, kwargs)
+        given = _named_tensors(modules[0][1], args, kwargs)
         for name, tensor in given:
             self.know_input(tensor, name)
         return tuple((name, self._meta(tensor)) for name, tensor in given)
@@ -173,3 +175,16 @@ class Tape:
 def tensors_in(tree: Any) -> list[torch.Tensor]:
     """The tensors in any structure, in order."""
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def _named_tensors(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> list[tuple[str, torch.Tensor]]:
+    """The input tensors under the names that the model's forward has for them."""
+    named = dict(inspect.signature(model.forward).bind_partial(*args).arguments) | dict(kwargs)
+    leaves, _ = pytree.tree_flatten_with_path(named)
+    return [
+        (re.sub(r"\W+", "_", pytree.keystr(path)).strip("_"), leaf)
+        for path, leaf in leaves
+        if isinstance(leaf, torch.Tensor)
+    ]

@@ -22,14 +22,13 @@ from graphflops.capture.devices import brought_together
 from graphflops.capture.eager import (
     friendly_to_fakes,
     modules_as_written,
-    notes_of,
-    settled,
 )
 from graphflops.capture.experts import Surroundings, ways_to_run
 from graphflops.capture.failure import explain_failure, first_line, refuse_mixed_dtypes
 from graphflops.capture.gradients import Gradients
 from graphflops.capture.hierarchy import modules_of
 from graphflops.capture.loss import Loss, loss_of
+from graphflops.capture.outcome import notes_of, settled
 from graphflops.capture.owners import LOSS, Owners
 from graphflops.capture.regions import Regions
 from graphflops.capture.regions.autograd import AutogradTracer

@@ -1,0 +1,53 @@
+"""What is known of a capture when it is done: sizes that were open, and what a reader must know."""
+
+from __future__ import annotations
+
+from graphflops.capture.values import CHANCE, DRAWN, INPUTS, KnownValues
+from graphflops.folded import Folded
+from graphflops.ir import NamedTensors, OpCall
+from graphflops.resizing import Resizing
+
+_ASKED = "Some sizes follow from values of the inputs: with other values it may cost otherwise."
+SUPPOSED = (
+    "Which experts tokens go to is up to the weights: they are supposed to go to all in turn."
+)
+
+_DRAWN = (
+    f"Random numbers that decide what runs are taken to be {DRAWN}: a layer that is dropped more "
+    "rarely is kept."
+)
+_READABLE = 40  # characters of a condition that a note quotes
+
+
+def settled(
+    known: KnownValues, calls: Folded[OpCall], inputs: NamedTensors
+) -> tuple[Folded[OpCall], NamedTensors]:
+    """Calls and inputs with the sizes that symbols have turned out to be.
+
+    A size may be a symbol when a call is made, and a number that a later one asks for.
+    """
+    if not (sizes := known.symbols.settled()):
+        return calls, inputs
+    put = Resizing(sizes)
+    given = tuple((name, put.tensor(meta)) for name, meta in inputs)
+    return calls.mapped(lambda call: (put.call(call),)), given
+
+
+def notes_of(known: KnownValues) -> tuple[str, ...]:
+    """What a reader must know of a graph.
+
+    Raises:
+        CaptureError: A size that was to be symbolic has become a number.
+    """
+    known.symbols.refuse_fixed()
+    assumed = [str(condition) for condition in known.symbols.assumptions()]
+    short = [condition for condition in assumed if len(condition) <= _READABLE]
+    if more := len(assumed) - len(short):
+        short.append(f"{more} longer conditions on sizes are met")
+    sentences = {
+        _ASKED: INPUTS in known.asked,
+        _DRAWN: CHANCE in known.asked,
+        SUPPOSED: known.supposed,
+        f"Costs hold where {', '.join(short)}.": short,
+    }
+    return tuple(sentence for sentence, said in sentences.items() if said)
