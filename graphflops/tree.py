@@ -179,8 +179,9 @@ def _sums(
             key = id(item.block)
             if key not in blocks:
                 blocks[key] = _sums(item.block.items, blocks)
+            moved = item.change.moved
             for path, own in blocks[key].items():
-                count(item.change.moved(path), *own)
+                count(moved(path), *own)
         elif item.cost is None:
             count(item.call.path, OpCost(), 1)
         else:

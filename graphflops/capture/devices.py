@@ -69,26 +69,21 @@ def _exchange(modules: Modules, mode: Any) -> None:
             for name, tensor in held.items():
                 if type(tensor) not in _PLAIN or tensor is None:
                     continue
-                if id(tensor) not in made:
-                    made[id(tensor)] = (
+                fake = made.get(id(tensor))
+                if fake is None:
+                    fake = made[id(tensor)] = (
                         _on_cpu(tensor, mode)
                         if tensor.is_meta
                         else mode.from_tensor(tensor, static_shapes=True)
                     )
-                held[name] = made[id(tensor)]  # type: ignore[assignment]  # a parameter for a parameter
+                held[name] = fake  # type: ignore[assignment]  # a parameter for a parameter
 
 
 def _on_cpu(tensor: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
     """A tensor on meta as a fake one: it has the metadata that a fake is made of."""
     # What makes a tensor a parameter is said here; the class itself would run operators, for each
     # of thousands of experts.
-    return FakeTensor(
-        mode,
-        tensor.data,
-        _CPU,
-        requires_grad=tensor.requires_grad,
-        _is_param=type(tensor) is nn.Parameter,
-    )
+    return FakeTensor(mode, tensor, _CPU, _is_param=type(tensor) is nn.Parameter)
 
 
 def _like(tensor: torch.Tensor, mode: FakeTensorMode, device: torch.device) -> torch.Tensor:

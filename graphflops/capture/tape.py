@@ -77,10 +77,11 @@ class Tape:
         if key not in self._names:
             # Tensors are known by their identity, which holds as long as they are held.
             self._held.append(tensor)
+        elif key in self._metas:
+            # What it is like is looked at when a call has it: most weights are those of layers
+            # that are repeated.
+            del self._metas[key]
         self._names[key] = name
-        # What it is like is looked at when a call has it: most weights are those of layers that
-        # are repeated.
-        self._metas.pop(key, None)
 
     def name_of(self, tensor: torch.Tensor) -> str:
         """What a tensor is called; nothing if it was not seen yet."""

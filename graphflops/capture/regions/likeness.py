@@ -201,11 +201,14 @@ class Likeness:
             self.caches.append(value)
             return (type(value), self.of(caches.beside_entries(value)))
         kind: type = type(value)
-        has_more = not _is_all_python(kind) or not hasattr(value, "__dict__")
-        return Same(value) if has_more else (kind, self._state(value))
+        known = kind.__dictoffset__ and _is_all_python(kind)
+        return (kind, self._state(value)) if known else Same(value)
 
     def _state(self, value: object) -> Any:
-        held = getattr(value, "__dict__", None)
+        if not type(value).__dictoffset__:
+            return ()
+        # Some configs look their attributes up in a way of their own.
+        held = object.__getattribute__(value, "__dict__")
         return (tuple(held), self._several(held.values())) if held else ()
 
     def _several(self, values: Iterable[Any]) -> Any:
