@@ -191,12 +191,13 @@ def _count_once(case: Case) -> None:
     print(seconds, int(status.partition("VmHWM:")[2].split()[0]) / 1024)
 
 
-def _graphflops(workload: Workload, *, regions: bool = True) -> None:
-    gf.count(workload.model, workload.args, workload.kwargs, regions=regions, on_unknown="ignore")
+def _graphflops(workload: Workload, *, regions: bool = True) -> gf.OpCost:
+    model, args, kwargs = workload.model, workload.args, workload.kwargs
+    return gf.count(model, args, kwargs, regions=regions, on_unknown="ignore").total
 
 
-def _graphflops_training(step: Workload) -> None:
-    gf.count_training(step.model, step.args, step.kwargs, on_unknown="ignore")
+def _graphflops_training(step: Workload) -> gf.OpCost:
+    return gf.count_training(step.model, step.args, step.kwargs, on_unknown="ignore").total
 
 
 def _on_meta(workload: Workload) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -207,21 +208,23 @@ def _on_meta(workload: Workload) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return args, kwargs
 
 
-def _flop_counter(workload: Workload) -> None:
+def _flop_counter(workload: Workload) -> int:
     args, kwargs = _on_meta(workload)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with torch.no_grad(), mode, FlopCounterMode(display=False):
+    with torch.no_grad(), mode, FlopCounterMode(display=False) as counter:
         workload.model(*args, **kwargs)
+    return int(counter.get_total_flops())
 
 
-def _flop_counter_training(step: Workload) -> None:
+def _flop_counter_training(step: Workload) -> int:
     args, kwargs = _on_meta(step)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with mode, FlopCounterMode(display=False):
+    with mode, FlopCounterMode(display=False) as counter:
         value, _ = loss_of(step.model(*args, **kwargs), None)
         value.backward()  # type: ignore[no-untyped-call]  # torch's gap
     for parameter in step.model.parameters():
         parameter.grad = None
+    return int(counter.get_total_flops())
 
 
 def _export(workload: Workload) -> None:

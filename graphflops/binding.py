@@ -12,7 +12,6 @@ from graphflops.errors import ModelSpecError
 from graphflops.folded import Folded
 from graphflops.ir import OpRecord
 from graphflops.resizing import Resizing
-from graphflops.tree import roll_up
 
 if TYPE_CHECKING:
     from graphflops.report import Report
@@ -44,7 +43,6 @@ def bound(report: Report, values: Mapping[str, int]) -> Report:
         report,
         records=records,
         capture=replace(report.capture, inputs=inputs),
-        root=roll_up(records, report.capture.modules),
     )
 
 

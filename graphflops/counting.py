@@ -15,7 +15,6 @@ from graphflops.pricing import price_all
 from graphflops.quiet import uncollected
 from graphflops.registry import Registry
 from graphflops.report import Report
-from graphflops.tree import roll_up
 
 OnUnknown: TypeAlias = Literal["warn", "raise", "ignore"]
 
@@ -111,17 +110,14 @@ def prices_of(convention: str, registry: Registry | None) -> Registry:
 
 
 def report(captured: Capture, name: str, registry: Registry) -> Report:
-    """Price a capture and roll it up."""
+    """Price a capture."""
     start = time.perf_counter()
     records = price_all(captured.calls, registry, captured.fallback)
-    priced = time.perf_counter()
-    root = roll_up(records, captured.modules)
-    took = {"pricing": priced - start, "roll-up": time.perf_counter() - priced}
+    took = {"pricing": time.perf_counter() - start}
     return Report(
         model=name,
         registry=registry,
         capture=captured,
         records=records,
-        root=root,
         timings={**captured.timings, **took},
     )

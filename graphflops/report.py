@@ -18,7 +18,7 @@ from graphflops.registry import Registry
 from graphflops.render import data, tables
 from graphflops.render.explain import explain
 from graphflops.render.tree import render_tree
-from graphflops.tree import ModuleNode
+from graphflops.tree import ModuleNode, Sum, roll_up, summed
 
 SortKey = Literal["order", "flops", "macs", "bytes", "transcendentals"]
 
@@ -36,7 +36,6 @@ class Report:
         registry: The handlers it was counted with.
         capture: How the graph was obtained.
         records: Every call with its cost, in order.
-        root: The module tree.
         phase: Which part of a training step it is about; a forward pass otherwise.
         timings: Seconds that each part of the count took, by what it is.
     """
@@ -45,7 +44,6 @@ class Report:
     registry: Registry
     capture: Capture
     records: Sequence[OpRecord]
-    root: ModuleNode
     phase: Phase = Phase.FORWARD
     timings: Mapping[str, float] = field(default_factory=dict, compare=False)
 
@@ -54,10 +52,19 @@ class Report:
         """Name of the way of counting."""
         return self.registry.name
 
+    @cached_property
+    def root(self) -> ModuleNode:
+        """The module tree, built when it is asked for first."""
+        return roll_up(self.records, self.capture.modules)
+
+    @cached_property
+    def _sum(self) -> Sum:
+        return summed(self.records)
+
     @property
     def total(self) -> OpCost:
         """Cost of the whole model."""
-        return self.root.total
+        return self._sum.cost
 
     @property
     def flops(self) -> Dim:
@@ -97,7 +104,7 @@ class Report:
     @property
     def complete(self) -> bool:
         """Whether every call has a price; if not, all totals are lower bounds."""
-        return self.root.unknown == 0
+        return self._sum.unknown == 0
 
     @cached_property
     def coverage(self) -> Mapping[Status, int]:

@@ -281,7 +281,6 @@ def _part(whole: Report, phase: Phase) -> Report:
         whole,
         records=records,
         capture=replace(whole.capture, calls=calls),
-        root=roll_up(records, whole.capture.modules),
         phase=phase,
     )
 

@@ -82,7 +82,7 @@ def roll_up(records: Iterable[OpRecord], modules: Iterable[Module]) -> ModuleNod
 
 
 def _node(
-    module: Module, own: _Own, below: tuple[ModuleNode, ...], again: Iterable[Parameter]
+    module: Module, own: Sum, below: tuple[ModuleNode, ...], again: Iterable[Parameter]
 ) -> ModuleNode:
     """A module with what it costs.
 
@@ -147,32 +147,53 @@ def _held_again(modules: Mapping[str, Module]) -> dict[str, list[Parameter]]:
     return found
 
 
-class _Own(NamedTuple):
-    """What a module's own calls cost, and how many of them have no price."""
+class Sum(NamedTuple):
+    """What some calls cost, and how many of them have no price."""
 
     cost: OpCost
     unknown: int
 
 
-_NOTHING = _Own(OpCost(), 0)
+_NOTHING = Sum(OpCost(), 0)
+
+
+def summed(records: Iterable[OpRecord]) -> Sum:
+    """What records come to; a layer that is repeated is summed once."""
+    blocks: dict[int, Sum] = {}
+
+    def through(items: Iterable[OpRecord | Repetition[OpRecord]]) -> Sum:
+        cost, unknown = _NOTHING
+        for item in items:
+            if isinstance(item, Repetition):
+                key = id(item.block)
+                if key not in blocks:
+                    blocks[key] = through(item.block.items)
+                cost, unknown = cost + blocks[key].cost, unknown + blocks[key].unknown
+            elif item.cost is None:
+                unknown += 1
+            else:
+                cost += item.cost
+        return Sum(cost, unknown)
+
+    return through(Folded.of(records).items)
 
 
 def _sums(
-    items: Iterable[OpRecord | Repetition[OpRecord]], blocks: dict[int, dict[str, _Own]]
-) -> dict[str, _Own]:
+    items: Iterable[OpRecord | Repetition[OpRecord]], blocks: dict[int, dict[str, Sum]]
+) -> dict[str, Sum]:
     """What calls cost by the module that makes them; a layer that is repeated is summed once.
 
     Args:
         items: Records and repetitions of layers.
         blocks: Sums of layers so far, by the identity of what is repeated.
     """
-    found: dict[str, _Own] = {}
+    found: dict[str, Sum] = {}
 
     def count(path: str, cost: OpCost, unknown: int) -> None:
         known = found.get(path)
         if known is not None:
             cost, unknown = known.cost + cost, known.unknown + unknown
-        found[path] = _Own(cost, unknown)
+        found[path] = Sum(cost, unknown)
 
     for item in items:
         if isinstance(item, Repetition):

@@ -359,4 +359,4 @@ def test_a_report_says_how_many_layers_were_reused() -> None:
     report = gf.count(Stack(), (meta(2, 3, WIDTH),))
     assert "4 repeated layers of 1 kind not traced again" in report.table()
     assert report.to_dict()["capture"]["regions"] == {"layers": 4, "kinds": 1}
-    assert {"forward", "region check", "modules", "pricing", "roll-up"} <= set(report.timings)
+    assert {"forward", "region check", "modules", "pricing"} <= set(report.timings)

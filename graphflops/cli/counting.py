@@ -26,7 +26,7 @@ from graphflops.cli.flags import (
     Timings,
     model_flags,
 )
-from graphflops.cli.output import write, write_timings, written
+from graphflops.cli.output import rolled_up, write, write_timings, written
 
 if TYPE_CHECKING:
     from graphflops.report import Report
@@ -69,6 +69,7 @@ def count(
 ) -> None:
     """Count one forward pass: by module, with totals and coverage."""
     report = _report(model, flags, convention, symbolic, regions=regions, strict=strict)
+    rolled = rolled_up(report)
     if reconcile is not None:
         text = written(report.reconcile(reconcile), output_format.value)
     elif symbolic is not None and output_format is Format.TREE:
@@ -89,7 +90,7 @@ def count(
         text = report.to_json(ops=ops)
     write(text, output)
     if timings:
-        write_timings(report.timings)
+        write_timings({**report.timings, "roll-up": rolled})
 
 
 @model_flags

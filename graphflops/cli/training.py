@@ -22,7 +22,7 @@ from graphflops.cli.flags import (
     Timings,
     model_flags,
 )
-from graphflops.cli.output import write, write_timings
+from graphflops.cli.output import rolled_up, write, write_timings
 
 if TYPE_CHECKING:
     from graphflops.training_report import TrainingReport
@@ -118,9 +118,10 @@ def train(
             peak = peak_flops(accelerator, report.dtype) * accelerators
             measured = Measurement(step_time=step_time, peak_flops=peak, accelerator=accelerator)
             report = replace(report, measured=measured)
+    rolled = rolled_up(*report.parts)
     write(_text(report, output_format, depth, ops=ops), output)
     if timings:
-        write_timings({"model build": built - start, **report.timings})
+        write_timings({"model build": built - start, **report.timings, "roll-up": rolled})
 
 
 def _text(report: TrainingReport, output_format: Format, depth: int | None, *, ops: bool) -> str:
