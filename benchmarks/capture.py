@@ -131,7 +131,7 @@ def medians(counting: Counters, rounds: int) -> dict[str, float | None]:
             counting[name]()
             times.append(time.perf_counter() - start)
     return {
-        name: round(statistics.median(taken[name]), 3) if name in taken else None
+        name: round(statistics.median(taken[name]), 4) if name in taken else None
         for name in counting
     }
 
@@ -259,7 +259,7 @@ def _seconds(row: dict[str, Any], *names: str) -> list[str]:
 
 
 def _shown(value: float | None, unit: str) -> str:
-    return "" if value is None else f"{value:.2f}{unit}"
+    return "" if value is None else f"{value:.3g}{unit}"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -40,10 +40,8 @@ def counted_calls() -> Iterator[Calls]:
         hook.remove()
 
 
-def calls_in_graph(
-    modules: Modules, calls: Calls, graph: fx.GraphModule
-) -> Callable[[str, nn.Module], int]:
-    """How often a module was called under one of its names.
+def calls_in_graph(modules: Modules, calls: Calls, graph: fx.GraphModule) -> dict[str, int]:
+    """How often modules were called, by path.
 
     The graph says which of the names of a shared module a call went through, so that its calls
     are split between them.
@@ -60,15 +58,15 @@ def calls_in_graph(
             return seen.get(path, 0)
         return calls[id(vars(module))] if path == names[0] else 0
 
-    return count
+    return {path: count(path, module) for path, module in modules}
 
 
-def modules_of(modules: Modules, called: Callable[[str, nn.Module], int]) -> tuple[Module, ...]:
+def modules_of(modules: Modules, calls: Mapping[str, int]) -> tuple[Module, ...]:
     """Every module of a model under every name it has, with its calls.
 
     Args:
         modules: Those of the model.
-        called: How often a module was called under a name.
+        calls: How often they were called, by path.
     """
     return tuple(
         [
@@ -76,8 +74,8 @@ def modules_of(modules: Modules, called: Callable[[str, nn.Module], int]) -> tup
                 path=path,
                 cls=type(module).__name__,
                 extra=" ".join(module.extra_repr().split()),
-                parameters=_parameters(module),
-                calls=called(path, module),
+                parameters=_parameters(module._parameters) if module._parameters else (),
+                calls=calls.get(path, 0),
             )
             for path, module in modules
         ]
@@ -140,9 +138,8 @@ def clean_path(path: str) -> str:
     return re.sub(r"^(L__self__|L\.self|self)(\.|$)", "", path)
 
 
-def _parameters(module: nn.Module) -> tuple[Parameter, ...]:
-    named = module._parameters.items()
-    return tuple([_parameter(name, t, id(t)) for name, t in named if t is not None])
+def _parameters(held: Mapping[str, torch.Tensor | None]) -> tuple[Parameter, ...]:
+    return tuple([_parameter(name, t, id(t)) for name, t in held.items() if t is not None])
 
 
 def _parameter(name: str, value: torch.Tensor, identity: int) -> Parameter:

@@ -146,7 +146,7 @@ class _Job:
             return Capture(
                 calls=calls,
                 fallback=Expander(tape.invocations.__getitem__),
-                modules=modules_of(modules, lambda path, _: running.calls[path]),
+                modules=modules_of(modules, running.calls),
                 method=self.method,
                 inputs=given,
                 notes=(*notes_of(known), *reused.notes),

@@ -157,7 +157,7 @@ class _Step:
             calls=calls,
             fallback=Expander(tape.invocations.__getitem__),
             modules=(
-                *modules_of(modules, lambda path, _: owners.calls[path]),
+                *modules_of(modules, owners.calls),
                 Module(path=LOSS.path, cls=LOSS.cls, calls=1),
             ),
             method="autograd",
