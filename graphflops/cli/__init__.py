@@ -5,12 +5,16 @@ Exit status: 0 fine, 1 a check failed, 2 bad usage or input.
 
 from __future__ import annotations
 
+import gc
+
 import typer
 
 from graphflops.cli import catalog, counting, generating, training
 from graphflops.errors import GraphFlopsError, UnknownOpError
 
 CHECK_FAILED, BAD_INPUT = 1, 2
+_ALLOCATIONS = 100_000
+"""Objects that are made before garbage is looked for."""
 
 app = typer.Typer(
     name="graphflops",
@@ -30,6 +34,8 @@ app.command()(catalog.conventions)
 
 def main() -> None:
     """Run the command line; an error of the user's is one sentence and exit status 2."""
+    # What torch and transformers import is looked through again and again, and stays.
+    gc.set_threshold(_ALLOCATIONS)
     try:
         app()
     except UnknownOpError as error:

@@ -36,7 +36,7 @@ def rolled_up(*reports: Report) -> float:
 def write_timings(timings: Mapping[str, float]) -> None:
     """Where the time of a count went, on stderr."""
     for part, seconds in timings.items():
-        typer.echo(f"{part:<20} {seconds:6.2f} s", err=True)
+        typer.echo(f"{part:<20} {seconds:7.3f} s", err=True)
 
 
 def write(text: str, output: Path | None) -> None:
