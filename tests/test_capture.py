@@ -398,3 +398,16 @@ def test_objects_that_a_module_holds_are_left_as_they_were() -> None:
     model = Caching()
     assert [gf.count(model, (meta(4, 2),)).macs for _ in range(2)] == [4 * 2 * 3] * 2
     assert model.cache.made == {}
+
+
+def test_a_parameter_that_is_an_expanded_view_has_the_bytes_it_has() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1, 4).expand(3, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.scale
+
+    report = gf.count(Scaled(), (meta(3, 4),))
+    assert (report.params, report.root.param_bytes) == (12, 4 * 4)

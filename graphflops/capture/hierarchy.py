@@ -143,7 +143,8 @@ def _parameters(held: Mapping[str, torch.Tensor | None]) -> tuple[Parameter, ...
 
 
 def _parameter(name: str, value: torch.Tensor, identity: int) -> Parameter:
-    numel, nbytes = _size(value.shape, value.dtype)
+    strided = value.layout == torch.strided and not value.is_nested
+    numel, nbytes = _size(value.shape, value.dtype, value.stride() if strided else None)
     return Parameter(
         name=name,
         identity=identity,
@@ -154,9 +155,11 @@ def _parameter(name: str, value: torch.Tensor, identity: int) -> Parameter:
 
 
 @cache
-def _size(shape: torch.Size, dtype: torch.dtype) -> tuple[int, int]:
+def _size(
+    shape: torch.Size, dtype: torch.dtype, strides: tuple[int, ...] | None
+) -> tuple[int, int]:
     """Elements of a parameter, and bytes: those of repeated layers are alike."""
-    meta = TensorMeta(tuple(shape), dtype_name(dtype))
+    meta = TensorMeta(tuple(shape), dtype_name(dtype), strides)
     return int(meta.numel), int(meta.nbytes)
 
 
