@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Generic, TypeVar, overload
 
 from graphflops.ir import OpCall, OpRecord, TensorMeta, Tensors
@@ -93,7 +93,7 @@ def moved(path: str, was: str, now: str) -> str:
 
 @dataclass(slots=True, eq=False)
 class Block(Generic[T]):
-    """What was recorded of a layer.
+    """What was recorded of a layer; it is like itself alone, and so a key of caches.
 
     Attributes:
         start: The index of its first call.
@@ -191,18 +191,17 @@ class Folded(Sequence[T]):
         Args:
             change: From one to what takes its place: one, none or several.
         """
-        blocks: dict[int, Block[U]] = {}
+
+        @cache
+        def changed(block: Block[T]) -> Block[U]:
+            return Block(block.start, tuple(through(block.items)))
 
         def through(items: Iterable[T | Repetition[T]]) -> Iterator[U | Repetition[U]]:
             for item in items:
                 if not isinstance(item, Repetition):
                     yield from change(item)
-                    continue
-                block = item.block
-                if id(block) not in blocks:
-                    blocks[id(block)] = Block(block.start, tuple(through(block.items)))
-                if blocks[id(block)].items:
-                    yield Repetition(item.start, blocks[id(block)], item.change)
+                elif (block := changed(item.block)).items:
+                    yield Repetition(item.start, block, item.change)
 
         return Folded(through(self.items))
 
@@ -212,19 +211,17 @@ class Folded(Sequence[T]):
         Args:
             where: Whether one is of that kind.
         """
-        known: dict[int, bool] = {}
 
-        def has(item: T | Repetition[T]) -> bool:
-            if not isinstance(item, Repetition):
-                return where(item)
-            key = id(item.block)
-            if key not in known:
-                known[key] = any(map(has, item.block.items))
-            return known[key]
+        @cache
+        def has(block: Block[T]) -> bool:
+            return any(map(is_or_has, block.items))
+
+        def is_or_has(item: T | Repetition[T]) -> bool:
+            return has(item.block) if isinstance(item, Repetition) else where(item)
 
         def through() -> Iterator[T | Repetition[T]]:
             for item in self.items:
-                if isinstance(item, Repetition) and has(item):
+                if isinstance(item, Repetition) and has(item.block):
                     yield from item.unfolded()
                 else:
                     yield item

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import NamedTuple
 
 from graphflops.cost import OpCost
-from graphflops.folded import Folded, Repetition
+from graphflops.folded import Block, Folded, Repetition
 from graphflops.ir import Module, OpRecord, Parameter
 
 
@@ -68,7 +69,7 @@ def roll_up(records: Iterable[OpRecord], modules: Iterable[Module]) -> ModuleNod
         both calls in its own cost.
     """
     known = {module.path: module for module in modules}
-    own = _sums(Folded.of(records).items, {})
+    own = _by_path(records)
     for path in own.keys() - known.keys():
         known[path] = Module(path=path)
     children = _children(known)
@@ -90,7 +91,7 @@ def _node(
         module: The module.
         own: What its own calls cost.
         below: Its children.
-        again: Parameters that one of these parts holds as well as another.
+        again: Parameters that the sum over these counts too often.
     """
     total, unknown = own
     mine = trainable = nbytes = 0
@@ -126,7 +127,10 @@ def _node(
 
 
 def _held_again(modules: Mapping[str, Module]) -> dict[str, list[Parameter]]:
-    """For each path the tied parameters that several parts of the module hold, but for one."""
+    """Parameters that a sum over a module and its children counts too often, by path.
+
+    Tied ones: each as often as it is in the sum beyond once.
+    """
     holders: defaultdict[int, dict[str, Parameter]] = defaultdict(dict)
     for module in modules.values():
         for parameter in module.parameters:
@@ -159,16 +163,17 @@ _NOTHING = Sum(OpCost(), 0)
 
 def summed(records: Iterable[OpRecord]) -> Sum:
     """What records come to; a layer that is repeated is summed once."""
-    blocks: dict[int, Sum] = {}
+
+    @cache
+    def repeated(block: Block[OpRecord]) -> Sum:
+        return through(block.items)
 
     def through(items: Iterable[OpRecord | Repetition[OpRecord]]) -> Sum:
         cost, unknown = _NOTHING
         for item in items:
             if isinstance(item, Repetition):
-                key = id(item.block)
-                if key not in blocks:
-                    blocks[key] = through(item.block.items)
-                cost, unknown = cost + blocks[key].cost, unknown + blocks[key].unknown
+                more = repeated(item.block)
+                cost, unknown = cost + more.cost, unknown + more.unknown
             elif item.cost is None:
                 unknown += 1
             else:
@@ -178,36 +183,33 @@ def summed(records: Iterable[OpRecord]) -> Sum:
     return through(Folded.of(records).items)
 
 
-def _sums(
-    items: Iterable[OpRecord | Repetition[OpRecord]], blocks: dict[int, dict[str, Sum]]
-) -> dict[str, Sum]:
-    """What calls cost by the module that makes them; a layer that is repeated is summed once.
+def _by_path(records: Iterable[OpRecord]) -> dict[str, Sum]:
+    """What calls cost by the module that makes them; a layer that is repeated is summed once."""
 
-    Args:
-        items: Records and repetitions of layers.
-        blocks: Sums of layers so far, by the identity of what is repeated.
-    """
-    found: dict[str, Sum] = {}
+    @cache
+    def repeated(block: Block[OpRecord]) -> dict[str, Sum]:
+        return through(block.items)
 
-    def count(path: str, cost: OpCost, unknown: int) -> None:
-        known = found.get(path)
-        if known is not None:
-            cost, unknown = known.cost + cost, known.unknown + unknown
-        found[path] = Sum(cost, unknown)
+    def through(items: Iterable[OpRecord | Repetition[OpRecord]]) -> dict[str, Sum]:
+        found: dict[str, Sum] = {}
 
-    for item in items:
-        if isinstance(item, Repetition):
-            key = id(item.block)
-            if key not in blocks:
-                blocks[key] = _sums(item.block.items, blocks)
-            moved = item.change.moved
-            for path, own in blocks[key].items():
-                count(moved(path), *own)
-        elif item.cost is None:
-            count(item.call.path, OpCost(), 1)
-        else:
-            count(item.call.path, item.cost, 0)
-    return found
+        def count(path: str, cost: OpCost, unknown: int) -> None:
+            known = found.get(path)
+            if known is not None:
+                cost, unknown = known.cost + cost, known.unknown + unknown
+            found[path] = Sum(cost, unknown)
+
+        for item in items:
+            if isinstance(item, Repetition):
+                for path, own in repeated(item.block).items():
+                    count(item.change.moved(path), *own)
+            elif item.cost is None:
+                count(item.call.path, OpCost(), 1)
+            else:
+                count(item.call.path, item.cost, 0)
+        return found
+
+    return through(Folded.of(records).items)
 
 
 def _children(known: dict[str, Module]) -> defaultdict[str, list[str]]:

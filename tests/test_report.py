@@ -229,3 +229,16 @@ def test_quantities(value: int, unit: str, text: str) -> None:
 def test_parameters_come_in_billions() -> None:
     assert parameters(8_030_261_248) == "8.03 B"
     assert (percent(1, 4), percent(0, 0)) == ("25%", "0%")
+
+
+def test_a_parameter_that_is_an_expanded_view_has_the_bytes_it_has() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1, 4).expand(3, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.scale
+
+    report = gf.count(Scaled(), (torch.empty(3, 4, device="meta"),))
+    assert (report.params, report.root.param_bytes) == (12, 4 * 4)

@@ -38,15 +38,10 @@ def friendly_to_fakes() -> Iterator[None]:
         Distribution.set_default_validate_args(validating)
 
 
-def is_transformers_model(model: nn.Module) -> bool:
-    """Whether a model is one of transformers', asked without importing it."""
-    transformers: Any = sys.modules.get("transformers")
-    return transformers is not None and isinstance(model, transformers.PreTrainedModel)
-
-
 def register_caches(model: nn.Module) -> None:
     """Let tensors be found in the caches that a transformers model takes and returns."""
-    if is_transformers_model(model):
+    transformers: Any = sys.modules.get("transformers")  # asked without importing it
+    if transformers is not None and isinstance(model, transformers.PreTrainedModel):
         from transformers.exporters import exporter_dynamo  # only if transformers is in use
 
         exporter_dynamo.register_cache_pytrees_for_model(model)

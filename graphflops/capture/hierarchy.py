@@ -74,7 +74,7 @@ def modules_of(modules: Modules, calls: Mapping[str, int]) -> tuple[Module, ...]
                 path=path,
                 cls=type(module).__name__,
                 extra=" ".join(module.extra_repr().split()),
-                parameters=_parameters(module._parameters) if module._parameters else (),
+                parameters=_parameters(module._parameters),
                 calls=calls.get(path, 0),
             )
             for path, module in modules

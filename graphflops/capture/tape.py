@@ -72,15 +72,15 @@ class Tape:
         return (item for item in self.items if isinstance(item, OpCall))
 
     def know(self, tensor: torch.Tensor, name: str) -> None:
-        """Call a tensor by a name."""
+        """Call a tensor by a name.
+
+        What it is like is looked at when a call has it: most weights are of repeated layers.
+        """
         key = id(tensor)
         if key not in self._names:
             # Tensors are known by their identity, which holds as long as they are held.
             self._held.append(tensor)
-        elif key in self._metas:
-            # What it is like is looked at when a call has it: most weights are those of layers
-            # that are repeated.
-            del self._metas[key]
+        self._metas.pop(key, None)
         self._names[key] = name
 
     def name_of(self, tensor: torch.Tensor) -> str:

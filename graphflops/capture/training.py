@@ -87,12 +87,7 @@ def capture_training(
         method = f"autograd, {manner}" if manner else "autograd"
         step = _Step(model, args, kwargs, loss, surroundings)
         try:
-            try:
-                capture, described = step.run(regions=regions)
-            except Exception:
-                if not step.has_regions:
-                    raise
-                capture, described = step.run(regions=False)
+            capture, described = step.run(regions=regions)
         except GraphFlopsError:
             raise
         except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
@@ -119,13 +114,16 @@ class _Step:
         self._loss, self._surroundings = loss, surroundings
         self._regions: Regions | None = None
 
-    @property
-    def has_regions(self) -> bool:
-        """Whether the last run had repeated layers, which may be what it has failed for."""
-        return self._regions is not None and self._regions.tried
-
     def run(self, *, regions: bool) -> tuple[Capture, str]:
-        """The capture, and what was differentiated."""
+        """The capture, and what was differentiated, with layers reused if that goes well."""
+        try:
+            return self._run(regions=regions)
+        except Exception:
+            if self._regions is None or not self._regions.tried:
+                raise
+        return self._run(regions=False)
+
+    def _run(self, *, regions: bool) -> tuple[Capture, str]:
         model = self._model
         self._regions = None
         with untouched(model), quiet(), friendly_to_fakes(), _gradients_set_aside(model):

@@ -20,6 +20,7 @@ from graphflops.capture.metadata import tensor_meta
 from graphflops.capture.owners import Owners
 from graphflops.capture.regions.instances import Call
 from graphflops.capture.regions.taping import Layer, Mark, TapeTracer
+from graphflops.capture.running import Owner
 from graphflops.capture.step import StepTape
 from graphflops.capture.values import KnownValues
 from graphflops.folded import Block, Change, unfolded
@@ -136,7 +137,8 @@ class AutogradTracer(TapeTracer):
             know(out, change.name(name))
         instance = _Instance(recorded, call, change)
         if torch.is_grad_enabled() and any(is_made for is_made, _ in recorded.kinds):
-            with self._owners.making_for(self._owner(call)):
+            owner = Owner(change.path, recorded.owner.cls, change.source)
+            with self._owners.making_for(owner):
                 given = [call.look.tensors[number] for number in recorded.inputs]
                 _Again.apply(self, instance, outputs, *given)  # type: ignore[no-untyped-call]  # torch's gap
 
