@@ -15,16 +15,13 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peers import FLOPS_PER_MAC
 from benchmarks.zoo_worker import reason
-from graphflops.capture.devices import brought_together
 from graphflops.capture.experts import ways_to_run
+from graphflops.capture.fake.stand_in import on_meta, stand_in
 from graphflops.capture.outcome import SUPPOSED
-from graphflops.capture.running import modules_in
-from graphflops.capture.untouched import untouched
 from graphflops.ir import OpRecord
 from graphflops.models import Workload
 from graphflops.report import Report
@@ -89,27 +86,22 @@ def _total(workload: Workload, end: float, *, exporting: bool, supposing: bool) 
 
 
 def _on_meta(workload: Workload) -> int:
-    inputs = pytree.tree_map_only(
-        torch.Tensor, lambda tensor: tensor.to("meta"), (workload.args, dict(workload.kwargs))
-    )
-    with untouched(workload.model):
-        return _run(workload.model, inputs, FakeTensorMode(allow_non_fake_inputs=True))
+    (model, *args), kwargs = on_meta(workload.model, workload.args, workload.kwargs)
+    return _run(model, (args, kwargs), FakeTensorMode(allow_non_fake_inputs=True))
 
 
 def _with_values(workload: Workload, *, supposing: bool) -> int:
-    with untouched(workload.model):
-        *_, (_, even) = ways_to_run(workload.model)
-        given = workload.args, dict(workload.kwargs)
-        known, inputs = brought_together(modules_in(workload.model), given)
-        # On the CPU it has no formula for the kernels of attention and recurrent layers.
-        with (
-            known.tracing(),
-            even(known) if supposing else contextlib.nullcontext(),
-            sdpa_kernel(SDPBackend.MATH),
-            _no_fast_path(),
-            torch.backends.mkldnn.flags(enabled=False),
-        ):
-            return _run(workload.model, inputs, known.mode)
+    *_, (_, even) = ways_to_run(workload.model)
+    own = stand_in(workload.model, workload.args, workload.kwargs)
+    # On the CPU it has no formula for the kernels of attention and recurrent layers.
+    with (
+        own.known.tracing(),
+        even(own.model, own.known) if supposing else contextlib.nullcontext(),
+        sdpa_kernel(SDPBackend.MATH),
+        _no_fast_path(),
+        torch.backends.mkldnn.flags(enabled=False),
+    ):
+        return _run(own.model, (own.args, own.kwargs), own.known.mode)
 
 
 def _run(model: nn.Module, inputs: Any, mode: FakeTensorMode) -> int:

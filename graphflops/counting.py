@@ -9,17 +9,17 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from graphflops import conventions
 from graphflops.capture import capture
+from graphflops.capture.counting_thread import in_counting_thread
 from graphflops.errors import UnknownOpError, UnknownOpWarning
 from graphflops.ir import Capture
 from graphflops.pricing import price_all
-from graphflops.quiet import uncollected
 from graphflops.registry import Registry
 from graphflops.report import Report
 
 OnUnknown: TypeAlias = Literal["warn", "raise", "ignore"]
 
 
-@uncollected()
+@in_counting_thread
 def count(
     model: object,
     args: tuple[Any, ...] = (),

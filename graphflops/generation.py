@@ -11,18 +11,18 @@ import sympy
 
 from graphflops import counting
 from graphflops.binding import holds
+from graphflops.capture.counting_thread import in_counting_thread
 from graphflops.capture.generation import Left, Prompt, capture_decode, capture_prefill, prompt_of
 from graphflops.errors import CaptureError, ModelSpecError
 from graphflops.generation_report import GenerationReport, Step
 from graphflops.ir import Capture
-from graphflops.quiet import uncollected
 from graphflops.registry import Registry
 from graphflops.report import Report
 
 CacheKind = Literal["dynamic", "static"]
 
 
-@uncollected()
+@in_counting_thread
 def count_generation(  # noqa: PLR0913 - all but two are keywords with defaults
     model: Any,
     inputs: Mapping[str, Any],

@@ -9,17 +9,17 @@ from torch import nn
 
 from graphflops import counting
 from graphflops.analysis.optimizers import optimizer_step
+from graphflops.capture.counting_thread import in_counting_thread
 from graphflops.capture.loss import Loss
 from graphflops.capture.training import capture_training
 from graphflops.errors import ModelSpecError
-from graphflops.quiet import uncollected
 from graphflops.registry import Registry
 from graphflops.training_report import TrainingReport
 
 _WITH_BACKWARD = ("exact", "torch")
 
 
-@uncollected()
+@in_counting_thread
 def count_training(
     model: object,
     args: tuple[Any, ...] = (),

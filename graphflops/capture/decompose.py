@@ -15,11 +15,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import flop_registry
 
+from graphflops.capture.exporting import exporting
 from graphflops.capture.graph import operator_calls
+from graphflops.capture.interruption import raise_interruption
 from graphflops.capture.metadata import dim
 from graphflops.cost import Dim
 from graphflops.ir import OpCall
-from graphflops.quiet import quiet
+from graphflops.process import QUIET
 
 Known = Callable[[str, str], bool]
 """Whether an operator (packet, overload) has a price."""
@@ -114,9 +116,10 @@ def _trace(
     # where one of them cannot be traced, the kernels' own composition can.
     for references in (TorchRefsMode(should_fallback_fn=_keep(known)), contextlib.nullcontext()):
         try:
-            with quiet(), torch.no_grad(), mode, references:
+            with exporting(), QUIET.holding(), torch.no_grad(), mode, references:
                 graph = make_fx(run, decomposition_table=_Unpriced(known))(*tensors)
-        except Exception:  # noqa: BLE001, S112 - what cannot be traced has no decomposition
+        except Exception as error:  # noqa: BLE001 - what cannot be traced has no decomposition
+            raise_interruption(error)
             continue
         parts, _ = operator_calls(graph, lambda _: None)
         if not any((part.op, part.overload) == _name(op) for part in parts):

@@ -16,31 +16,24 @@ from graphflops.capture.values import KnownValues, no_modes
 # A token has a number for every expert, of which there are hundreds.
 _LARGEST = 1 << 22
 
-Surroundings = Callable[[KnownValues], contextlib.AbstractContextManager[Any]]
-"""What a model runs in, given the mode of its fake tensors."""
+Surroundings = Callable[[Any, KnownValues], contextlib.AbstractContextManager[Any]]
+"""What a stand-in runs in, given it and the mode of its fake tensors."""
 
 
 def ways_to_run(model: nn.Module) -> Iterator[tuple[str, Surroundings]]:
     """Ways to run a model: what is done to it, in words, and what it runs in; plainest first."""
-    yield "", lambda _: contextlib.nullcontext()
+    yield "", lambda *_: contextlib.nullcontext()
     # transformers could compute some otherwise than by a loop.
     if any(part.config._experts_implementation == "eager" for part in _mixtures(model)):
-        yield "experts grouped", lambda _: _grouped(model)
-    yield "experts chosen evenly", _EvenlyChosen
+        yield "experts grouped", lambda own, _: _grouped(own)
+    yield "experts chosen evenly", lambda _, known: _EvenlyChosen(known)
 
 
-@contextlib.contextmanager
-def _grouped(model: nn.Module) -> Iterator[None]:
+def _grouped(model: nn.Module) -> contextlib.AbstractContextManager[None]:
     """Let transformers multiply the rows of all experts at once, as it does in most models."""
-    parts = _mixtures(model)
-    before = [(part.config, part.config._experts_implementation_internal) for part in parts]
-    try:
-        for part in parts:
-            part.set_experts_implementation("grouped_mm")
-        yield
-    finally:
-        for config, implementation in before:
-            config._experts_implementation_internal = implementation
+    for part in _mixtures(model):
+        part.set_experts_implementation("grouped_mm")
+    return contextlib.nullcontext()
 
 
 def _mixtures(model: nn.Module) -> list[Any]:

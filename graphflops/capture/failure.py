@@ -9,28 +9,15 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    UnsupportedOperatorException,
-)
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
-from graphflops.capture.devices import brought_together
-from graphflops.capture.running import modules_in
+from graphflops.capture.counting_thread import model_running
+from graphflops.capture.fake.stand_in import on_meta
+from graphflops.capture.interruption import raise_interruption
 from graphflops.capture.source import is_models, short_path
-from graphflops.capture.untouched import untouched
 from graphflops.errors import CaptureError
 from graphflops.ir import OpCall
-from graphflops.quiet import quiet
-
-_DATA_DEPENDENT = (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    GuardOnDataDependentSymNode,
-    UnsupportedOperatorException,
-)
+from graphflops.process import QUIET
 
 
 def explain_failure(
@@ -38,12 +25,12 @@ def explain_failure(
 ) -> CaptureError:
     """An error that says whose fault it was, where, and what to try.
 
-    The forward is run once more, as it runs without a capture: if that fails too, the model
-    or its inputs are wrong; if it works, tracing is what failed.
+    The forward is run once more on the meta device, where nothing of a count has a part: if that
+    fails in the same way, the model or its inputs are wrong; if not, tracing is what failed.
     """
     own = _forward_error(model, args, kwargs)
     name = type(model).__name__
-    if own is not None:
+    if own is not None and type(own) is type(failures[0][1]):
         return CaptureError(
             f"the forward of {name} fails on these inputs: {first_line(own)}{_where(own)}. "
             f"The inputs were: {_inputs(args, kwargs)}. Correct the inputs or the model."
@@ -64,14 +51,13 @@ def explain_failure(
 
 def _forward_error(model: nn.Module, args: Any, kwargs: Any) -> Exception | None:
     try:
-        with untouched(model), quiet(), torch.no_grad():
-            known, (args, kwargs) = brought_together(modules_in(model), (args, kwargs))
-            with known.running():
-                model(*args, **kwargs)
-    except _DATA_DEPENDENT:
-        return None
+        with QUIET.holding(), torch.no_grad(), torch.device("meta"), model_running():
+            (own, *own_args), own_kwargs = on_meta(model, args, kwargs)
+            own(*own_args, **own_kwargs)
     except Exception as error:  # noqa: BLE001 - whatever the model raises is the answer
-        return error
+        raise_interruption(error)
+        # What meta cannot do says nothing of the model.
+        return None if "meta" in str(error).lower() else error
     return None
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 from torch._C import DispatchKey
-from torch._export.non_strict_utils import _NonStrictTorchFunctionHandler, _override_builtin_ops
-from torch._export.utils import _compiling_state_context
+from torch._export.non_strict_utils import _NonStrictTorchFunctionHandler
 from torch._ops import HigherOrderOperator
 from torch._subclasses.schema_check_mode import SchemaCheckMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from graphflops.capture.counting_thread import model_running
 from graphflops.capture.decompose import Invocation
 from graphflops.capture.graph import instances_mapped
 from graphflops.capture.running import Running
@@ -52,10 +52,8 @@ class ForwardTape(Tape, SchemaCheckMode):
         export, sizes that nobody knows may be compared and be indices.
         """
         with (
-            _compiling_state_context(),
-            _override_builtin_ops(),
+            model_running(exporting=True),
             _NonStrictTorchFunctionHandler(),
-            self._running.following(),
             self._callers,
             self,
         ):

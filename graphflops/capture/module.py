@@ -17,31 +17,26 @@ from torch._dynamo.eval_frame import OptimizedModule
 from torch._dynamo.exc import TorchDynamoException
 
 from graphflops.capture.decompose import Expander, invocations_of
-from graphflops.capture.devices import brought_together
-from graphflops.capture.eager import (
-    friendly_to_fakes,
-    modules_as_written,
-    register_caches,
-)
 from graphflops.capture.experts import Surroundings, ways_to_run
+from graphflops.capture.exporting import exporting
 from graphflops.capture.failure import explain_failure, refuse_mixed_dtypes
+from graphflops.capture.fake.stand_in import Inputs, StandIn, stand_in
 from graphflops.capture.forward import ForwardTape, HigherOrderError
 from graphflops.capture.graph import operator_calls
 from graphflops.capture.hierarchy import calls_in_graph, counted_calls, module_path, modules_of
+from graphflops.capture.interruption import raise_interruption
 from graphflops.capture.outcome import notes_of, settled
 from graphflops.capture.program import program_inputs
 from graphflops.capture.regions import Regions
 from graphflops.capture.regions.taping import TapeTracer
-from graphflops.capture.running import Modules, Running
+from graphflops.capture.running import Running, run_by
 from graphflops.capture.symbols import Symbols, axis_specs
-from graphflops.capture.untouched import untouched
-from graphflops.capture.values import KnownValues
+from graphflops.capture.transformers_caches import register_caches
 from graphflops.errors import GraphFlopsError
 from graphflops.folded import Folded
 from graphflops.ir import Capture
-from graphflops.quiet import quiet
+from graphflops.process import QUIET
 
-Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 Advance = Callable[[nn.Module, dict[str, Any], Symbols], dict[str, Any]]
 # Called eagerly, some such operators go through torch.compile, which then fails.
 _HOLDS_GRAPHS = (HigherOrderError, TorchDynamoException)
@@ -83,6 +78,7 @@ def capture_module(  # noqa: PLR0913 - what torch.export takes, and how to go ab
         except GraphFlopsError:
             raise
         except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
+            raise_interruption(error)
             failures.append((job.method, error))
     raise explain_failure(model, args, kwargs, failures) from failures[0][1]
 
@@ -117,7 +113,8 @@ class _Job:
         except _HOLDS_GRAPHS:
             self.method = self._named("torch.export")
             return self._by_export()
-        except Exception:
+        except Exception as error:
+            raise_interruption(error)
             if self._regions is None or not self._regions.tried:
                 raise
         return self._eagerly(regions=False)
@@ -127,19 +124,21 @@ class _Job:
 
     def _eagerly(self, *, regions: bool) -> Capture:
         """Run it under fake tensors, a tape recording its calls."""
-        model = self._model
         self._regions = None
-        with self._ready() as (modules, known, inputs):
+        with self._ready() as own:
+            modules, known = own.modules, own.known
             start = time.perf_counter()
-            with known.running(), self._around(known):
-                args, kwargs = self._advanced(known, inputs)
+            with known.running(), self._around(own.model, known):
+                args, kwargs = self._advanced(own)
                 running = Running(modules)
                 tape = ForwardTape(running)
                 given = tape.know_all(modules, args, kwargs)
-                reused = Regions(modules if regions else (), known, TapeTracer(tape, running))
-                self._regions = reused
-                with reused.active(), tape.recording():
-                    model(*args, **kwargs)
+                reused = self._regions = Regions(
+                    modules if regions else (), known, TapeTracer(tape, running), running.run
+                )
+                run_by(modules, reused.run)
+                with tape.recording():
+                    own.model(*args, **kwargs)
             refuse_mixed_dtypes(tape.traced())
             calls, given = settled(known, Folded(tape.items), given)
             ran = time.perf_counter()
@@ -161,13 +160,13 @@ class _Job:
 
     def _by_export(self) -> Capture:
         """Export it and read the graph."""
-        model = self._model
-        with self._ready() as (modules, known, inputs):
+        with self._ready() as own, exporting():
+            modules, known = own.modules, own.known
             start = time.perf_counter()
-            with known.tracing(), counted_calls() as calls, self._around(known):
+            with known.tracing(), counted_calls() as calls, self._around(own.model, known):
                 with known.outside_of_a_graph():
-                    args, kwargs = self._advanced(known, inputs)
-                program = torch.export.export(model, args, kwargs, strict=False)
+                    args, kwargs = self._advanced(own)
+                program = torch.export.export(own.model, args, kwargs, strict=False)
             exported = time.perf_counter() - start
             found, nodes = operator_calls(program.graph_module, module_path)
             refuse_mixed_dtypes(found)
@@ -185,19 +184,17 @@ class _Job:
                 },
             )
 
-    def _advanced(self, known: KnownValues, inputs: Inputs) -> Inputs:
+    def _advanced(self, own: StandIn) -> Inputs:
         """The inputs of the call that is to be captured."""
         if self._advance is None:
-            return inputs
-        return (), self._advance(self._model, inputs[1], known.symbols)
+            return own.args, own.kwargs
+        return (), self._advance(own.model, own.kwargs, own.known.symbols)
 
     @contextlib.contextmanager
-    def _ready(self) -> Iterator[tuple[Modules, KnownValues, Inputs]]:
-        """The modules, and inputs for them, while the model is ready to be run without harm."""
-        model = self._model
-        with untouched(model), quiet(), friendly_to_fakes(), torch.no_grad():
-            modules = modules_as_written(model)
-            register_caches(model)
+    def _ready(self) -> Iterator[StandIn]:
+        """What stands in for the model and its inputs, while it may be run."""
+        with QUIET.holding(), torch.no_grad():
+            register_caches(self._model)
             inputs = self._args, dict(self._kwargs)
-            specs = axis_specs(model, inputs, self._dynamic_shapes)
-            yield modules, *brought_together(modules, inputs, specs)
+            specs = axis_specs(self._model, inputs, self._dynamic_shapes)
+            yield stand_in(self._model, *inputs, specs)

@@ -13,9 +13,9 @@ from functools import wraps
 from typing import Any, NamedTuple
 
 import torch
-import torch.utils.checkpoint
 from torch import nn
 
+from graphflops.capture.counting_thread import TOLD
 from graphflops.capture.running import Modules, Owner, Running
 
 LOSS = Owner("(loss)", "Loss")
@@ -66,16 +66,18 @@ class Owners(Running):
         return self._recomputations > 0
 
     @contextmanager
-    def following_all(self, on_recomputed: Callable[[Any], None]) -> Iterator[None]:
-        """Follow the model's modules, and its checkpoints, until the block ends.
+    def following_checkpoints(self, on_recomputed: Callable[[Any], None]) -> Iterator[None]:
+        """Follow the model's checkpoints until the block ends.
 
         Args:
             on_recomputed: Told the results of what a checkpoint has run again.
         """
         self._note(_Maker(UNATTRIBUTED))
-        again = _checkpoints(lambda function: self._again(function, on_recomputed))
-        with self.following(), again:
+        TOLD.checkpoint = lambda function: self._again(function, on_recomputed)
+        try:
             yield
+        finally:
+            TOLD.checkpoint = None
 
     def making(self, *, of_weights: bool) -> Owner:
         """The module that runs now, which autograd's new nodes are noted to be made by.
@@ -148,14 +150,14 @@ class Owners(Running):
             self._numbers.append(number)
             self._made_by.append(maker)
 
-    def _enter(self, module: nn.Module, arguments: object) -> None:
+    def _enter(self, module: nn.Module) -> None:
         self._note(_Maker(self._stack[-1]))
-        super()._enter(module, arguments)
+        super()._enter(module)
 
     def _is_counted(self) -> bool:
         return torch._C._current_graph_task_id() == -1
 
-    def _leave(self, *_: object) -> None:
+    def _leave(self) -> None:
         self._note(_Maker(self._stack[-1]))
         super()._leave()
 
@@ -192,25 +194,3 @@ class Owners(Running):
             return function(*args, **kwargs)
         finally:
             self.in_reentrant -= 1
-
-
-@contextmanager
-def _checkpoints(again: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
-    """Let ``torch.utils.checkpoint`` run functions changed by ``again``, in both its forms."""
-    home: Any = torch.utils.checkpoint
-    without, reentrant = home._checkpoint_without_reentrant_generator, home.CheckpointFunction
-
-    class Reentrant:
-        @staticmethod
-        def apply(function: Callable[..., Any], *args: Any) -> Any:
-            return reentrant.apply(again(function), *args)
-
-    home._checkpoint_without_reentrant_generator = lambda function, *args, **kwargs: without(
-        again(function), *args, **kwargs
-    )
-    home.CheckpointFunction = Reentrant
-    try:
-        yield
-    finally:
-        home._checkpoint_without_reentrant_generator = without
-        home.CheckpointFunction = reentrant

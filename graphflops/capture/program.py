@@ -23,7 +23,7 @@ from graphflops.capture.hierarchy import module_path, modules_of_graph, modules_
 from graphflops.capture.metadata import output_metas
 from graphflops.errors import CaptureError, ModelSpecError
 from graphflops.ir import Capture, NamedTensors
-from graphflops.quiet import quiet
+from graphflops.process import QUIET
 
 
 def capture_file(path: Path) -> Capture:
@@ -135,7 +135,7 @@ def _propagated(
     """The graph with shapes and memory computed afresh from inputs, until the block ends."""
     saved = {node: dict(node.meta) for node in module.graph.nodes}
     try:
-        with quiet():
+        with QUIET.holding():
             FakeTensorProp(module, mode).propagate_dont_convert_inputs(*inputs)
         yield
     finally:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import nn
 
@@ -48,16 +48,13 @@ class Running:
             self._names.setdefault(id(module), []).append(path)
         self._stack = [outside or Owner("", type(modules[0][1]).__name__)]
 
-    @contextmanager
-    def following(self) -> Iterator[None]:
-        """Follow the model's modules until the block ends."""
-        entered = nn.modules.module.register_module_forward_pre_hook(self._enter)
-        left = nn.modules.module.register_module_forward_hook(self._leave, always_call=True)
+    def run(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """Run a module of the model, and follow it."""
+        self._enter(module)
         try:
-            yield
+            return type(module)._call_impl(module, *args, **kwargs)  # type: ignore[no-untyped-call]  # torch's gap
         finally:
-            entered.remove()
-            left.remove()
+            self._leave()
 
     def current(self) -> Owner:
         """The module that runs now, and the line that does."""
@@ -73,9 +70,9 @@ class Running:
         inside = (name for name in names if name.startswith(f"{outer.path}."))
         return Owner(next(inside, names[0]), type(module).__name__)
 
-    def _enter(self, module: nn.Module, _: object) -> None:
+    def _enter(self, module: nn.Module) -> None:
         owner = self.owner_of(module)
-        if self._is_counted() and id(module) in self._names:
+        if self._is_counted():
             self.calls[owner.path] += 1
         self._stack.append(owner)
 
@@ -83,5 +80,14 @@ class Running:
         """Whether a call of a module is one of the forward pass."""
         return True
 
-    def _leave(self, *_: object) -> None:
+    def _leave(self) -> None:
         self._stack.pop()
+
+
+def run_by(modules: Modules, run: Callable[..., Any]) -> None:
+    """Let the modules of a stand-in be run by a function of the module and its arguments.
+
+    ``nn.Module.__call__`` finds it as an attribute of theirs: other models know nothing of it.
+    """
+    for _, module in modules:
+        vars(module)["_call_impl"] = functools.partial(run, module)

@@ -7,39 +7,35 @@ custom ``autograd.Function`` does backward and flattens checkpoints; this sees t
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 from torch._dynamo.eval_frame import OptimizedModule
+from torch.nn.parameter import is_lazy
 
+from graphflops.capture.counting_thread import model_running
 from graphflops.capture.decompose import Expander
-from graphflops.capture.devices import brought_together
-from graphflops.capture.eager import (
-    friendly_to_fakes,
-    modules_as_written,
-)
 from graphflops.capture.experts import Surroundings, ways_to_run
 from graphflops.capture.failure import explain_failure, first_line, refuse_mixed_dtypes
+from graphflops.capture.fake.stand_in import StandIn, stand_in
 from graphflops.capture.gradients import Gradients
 from graphflops.capture.hierarchy import modules_of
+from graphflops.capture.interruption import raise_interruption
 from graphflops.capture.loss import Loss, loss_of
 from graphflops.capture.outcome import notes_of, settled
 from graphflops.capture.owners import LOSS, Owners
 from graphflops.capture.regions import Regions
 from graphflops.capture.regions.autograd import AutogradTracer
-from graphflops.capture.running import Modules
+from graphflops.capture.running import run_by
 from graphflops.capture.step import StepTape
-from graphflops.capture.untouched import untouched
-from graphflops.capture.values import KnownValues
 from graphflops.errors import CaptureError, GraphFlopsError
 from graphflops.folded import Folded
 from graphflops.ir import Capture, Module
-from graphflops.quiet import quiet
+from graphflops.process import QUIET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +87,7 @@ def capture_training(
         except GraphFlopsError:
             raise
         except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
+            raise_interruption(error)
             failures.append((method, error))
             continue
         seconds = time.perf_counter() - start
@@ -118,34 +115,32 @@ class _Step:
         """The capture, and what was differentiated, with layers reused if that goes well."""
         try:
             return self._run(regions=regions)
-        except Exception:
+        except Exception as error:
+            raise_interruption(error)
             if self._regions is None or not self._regions.tried:
                 raise
         return self._run(regions=False)
 
     def _run(self, *, regions: bool) -> tuple[Capture, str]:
-        model = self._model
         self._regions = None
-        with untouched(model), quiet(), friendly_to_fakes(), _gradients_set_aside(model):
-            modules = modules_as_written(model)
-            known, inputs = brought_together(modules, (self._args, dict(self._kwargs)))
-            with self._surroundings(known):
-                return self._recorded(modules, known, *inputs, regions=regions)
+        with QUIET.holding():
+            own = stand_in(self._model, self._args, self._kwargs)
+            with self._surroundings(own.model, own.known):
+                return self._recorded(own, regions=regions)
 
-    def _recorded(
-        self, modules: Modules, known: KnownValues, args: Any, kwargs: Any, *, regions: bool
-    ) -> tuple[Capture, str]:
-        model = self._model
+    def _recorded(self, own: StandIn, *, regions: bool) -> tuple[Capture, str]:
+        modules, known = own.modules, own.known
         owners = Owners(modules)
         gradients = Gradients(owners)
         tape = StepTape(owners, gradients)
-        given = tape.know_all(modules, args, kwargs)
+        given = tape.know_all(modules, own.args, own.kwargs)
         start = time.perf_counter()
         tracer = AutogradTracer(tape, owners, gradients, known)
-        reused = self._regions = Regions(modules if regions else (), known, tracer)
-        following = owners.following_all(gradients.follow)
-        with torch.enable_grad(), known.running(), reused.active(), following, tape:
-            value, described = loss_of(model(*args, **kwargs), self._loss)
+        reused = self._regions = Regions(modules if regions else (), known, tracer, owners.run)
+        run_by(modules, reused.run)
+        following = owners.following_checkpoints(gradients.follow)
+        with torch.enable_grad(), known.running(), model_running(), following, tape:
+            value, described = loss_of(own.model(*own.args, **own.kwargs), self._loss)
             owners.finish()
             gradients.follow(value)
             _run_backward(value, owners, gradients)
@@ -180,6 +175,7 @@ def _run_backward(value: torch.Tensor, owners: Owners, gradients: Gradients) -> 
             # The same work, but for copies into parameters that nobody asks for.
             torch.autograd.grad(value, leaves, allow_unused=True)
     except Exception as error:
+        raise_interruption(error)
         owner = owners.of_node(gradients.running)
         at = f" at {owner.source}" if owner.source else ""
         msg = (
@@ -199,7 +195,9 @@ def _refuse_untrainable(model: nn.Module) -> None:
     """
     name = type(model).__name__
     parameters = list(model.parameters())
-    if torch.is_inference_mode_enabled() or any(p.is_inference() for p in parameters):
+    if torch.is_inference_mode_enabled() or any(
+        p.is_inference() for p in parameters if not is_lazy(p)
+    ):
         msg = (
             f"{name} is in inference mode, in which nothing has a gradient. Build and count it "
             "outside of torch.inference_mode()."
@@ -216,16 +214,3 @@ def _refuse_untrainable(model: nn.Module) -> None:
     else:
         return
     raise CaptureError(msg)
-
-
-@contextlib.contextmanager
-def _gradients_set_aside(model: nn.Module) -> Iterator[None]:
-    """Let parameters have no gradients, as after ``zero_grad``, and give theirs back."""
-    before = [(parameter, parameter.grad) for parameter in model.parameters()]
-    try:
-        for parameter, _ in before:
-            parameter.grad = None
-        yield
-    finally:
-        for parameter, gradient in before:
-            parameter.grad = gradient

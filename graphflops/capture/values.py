@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
 
 from graphflops.capture.symbols import SymbolicShapes
+from graphflops.errors import CaptureError
 
 # Positions and masks of a long prompt are computed, not what is made of pixels.
 LARGEST = 1 << 20
@@ -34,6 +36,10 @@ _FINITE = {torch.isfinite, torch.isnan, torch.isinf}
 """A count takes numbers to be finite."""
 DRAWN = 0.5
 """What a number drawn at random for Python to look at is taken to be."""
+UNCOUNTED = (
+    "and what that computes would not be counted. Let it use a "
+    "concurrent.futures.ThreadPoolExecutor, whose work is counted, or call the parts in turn."
+)
 _PRE_DISPATCH = torch._C.DispatchKeySet(torch._C.DispatchKey.PreDispatch)
 _OWN_RULES = {torch.ops.aten.nonzero.default, torch.ops.aten._grouped_mm.default}
 _FILLED = {  # with a number: of a tensor that they take, they read the shape alone
@@ -85,6 +91,7 @@ class KnownValues:
         self._origins: Any = WeakIdKeyDictionary()
         # References, though weak: another storage could come to lie at the same address.
         self._stale: set[StorageWeakRef] = set()
+        self._thread = threading.get_ident()
         self._dispatch, self._from_tensor = mode.dispatch, mode.from_tensor
         mode.dispatch, mode.from_tensor = self.dispatch, self.from_tensor
         # Whoever copies a cache or an input gets tensors of this mode.
@@ -99,6 +106,10 @@ class KnownValues:
         with no_modes():
             self._values[fake] = tensor.clone()
         return fake
+
+    def assign(self, fake: torch.Tensor, value: torch.Tensor) -> None:
+        """Know the value of a fake tensor; whoever writes to that changes ``value``."""
+        self._values[fake] = value
 
     def know_input(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         """The same of an input: other values of it may come to another count."""
@@ -208,6 +219,8 @@ class KnownValues:
         kwargs = kwargs or {}
         if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
             return self._dispatch(func, types, args, kwargs)
+        if threading.get_ident() != self._thread:
+            raise CaptureError(f"the forward computes in another thread, {UNCOUNTED}")
         if func._schema.is_mutable:
             args, kwargs = self._unwritten(args, kwargs)
         if func in _OWN_RULES and (shaped := self._shaped(func, args, kwargs)) is not None:
@@ -219,6 +232,11 @@ class KnownValues:
                 self.asked |= self._derive(out, (args, kwargs))
                 return out
         out = self._dispatch(func, types, args, kwargs)
+        self._note(func, out, args, kwargs)
+        return out
+
+    def _note(self, func: Any, out: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
+        """Remember what is known of the result of an operator."""
         if func in _FILLED and _is_small(out, self.largest):
             like = torch.empty_strided(out.shape, out.stride(), dtype=out.dtype)
             self._remember(out, self._compute(func, (like, *args[1:]), kwargs))
@@ -231,7 +249,6 @@ class KnownValues:
             self._origins[out] = {CHANCE}
         elif func._schema.is_mutable:
             self._forget(args)
-        return out
 
     def _unwritten(self, args: Any, kwargs: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
         """Arguments of an operator that writes to some: no tensor with data is to be written to."""

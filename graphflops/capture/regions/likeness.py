@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
+from graphflops.capture.fake.code import is_own_class
 from graphflops.capture.regions import caches
 from graphflops.capture.regions.held import variables
 from graphflops.capture.values import KnownValues, no_modes
@@ -30,7 +31,7 @@ _NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _USUAL = {torch.Tensor, nn.Parameter, nn.Buffer, FakeTensor}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # What every module has, beside which it is free to have attributes of its own.
-MACHINERY = frozenset(vars(nn.Module())) - {"training"}
+MACHINERY = frozenset(vars(nn.Module())) - {"training"} | {"_call_impl"}
 _FEW = 16
 _MOST = 20_000
 """Values that are looked at before a thing is too large to be known."""
@@ -131,12 +132,13 @@ class Likeness:
         """Look at a module and all below it.
 
         Raises:
-            Unlike: One of them has hooks.
+            Unlike: One of them has hooks, or a state outside of it.
         """
         if self._number(module) is not None:
             return
         held = variables(module)
-        if any(held.get(name) for name in _HOOKS):
+        # What a class keeps outside of its instances may be another thing in each call.
+        if any(held.get(name) for name in _HOOKS) or is_own_class(type(module)):
             raise Unlike
         parameters, buffers, children = held["_parameters"], held["_buffers"], held["_modules"]
         fixed = (

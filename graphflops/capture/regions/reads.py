@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from graphflops.capture.regions.held import variables
 from graphflops.capture.regions.likeness import MACHINERY
 from graphflops.capture.regions.slots import Slot
+from graphflops.process import Exchange, Patches, replacing
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 EVERYTHING = "*"
@@ -61,41 +63,37 @@ class Watch:
         return self.slots[key]
 
 
-_watches: list[Watch] = []
+class _Watches(threading.local):
+    """What watches in a thread, the outermost first."""
+
+    def __init__(self) -> None:
+        self.all: list[Watch] = []
+
+
+_WATCHES = _Watches()
 
 
 @contextlib.contextmanager
 def watched(watch: Watch) -> Iterator[None]:
     """Note what is read and written until the block ends; blocks may be nested."""
-    _watches.append(watch)
-    if len(_watches) > 1:
-        try:
-            yield
-        finally:
-            _watches.pop()
-        return
-    written, made = nn.Module.__setattr__, nn.Module.__init__
-    nn.Module.__init__ = _maker(made)  # type: ignore[method-assign]  # watched for a while
-    nn.Module.__getattribute__ = _get  # type: ignore[method-assign,assignment]  # likewise
-    nn.Module.__setattr__ = _setter(written)  # type: ignore[method-assign]  # likewise
+    outer = _WATCHES.all
+    _WATCHES.all = [*outer, watch]
     try:
-        yield
+        with _WATCHING.holding():
+            yield
     finally:
-        _watches.pop()
-        nn.Module.__init__ = made  # type: ignore[method-assign]
-        nn.Module.__setattr__ = written  # type: ignore[method-assign]
-        del nn.Module.__getattribute__
+        _WATCHES.all = outer
 
 
 def is_watching() -> bool:
     """Whether a block is watched."""
-    return bool(_watches)
+    return bool(_WATCHES.all)
 
 
 def note_passed(held: dict[str, Any], arguments: Arguments) -> None:
     """Note that a module returned what it got, if it has no parts."""
     if not (held["_modules"] or held["_parameters"] or held["_buffers"]):
-        for watch in _watches:
+        for watch in _WATCHES.all:
             watch.passed[id(held)].append(arguments)
 
 
@@ -123,11 +121,13 @@ def passes(module: nn.Module, arguments: Arguments) -> bool:
 
 def note(held: dict[str, Any], name: str) -> None:
     """Note that an attribute would have been read: an instance was reused whose first read it."""
-    for watch in _watches:
+    for watch in _WATCHES.all:
         watch.note(held, name)
 
 
 def _get(module: nn.Module, name: str) -> Any:
+    if not _WATCHES.all:
+        return object.__getattribute__(module, name)
     held = variables(module)
     if name == "__dict__":
         if not sys._getframe(1).f_code.co_filename.endswith(_LOOK_UP):
@@ -135,7 +135,7 @@ def _get(module: nn.Module, name: str) -> Any:
         return held
     if name in held and name not in MACHINERY:
         slot = None
-        for watch in _watches:  # the outermost first: it may be the one that is used again most
+        for watch in _WATCHES.all:  # the outermost first: it may be the one that is used again most
             found = watch.slot(held, name) if slot is None else None
             if found is None:
                 watch.note(held, name)
@@ -149,21 +149,22 @@ def _get(module: nn.Module, name: str) -> Any:
         raise
 
 
-def _maker(made: Any) -> Any:
-    def init(module: nn.Module, *args: Any, **kwargs: Any) -> None:
-        held = variables(module)
-        for watch in _watches:
-            watch.new[id(held)] = held
-        made(module, *args, **kwargs)
-
-    return init
+def _make(made: Callable[..., None], module: nn.Module, *args: Any, **kwargs: Any) -> None:
+    held = variables(module)
+    for watch in _WATCHES.all:
+        watch.new[id(held)] = held
+    made(module, *args, **kwargs)
 
 
-def _setter(written: Any) -> Any:
-    def set_(module: nn.Module, name: str, value: Any) -> None:
-        if not name.startswith("__"):
-            for watch in _watches:
-                watch.wrote |= id(variables(module)) not in watch.new
-        written(module, name, value)
+def _set(write: Callable[..., None], module: nn.Module, name: str, value: Any) -> None:
+    if not name.startswith("__"):
+        for watch in _WATCHES.all:
+            watch.wrote |= id(variables(module)) not in watch.new
+    write(module, name, value)
 
-    return set_
+
+_WATCHING = Patches(
+    replacing(nn.Module, "__init__", _make),
+    Exchange(nn.Module, "__getattribute__", lambda _, __: _get),
+    replacing(nn.Module, "__setattr__", _set),
+)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from graphflops.capture.random_numbers import GENERATORS
 from graphflops.capture.regions.caches import ABSENT, Place, Touched, grow, touching
 from graphflops.capture.regions.instances import Call, Input, Output, Region, Tracer
 from graphflops.capture.regions.likeness import Likeness, Part, Unlike
@@ -43,7 +42,7 @@ class Recording:
             for _, index in self._watch.indices.values():
                 for cache in look.caches:
                     grow(cache, index)
-        self._chance, self._fresh = _chance(), self._sizes()
+        self._chance, self._fresh = GENERATORS.drawn(), self._sizes()
         self._held = [dict(part.held) for part in look.parts]
         self._mark = self._tracer.begin(self._call)
         with watched(self._watch), touching(look.caches, self._touched):
@@ -103,7 +102,9 @@ class Recording:
         call, look = self._call, self._call.look
         if self._watch.wrote or self._touched.beyond or self._fresh != self._sizes():
             return False
-        if self._chance != _chance() or not all(map(_is_untouched, self._held, look.parts)):
+        if self._chance != GENERATORS.drawn() or not all(
+            map(_is_untouched, self._held, look.parts)
+        ):
             return False
         for (place, _), state in zip(self._places, self._states, strict=True):
             # Its own entry may change; that of a certain layer would change once.
@@ -191,12 +192,3 @@ def _indices(look: Likeness, sibling: nn.Module) -> dict[tuple[int, str], tuple[
         for name, value in part.held.items()
         if type(value) is int and type(n := twin.held.get(name)) is int and n != value
     }
-
-
-def _chance() -> tuple[Any, ...]:
-    """The state of Python's and numpy's random numbers."""
-    numpy: Any = sys.modules.get("numpy")
-    if numpy is None:
-        return (random.getstate(),)
-    _, words, place, *_ = numpy.random.get_state()
-    return random.getstate(), words.tobytes(), place

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from graphflops.capture.interruption import raise_interruption
 from graphflops.capture.regions.caches import ABSENT
 from graphflops.capture.regions.held import variables
 from graphflops.capture.regions.instances import Call, Input, Output, Region, Tracer
@@ -42,15 +43,22 @@ _FAILURES = 3
 class Regions:
     """The repeated layers of a model, while it is traced.
 
+    Args:
+        modules: Those of the model; none if nothing is to be repeated.
+        known: The values of its fake tensors.
+        tracer: What records the calls of a layer and repeats them.
+        run: What runs a module.
+
     Attributes:
         seconds: What looking at them has taken.
         tried: Whether a layer was looked at.
         notes: What a reader must know: which layers are too strange to be looked at.
     """
 
-    def __init__(self, modules: Modules, known: KnownValues, tracer: Tracer) -> None:
-        self._known = known
-        self._tracer = tracer
+    def __init__(
+        self, modules: Modules, known: KnownValues, tracer: Tracer, run: Callable[..., Any]
+    ) -> None:
+        self._known, self._tracer, self._run = known, tracer, run
         self._siblings = siblings_in(modules)
         self._all: list[Region] = []
         self.seconds = 0.0
@@ -63,35 +71,18 @@ class Regions:
         reused = [region.reused for region in self._all if region.reused]
         return LayersReused(layers=sum(reused), kinds=len(reused))
 
-    @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
-        """Reuse repeated layers until the block ends."""
-        forward: Any = nn.Module._call_impl
+    def run(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """Run a module, or repeat what an earlier one did if it does the same."""
+        held = variables(module)
+        siblings = self._siblings.get(id(held))
+        if siblings is not None and siblings.failures < _FAILURES and self._tracer.ready():
+            return self._call(siblings, module, (args, kwargs))
+        outputs = self._run(module, *args, **kwargs)
+        if is_watching() and args and outputs is args[0]:
+            note_passed(held, (args, kwargs))
+        return outputs
 
-        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            held = variables(module)
-            siblings = self._siblings.get(id(held))
-            if siblings is not None and siblings.failures < _FAILURES and self._tracer.ready():
-                return self._call(siblings, forward, module, (args, kwargs))
-            outputs = forward(module, *args, **kwargs)
-            if is_watching() and args and outputs is args[0]:
-                note_passed(held, (args, kwargs))
-            return outputs
-
-        exchanged: Any = nn.Module  # as fx exchanges __call__
-        exchanged._call_impl = call
-        try:
-            yield
-        finally:
-            exchanged._call_impl = forward
-
-    def _call(
-        self,
-        siblings: Siblings,
-        forward: Callable[..., Any],
-        module: nn.Module,
-        arguments: Arguments,
-    ) -> Any:
+    def _call(self, siblings: Siblings, module: nn.Module, arguments: Arguments) -> Any:
         siblings.waiting.discard(id(variables(module)))
         self.tried = True
         call = found = None
@@ -107,14 +98,14 @@ class Regions:
             return self._repeat(found, call)
         if call is None or not siblings.waiting or len(siblings.regions) >= _KINDS:
             args, kwargs = arguments
-            return forward(module, *args, **kwargs)
-        return self._record(siblings, forward, call)
+            return self._run(module, *args, **kwargs)
+        return self._record(siblings, call)
 
-    def _record(self, siblings: Siblings, forward: Callable[..., Any], call: Call) -> Any:
+    def _record(self, siblings: Siblings, call: Call) -> Any:
         recording = Recording(call, self._known, self._tracer)
         held = variables(call.module)
         sibling = next(other for other in siblings.members if variables(other) is not held)
-        outputs = recording.run(forward, sibling)
+        outputs = recording.run(self._run, sibling)
         region = None
         with self._looking(call.module):
             region = recording.region(outputs)
@@ -182,6 +173,7 @@ class Regions:
             with torch._C.DisableTorchFunction():
                 yield
         except Exception as error:
+            raise_interruption(error)
             if module is None:
                 raise
             kind = type(module).__name__

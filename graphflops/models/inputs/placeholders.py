@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from graphflops.capture.devices import brought_together
-from graphflops.capture.running import modules_in
-from graphflops.capture.untouched import untouched
+from graphflops.capture.fake.stand_in import stand_in
 from graphflops.models.inputs.subject import Subject
 
 
@@ -57,10 +55,10 @@ def _features(subject: Subject, method: str) -> int:
     make = getattr(subject.model, method)
     takes = inspect.signature(make).parameters
     inputs = {name: value for name, value in subject.made.items() if name in takes}
-    with untouched(subject.model), torch.no_grad():
-        known, inputs = brought_together(modules_in(subject.model), inputs)
-        with known.running():
-            made = make(**inputs)
+    with torch.no_grad():
+        own = stand_in(subject.model, (), inputs)
+        with own.known.running():
+            made = getattr(own.model, method)(**own.kwargs)
     features = [t for t in pytree.tree_leaves(_embeddings(made)) if isinstance(t, torch.Tensor)]
     wide, tokens = features[0].shape[-1], subject.model.get_input_embeddings().weight.shape[-1]
     if wide != tokens:

@@ -1,0 +1,257 @@
+"""The thread that counts: what it sees of the process, and what it leaves of it.
+
+Models run eagerly under fake tensors. That takes flags, exchanged functions and modes, most of
+which torch keeps once for the whole process; other threads run and train models meanwhile.
+"""
+
+from __future__ import annotations
+
+import builtins
+import concurrent.futures
+import functools
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+import torch.utils.checkpoint
+from torch._export.non_strict_utils import _tensor_min_max
+from torch.distributions import Distribution
+from torch.utils import _python_dispatch as dispatch
+
+from graphflops.capture.random_numbers import GENERATORS, OwnGenerators, RandomState
+from graphflops.capture.thread_state import ThreadState
+from graphflops.capture.values import UNCOUNTED
+from graphflops.errors import CaptureError
+from graphflops.process import Exchange, NoCollection, Patches, holds_of_thread, replacing
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+_Stack: Any = torch._ops._ModeStackStateForPreDispatch
+_largest_or_smallest: Any = _tensor_min_max
+
+
+class _Told(threading.local):
+    """What a count tells the changes below, for its thread.
+
+    Attributes:
+        model_runs: Whether it is a model that runs, not the count.
+        exporting: Whether the model is told that it is exported.
+        checkpoint: From a function that a checkpoint is to run to the one that it runs.
+        stack: Modes that see operators before autograd does.
+    """
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Tell nothing."""
+        self.model_runs = self.exporting = False
+        self.checkpoint: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
+        self.stack: Any = _Stack()
+
+
+TOLD = _Told()
+
+
+class _PreDispatchStacks:
+    """Stacks of modes above autograd: torch has one for all threads."""
+
+    def __init__(self, shared: Any, held: Callable[[], bool]) -> None:
+        self._shared, self._held = shared, held
+
+    def _stack(self) -> Any:
+        return TOLD.stack if self._held() else self._shared
+
+    def set(self, index: int, mode: Any) -> None:
+        self._stack().set(index, mode)
+
+    def get(self, index: int) -> Any:
+        return self._stack().get(index)
+
+    def count(self) -> int:
+        depth: int = self._stack().count()
+        return depth
+
+    @property
+    def _schema_check_mode(self) -> Any:
+        return self._stack()._schema_check_mode
+
+    @_schema_check_mode.setter
+    def _schema_check_mode(self, mode: Any) -> None:
+        self._stack()._schema_check_mode = mode
+
+
+def _enter_mode(_: object, mode: Any) -> Any:
+    # Without the flags that torch keeps of modes, for all threads: they decide what is compiled.
+    dispatch._push_mode(mode)
+    return mode
+
+
+def _exit_mode(_: object, mode: Any, *__: object) -> None:
+    held = vars(mode)
+    dispatch._pop_mode(held.get("_dispatch_key", held.get("_mode_key")))
+
+
+def _convert(original: Callable[..., None], old: torch.Tensor, new: torch.Tensor) -> None:
+    # Converting a module to what it is already: fake parameters cannot be exchanged.
+    if (old.dtype, old.device) != (new.dtype, new.device):
+        original(old, new)
+
+
+def _distribution(original: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    # Checks of parameters read values that are not there.
+    original(*args, **{**kwargs, "validate_args": False})
+
+
+def _checkpointed(original: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+    """Run a checkpoint's function as the count wants it, the random state left alone."""
+    if TOLD.checkpoint is not None:
+        function = TOLD.checkpoint(function)
+    if args:
+        args = (False, *args[1:])
+    else:
+        kwargs["preserve_rng_state"] = False
+    return original(function, *args, **kwargs)
+
+
+def _reentrant(original: Any, held: Callable[[], bool]) -> Any:
+    """Make what stands for the autograd function of reentrant checkpoints."""
+
+    class CheckpointFunction(original):  # type: ignore[misc]  # made where its base is known
+        @classmethod
+        def apply(cls, function: Any, preserve: bool, *args: Any) -> Any:
+            if not held():
+                return original.apply(function, preserve, *args)
+            wanted = TOLD.checkpoint
+            return original.apply(function if wanted is None else wanted(function), False, *args)
+
+    return CheckpointFunction
+
+
+def _submit(_: object, __: object, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """Run at once what a forward hands to other threads: it is counted in this one."""
+    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    try:
+        future.set_result(function(*args, **kwargs))
+    except Exception as error:  # noqa: BLE001 - as an executor does, for whoever asks for the result
+        future.set_exception(error)
+    return future
+
+
+def _start(original: Callable[..., None], thread: threading.Thread) -> None:
+    target: Any = getattr(thread, "_target", None)
+    # asyncio ends its pool in a thread; that runs nothing of the model's.
+    if TOLD.model_runs and getattr(target, "__module__", "") != "asyncio.base_events":
+        raise CaptureError(f"the forward starts a thread of its own ({thread.name}), {UNCOUNTED}")
+    original(thread)
+
+
+class _DeviceOfNewTensors:
+    """A flag of torch's that every fake mode raises, of which only one at a time puts it back."""
+
+    def __init__(self) -> None:
+        self._before: bool | None = None
+
+    def install(self, _: Patches) -> None:
+        if self._before is None:
+            self._before = torch._C._only_lift_cpu_tensors()
+
+    def remove(self) -> None:
+        if self._before is not None:
+            torch._C._set_only_lift_cpu_tensors(self._before)
+        self._before = None
+
+
+def _is_exporting(original: Callable[[], bool]) -> bool:
+    return TOLD.exporting or original()
+
+
+def _extreme(tensor_callable: Any) -> Callable[..., Any]:
+    # As in an export, sizes that nobody knows may be compared.
+    def call(original: Any, *args: Any, **kwargs: Any) -> Any:
+        if not TOLD.exporting:
+            return original(*args, **kwargs)
+        own = {"real_callable": original, "tensor_callable": tensor_callable}
+        return _largest_or_smallest(*args, **own, **kwargs)
+
+    return call
+
+
+def _power(original: Any, base: Any, exponent: Any) -> Any:
+    return base**exponent if TOLD.exporting else original(base, exponent)
+
+
+COUNTING = Patches(
+    NoCollection(),
+    _DeviceOfNewTensors(),
+    OwnGenerators(),
+    Exchange(torch._ops, "_mode_stack_state_for_pre_dispatch", _PreDispatchStacks),
+    replacing(dispatch.TorchDispatchMode, "__enter__", _enter_mode),
+    replacing(dispatch.TorchDispatchMode, "__exit__", _exit_mode),
+    replacing(torch.compiler, "is_compiling", _is_exporting),
+    replacing(torch.compiler, "is_exporting", _is_exporting),
+    replacing(builtins, "max", _extreme(torch.maximum)),
+    replacing(builtins, "min", _extreme(torch.minimum)),
+    replacing(math, "pow", _power),
+    replacing(torch.utils, "swap_tensors", _convert),
+    replacing(Distribution, "__init__", _distribution),
+    replacing(torch.utils.checkpoint, "_checkpoint_without_reentrant_generator", _checkpointed),
+    Exchange(torch.utils.checkpoint, "CheckpointFunction", _reentrant),
+    replacing(concurrent.futures.ThreadPoolExecutor, "submit", _submit),
+    replacing(threading.Thread, "start", _start),
+)
+"""What a thread that counts sees of the process."""
+
+
+def in_counting_thread(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a function count in the thread that calls it, and leave thread and process as found.
+
+    Not a ``with`` statement: its end could be interrupted as everything else can.
+    """
+
+    @functools.wraps(function)
+    def count(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        if COUNTING.held():
+            return function(*args, **kwargs)
+        before = ThreadState.now(), RandomState(), holds_of_thread()
+        try:
+            COUNTING.hold()
+            return function(*args, **kwargs)
+        finally:
+            try:
+                _leave(*before)
+            except BaseException:
+                _leave(*before)
+                raise
+
+    return count
+
+
+def _leave(thread: ThreadState, numbers: RandomState, holds: dict[Patches, int]) -> None:
+    """Put everything back; may be called again when it was interrupted."""
+    thread.restore()
+    for patches, number in holds.items():
+        patches.release(number)
+    numbers.restore()
+    TOLD.begin()
+    GENERATORS.begin()
+
+
+@contextmanager
+def model_running(*, exporting: bool = False) -> Iterator[None]:
+    """Mark a block in which the model runs.
+
+    Args:
+        exporting: Whether it is told that it is exported: it does not choose its way by values.
+    """
+    before = TOLD.model_runs, TOLD.exporting
+    TOLD.model_runs, TOLD.exporting = True, exporting
+    try:
+        yield
+    finally:
+        TOLD.model_runs, TOLD.exporting = before

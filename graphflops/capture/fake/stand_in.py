@@ -1,0 +1,187 @@
+"""A stand-in of a model and its inputs, which a count runs in place of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import nn
+from torch._dynamo.eval_frame import OptimizedModule
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.parameter import is_lazy
+from torch.utils import _pytree as pytree
+
+from graphflops.capture.fake.code import own_class
+from graphflops.capture.fake.objects import Copies
+from graphflops.capture.fake.tensors import (
+    FakeTensors,
+    InputTensors,
+    MetaTensors,
+    device_of,
+)
+from graphflops.capture.running import Modules, modules_in
+from graphflops.capture.symbols import Specs
+from graphflops.capture.values import KnownValues
+
+Inputs: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+_BARE = vars(nn.Module())
+
+
+class StandIn(NamedTuple):
+    """Copies of a model and its inputs that hold fake tensors.
+
+    Attributes:
+        model: The copy of the model.
+        modules: Its modules.
+        args: Copies of the positional inputs.
+        kwargs: Copies of the keyword inputs.
+        known: The mode of the fake tensors, with what it knows of values.
+    """
+
+    model: Any
+    modules: Modules
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    known: KnownValues
+
+
+def stand_in(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    specs: Specs | None = None,
+) -> StandIn:
+    """Make a stand-in of a model and its inputs; nothing of either is written.
+
+    The inputs are brought to the model's device, so that real, fake and meta tensors may be
+    mixed.
+
+    Args:
+        model: The model; what is compiled in it stands in as it was written.
+        args: Positional inputs.
+        kwargs: Keyword inputs.
+        specs: Axes of inputs that are to be symbolic.
+
+    Raises:
+        CaptureError: Something in the model cannot be copied.
+    """
+    known = KnownValues()
+    inputs = (args, dict(kwargs))
+    device = device_of(next(model.parameters(), None), pytree.tree_leaves(inputs))
+    given = InputTensors(known, device, specs or {})
+    copies = _ModelCopies(FakeTensors(known))
+    with torch._C.DisableTorchFunction():
+        own = copies.whole(model)
+        copies.inputs = given
+        own_args, own_kwargs = copies.whole(list(inputs))
+    return StandIn(own, modules_in(own), own_args, own_kwargs, known)
+
+
+def on_meta(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
+    """Return a model and its inputs on the meta device, as ``((model, *args), kwargs)``.
+
+    Nothing of a count is in it: it runs as any model on meta does.
+    """
+    tensors = MetaTensors()
+    copies = _ModelCopies(tensors)
+    with torch._C.DisableTorchFunction():
+        own = copies.whole(model)
+        copies.inputs = tensors
+        own_args, own_kwargs = copies.whole([tuple(args), dict(kwargs)])
+    return (own, *own_args), own_kwargs
+
+
+class _ModelCopies(Copies):
+    """Copies of modules, with fake tensors for theirs.
+
+    Attributes:
+        inputs: Makes the tensors of inputs; set when the model's are made.
+    """
+
+    def __init__(self, tensors: FakeTensors | MetaTensors) -> None:
+        super().__init__()
+        self.inputs: InputTensors | MetaTensors | None = None
+        self._tensors = tensors
+        self._classes: dict[type, type] = {}
+
+    def tensor(self, value: torch.Tensor) -> Any:
+        """Return a fake tensor for one that is an attribute or an input."""
+        return self._fake(value, weight=False)
+
+    def _fake(self, value: torch.Tensor, *, weight: bool) -> Any:
+        if self.inputs is not None:
+            return self.inputs.of(value)
+        if is_lazy(value):
+            raise self.refuse("has weights without a shape", _RUN_ONCE)
+        try:
+            fake = self._tensors.weight(value) if weight else self._tensors.plain(value)
+        except NotImplementedError as error:
+            what = f"holds a {type(value).__name__}, which has no fake tensor ({error})"
+            raise self.refuse(what, "Count the model without it.") from error
+        self.know(value, fake)
+        if type(value) is not FakeTensor and (held := vars(value)):
+            self.later(lambda: _add_attributes(fake, self.attributes(held)))
+        return fake
+
+    def module(self, value: nn.Module) -> Any:
+        """Return the stand-in of a module."""
+        if isinstance(value, OptimizedModule):
+            return self.of(value._orig_mod)
+        if isinstance(value, torch.jit.ScriptModule):
+            what = f"is TorchScript (a {type(value).__name__}), whose code and weights are closed"
+            raise self.refuse(what, "Count the Python module that it was made from.")
+        kind = type(value)
+        if kind not in self._classes:
+            self._classes[kind] = own_class(self, kind)
+        made: Any = object.__new__(self._classes[kind])
+        self.know(value, made)
+        self.later(lambda: self._fill(value, made))
+        return made
+
+    def _fill(self, value: nn.Module, made: nn.Module) -> None:
+        """Give a stand-in its parts."""
+        path = self.place
+        held = vars(value).copy()
+        held.pop("_compiled_call_impl", None)
+        dictionaries, own = _sorted(tuple(held))
+        for name in dictionaries:
+            held[name] = held[name].copy()
+        for name in ("_parameters", "_buffers"):
+            tensors = held[name]
+            for key, tensor in tensors.items():
+                if tensor is not None:
+                    tensors[key] = self._weight(tensor)
+        children = held["_modules"]
+        for key, child in children.items():
+            self.place = f"{path}.{key}" if path else key
+            children[key] = self.of(child)
+        self.place = path
+        for name in _HOOKS:
+            if hooks := held.get(name):
+                hooks.update(self.attributes(hooks))
+        for name in own:
+            held[name] = self.of(held[name])
+        vars(made).update(held)
+
+    def _weight(self, tensor: torch.Tensor) -> Any:
+        made = self.made(tensor)
+        return self._fake(tensor, weight=True) if made is None else made
+
+
+_RUN_ONCE = "Run it once on real inputs, which gives them one, or build it with the size it has."
+_HOOKS = tuple(name for name in _BARE if name.endswith("_hooks"))
+
+
+def _add_attributes(fake: torch.Tensor, held: dict[str, Any]) -> None:
+    """Give a fake tensor the attributes of another, but for those that make it fake."""
+    own = vars(fake)
+    own.update({name: value for name, value in held.items() if name not in own})
+
+
+@cache
+def _sorted(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Return, of a module's attributes, the dictionaries of every module, and its own."""
+    bare = [name for name in names if isinstance(_BARE.get(name), dict)]
+    return bare, [name for name in names if name not in _BARE]

@@ -1,0 +1,183 @@
+"""Fake tensors for those of a model and its inputs: as much like them as metadata can be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from graphflops.capture.symbols import Size, Specs, symbolic_shape
+from graphflops.capture.values import LARGEST, KnownValues
+
+CPU = torch.device("cpu")
+_Memory: Any = torch.UntypedStorage
+USUAL = frozenset({torch.Tensor, nn.Parameter, nn.Buffer})
+"""Classes of tensors that are nothing but tensors."""
+
+
+class FakeTensors:
+    """Makes a fake tensor for each tensor of a model.
+
+    A tensor on meta becomes one on the CPU: what the model's code makes of numbers has a value
+    there, and what its code puts on the CPU by mistake does no harm. Tensors that share memory
+    do so as fakes.
+
+    Args:
+        known: The mode of the fake tensors, with what it knows of values.
+    """
+
+    def __init__(self, known: KnownValues) -> None:
+        self._known = known
+        # By the identity of the memory: on meta, and what is known of it.
+        self._memory: dict[int, torch.UntypedStorage] = {}
+        self._values: dict[int, torch.Tensor] = {}
+
+    def weight(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a fake parameter or buffer; values of whole numbers are known, if they are few.
+
+        Strides and paddings that a module holds as a buffer decide sizes.
+        """
+        if type(tensor) not in USUAL or not _is_dense(tensor):
+            return self._converted(tensor)
+        is_parameter = type(tensor) is nn.Parameter
+        fake = self._fake(tensor, is_parameter=is_parameter)
+        if not (is_parameter or tensor.is_floating_point()):
+            self._know(fake, tensor)
+        return fake
+
+    def plain(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a fake tensor for one that is an attribute, with its value if it is small."""
+        if type(tensor) not in USUAL or not _is_dense(tensor):
+            return self._converted(tensor)
+        fake = self._fake(tensor, is_parameter=type(tensor) is nn.Parameter)
+        self._know(fake, tensor)
+        return fake
+
+    def _converted(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a fake tensor of an unusual class or layout, as torch makes it."""
+        fake: torch.Tensor = self._known.mode.from_tensor(tensor, static_shapes=True)
+        return fake
+
+    def _fake(self, tensor: torch.Tensor, *, is_parameter: bool) -> torch.Tensor:
+        device = CPU if tensor.is_meta else tensor.device
+        # What makes a tensor a parameter is said here; the class itself would run operators, for
+        # each of thousands of experts.
+        fake = FakeTensor(self._known.mode, self._on_meta(tensor), device, _is_param=is_parameter)
+        return fake.requires_grad_(tensor.requires_grad)
+
+    def _on_meta(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a tensor on meta that lies in memory as this one does."""
+        memory = tensor.untyped_storage()
+        key, size = memory._cdata, memory.nbytes()
+        shape, strides, dtype = tensor.shape, tensor.stride(), tensor.dtype
+        if key not in self._memory:
+            like = torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+            self._memory[key] = own = like.untyped_storage()
+            if own.nbytes() == size and not tensor.storage_offset():
+                return like
+            self._memory[key] = _Memory(size, device="meta")
+        like = torch.empty(0, dtype=dtype, device="meta")
+        return like.set_(self._memory[key], tensor.storage_offset(), shape, strides)
+
+    def _know(self, fake: torch.Tensor, tensor: torch.Tensor) -> None:
+        if tensor.is_meta or tensor.numel() > LARGEST:
+            return
+        memory = tensor.untyped_storage()
+        if memory.nbytes() > LARGEST * tensor.element_size():
+            self._known.assign(fake, tensor.detach().clone())
+            return
+        if memory._cdata not in self._values:
+            whole = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+            count = memory.nbytes() // tensor.element_size()
+            whole.set_(memory, 0, (count,), (1,))
+            self._values[memory._cdata] = whole.clone()
+        place = tensor.shape, tensor.stride(), tensor.storage_offset()
+        value = self._values[memory._cdata].view(tensor.dtype).as_strided(*place)
+        self._known.assign(fake, value)
+
+
+def _is_dense(tensor: torch.Tensor) -> bool:
+    """Return True for a tensor that has strides, and no history."""
+    return (
+        tensor.layout is torch.strided
+        and not tensor.is_nested
+        and not tensor.is_quantized
+        and tensor.is_leaf
+        and not (tensor.is_conj() or tensor.is_neg())
+    )
+
+
+class MetaTensors:
+    """Makes a tensor on meta for each tensor of a model and its inputs."""
+
+    def weight(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a parameter or buffer on meta."""
+        return self.of(tensor)
+
+    def plain(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a tensor on meta for one that is an attribute."""
+        return self.of(tensor)
+
+    def of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a tensor on meta of the same class."""
+        like = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+        if isinstance(tensor, nn.Parameter):
+            return nn.Parameter(like, requires_grad=tensor.requires_grad)
+        return like.requires_grad_(tensor.requires_grad)
+
+
+class InputTensors:
+    """Makes a fake tensor on the model's device for each input; small ones keep their values.
+
+    Args:
+        known: The mode of the fake tensors.
+        device: Where the model computes.
+        specs: Axes that are to be symbolic; such a tensor has no values.
+    """
+
+    def __init__(self, known: KnownValues, device: torch.device, specs: Specs) -> None:
+        self._known, self._device, self._specs = known, device, specs
+
+    def of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the fake tensor of an input."""
+        mode, device = self._known.mode, self._device
+        if id(tensor) in self._specs:
+            shape = symbolic_shape(self._known.symbols, tensor, self._specs[id(tensor)])
+            return _symbolic(tensor, shape, mode, device)
+        if _has_values(tensor):
+            return self._known.know_input(tensor, device)
+        with mode:
+            return torch.empty_strided(
+                tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device
+            ).requires_grad_(tensor.requires_grad)
+
+
+def _symbolic(
+    tensor: torch.Tensor, shape: Sequence[Size], mode: FakeTensorMode, device: torch.device
+) -> torch.Tensor:
+    """Return a fake tensor of a symbolic shape whose axes lie in memory in the same order."""
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+    with mode:
+        dense = torch.empty([shape[axis] for axis in order], dtype=tensor.dtype, device=device)
+        return dense.permute([order.index(axis) for axis in range(tensor.dim())])
+
+
+def _has_values(tensor: torch.Tensor) -> bool:
+    return not (tensor.is_meta or isinstance(tensor, FakeTensor)) and tensor.numel() <= LARGEST
+
+
+def device_of(parameter: torch.Tensor | None, inputs: Sequence[Any]) -> torch.device:
+    """Return where a model computes: off meta, where fake tensors are.
+
+    Args:
+        parameter: One of its parameters.
+        inputs: Its inputs, which decide if it has none.
+    """
+    given = (leaf for leaf in inputs if isinstance(leaf, torch.Tensor))
+    first = next(given, None) if parameter is None else parameter
+    if first is None or (parameter is not None and parameter.is_meta):
+        return CPU
+    return first.device
