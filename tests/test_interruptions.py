@@ -1,0 +1,150 @@
+"""A count that is interrupted leaves model and process as they were, and ends at once."""
+
+from __future__ import annotations
+
+import builtins
+import gc
+import logging
+import math
+import random
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import pytest
+import torch
+import torch.utils.checkpoint
+from torch import nn, overrides
+from torch._guards import TracingContext
+from torch.distributions import Distribution
+from torch.utils import _python_dispatch as dispatch
+
+import graphflops as gf
+
+function_modes: Any = overrides._get_current_function_mode_stack
+
+
+class AlarmError(Exception):
+    """What a caller's alarm raises."""
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = nn.Sequential(
+            nn.Linear(8, 8), nn.GELU(), nn.LayerNorm(8), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8)
+        )
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, x: Any) -> Any:
+        self.seen.append(x)
+        inner = torch.utils.checkpoint.checkpoint(self.steps, x, use_reentrant=False)
+        with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+            self.steps(x)
+        return x + inner * random.random()  # noqa: S311 - no secret
+
+
+def model() -> nn.Module:
+    return nn.Sequential(*[Block() for _ in range(3)], nn.BatchNorm1d(8))
+
+
+def of_process() -> list[Any]:
+    """What of process and thread is to be as before."""
+    include, exclude = (
+        torch._C._dispatch_tls_local_include_set(),
+        torch._C._dispatch_tls_local_exclude_set(),
+    )
+    return [
+        *(torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_default_device()),
+        *(torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")),
+        *(dispatch._get_current_dispatch_mode_stack(), function_modes()),
+        *(dispatch._is_in_torch_dispatch_mode, torch._C._only_lift_cpu_tensors()),
+        *(include.raw_repr(), exclude.raw_repr(), TracingContext.try_get()),
+        *(torch.compiler.is_compiling, torch.compiler.is_exporting(), gc.isenabled()),
+        *(list(warnings.filters), logging.Logger.handle, logging.getLogger("torch").level),
+        *(nn.Module.__call__, nn.Module._call_impl, vars(nn.Module).get("__getattribute__")),
+        *(nn.Module.__setattr__, nn.Module.__init__, nn.Module.__getattr__),
+        *(nn.modules.module._global_forward_hooks, nn.modules.module._global_forward_pre_hooks),
+        *(Distribution.__init__, Distribution._validate_args, torch.utils.swap_tensors),
+        torch.utils.checkpoint._checkpoint_without_reentrant_generator,
+        *(torch.utils.checkpoint.CheckpointFunction, torch._ops._mode_stack_state_for_pre_dispatch),
+        *(builtins.max, builtins.min, math.pow, random.random, torch.manual_seed),
+        *(random.getstate(), torch.get_rng_state().tolist(), threading.Thread.start),
+        *(sys.stdout, sys.stderr, [signal.getsignal(n) for n in signal.valid_signals()]),
+    ]
+
+
+def of_model(model: nn.Module) -> list[Any]:
+    """What of a model is to be as before."""
+    return [
+        [(name, id(p), type(p), p._version, id(p.grad)) for name, p in model.named_parameters()],
+        [(name, id(b), type(b), b.tolist()) for name, b in model.named_buffers()],
+        [
+            {name: list(v) if isinstance(v, dict | list) else id(v) for name, v in vars(m).items()}
+            for m in model.modules()
+        ],
+    ]
+
+
+@contextmanager
+def interrupted(at: int, error: type[BaseException]) -> Iterator[list[int]]:
+    """Send a signal, whose handler raises, at some call of a function in the block.
+
+    In a finalizer Python drops what is raised; here it is raised at the end of the block.
+    """
+    calls = [0]
+    dropped: list[Any] = []
+
+    def ring(_: int, __: FrameType | None) -> None:
+        raise error
+
+    def profile(_: FrameType, event: str, __: object) -> None:
+        if event == "call":
+            calls[0] += 1
+            if calls[0] == at:
+                signal.raise_signal(signal.SIGUSR1)
+
+    before, hook = signal.signal(signal.SIGUSR1, ring), sys.unraisablehook
+    sys.unraisablehook = dropped.append
+    sys.setprofile(profile)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(None)
+        sys.unraisablehook = hook
+        signal.signal(signal.SIGUSR1, before)
+    if dropped:
+        raise error
+
+
+def calls_of(count: Any, subject: nn.Module, x: torch.Tensor) -> int:
+    with interrupted(-1, AlarmError) as calls:
+        count(subject, (x,))
+    return calls[0]
+
+
+@pytest.mark.parametrize("count", [gf.count, gf.count_training])
+@pytest.mark.parametrize("times", [25, pytest.param(125, marks=pytest.mark.slow, id="many")])
+def test_interrupted_at_any_call(count: Any, times: int) -> None:
+    subject, x = model(), torch.randn(4, 8)
+    report = count(subject, (x,))
+    total = calls_of(count, subject, x)
+    places = random.Random(times)  # noqa: S311 - no secret
+    before, process = of_model(subject), of_process()
+    for error in (AlarmError, KeyboardInterrupt):
+        for _ in range(times):
+            at = places.randrange(1, total)
+            with pytest.raises(error), interrupted(at, error) as calls:
+                count(subject, (x,))
+            assert calls[0] <= total * 1.1, f"went on after call {at}"
+            gc.collect()
+            assert of_model(subject) == before, f"model, call {at}"
+            now = of_process()
+            assert now == process, f"process, call {at}"
+    again = count(subject, (x,))
+    assert str(again).split("Captured")[0] == str(report).split("Captured")[0]
