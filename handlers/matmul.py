@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from graphflops.cost import Dim, OpCost
 from graphflops.registry import register
 
-from ._shapes import contraction, summed
+from ._shapes import contraction, reduced, summed
 
 if TYPE_CHECKING:
     from graphflops.ir import TensorMeta
@@ -237,7 +237,8 @@ def _sum_out(labels: tuple[str, ...], summed: set[str], sizes: dict[str, Dim]) -
     if not summed:
         return OpCost()
     before = prod(sizes[label] for label in labels)
-    return OpCost(flops=before - prod(sizes[label] for label in labels if label not in summed))
+    after = prod(sizes[label] for label in labels if label not in summed)
+    return OpCost(flops=reduced(before, after))
 
 
 def _labels(
