@@ -35,6 +35,7 @@ DIFFERENT: dict[str, str] = {
     **dict.fromkeys(("addmm.decomposed", "nn.functional.linear"), _ALPHA),
     **dict.fromkeys(("addmv", "nn.functional.multi_head_attention_forward"), _ALPHA),
     **dict.fromkeys(("dot", "vdot", "mv", "inner", "matmul", "__rmatmul__"), _DOT),
+    "tensordot": _DOT,
     **dict.fromkeys(("cumsum", "cumprod", "masked.cumsum", "masked.cumprod"), _SCAN),
     **dict.fromkeys(("__rdiv__", "isclose", "nn.functional.pdist"), _SECOND),
     **{
