@@ -218,6 +218,8 @@ class _Examination:
             _validator().validate(data)
 
     def _contractions(self, counted: Counted) -> None:
+        if not fuzz_contractions.comparable(counted.records):
+            return
         on_meta(self.spare.model)
         try:
             expected = fuzz_contractions.expected(self.spare, training=self.training)
