@@ -199,9 +199,12 @@ class _Examination:
         ours, theirs = one.described, other.described
         if ours == theirs and one.parts[0].root == other.parts[0].root:
             return
-        at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), -1)
-        where = f"; first at {ours[at][:2]} and {theirs[at][:2]}" if at >= 0 else ""
-        self.fail(what, f"{len(ours)} records and {len(theirs)}{where}")
+        pairs = [(a, b) for a, b in zip(ours, theirs, strict=False) if a != b]
+        parted = {
+            name for pair in pairs for name, a, b in zip(_OF_RECORDS, *pair, strict=True) if a != b
+        }
+        first = f", first {pairs[0][0][:2]}" if pairs else ""
+        self.fail(what, f"{len(ours)} records, {len(theirs)}; {len(pairs)} in {parted}{first}")
 
     def _totals(self, counted: Counted) -> None:
         for problem in _inconsistencies(counted, self.graph):
@@ -235,13 +238,16 @@ class _Examination:
             self.fail("compile", "the backend was not called")
 
 
+_OF_CALLS = (
+    *("op", "path", "overload", "inputs", "attrs", "outputs", "writes", "is_view", "cls", "source"),
+    *("caller", "phase", "for_weights", "unused", "trips", "index"),
+)
+_OF_RECORDS = (*_OF_CALLS, "status", "cost")
+
+
 def _described(record: OpRecord) -> tuple[Any, ...]:
-    call = record.call
-    return (
-        *(call.op, call.path, call.overload, tuple(call.inputs.items()), tuple(call.attrs.items())),
-        *(call.outputs, call.writes, call.is_view, call.cls, call.source, call.caller, call.phase),
-        *(call.for_weights, call.unused, call.trips, call.index, record.status, record.cost),
-    )
+    of_call = (getattr(record.call, name) for name in _OF_CALLS)
+    return (*of_call, record.status, record.cost)
 
 
 def _inconsistencies(counted: Counted, graph: Graph) -> Iterator[str]:

@@ -195,11 +195,13 @@ class _Generator:
             joined = Branches((b for b, _, _ in blocks), self.draw.choice(("add", "gate", "join")))
             kinds = sum((k for _, _, k in blocks), Counter())
             return (joined, kinds + Counter([how])) if kinds else None
-        block, y, kinds = self._block(x, depth - 1, self.draw.randint(1, 2))
+        repeated = how in {"stack", "sequence"}
+        length = self.draw.randint(2, 3) if repeated else self.draw.randint(1, 2)
+        block, y, kinds = self._block(x, depth - 1, length)
         if not kinds or (y.shape != x.shape and how in _SAME_SHAPE):
             return None
-        times = self.draw.randint(2, 4)
-        copies = times if how in {"stack", "sequence"} else 1
+        times = self.draw.randint(3, 5)
+        copies = times if repeated else 1
         kinds = Counter({kind: number * copies for kind, number in kinds.items()})
         return _CONTAINERS[how](block, times), kinds + Counter([how])
 
