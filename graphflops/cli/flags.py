@@ -8,10 +8,11 @@ import inspect
 import json
 from collections.abc import Callable
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from graphflops.cli.output import declare
 
 if TYPE_CHECKING:
     from graphflops.models import Options
@@ -61,7 +62,6 @@ Convention = Annotated[
         callback=known_convention,
     ),
 ]
-Output = Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")]
 
 Reconcile = Annotated[
     str | None,
@@ -134,24 +134,22 @@ class ModelFlags:
         return Options(**given)
 
 
-def model_flags(command: Callable[..., None]) -> Callable[..., None]:
+def model_flags(command: Callable[..., str]) -> Callable[..., str]:
     """Offer every field of :class:`ModelFlags` as a flag of a command that takes ``flags``."""
     declared = inspect.signature(command, eval_str=True)
     shared = inspect.signature(ModelFlags, eval_str=True).parameters.values()
 
     @functools.wraps(command)
-    def run(**given: Any) -> None:
+    def run(**given: Any) -> str:
         flags = ModelFlags(**{parameter.name: given.pop(parameter.name) for parameter in shared})
-        command(**given, flags=flags)
+        return command(**given, flags=flags)
 
     own = [
         parameter.replace(kind=parameter.KEYWORD_ONLY)
         for parameter in declared.parameters.values()
         if parameter.name != "flags"
     ]
-    # What typer reads: the annotations for the types, the signature for the rest.
-    run.__annotations__ = {p.name: p.annotation for p in [*own, *shared]}
-    run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]  # read by inspect.signature
+    declare(run, [*own, *shared])
     return run
 
 
