@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import math
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,6 +56,13 @@ def known_convention(name: str | None) -> str | None:
     return name
 
 
+def finite(seconds: float | None) -> float | None:
+    """A number of seconds; infinity and what is no number are wrong usage."""
+    if seconds is not None and not math.isfinite(seconds):
+        raise typer.BadParameter(f"{seconds} is no number of seconds.")
+    return seconds
+
+
 Convention = Annotated[
     str,
     typer.Option(
@@ -101,7 +109,8 @@ class ModelFlags:
         int | None, typer.Option(min=1, help="Height and width of the images made, in pixels.")
     ] = None
     audio_seconds: Annotated[
-        float | None, typer.Option(min=0.01, help="Length of each audio input made.")
+        float | None,
+        typer.Option(min=0.01, help="Length of each audio input made.", callback=finite),
     ] = None
     dtype: Annotated[str | None, typer.Option(help="Floating-point type, e.g. bfloat16.")] = None
     overrides: Annotated[

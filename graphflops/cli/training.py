@@ -19,6 +19,7 @@ from graphflops.cli.flags import (
     ReportFormat,
     Strict,
     Timings,
+    finite,
     model_flags,
 )
 from graphflops.cli.output import rolled_up, write_timings, writes_output
@@ -62,7 +63,10 @@ def train(
     ] = 1,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the optimizer.")] = 1,
     step_time: Annotated[
-        float | None, typer.Option(min=0, help="Measured seconds of a step: prints MFU and HFU.")
+        float | None,
+        typer.Option(
+            min=0, help="Measured seconds of a step: prints MFU and HFU.", callback=finite
+        ),
     ] = None,
     accelerator: Annotated[
         str, typer.Option(help="With --step-time: whose peak rate, e.g. h100-sxm.")
