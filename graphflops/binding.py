@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import sympy
 
+from graphflops.arguments import whole
 from graphflops.errors import ModelSpecError
 from graphflops.folded import Folded
 from graphflops.ir import OpRecord
@@ -28,6 +29,7 @@ def bound(report: Report, values: Mapping[str, int]) -> Report:
         if name not in known:
             have = f"They are in {', '.join(known)}." if known else "They are numbers already."
             raise ModelSpecError(f"the costs of {report.model} have no symbol {name!r}. {have}")
+    values = {name: whole(name, value) for name, value in values.items()}
     for assumption in report.capture.assumptions:
         if holds(assumption, values) is False:
             sizes = ", ".join(f"{name} = {value}" for name, value in values.items())

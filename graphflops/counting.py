@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
-from typing import Any, Literal, Protocol, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
-from graphflops import conventions
+from torch import Tensor
+
+from graphflops import arguments, conventions
 from graphflops.capture import capture
 from graphflops.capture.counting_thread import in_counting_thread
 from graphflops.errors import UnknownOpError, UnknownOpWarning
@@ -22,7 +24,7 @@ OnUnknown: TypeAlias = Literal["warn", "raise", "ignore"]
 @in_counting_thread
 def count(
     model: object,
-    args: tuple[Any, ...] = (),
+    args: Sequence[Any] | Tensor = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     dynamic_shapes: Any = None,
@@ -40,7 +42,8 @@ def count(
         model: An ``nn.Module`` (real, fake or meta parameters), a
             ``torch.export.ExportedProgram``, an ``fx.GraphModule`` of ATen operators, or the
             path of a ``.pt2`` file.
-        args: Positional inputs; their shapes and dtypes are all that is used.
+        args: Positional inputs; their shapes and dtypes are all that is used. One tensor alone
+            is one input.
         kwargs: Keyword inputs, likewise.
         dynamic_shapes: Axes to keep symbolic: ``{"input_ids": {0: "B", 1: "S"}}``, or all that
             ``torch.export.export`` takes. Costs are then sympy expressions in these names.
@@ -58,7 +61,7 @@ def count(
 
     Raises:
         CaptureError: The model's forward failed on the inputs, or it cannot be captured.
-        ModelSpecError: ``model`` is nothing that can be counted, or there is no such convention.
+        ModelSpecError: ``model`` is nothing that can be counted, or an argument makes no sense.
         HandlerError: A handler is broken.
         UnknownOpError: An operator has no price and ``on_unknown`` is ``"raise"``.
 
@@ -70,8 +73,10 @@ def count(
         >>> count(torch.nn.Linear(3, 4), (torch.empty(2, 3),), convention="calflops").flops
         48
     """
+    arguments.one_of("on_unknown", on_unknown, get_args(OnUnknown))
+    positional, named = arguments.inputs(args, kwargs)
     prices = prices_of(convention, registry)
-    captured = capture(model, args, kwargs, dynamic_shapes, regions=regions)
+    captured = capture(model, positional, named, dynamic_shapes, regions=regions)
     found = report(captured, captured.modules[0].cls or type(model).__name__, prices)
     if not found.complete and on_unknown != "ignore":
         complain(found, on_unknown)
@@ -96,7 +101,7 @@ def complain(found: _Incomplete, on_unknown: Literal["warn", "raise"]) -> None:
     )
     if on_unknown == "raise":
         raise UnknownOpError(message)
-    warnings.warn(message, UnknownOpWarning, stacklevel=3)
+    warnings.warn(message, UnknownOpWarning, stacklevel=arguments.level_of_caller())
 
 
 def prices_of(convention: str, registry: Registry | None) -> Registry:

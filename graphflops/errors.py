@@ -34,6 +34,10 @@ class ModelSpecError(GraphFlopsError):
     """A model name, config, input or option given by the user does not make sense."""
 
 
+class OutputError(GraphFlopsError):
+    """A result could not be written where it was to go."""
+
+
 class UnknownOpWarning(UserWarning):
     """Operators without a price: the totals are lower bounds."""
 

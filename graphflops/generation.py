@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import sympy
 
-from graphflops import counting
+from graphflops import arguments, counting
 from graphflops.binding import holds
 from graphflops.capture.counting_thread import in_counting_thread
 from graphflops.capture.generation import Left, Prompt, capture_decode, capture_prefill, prompt_of
-from graphflops.errors import CaptureError, ModelSpecError
+from graphflops.errors import CaptureError
 from graphflops.generation_report import GenerationReport, Step
 from graphflops.ir import Capture
 from graphflops.registry import Registry
@@ -78,9 +78,11 @@ def count_generation(  # noqa: PLR0913 - all but two are keywords with defaults
         >>> report.decode.macs  # 4 x 8 x 8 + 3 x 8 x 16 + 8 x 10 = 720, and 2 x 8 x (K + 1)
         16*K + 736
     """
-    if max_new_tokens < 1:
-        msg = f"max_new_tokens is {max_new_tokens}: nothing is produced. Ask for 1 or more."
-        raise ModelSpecError(msg)
+    max_new_tokens = arguments.whole("max_new_tokens", max_new_tokens)
+    logits_to_keep = arguments.whole("logits_to_keep", logits_to_keep, least=0)
+    arguments.one_of("cache", cache, get_args(CacheKind))
+    arguments.one_of("on_unknown", on_unknown, get_args(counting.OnUnknown))
+    inputs = arguments.inputs_by_name("inputs", inputs)
     prices = counting.prices_of(convention, registry)
     start = time.perf_counter()
     prompt = prompt_of(

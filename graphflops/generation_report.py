@@ -10,6 +10,7 @@ from typing import Any
 import sympy
 
 from graphflops.analysis.reconcile import Reconciliation
+from graphflops.arguments import whole
 from graphflops.binding import holds_throughout
 from graphflops.cost import Dim, OpCost, substitute
 from graphflops.errors import ModelSpecError
@@ -201,7 +202,7 @@ class GenerationReport:
         Raises:
             ModelSpecError: There is no such token.
         """
-        if not 1 <= token <= self.new_tokens:
+        if not 1 <= (token := whole("token", token)) <= self.new_tokens:
             msg = f"there is no new token {token}: they are 1 to {self.new_tokens}."
             raise ModelSpecError(msg)
         if token == 1:
@@ -273,14 +274,12 @@ class GenerationReport:
             ModelSpecError: The formula has no such symbol, or no graph holds for these sizes.
         """
         known = {"N", *self._open}
-        for name, size in sizes.items():
+        for name in sizes:
             if name not in known:
                 have = ", ".join(sorted(known))
                 msg = f"the cost of this generation is no function of {name!r}, but of {have}."
                 raise ModelSpecError(msg + " Count again for another.")
-            if size < 1:
-                raise ModelSpecError(f"{name} is {size}. Give a size of 1 or more.")
-        merged = {**self.sizes, **sizes}
+        merged = {**self.sizes, **{name: whole(name, size) for name, size in sizes.items()}}
         if self.sizes["K"] == self.sizes.get("P"):
             merged["K"] = merged["P"]
         found = replace(self, sizes={**merged, "M": merged["K"] + merged["N"] - 1})

@@ -92,7 +92,8 @@ def cost_of(call: OpCall, entry: Entry) -> OpCost:
     Raises:
         HandlerError: The handler failed, or returned something that is not a cost.
     """
-    cost = OpCost() if entry.handler is None else _arithmetic(call, entry)
+    idle = entry.handler is None or _reads_nothing(call)
+    cost = OpCost() if idle and entry.traffic is not None else _arithmetic(call, entry)
     return cost if entry.traffic is None else cost.moving(*entry.traffic(call))
 
 
@@ -117,6 +118,12 @@ def _fall_back(call: OpCall, registry: Registry, fallback: Fallback | None) -> O
 
 def _knows(registry: Registry, op: str, overload: str) -> bool:
     return registry.lookup(OpCall(op=op, overload=overload)) is not None
+
+
+def _reads_nothing(call: OpCall) -> bool:
+    """Whether tensors go in, and none of them has an element: then nothing is computed."""
+    read = [tensor for name, tensor in call.tensors() if name != "out"]
+    return bool(read) and all(tensor.numel == 0 for tensor in read)
 
 
 def _arithmetic(call: OpCall, entry: Entry) -> OpCost:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from graphflops.analysis.reconcile import Reconciliation, reconcile
+from graphflops.arguments import one_of
 from graphflops.binding import bound
 from graphflops.cost import Dim, OpCost
 from graphflops.errors import ModelSpecError, UnboundSymbolError
@@ -164,7 +165,9 @@ class Report:
 
         Raises:
             UnboundSymbolError: Costs are symbolic and cannot be compared.
+            ModelSpecError: There is no such key.
         """
+        one_of("key", key, get_args(SortKey))
         if key == "order":
             return list(self.records[:top])
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
-from torch import nn
+from torch import Tensor, nn
 
-from graphflops import counting
+from graphflops import arguments, counting
 from graphflops.analysis.optimizers import optimizer_step
 from graphflops.capture.counting_thread import in_counting_thread
 from graphflops.capture.loss import Loss
@@ -22,7 +22,7 @@ _WITH_BACKWARD = ("exact", "torch")
 @in_counting_thread
 def count_training(
     model: object,
-    args: tuple[Any, ...] = (),
+    args: Sequence[Any] | Tensor = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     loss: Loss | None = None,
@@ -46,7 +46,8 @@ def count_training(
 
     Args:
         model: An ``nn.Module`` with real, fake or meta parameters.
-        args: Positional inputs; their shapes and dtypes are all that is used.
+        args: Positional inputs; their shapes and dtypes are all that is used. One tensor alone
+            is one input.
         kwargs: Keyword inputs, likewise. With ``labels``, many models compute a loss.
         loss: From the model's output to a scalar tensor. By default the output's ``loss`` if
             it has one, else the sum of all elements of its floating-point tensors.
@@ -93,11 +94,12 @@ def count_training(
             "output to a scalar tensor."
         )
         raise ModelSpecError(msg)
-    for name, number in (("accumulation", accumulation), ("steps", steps)):
-        if number < 1:
-            raise ModelSpecError(f"{name} is {number}. Give 1 or more.")
+    accumulation = arguments.whole("accumulation", accumulation)
+    steps = arguments.whole("steps", steps)
+    arguments.one_of("on_unknown", on_unknown, get_args(counting.OnUnknown))
+    positional, named = arguments.inputs(args, kwargs)
     prices = counting.prices_of(convention, registry)
-    captured = capture_training(model, tuple(args), kwargs or {}, loss, regions=regions)
+    captured = capture_training(model, positional, named, loss, regions=regions)
     found = TrainingReport.of(
         counting.report(captured.capture, type(model).__name__, prices),
         loss=captured.loss,

@@ -229,7 +229,7 @@ class TrainingReport:
     def _utilization(
         self, cost: OpCost, step_time: float, peak_flops: float, *, causal: bool
     ) -> float:
-        if step_time <= 0 or peak_flops <= 0:
+        if not (step_time > 0 and peak_flops > 0):
             msg = (
                 f"a step of {step_time} s at {peak_flops} FLOP/s is no measurement. Give seconds "
                 "and a rate above 0."

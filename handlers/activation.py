@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from graphflops.cost import OpCost
 from graphflops.registry import register
 
-from ._shapes import lanes
+from ._shapes import lanes, reduced
 from .pointwise import per_element
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def softmax(self: TensorMeta, dim: int, *, out: TensorMeta) -> OpCost:
     Maximum n - m, subtraction n, exp n, sum n - m, division n.
     """
     n, m = out.numel, lanes(self, dim)
-    return OpCost(flops=5 * n - 2 * m, transcendentals=n)
+    return OpCost(flops=3 * n + 2 * reduced(n, m), transcendentals=n)
 
 
 @register("aten::_safe_softmax")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from graphflops.cost import FLOPS_PER_MAC, Dim, OpCost
 from graphflops.registry import register
 
-from ._shapes import contraction, triangle
+from ._shapes import contraction, reduced, triangle
 
 if TYPE_CHECKING:
     from graphflops.ir import TensorMeta
@@ -65,7 +65,7 @@ def attend(attention: Attention) -> OpCost:
     """
     heads, scores = attention.heads, attention.heads.scores
     depth = heads.depth + heads.value_depth
-    softmax = 6 * scores - 2 * heads.rows
+    softmax = 4 * scores + 2 * reduced(scores, heads.rows)
     extra = (scores if attention.masked else 0) + (2 * scores if attention.dropout else 0)
     return products(attention, depth) + OpCost(
         flops=heads.scaling + softmax + extra, transcendentals=scores

@@ -18,6 +18,7 @@ from graphflops.cost import Dim, OpCost
 from graphflops.ir import ATTENTION_SCORES
 from graphflops.registry import register
 
+from ._shapes import reduced
 from .attention import (
     Attention,
     bottom_right,
@@ -51,7 +52,8 @@ def differentiate(attention: Attention, unused: frozenset[str] = frozenset()) ->
     scaled = heads.rows * query + heads.number * heads.keys * key
     elementwise = heads.depth * scaled
     if query or key:
-        elementwise += 4 * scores - heads.rows + (scores if attention.dropout else 0)
+        elementwise += 3 * scores + reduced(scores, heads.rows)
+        elementwise += scores if attention.dropout else 0
     shared = heads.depth * key + heads.value_depth * value
     elementwise += (heads.number - heads.kv_number) * heads.keys * shared
     return products(attention, depth) + OpCost(flops=elementwise)

@@ -9,7 +9,7 @@ from graphflops.cost import Dim, OpCost
 from graphflops.ir import TensorMeta
 from graphflops.registry import register
 
-from ._shapes import contraction
+from ._shapes import contraction, reduced
 from .reduction import vector_norm
 
 if TYPE_CHECKING:
@@ -47,7 +47,10 @@ def cdist(
 @register("aten::_euclidean_dist")
 def euclidean_distance(x1: TensorMeta, x2: TensorMeta, *, out: TensorMeta) -> OpCost:
     """``cdist`` as a product: |a|^2 - 2 ab + |b|^2 over M + 2 columns, clamped, its root."""
-    norms = sum((2 * x.numel - prod(x.shape[:-1]) for x in (x1, x2)), start=0)
+    norms = sum(
+        (x.numel + reduced(x.numel, prod(x.shape[:-1])) for x in (x1, x2)),
+        start=0,
+    )
     flops = norms + x1.numel + 3 * out.numel
     product = contraction(out.numel * (x1.shape[-1] + 2), out)
     return product + OpCost(flops=flops, transcendentals=out.numel)

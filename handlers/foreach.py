@@ -8,7 +8,7 @@ from graphflops.cost import Dim, OpCost
 from graphflops.registry import free, register
 from graphflops.traffic import created, overwritten, streamed
 
-from ._shapes import contraction
+from ._shapes import contraction, reduced
 from .reduction import norm
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def norms(self: Tensors, ord: float) -> OpCost:
 @register("aten::_foreach_max")
 def maxima(self: Tensors) -> OpCost:
     """The maximum of each tensor: n - 1 comparisons."""
-    return OpCost(flops=_elements(self) - len(self))
+    return OpCost(flops=sum((reduced(tensor.numel, 1) for tensor in self), start=0))
 
 
 @register("aten::_foreach_powsum")
@@ -104,7 +104,8 @@ def power_sums(self: Tensors, ord: float) -> OpCost:
 
 
 def _powsum(n: Dim, p: float) -> OpCost:
-    whole, root = norm(n, 1, p), OpCost(flops=1, transcendentals=1)
+    # The root of order 1/2 is a square.
+    whole, root = norm(n, 1, p), OpCost(flops=1, transcendentals=0 if p == 0.5 else 1)
     if p in {0, 1}:
         return whole
     return OpCost(

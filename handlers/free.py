@@ -39,6 +39,7 @@ free(
     *("aten::reflection_pad3d", "aten::replication_pad1d", "aten::replication_pad2d"),
     *("aten::replication_pad3d", "aten::pixel_shuffle", "aten::native_channel_shuffle"),
     *("aten::pixel_unshuffle", "aten::channel_shuffle", "aten::im2col", "aten::combinations"),
+    "aten::_conj_physical",
     reason="copy: elements are moved, none is computed",
     traffic=streamed,
 )
@@ -62,6 +63,7 @@ free(
 free(
     *("aten::empty", "aten::empty_like", "aten::empty_strided", "aten::empty_permuted"),
     *("aten::new_empty", "aten::new_empty_strided", "aten::resize", "aten::resize_as"),
+    "aten::_efficientzerotensor",
     reason="allocation: memory is reserved, nothing is written",
     traffic=untouched,
 )

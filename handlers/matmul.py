@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from graphflops.cost import Dim, OpCost
 from graphflops.registry import register
 
-from ._shapes import contraction, summed
+from ._shapes import contraction, reduced, summed
 
 if TYPE_CHECKING:
     from graphflops.ir import TensorMeta
@@ -36,6 +36,35 @@ def inner(self: TensorMeta, other: TensorMeta, *, out: TensorMeta) -> OpCost:
     if not self.shape or not other.shape:
         return OpCost(flops=out.numel)
     return contraction(out.numel * self.shape[-1], out)
+
+
+@register("aten::tensordot")
+def tensordot(
+    self: TensorMeta,
+    other: TensorMeta,
+    dims_self: tuple[int, ...],
+    dims_other: tuple[int, ...],
+    *,
+    out: TensorMeta,
+) -> OpCost:
+    """Product over several axes of both: MACs = numel(out) * their sizes, as of a product.
+
+    An axis that is 1 on one side is summed on the other before (n elements to m: n - m
+    additions), as the composite kernel does (``Linear.cpp``).
+    """
+    depth: Dim = 1
+    sums = OpCost()
+    sides = [list(self.shape), list(other.shape)]
+    for axes in zip(dims_self, dims_other, strict=True):
+        pair = (self.shape[axes[0]], other.shape[axes[1]])
+        if 1 in pair:
+            longer = 1 if pair[0] == 1 else 0
+            before = prod(sides[longer])
+            sides[longer][axes[longer]] = 1
+            sums += OpCost(flops=reduced(before, prod(sides[longer])))
+        else:
+            depth *= pair[0]
+    return contraction(out.numel * depth, out) + sums
 
 
 @register("aten::linear")
@@ -237,7 +266,8 @@ def _sum_out(labels: tuple[str, ...], summed: set[str], sizes: dict[str, Dim]) -
     if not summed:
         return OpCost()
     before = prod(sizes[label] for label in labels)
-    return OpCost(flops=before - prod(sizes[label] for label in labels if label not in summed))
+    after = prod(sizes[label] for label in labels if label not in summed)
+    return OpCost(flops=reduced(before, after))
 
 
 def _labels(

@@ -231,27 +231,27 @@ def diff(self: TensorMeta, n: int, dim: int, *, out: TensorMeta) -> OpCost:
 
 
 @register("aten::feature_dropout", traffic=streamed_in_training)
-def feature_dropout(input: TensorMeta, p: float, train: bool) -> OpCost:
+def feature_dropout(p: float, train: bool, *, out: TensorMeta) -> OpCost:
     """Training: a sample per channel scaled (1), and a multiplication per element.
 
     As the composite kernel does (``Dropout.cpp``); with p = 1 a product with zero, in
     evaluation nothing.
     """
     if not train or p in {0, 1}:
-        return OpCost(flops=input.numel if train and p else 0)
-    return OpCost(flops=input.numel + prod(input.shape[:2]))
+        return OpCost(flops=out.numel if train and p else 0)
+    return OpCost(flops=out.numel + prod(out.shape[:2]))
 
 
 @register("aten::feature_alpha_dropout", traffic=streamed_in_training)
-def feature_alpha_dropout(input: TensorMeta, p: float, train: bool) -> OpCost:
+def feature_alpha_dropout(p: float, train: bool, *, out: TensorMeta) -> OpCost:
     """Training: a slope and an offset per channel (4), a product and a sum per element.
 
     As the composite kernel does (``Dropout.cpp``); with p = 1 a product with zero, in
     evaluation nothing.
     """
     if not train or p in {0, 1}:
-        return OpCost(flops=input.numel if train and p else 0)
-    return OpCost(flops=2 * input.numel + 4 * prod(input.shape[:2]))
+        return OpCost(flops=out.numel if train and p else 0)
+    return OpCost(flops=2 * out.numel + 4 * prod(out.shape[:2]))
 
 
 @register("aten::lerp")

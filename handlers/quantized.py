@@ -110,6 +110,12 @@ def quantize_aten(self: TensorMeta) -> OpCost:
     return OpCost(flops=_QUANTIZE * self.numel)
 
 
+@register("aten::quantize_per_tensor.tensors", "aten::quantize_per_tensor.tensors_out")
+def quantize_aten_each(tensors: tuple[TensorMeta, ...]) -> OpCost:
+    """As ``quantize_per_tensor``, each of a list of tensors: 7 per element."""
+    return OpCost(flops=_QUANTIZE * sum((tensor.numel for tensor in tensors), start=0))
+
+
 @register("aten::quantize_per_channel")
 def quantize_aten_by_channel(self: TensorMeta, scales: TensorMeta) -> OpCost:
     """As ``quantize_per_tensor``: 7 per element, and a reciprocal per scale."""

@@ -11,7 +11,7 @@ from graphflops.cost import OpCost
 from graphflops.registry import free, register
 from graphflops.traffic import streamed
 
-from ._shapes import lanes
+from ._shapes import lanes, reduced
 from .pointwise import per_element
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def logcumsumexp(self: TensorMeta, dim: int) -> OpCost:
     max + log1p(exp(min - max)) as in ``torch._refs.logaddexp``: ge, isfinite, eq, sub, exp,
     log1p, add; two of the seven are transcendental.
     """
-    steps = self.numel - lanes(self, dim)
+    steps = reduced(self.numel, lanes(self, dim))
     return OpCost(flops=7 * steps, transcendentals=2 * steps)
 
 

@@ -166,7 +166,10 @@ def matrix_rank(self: TensorMeta, hermitian: bool) -> OpCost:
     return values + OpCost(flops=magnitudes + 2 + rank) * batch(self)
 
 
-@register("aten::linalg_matrix_rank.tol_tensor", "aten::linalg_matrix_rank.atol_rtol_tensor")
+@register(
+    *("aten::linalg_matrix_rank.tol_tensor", "aten::linalg_matrix_rank.out_tol_tensor"),
+    *("aten::linalg_matrix_rank.atol_rtol_tensor", "aten::linalg_matrix_rank.atol_rtol_tensor_out"),
+)
 def matrix_rank_by_tensor(input: TensorMeta, hermitian: bool) -> OpCost:
     """As ``linalg_matrix_rank``: values, tolerance and comparisons."""
     return matrix_rank(input, hermitian)

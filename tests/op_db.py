@@ -16,6 +16,7 @@ from torch.testing._internal.opinfo.core import OpInfo
 from torch.utils import _pytree as pytree
 
 import graphflops as gf
+from graphflops.capture.loss import loss_of
 
 
 def name_of(info: OpInfo) -> str:
@@ -34,6 +35,7 @@ DIFFERENT: dict[str, str] = {
     **dict.fromkeys(("addmm.decomposed", "nn.functional.linear"), _ALPHA),
     **dict.fromkeys(("addmv", "nn.functional.multi_head_attention_forward"), _ALPHA),
     **dict.fromkeys(("dot", "vdot", "mv", "inner", "matmul", "__rmatmul__"), _DOT),
+    "tensordot": _DOT,
     **dict.fromkeys(("cumsum", "cumprod", "masked.cumsum", "masked.cumprod"), _SCAN),
     **dict.fromkeys(("__rdiv__", "isclose", "nn.functional.pdist"), _SECOND),
     **{
@@ -96,6 +98,33 @@ def samples(info: OpInfo, most: int) -> Iterator[Sample]:
         leaves, spec = pytree.tree_flatten((sample.input, sample.args, sample.kwargs))
         tensors = tuple(t.detach().to("meta") for t in leaves if isinstance(t, torch.Tensor))
         yield Sample(functools.partial(_call, info.op, leaves, spec), tensors)
+
+
+class Trained(torch.nn.Module):
+    """A sample as a model: its floating-point tensors are parameters, all others buffers."""
+
+    def __init__(self, sample: Sample) -> None:
+        super().__init__()
+        self.function = sample.function
+        self.names = [f"t{i}" for i in range(len(sample.tensors))]
+        for name, tensor in zip(self.names, sample.tensors, strict=True):
+            if tensor.is_floating_point() or tensor.is_complex():
+                self.register_parameter(name, torch.nn.Parameter(tensor.clone()))
+            else:
+                self.register_buffer(name, tensor)
+
+    def forward(self) -> Any:
+        return self.function(*(getattr(self, name) for name in self.names))
+
+
+def differentiable(sample: Sample) -> bool:
+    """Whether PyTorch itself runs a step of a sample on meta tensors."""
+    try:
+        value, _ = loss_of(Trained(sample)(), None)
+        value.backward()  # type: ignore[no-untyped-call]  # torch's gap
+    except Exception:  # noqa: BLE001 - whatever it fails with
+        return False
+    return True
 
 
 def check(info: OpInfo, most: int) -> Outcome:

@@ -42,6 +42,17 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], int]] = {
     "bmm": (torch.bmm, (meta(4, 2, 3), meta(4, 3, 5)), 4 * 2 * 3 * 5),
     "baddbmm": (torch.baddbmm, (meta(4, 2, 5), meta(4, 2, 3), meta(4, 3, 5)), 4 * 2 * 3 * 5),
     "addmm": (torch.addmm, (meta(5), meta(2, 3), meta(3, 5)), 2 * 3 * 5),
+    "tensordot": (
+        lambda a, b: torch.tensordot(a, b, dims=([2, 0], [0, 1])),
+        (meta(2, 3, 4), meta(4, 2, 5)),
+        3 * 5 * 4 * 2,
+    ),
+    # PyTorch multiplies two vectors, which FlopCounterMode does not see.
+    "tensordot of vectors": (
+        lambda a, b: torch.tensordot(a, b, dims=([2], [1])),
+        (meta(1, 1, 4), meta(1, 4)),
+        4,
+    ),
     "linear": (F.linear, (meta(2, 7, 3), meta(5, 3), meta(5)), 2 * 7 * 3 * 5),
     "conv1d": (F.conv1d, (meta(2, 3, 10), meta(4, 3, 3)), 2 * 4 * 8 * 3 * 3),
     "conv2d": (F.conv2d, (meta(1, 2, 5, 8), meta(8, 2, 3, 3)), 8 * 18 * 2 * 3 * 3),
@@ -109,7 +120,14 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], int]] = {
     ),
 }
 # FlopCounterMode has no formula for a matrix or vector times a vector and counts 0.
-BLIND = {"mv", "dot", "matmul vector", "matmul two vectors", "einsum presummed"}
+BLIND = {
+    "mv",
+    "dot",
+    "tensordot of vectors",
+    "matmul vector",
+    "matmul two vectors",
+    "einsum presummed",
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -123,6 +141,8 @@ def test_macs(name: str) -> None:
 @pytest.mark.parametrize(
     ("function", "args", "rest"),
     [
+        # An axis that is 1 on the left: of the other side 3 rows of 5 are summed before.
+        (lambda a, b: torch.tensordot(a, b, 1), (meta(2, 1), meta(3, 5)), 15 - 5),
         (F.linear, (meta(2, 3), meta(5, 3), meta(5)), 2 * 5),
         (F.conv2d, (meta(1, 2, 5, 8), meta(8, 2, 3, 3), meta(8)), 8 * 18),
         (torch.addmm, (meta(5), meta(2, 3), meta(3, 5)), 2 * 5),

@@ -281,7 +281,7 @@ def test_the_model_is_left_as_it_was() -> None:
     [
         (
             lambda m: gf.count_generation(m, {"input_ids": ids(1, 6)}, max_new_tokens=0),
-            "0: nothing",
+            "is 0. Give a whole",
         ),
         (
             lambda m: gf.count_generation(m, {"input_ids": ids(1, 60)}, max_new_tokens=9),

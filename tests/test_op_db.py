@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from op_db import DIFFERENT, NOT_TRACEABLE, OPINFOS, check, dtype_of
+from op_db import (
+    DIFFERENT,
+    NOT_TRACEABLE,
+    OPINFOS,
+    Trained,
+    check,
+    differentiable,
+    dtype_of,
+    samples,
+)
+
+import graphflops as gf
 
 COUNTABLE = [name for name in OPINFOS if name not in NOT_TRACEABLE]
 
@@ -27,6 +38,14 @@ def test_priced_like_the_reference(name: str) -> None:
 @pytest.mark.parametrize("name", COUNTABLE)
 def test_priced_like_the_reference_on_many_samples(name: str) -> None:
     _holds(name, most=10)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [name for name in COUNTABLE if OPINFOS[name].supports_autograd])
+def test_all_of_its_backward_is_priced(name: str) -> None:
+    for sample in filter(differentiable, samples(OPINFOS[name], most=3)):
+        assert not gf.count_training(Trained(sample), on_unknown="ignore").unsupported_ops()
 
 
 @pytest.mark.slow

@@ -62,6 +62,15 @@ def test_integer_arithmetic_is_no_flop_but_keeps_macs_and_bytes() -> None:
     assert cost == OpCost(macs=6, bytes_read=48, bytes_written=48)
 
 
+def test_where_no_element_goes_in_nothing_is_computed() -> None:
+    empty, means = TensorMeta((4, 0)), TensorMeta((4,))
+    cost = _price(lambda: OpCost(flops=-8), _call(inputs={"self": empty}, outputs=(means,)))
+    assert cost == OpCost(bytes_written=16)
+    # A target that is given says nothing about what goes in.
+    filled = _call(inputs={"out": empty}, outputs=(means,))
+    assert _price(lambda: OpCost(flops=8), filled).flops == 8
+
+
 def test_a_loop_multiplies_everything() -> None:
     n = sympy.Symbol("n", positive=True, integer=True)
     assert _price(lambda: OpCost(flops=6), _call(trips=5)) == OpCost(

@@ -10,6 +10,7 @@ import torch.nn.modules.linear_cross_entropy  # registers its operators
 import transformers.integrations.moe  # noqa: F401 - registers its grouped matmul
 
 from graphflops import conventions
+from graphflops.ir import OpCall
 from graphflops.registry import Entry
 
 ENTRIES = list(conventions.exact())
@@ -41,6 +42,27 @@ def test_the_operator_exists_and_has_every_name_the_handler_asks_for(entry: Entr
     assert schemas, f"PyTorch has no operator {entry.op}"
     fitting = [s for s in schemas if asked <= {argument.name for argument in s.arguments}]
     assert fitting, f"{entry.op} has no overload with {sorted(asked)}"
+
+
+def _is_dispatched(schema: torch.FunctionSchema) -> bool:
+    """Whether it is an operator; TorchScript has some of its own on numbers, by the same names."""
+    name = f"{schema.name}.{schema.overload_name}" if schema.overload_name else schema.name
+    return torch._C._dispatch_has_kernel(name)
+
+
+@pytest.mark.parametrize("convention", conventions.names())
+def test_every_variant_of_an_operator_has_the_names_its_handler_asks_for(convention: str) -> None:
+    # In place, into ``out=``, of other overloads: whatever is looked up must be bound.
+    prices = conventions.get(convention)
+    unbound: dict[str, set[str]] = {}
+    for schema in torch._C._jit_get_all_schemas():
+        overload = schema.overload_name or "default"
+        entry = prices.lookup(OpCall(op=schema.name, overload=overload))
+        if entry is None or not _is_dispatched(schema):
+            continue
+        if lacking := set(entry.parameters) - {argument.name for argument in schema.arguments}:
+            unbound[f"{schema.name}.{overload}"] = lacking
+    assert not unbound
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.op)

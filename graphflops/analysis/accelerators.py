@@ -133,7 +133,7 @@ def peak_flops(name: str, dtype: str = "bfloat16") -> int:
         312000000000000
     """
     if name not in ACCELERATORS:
-        close = get_close_matches(name.lower(), ACCELERATORS, n=3, cutoff=0.4)
+        close = get_close_matches(str(name).lower(), ACCELERATORS, n=3, cutoff=0.4)
         known = ", ".join(close or ACCELERATORS)
         hint = f"Did you mean {known}?" if close else f"Known: {known}."
         raise ModelSpecError(f"{name!r} is no accelerator known here. {hint}")

@@ -86,7 +86,7 @@ def optimizer_step(name: str, modules: Iterable[Module]) -> OptimizerStep:
         (140, 80)
     """
     if name not in OPTIMIZERS:
-        close = get_close_matches(name.lower(), OPTIMIZERS, n=2, cutoff=0.5)
+        close = get_close_matches(str(name).lower(), OPTIMIZERS, n=2, cutoff=0.5)
         known = ", ".join(OPTIMIZERS)
         hint = f"Did you mean {' or '.join(close)}?" if close else f"Known: {known}."
         raise ModelSpecError(f"{name!r} is no optimizer known here. {hint}")

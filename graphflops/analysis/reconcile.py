@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from graphflops.ir import OpRecord
 from graphflops.pricing import price_all
 from graphflops.registry import Registry
 from graphflops.render.data import csv_text
+from graphflops.render.escape import escape_for
 from graphflops.render.explain import formula
 from graphflops.render.units import exact
 
@@ -126,11 +128,15 @@ class Reconciliation:
             lines.append(f"{name:<10} {totals} (1 MAC = {per_mac} {unit})")
         lines.append(f"{'difference':<10} {_signed(self.there.flops - self.here.flops)} FLOPs")
         if not self.operators:
-            return "\n".join([*lines, "The two agree on every call."])
+            lines.append("The two agree on every call.")
+        # A renderer of Markdown would run lines together.
+        head = ("\n\n" if tablefmt == "github" else "\n").join(map(escape_for(tablefmt), lines))
+        if not self.operators:
+            return head
         stacked = _merged(self.modules, lambda row: re.sub(r"\b\d+\b", "*", row.path) or "(model)")
         return "\n\n".join(
             (
-                "\n".join(lines),
+                head,
                 _table(self.operators, self.conventions, tablefmt, by_module=False),
                 # One line a row needs no rules between rows.
                 _table(stacked, self.conventions, _unruled(tablefmt), by_module=True),
@@ -147,6 +153,10 @@ class Reconciliation:
             "operators": [row.to_dict() for row in self.operators],
             "modules": [row.to_dict() for row in self.modules],
         }
+
+    def to_json(self) -> str:
+        """:meth:`to_dict` as JSON."""
+        return json.dumps(self.to_dict(), indent=2)
 
     def to_csv(self) -> str:
         """One line per module, operator and reason."""
@@ -235,7 +245,7 @@ def _table(
     headers = ["operator", "calls", f"FLOPs, {names[0]}", f"FLOPs, {names[1]}", "difference", "why"]
     headers = ["module", *headers[:-1]] if by_module else headers
     return tabulate(
-        [list(_cells(row, by_module=by_module)) for row in rows],
+        [[*map(escape_for(tablefmt), _cells(row, by_module=by_module))] for row in rows],
         headers,
         tablefmt=tablefmt,
         colalign=["left", *["left"] * by_module, *["right"] * 4, *["left"] * (not by_module)],

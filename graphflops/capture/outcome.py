@@ -39,8 +39,10 @@ def notes_of(known: KnownValues) -> tuple[str, ...]:
     Raises:
         CaptureError: A size that was to be symbolic has become a number.
     """
-    known.symbols.refuse_fixed()
-    assumed = [str(condition) for condition in known.symbols.assumptions()]
+    symbols = known.symbols
+    symbols.refuse_fixed()
+    # What the user has said is no news.
+    assumed = [str(c) for c in symbols.assumptions() if c not in symbols.declared]
     short = [condition for condition in assumed if len(condition) <= _READABLE]
     if more := len(assumed) - len(short):
         short.append(f"{more} longer conditions on sizes are met")

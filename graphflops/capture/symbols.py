@@ -60,6 +60,7 @@ class Symbols:
     Attributes:
         shapes: The environment.
         readable: Our symbol for each of the environment's.
+        declared: The ranges that the user has given for them.
     """
 
     def __init__(self, shape_env: ShapeEnv) -> None:
@@ -67,6 +68,7 @@ class Symbols:
         self._sizes: dict[str, torch.SymInt] = {}
         self._firm: set[sympy.Symbol] = set()
         self._given: tuple[sympy.Basic, ...] = ()
+        self.declared: list[sympy.Basic] = []
         self.readable: dict[sympy.Symbol, sympy.Symbol] = {}
 
     def size(
@@ -110,7 +112,10 @@ class Symbols:
         symbol = self.shapes.create_symbol(sample, source, DimDynamic.DYNAMIC)
         self.shapes.constrain_symbol_range(symbol, max(least or 2, 2), most or int_oo)
         self._sizes[name] = self.shapes.create_symintnode(symbol, hint=sample, source=source)
-        self.readable[symbol] = sympy.Symbol(name, positive=True, integer=True)
+        readable = self.readable[symbol] = sympy.Symbol(name, positive=True, integer=True)
+        # What the user said of the size holds of the costs too.
+        self.declared += [readable >= least] if least is not None and least > 2 else []  # noqa: PLR2004 - likewise
+        self.declared += [readable <= most] if isinstance(most, int) else []
         if not may_be_fixed:
             self._firm.add(symbol)
         return self._sizes[name]
@@ -140,7 +145,7 @@ class Symbols:
 
     def assumptions(self) -> tuple[sympy.Basic, ...]:
         """What the graph takes for granted about the sizes, in readable names."""
-        found = list(self._given)
+        found = [*self._given, *self.declared]
         for guard in self.shapes.guards:
             expr = guard.expr.xreplace(self.readable)
             # sympy's own Min and Max see that 128 n is less than 512 n.
@@ -190,6 +195,9 @@ def axis_specs(model: nn.Module, inputs: tuple[Any, Any], dynamic_shapes: Any) -
     def note(path: Any, leaf: Any, spec: Any) -> None:
         if isinstance(leaf, torch.Tensor) and spec is not None:
             given = dict(spec.items() if isinstance(spec, Mapping) else enumerate(spec))
+            if absent := [axis for axis in given if axis not in range(leaf.dim())]:
+                name = pytree.keystr(path)
+                raise ValueError(f"{name} has {leaf.dim()} axes, and none is {absent[0]!r}")
             label = re.sub(r"\W+", "_", pytree.keystr(path)).strip("_")
             specs[id(leaf)] = tuple(
                 (given.get(axis), f"{label}_{axis}") for axis in range(leaf.dim())

@@ -10,7 +10,9 @@ import gc
 import typer
 
 from graphflops.cli import catalog, counting, generating, training
+from graphflops.cli.stdout import claim_stdout, retire_stdout
 from graphflops.errors import GraphFlopsError, UnknownOpError
+from graphflops.render.escape import one_line
 
 CHECK_FAILED, BAD_INPUT = 1, 2
 _ALLOCATIONS = 100_000
@@ -36,11 +38,12 @@ def main() -> None:
     """Run the command line; an error of the user's is one sentence and exit status 2."""
     # What torch and transformers import is looked through again and again, and stays.
     gc.set_threshold(_ALLOCATIONS)
+    claim_stdout()
     try:
-        app()
-    except UnknownOpError as error:
-        typer.echo(f"graphflops: {error}", err=True)
-        raise SystemExit(CHECK_FAILED) from None
+        app(prog_name="graphflops")
     except GraphFlopsError as error:
-        typer.echo(f"graphflops: {error}", err=True)
-        raise SystemExit(BAD_INPUT) from None
+        typer.echo(f"graphflops: {one_line(str(error))}", err=True)
+        code = CHECK_FAILED if isinstance(error, UnknownOpError) else BAD_INPUT
+        raise SystemExit(code) from None
+    finally:
+        retire_stdout()

@@ -6,12 +6,16 @@ from typing import Annotated
 
 import typer
 
+from graphflops.cli.output import writes_output
+from graphflops.render.escape import one_line, visible
 
+
+@writes_output
 def models(
     pattern: Annotated[
         str, typer.Argument(help="A part of a name, or a glob such as 'timm:vit_*'.")
     ] = "*",
-) -> None:
+) -> str:
     """List the model names that match: hf: types, timm: and torchvision: models."""
     from rich.console import Console
     from tabulate import tabulate
@@ -23,11 +27,12 @@ def models(
         with quiet():
             found, missing = search(pattern)
     for sentence in missing:
-        typer.echo(f"graphflops: {sentence}", err=True)
-    typer.echo(tabulate(found.items(), tablefmt="plain"))
+        typer.echo(f"graphflops: {one_line(sentence)}", err=True)
+    return tabulate([[*map(visible, row)] for row in found.items()], tablefmt="plain")
 
 
-def conventions() -> None:
+@writes_output
+def conventions() -> str:
     """List the ways of counting: unit, what each counts and leaves out, source."""
     from tabulate import tabulate
 
@@ -37,4 +42,4 @@ def conventions() -> None:
     rows = [(name, c.unit, c.counts, c.omits, c.source) for name, c in stated]
     headers = ["convention", "a FLOP is", "counts", "leaves out", "source"]
     widths = [None, 22, 30, 30, 26]
-    typer.echo(tabulate(rows, headers, tablefmt="simple_grid", maxcolwidths=widths))
+    return tabulate(rows, headers, tablefmt="simple_grid", maxcolwidths=widths)

@@ -17,7 +17,6 @@ from graphflops.cli.flags import (
     Model,
     ModelFlags,
     Ops,
-    Output,
     Reconcile,
     Regions,
     ReportFormat,
@@ -26,7 +25,7 @@ from graphflops.cli.flags import (
     Timings,
     model_flags,
 )
-from graphflops.cli.output import rolled_up, write, write_timings, written
+from graphflops.cli.output import rolled_up, write_timings, writes_output, written
 
 if TYPE_CHECKING:
     from graphflops.report import Report
@@ -51,6 +50,7 @@ class Sort(str, Enum):
     TRANSCENDENTALS = "transcendentals"
 
 
+@writes_output
 @model_flags
 def count(
     *,
@@ -65,8 +65,7 @@ def count(
     strict: Strict = False,
     regions: Regions = True,
     timings: Timings = False,
-    output: Output = None,
-) -> None:
+) -> str:
     """Count one forward pass: by module, with totals and coverage."""
     report = _report(model, flags, convention, symbolic, regions=regions, strict=strict)
     rolled = rolled_up(report)
@@ -88,11 +87,12 @@ def count(
         text = report.to_csv(depth)
     else:
         text = report.to_json(ops=ops)
-    write(text, output)
     if timings:
         write_timings({**report.timings, "roll-up": rolled})
+    return text
 
 
+@writes_output
 @model_flags
 def list_ops(
     *,
@@ -109,23 +109,21 @@ def list_ops(
     symbolic: Symbolic = None,
     strict: Strict = False,
     regions: Regions = True,
-    output: Output = None,
-) -> None:
+) -> str:
     """List every operator call: module, operator, shapes, cost, source line."""
     report = _report(model, flags, convention, symbolic, regions=regions, strict=strict)
     from graphflops.render import data, tables
 
     records = report.sorted_records(sort.value, top)
     if output_format is CallFormat.JSON:
-        text = json.dumps([data.call_dict(record) for record in records], indent=2)
-    elif output_format is CallFormat.CSV:
-        text = data.calls_csv(records)
-    else:
-        style = "github" if output_format is CallFormat.MD else "simple"
-        text = tables.call_table(records, style)
-    write(text, output)
+        return json.dumps([data.call_dict(record) for record in records], indent=2)
+    if output_format is CallFormat.CSV:
+        return data.calls_csv(records)
+    style = "github" if output_format is CallFormat.MD else "simple"
+    return tables.call_table(records, style)
 
 
+@writes_output
 @model_flags
 def explain(
     *,
@@ -137,11 +135,10 @@ def explain(
     convention: Convention = "exact",
     symbolic: Symbolic = None,
     regions: Regions = True,
-    output: Output = None,
-) -> None:
+) -> str:
     """Say why a call costs what it costs: formula, numbers put in, source."""
     report = _report(model, flags, convention, symbolic, regions=regions)
-    write("\n\n".join(map(report.explain, report.find(what))), output)
+    return "\n\n".join(map(report.explain, report.find(what)))
 
 
 def _report(

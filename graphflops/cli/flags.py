@@ -6,12 +6,14 @@ import dataclasses
 import functools
 import inspect
 import json
+import math
 from collections.abc import Callable
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from graphflops.cli.output import declare
 
 if TYPE_CHECKING:
     from graphflops.models import Options
@@ -54,6 +56,13 @@ def known_convention(name: str | None) -> str | None:
     return name
 
 
+def finite(seconds: float | None) -> float | None:
+    """A number of seconds; infinity and what is no number are wrong usage."""
+    if seconds is not None and not math.isfinite(seconds):
+        raise typer.BadParameter(f"{seconds} is no number of seconds.")
+    return seconds
+
+
 Convention = Annotated[
     str,
     typer.Option(
@@ -61,7 +70,6 @@ Convention = Annotated[
         callback=known_convention,
     ),
 ]
-Output = Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")]
 
 Reconcile = Annotated[
     str | None,
@@ -101,7 +109,8 @@ class ModelFlags:
         int | None, typer.Option(min=1, help="Height and width of the images made, in pixels.")
     ] = None
     audio_seconds: Annotated[
-        float | None, typer.Option(min=0.01, help="Length of each audio input made.")
+        float | None,
+        typer.Option(min=0.01, help="Length of each audio input made.", callback=finite),
     ] = None
     dtype: Annotated[str | None, typer.Option(help="Floating-point type, e.g. bfloat16.")] = None
     overrides: Annotated[
@@ -134,24 +143,22 @@ class ModelFlags:
         return Options(**given)
 
 
-def model_flags(command: Callable[..., None]) -> Callable[..., None]:
+def model_flags(command: Callable[..., str]) -> Callable[..., str]:
     """Offer every field of :class:`ModelFlags` as a flag of a command that takes ``flags``."""
     declared = inspect.signature(command, eval_str=True)
     shared = inspect.signature(ModelFlags, eval_str=True).parameters.values()
 
     @functools.wraps(command)
-    def run(**given: Any) -> None:
+    def run(**given: Any) -> str:
         flags = ModelFlags(**{parameter.name: given.pop(parameter.name) for parameter in shared})
-        command(**given, flags=flags)
+        return command(**given, flags=flags)
 
     own = [
         parameter.replace(kind=parameter.KEYWORD_ONLY)
         for parameter in declared.parameters.values()
         if parameter.name != "flags"
     ]
-    # What typer reads: the annotations for the types, the signature for the rest.
-    run.__annotations__ = {p.name: p.annotation for p in [*own, *shared]}
-    run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]  # read by inspect.signature
+    declare(run, [*own, *shared])
     return run
 
 

@@ -14,14 +14,13 @@ from graphflops.cli.flags import (
     Format,
     Model,
     ModelFlags,
-    Output,
     Reconcile,
     Regions,
     ReportFormat,
     Strict,
     model_flags,
 )
-from graphflops.cli.output import write, written
+from graphflops.cli.output import writes_output, written
 
 if TYPE_CHECKING:
     from graphflops.generation_report import GenerationReport
@@ -34,6 +33,7 @@ class CacheKind(str, Enum):
     STATIC = "static"
 
 
+@writes_output
 @model_flags
 def generate(
     *,
@@ -58,8 +58,7 @@ def generate(
     convention: Convention = "exact",
     strict: Strict = False,
     regions: Regions = True,
-    output: Output = None,
-) -> None:
+) -> str:
     """Count the continuation of a prompt: one pass over it, then a step for each token."""
     from rich.console import Console
 
@@ -91,10 +90,8 @@ def generate(
         )
         report = replace(report, notes=(*workload.notes, *report.notes))
     if reconcile is not None:
-        text = written(report.reconcile(reconcile), output_format.value)
-    else:
-        text = report.formula() if formula else _text(report, output_format, depth)
-    write(text, output)
+        return written(report.reconcile(reconcile), output_format.value)
+    return report.formula() if formula else _text(report, output_format, depth)
 
 
 def _text(report: GenerationReport, output_format: Format, depth: int | None) -> str:

@@ -15,19 +15,20 @@ from graphflops.cli.flags import (
     Model,
     ModelFlags,
     Ops,
-    Output,
     Regions,
     ReportFormat,
     Strict,
     Timings,
+    finite,
     model_flags,
 )
-from graphflops.cli.output import rolled_up, write, write_timings
+from graphflops.cli.output import rolled_up, write_timings, writes_output
 
 if TYPE_CHECKING:
     from graphflops.training_report import TrainingReport
 
 
+@writes_output
 @model_flags
 def train(
     *,
@@ -62,7 +63,10 @@ def train(
     ] = 1,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the optimizer.")] = 1,
     step_time: Annotated[
-        float | None, typer.Option(min=0, help="Measured seconds of a step: prints MFU and HFU.")
+        float | None,
+        typer.Option(
+            min=0, help="Measured seconds of a step: prints MFU and HFU.", callback=finite
+        ),
     ] = None,
     accelerator: Annotated[
         str, typer.Option(help="With --step-time: whose peak rate, e.g. h100-sxm.")
@@ -75,8 +79,7 @@ def train(
     strict: Strict = False,
     regions: Regions = True,
     timings: Timings = False,
-    output: Output = None,
-) -> None:
+) -> str:
     """Count a training step: forward, backward by module, recomputation, optimizer."""
     from rich.console import Console
 
@@ -119,9 +122,9 @@ def train(
             measured = Measurement(step_time=step_time, peak_flops=peak, accelerator=accelerator)
             report = replace(report, measured=measured)
     rolled = rolled_up(*report.parts)
-    write(_text(report, output_format, depth, ops=ops), output)
     if timings:
         write_timings({"model build": built - start, **report.timings, "roll-up": rolled})
+    return _text(report, output_format, depth, ops=ops)
 
 
 def _text(report: TrainingReport, output_format: Format, depth: int | None, *, ops: bool) -> str:

@@ -50,7 +50,7 @@ def describe(name: str) -> Convention:
         'a multiply-accumulate, counted once'
     """
     if name not in names():
-        close = get_close_matches(name.lower(), names(), n=2, cutoff=0.5)
+        close = get_close_matches(str(name).lower(), names(), n=2, cutoff=0.5)
         hint = f"Did you mean {', '.join(close)}?" if close else f"Known: {', '.join(names())}."
         raise ModelSpecError(f"{name!r} is no convention. {hint} See graphflops conventions.")
     found: Convention = importlib.import_module(f"{__name__}.{name}").CONVENTION

@@ -15,6 +15,7 @@ import warnings
 from functools import cache
 from importlib.metadata import entry_points
 
+from graphflops.arguments import level_of_caller
 from graphflops.conventions.convention import Convention
 from graphflops.errors import PluginWarning
 from graphflops.registry import EXACT, Registry
@@ -44,7 +45,7 @@ def exact() -> Registry:
                 f"{type(error).__name__}: {error}. Their operators stay unknown; update or "
                 "uninstall the plugin.",
                 PluginWarning,
-                stacklevel=2,
+                stacklevel=level_of_caller(),
             )
     return EXACT
 

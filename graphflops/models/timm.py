@@ -13,6 +13,7 @@ from graphflops.errors import ModelSpecError
 from graphflops.models import names
 from graphflops.models.extras import weightless
 from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of
+from graphflops.models.inputs.tensors import blank
 from graphflops.models.workload import Options, Workload
 
 
@@ -31,7 +32,7 @@ def resolve(name: str, options: Options) -> Workload:
     model = _build(name, options)
     dtype = floating_dtype(options.dtype) or torch.float32
     shape = (options.batch_size or 1, *_image(model, options))
-    made = {parameters_of(model)[0]: torch.empty(shape, dtype=dtype, device="meta")}
+    made = {parameters_of(model)[0]: blank(shape, dtype)}
     return Workload(model=model.to(dtype), kwargs=given_inputs(model, made, options))
 
 

@@ -13,10 +13,13 @@ from graphflops.errors import ModelSpecError
 from graphflops.models import names
 from graphflops.models.extras import weightless
 from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of
+from graphflops.models.inputs.tensors import blank
 from graphflops.models.workload import Options, Workload
 
 FRAMES = 16
 """Of a clip: what the video models were trained on."""
+MOST_SCENES = 1_000
+"""Images in the list that a detector takes: it goes through them in Python."""
 FLOW_SIZE = (520, 960)
 """Height and width of a frame of video as optical flow is usually asked for."""
 
@@ -39,9 +42,15 @@ def resolve(name: str, options: Options) -> Workload:
     size = _size(name, options)
     model = _build(name, size, options).to(dtype)
     batch = options.batch_size or 1
+    if _task(name) == "detection" and batch > MOST_SCENES:
+        msg = (
+            f"--batch-size {batch}: torchvision:{name} takes a list of images, one after the "
+            f"other. Ask for at most {MOST_SCENES:,}."
+        )
+        raise ModelSpecError(msg)
 
     def image(*lead: int) -> torch.Tensor:
-        return torch.empty(*lead, *size, dtype=dtype, device="meta")
+        return blank((*lead, *size), dtype)
 
     inputs: dict[str, Callable[[], tuple[Any, ...]]] = {
         "detection": lambda: ([image(3) for _ in range(batch)],),

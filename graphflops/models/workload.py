@@ -96,7 +96,7 @@ class Resolver(Protocol):
         """The names it can list without building anything, each with a word on what it is."""
 
 
-_INPUT = re.compile(r"(?P<name>\w+)=(?P<shape>\d+(x\d+)*)(:(?P<dtype>\w+))?")
+_INPUT = re.compile(r"(?P<name>\w+)=(?P<shape>[0-9]{1,99}(x[0-9]{1,99})*)(:(?P<dtype>\w+))?")
 
 
 def parse_input(text: str) -> tuple[str, InputSpec]:

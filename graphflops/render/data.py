@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import io
 import json
 import platform
 from collections import Counter
 from dataclasses import asdict
 from importlib import metadata, resources
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from graphflops.cost import Dim, OpCost
 from graphflops.ir import OpRecord, Status, TensorMeta
+from graphflops.render.escape import csv_cell
 from graphflops.tree import ModuleNode
 
 if TYPE_CHECKING:
@@ -166,9 +167,10 @@ def _operators(report: Report) -> list[dict[str, Any]]:
 
 def csv_text(rows: list[dict[str, Any]]) -> str:
     """Rows as CSV, the keys of the first as header."""
-    text = io.StringIO()
+    lines: list[str] = []
     if rows:
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return text.getvalue()
+        # With this end of line, both of its characters are quoted inside a cell.
+        writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
+        writer.writerow(rows[0])
+        writer.writerows(map(csv_cell, row.values()) for row in rows)
+    return "".join(line.removesuffix("\r\n") + "\n" for line in lines)

@@ -12,6 +12,7 @@ from graphflops.cost import Dim, OpCost
 from graphflops.ir import OpCall, OpRecord, Status, TensorMeta
 from graphflops.pricing import price
 from graphflops.registry import Entry, Registry
+from graphflops.render.escape import visible
 from graphflops.render.units import exact
 
 
@@ -26,7 +27,7 @@ def explain(record: OpRecord, registry: Registry) -> str:
         Plain text. Sizes are named by letters, equal sizes by the same one; the costs are
         given in letters and in numbers.
     """
-    return "\n".join(_lines(record, registry))
+    return "\n".join(map(visible, _lines(record, registry)))
 
 
 def _lines(record: OpRecord, registry: Registry) -> Iterator[str]:

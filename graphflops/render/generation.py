@@ -9,7 +9,7 @@ import sympy
 
 from graphflops.cost import Dim, OpCost
 from graphflops.render import data
-from graphflops.render.tables import aligned, factored, labelled
+from graphflops.render.tables import aligned, factored, labelled, pairs
 from graphflops.render.units import exact, parameters, percent, quantity
 from graphflops.series import sum_over
 
@@ -70,7 +70,7 @@ def table(report: GenerationReport, depth: int | None, tablefmt: str = "simple")
         for node in report.root.walk(depth)
     ]
     headers = ["module", "class", "calls", "params", "MACs", "FLOPs", "% FLOPs"]
-    return f"{labelled(summary(report))}\n\n{aligned(headers, rows, tablefmt)}"
+    return f"{pairs(summary(report), tablefmt)}\n\n{aligned(headers, rows, tablefmt)}"
 
 
 def tree(report: GenerationReport, depth: int | None) -> str:

@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from graphflops.cost import FLOPS_PER_MAC, Dim, OpCost
 from graphflops.ir import Capture, OpRecord, Phase, Status, TensorMeta
+from graphflops.render.escape import escape_for, visible
 from graphflops.render.units import exact, parameters, percent, quantity, shape
 
 if TYPE_CHECKING:
@@ -127,22 +128,23 @@ def formula_report(report: Report, depth: int | None) -> str:
 
 def report_table(report: Report, depth: int | None, tablefmt: str = "simple") -> str:
     """Totals, modules to a depth, operators, coverage: one below the other."""
-
-    def pairs(lines: list[tuple[str, str]]) -> str:
-        return labelled(lines) if tablefmt == "simple" else aligned(["", ""], lines, tablefmt)
-
     parts = (
-        pairs(totals(report)),
+        pairs(totals(report), tablefmt),
         module_table(report, depth, tablefmt),
         operator_table(report, tablefmt),
-        pairs(coverage(report)),
+        pairs(coverage(report), tablefmt),
     )
     return ("\n" if tablefmt == "html" else "\n\n").join(parts)
 
 
-def labelled(pairs: list[tuple[str, str]]) -> str:
+def labelled(lines: Iterable[tuple[str, str]]) -> str:
     """Labels and texts, one below the other."""
-    return "\n".join(f"{label:<17} {text}" for label, text in pairs)
+    return "\n".join(visible(f"{label:<17} {text}") for label, text in lines)
+
+
+def pairs(lines: Sequence[tuple[str, str]], tablefmt: str) -> str:
+    """Labels and texts in a table's format: in plain text without a header or rules."""
+    return labelled(lines) if tablefmt == "simple" else aligned(["", ""], lines, tablefmt)
 
 
 def module_table(report: Report, depth: int | None, tablefmt: str = "simple") -> str:
@@ -255,4 +257,6 @@ def aligned(headers: Sequence[str], rows: Sequence[Sequence[str]], tablefmt: str
     """Rows as a table; numbers are set flush right."""
     numeric = {"#", "calls", "params", "bytes", *_COST_HEADERS, *TRAINING_HEADERS}
     align = ["right" if header in numeric else "left" for header in headers]
-    return tabulate(rows, headers, tablefmt=tablefmt, colalign=align, disable_numparse=True)
+    escape = escape_for(tablefmt)
+    cells = [[escape(cell) for cell in row] for row in rows]
+    return tabulate(cells, headers, tablefmt=tablefmt, colalign=align, disable_numparse=True)

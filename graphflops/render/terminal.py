@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TextIO
+
 from rich.console import Console
 from rich.highlighter import RegexHighlighter
 from rich.theme import Theme
+
+from graphflops.render.escape import visible_lines
 
 
 class _Figures(RegexHighlighter):
@@ -29,7 +33,9 @@ _THEME = Theme(
 )
 
 
-def print_colored(text: str) -> None:
-    """Print to the terminal, lines unwrapped so that they copy as they are."""
-    console = Console(theme=_THEME, highlighter=_Figures())
-    console.print(text, soft_wrap=True, markup=False)
+def colored(text: str, terminal: TextIO) -> str:
+    """Text in the colours of a terminal, lines unwrapped so that they copy as they are."""
+    console = Console(file=terminal, theme=_THEME, highlighter=_Figures(), emoji=False)
+    with console.capture() as capture:
+        console.print(visible_lines(text), soft_wrap=True, markup=False, end="")
+    return capture.get()

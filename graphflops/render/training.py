@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphflops.cost import OpCost
 from graphflops.render import data, tables
-from graphflops.render.tables import TRAINING_HEADERS, aligned, labelled
+from graphflops.render.tables import TRAINING_HEADERS, aligned, labelled, pairs
 from graphflops.render.tree import not_called, render_tree
 from graphflops.render.units import exact, parameters, quantity
 from graphflops.tree import ModuleNode
@@ -129,10 +129,6 @@ def full_tree(report: TrainingReport, depth: int | None) -> str:
 
 def table(report: TrainingReport, depth: int | None, tablefmt: str = "simple") -> str:
     """Summary, modules down to a depth, coverage."""
-
-    def pairs(lines: list[tuple[str, str]]) -> str:
-        return labelled(lines) if tablefmt == "simple" else aligned(["", ""], lines, tablefmt)
-
     costs = report.by_module()
     rows = []
     for node in report.forward.root.walk(depth):
@@ -152,9 +148,9 @@ def table(report: TrainingReport, depth: int | None, tablefmt: str = "simple") -
             )
         )
     parts = (
-        pairs(summary(report)),
+        pairs(summary(report), tablefmt),
         aligned(["module", "class", "params", *TRAINING_HEADERS], rows, tablefmt),
-        pairs(footer(report)),
+        pairs(footer(report), tablefmt),
     )
     return ("\n" if tablefmt == "html" else "\n\n").join(parts)
 

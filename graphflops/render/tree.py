@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterator
 from itertools import groupby
 from typing import TypeAlias
 
+from graphflops.render.escape import visible
 from graphflops.render.units import parameters, percent, quantity
 from graphflops.tree import ModuleNode
 
@@ -26,7 +27,7 @@ def render_tree(root: ModuleNode, depth: int | None = None, figures: Figures | N
         in ``(0-31): 32 x LlamaDecoderLayer``; its figures are those of each one.
     """
     figures = figures or (lambda node: _figures(node, root))
-    return "\n".join(_lines(root, figures, depth, prefix=""))
+    return "\n".join(map(visible, _lines(root, figures, depth, prefix="")))
 
 
 def _lines(node: ModuleNode, figures: Figures, depth: int | None, prefix: str) -> Iterator[str]:

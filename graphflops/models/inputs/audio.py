@@ -18,8 +18,11 @@ import torch
 
 from graphflops.errors import ModelSpecError
 from graphflops.models.inputs.subject import Subject
+from graphflops.models.inputs.tensors import blank, filled, repeated, valued
 
 DEFAULT_SECONDS = 10.0
+LONGEST = 600
+"""Seconds of the longest clip that an extractor is run on, whose memory and time grow with it."""
 DEFAULT_SAMPLING_RATE = 16_000
 DEFAULT_BINS = 80
 FRAMES_PER_SECOND = 100  # of nearly every spectrogram for speech
@@ -68,9 +71,7 @@ def mask(name: str) -> Callable[[Subject], torch.Tensor | None]:
 def latents(subject: Subject) -> torch.Tensor:
     """What the decoder of a codec is given: frames of the width of its model."""
     frames = math.ceil(seconds(subject) * subject.config.frame_rate)
-    return torch.zeros(
-        subject.batch, subject.config.hidden_size, frames, dtype=subject.dtype, device="meta"
-    )
+    return subject.floats(subject.batch, subject.config.hidden_size, frames)
 
 
 def hears(subject: Subject, name: str) -> bool:
@@ -100,9 +101,7 @@ def clip(subject: Subject) -> Clip:
         one = _STAND_INS[name](subject, round(seconds(subject) * DEFAULT_SAMPLING_RATE))
     else:
         one = _from_extractor(subject, _extractor_class(name)) or _from_config(subject)
-    return {
-        name: value.repeat(subject.batch, *[1] * (value.dim() - 1)) for name, value in one.items()
-    }
+    return {name: repeated(value, subject.batch) for name, value in one.items()}
 
 
 def _from_extractor(subject: Subject, extractor: Any) -> Clip | None:
@@ -164,6 +163,13 @@ def _extracted(
             f"{extractor_class.__name__} takes at once. Ask for at most {window:g}."
         )
         raise ModelSpecError(msg)
+    if asked and asked > LONGEST:
+        msg = (
+            f"--audio-seconds {asked:g} is longer than the {LONGEST:,} seconds that "
+            f"{extractor_class.__name__} is run on here, on real silence. Ask for at most "
+            f"{LONGEST}, or give the shape of what it makes by --input."
+        )
+        raise ModelSpecError(msg)
     rate = extractor.sampling_rate
     silence = np.zeros(round((asked or window or DEFAULT_SECONDS) * rate), dtype=np.float32)
     asks = {"return_attention_mask": True} if masked else {}
@@ -183,8 +189,8 @@ def _from_config(subject: Subject) -> Clip:
     rate = _said(subject, "sampling_rate", "sample_rate") or DEFAULT_SAMPLING_RATE
     frames = int(seconds(subject) * FRAMES_PER_SECOND)
     return {
-        "input_values": torch.zeros(1, round(seconds(subject) * rate), device="meta"),
-        "input_features": torch.zeros(1, frames, bins or DEFAULT_BINS, device="meta"),
+        "input_values": _silence(1, round(seconds(subject) * rate)),
+        "input_features": _silence(1, frames, bins or DEFAULT_BINS),
     }
 
 
@@ -195,7 +201,7 @@ def _granite_speech(subject: Subject, samples: int) -> Clip:
     rows = math.ceil(pairs / config.window_size) * (config.window_size // config.downsample_rate)
     width = config.encoder_config.input_dim
     return {
-        "input_features": torch.zeros(1, pairs, width, device="meta"),
+        "input_features": _silence(1, pairs, width),
         "input_features_mask": _true(rows),
     }
 
@@ -205,7 +211,7 @@ def _granite_speech5(subject: Subject, samples: int) -> Clip:
     pairs = math.ceil(samples // 160 / 2)
     width = 4 * _said(subject, "num_mel_bins")
     return {
-        "input_features": torch.zeros(1, pairs, width, device="meta"),
+        "input_features": _silence(1, pairs, width),
         "attention_mask": _true(pairs).long(),
     }
 
@@ -215,7 +221,7 @@ def _fun_asr_nano(subject: Subject, samples: int) -> Clip:
     rows = math.ceil(_kaldi_frames(samples) / 6)
     width = 7 * _said(subject, "num_mel_bins")
     return {
-        "input_features": torch.zeros(1, rows, width, device="meta"),
+        "input_features": _silence(1, rows, width),
         "input_features_mask": _true(rows).int(),
     }
 
@@ -229,9 +235,13 @@ def _two_ears(margin: int) -> Callable[[Subject, int], Clip]:
         padded = math.ceil(heard / 320) * 320
         pairs = math.ceil(_kaldi_frames(padded + margin) / 2)
         return {
-            "input_values": torch.zeros(1, 1, padded, device="meta"),
-            "padding_mask": (torch.arange(padded, device="cpu") < heard).int()[None],
-            "input_features": torch.zeros(1, pairs, 160, device="meta"),
+            "input_values": _silence(1, 1, padded),
+            "padding_mask": valued(
+                (1, padded),
+                lambda: (torch.arange(padded, device="cpu") < heard).int()[None],
+                torch.int32,
+            ),
+            "input_features": _silence(1, pairs, 160),
             "input_features_mask": _true(pairs).int(),
         }
 
@@ -244,7 +254,11 @@ def _kaldi_frames(samples: int) -> int:
 
 
 def _true(length: int) -> torch.Tensor:
-    return torch.ones(1, length, dtype=torch.bool, device="cpu")
+    return filled((1, length), True, torch.bool)
+
+
+def _silence(*shape: int) -> torch.Tensor:
+    return blank(shape, torch.float32)
 
 
 # Extractors that need torchaudio, written down so that inputs are the same without it.
@@ -278,7 +292,7 @@ def _output(subject: Subject, name: str) -> torch.Tensor | None:
     value = clip(subject).get(name)
     if value is None or not value.is_floating_point():
         return value
-    return torch.zeros(value.shape, dtype=subject.dtype, device="meta")
+    return subject.floats(*value.shape)
 
 
 def _mask(subject: Subject, name: str) -> torch.Tensor | None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from graphflops.errors import ModelSpecError
+from graphflops.models.inputs.tensors import blank
 from graphflops.models.workload import InputSpec, Options, near
 
 
@@ -78,7 +79,7 @@ def given_tensor(spec: InputSpec, replaced: object, floating: torch.dtype | None
         dtype = replaced.dtype
     else:
         dtype = floating or torch.float32
-    return torch.empty(spec.shape, dtype=dtype, device="meta")
+    return blank(spec.shape, dtype)
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -10,7 +10,8 @@ import torch
 
 from graphflops.models.inputs import audio, text
 from graphflops.models.inputs.placeholders import Placeholder, placeholders
-from graphflops.models.inputs.subject import Subject, ids
+from graphflops.models.inputs.subject import Subject
+from graphflops.models.inputs.tensors import filled, ids
 
 Rules = dict[str, Callable[[Subject], Any]]
 
@@ -22,8 +23,10 @@ def _without(subject: Subject) -> None:
 
 def _prompt_counted_by_tower(subject: Subject) -> torch.Tensor | None:
     """A prompt with as many placeholders as the audio tower says it leaves of a clip."""
-    mask = subject.made.get("input_features_mask", subject.made.get("feature_attention_mask"))
+    masks = ("input_features_mask", "feature_attention_mask")
+    name = next((name for name in masks if name in subject.made), None)
     tower = next((m for n, m in subject.model.named_modules() if n.endswith("audio_tower")), None)
+    mask = None if name is None else audio.mask(name)(subject.of_one)
     if mask is None or tower is None:
         return text.input_ids(subject)
     _, left = tower._get_feat_extract_output_lengths(mask.sum(-1))
@@ -31,7 +34,7 @@ def _prompt_counted_by_tower(subject: Subject) -> torch.Tensor | None:
 
 
 def _prompt_for_phi4(subject: Subject) -> torch.Tensor | None:
-    sizes = subject.made.get("audio_embed_sizes")
+    sizes = audio.along("audio_embed_sizes")(subject.of_one)
     if sizes is None:
         return text.input_ids(subject)
     token = subject.config.audio_config.audio_token_id
@@ -79,8 +82,7 @@ def _whole_groups(name: str, make: Callable[[Subject], Any]) -> Rules:
 
 
 def _hidden(subject: Subject, length: int) -> torch.Tensor:
-    shape = (subject.batch, length, subject.config.hidden_size)
-    return torch.zeros(shape, dtype=subject.dtype, device="meta")
+    return subject.floats(subject.batch, length, subject.config.hidden_size)
 
 
 def _speech_states(subject: Subject) -> torch.Tensor:
@@ -89,26 +91,23 @@ def _speech_states(subject: Subject) -> torch.Tensor:
 
 def _waveform(subject: Subject) -> torch.Tensor:
     samples = round(audio.seconds(subject) * 24_000)
-    shape = (subject.batch, subject.config.channels, samples)
-    return torch.zeros(shape, dtype=subject.dtype, device="meta")
+    return subject.floats(subject.batch, subject.config.channels, samples)
 
 
 def _vibe_latents(subject: Subject) -> torch.Tensor:
     hop = math.prod(subject.config.upsampling_ratios)
     frames = math.ceil(audio.seconds(subject) * 24_000 / hop)
-    shape = (subject.batch, subject.config.hidden_size, frames)
-    return torch.zeros(shape, dtype=subject.dtype, device="meta")
+    return subject.floats(subject.batch, subject.config.hidden_size, frames)
 
 
 def _clvp_speech(subject: Subject) -> torch.Tensor:
-    shape = audio.clip(subject)["input_features"].shape
-    return torch.zeros(shape, dtype=subject.dtype, device="meta")
+    return subject.floats(*audio.clip(subject)["input_features"].shape)
 
 
 def _cameras(subject: Subject) -> torch.Tensor:
     """An image of each camera: a robot has one in front here."""
     size = subject.config.vlm_config.vision_config.image_size
-    return torch.zeros(subject.batch, 1, 3, size, size, dtype=subject.dtype, device="meta")
+    return subject.floats(subject.batch, 1, 3, size, size)
 
 
 def _prompt_for_robot(subject: Subject) -> torch.Tensor:
@@ -120,16 +119,15 @@ def _prompt_for_robot(subject: Subject) -> torch.Tensor:
 
 def _action_embeds(subject: Subject) -> torch.Tensor:
     """The state, and a chunk of actions."""
-    shape = (subject.batch, 1 + subject.config.chunk_size, subject.config.dit_config.hidden_size)
-    return torch.zeros(shape, dtype=subject.dtype, device="meta")
+    wide = subject.config.dit_config.hidden_size
+    return subject.floats(subject.batch, 1 + subject.config.chunk_size, wide)
 
 
 def _robot(*keys: str) -> Callable[[Subject], torch.Tensor]:
     """Numbers of a robot, as many as the config says."""
 
     def make(subject: Subject) -> torch.Tensor:
-        shape = (getattr(subject.config, key) for key in keys)
-        return torch.zeros(subject.batch, *shape, dtype=subject.dtype, device="meta")
+        return subject.floats(subject.batch, *(getattr(subject.config, key) for key in keys))
 
     return make
 
@@ -198,7 +196,7 @@ FAMILIES: dict[str, Rules] = {
     # Cameras in an axis of their own, and a state and actions instead of an answer.
     "pi0": {
         "pixel_values": _cameras,
-        "pixel_attention_mask": lambda s: torch.ones(s.batch, 1, dtype=torch.bool, device="cpu"),
+        "pixel_attention_mask": lambda s: filled((s.batch, 1), True, torch.bool),
         "input_ids": _prompt_for_robot,
         "action_embeds": _action_embeds,
         "state": _robot("max_state_dim"),

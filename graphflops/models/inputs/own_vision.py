@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from graphflops.models.inputs import audio, text, vision
-from graphflops.models.inputs.subject import Subject, ids, ones
+from graphflops.models.inputs.subject import Subject
+from graphflops.models.inputs.tensors import filled, ids, ones
 
 DRAFTED = 128  # tokens that a draft model goes on from
 _CLIP_TOKENS = 77  # what every text for a CLIP tower is padded to
@@ -19,7 +20,7 @@ Rules = dict[str, Callable[[Subject], Any]]
 
 def image(subject: Subject, *shape: int) -> torch.Tensor:
     """Pixels of some shape."""
-    return torch.ones(shape, dtype=subject.dtype, device="meta")
+    return subject.floats(*shape)
 
 
 def _square(subject: Subject, side: int) -> torch.Tensor:
@@ -172,7 +173,7 @@ _OMDET: Rules = {
     "classes_attention_mask": lambda s: torch.ones_like(_names_of_classes(s)),
     "tasks_input_ids": _text_of_task,
     "tasks_attention_mask": lambda s: torch.ones_like(_text_of_task(s)),
-    "classes_structure": lambda s: torch.full((s.batch,), 2),
+    "classes_structure": lambda s: filled((s.batch,), 2),
 }
 
 

@@ -41,6 +41,7 @@ def placeholders(subject: Subject) -> tuple[Placeholder, ...]:
     for keys, method, name in _KINDS:
         token = subject.setting(*keys)
         if name in subject.made and token is not None and hasattr(subject.model, method):
+            subject.refuse_many()
             try:
                 features = _features(subject, method)
             except Exception as error:  # noqa: BLE001 - whatever the model raises is the answer

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from graphflops.models.inputs.subject import Subject, ids
+from graphflops.models.inputs.subject import Subject
+from graphflops.models.inputs.tensors import filled, ids, repeated, valued
 
 DEFAULT_LENGTH = 512
 DEFAULT_STEPS = 20  # of a trajectory: the context of the published decision transformers
@@ -32,8 +33,7 @@ def past_observed_mask(subject: Subject) -> torch.Tensor | None:
     """Which values were observed: all. Only models that cannot do without get it."""
     if "past_observed_mask" not in subject.required:
         return None
-    shape = (subject.batch, _past(subject), *_variates(subject))
-    return torch.ones(shape, dtype=torch.bool, device="cpu")
+    return filled((subject.batch, _past(subject), *_variates(subject)), True, torch.bool)
 
 
 def static_categorical_features(subject: Subject) -> torch.Tensor | None:
@@ -72,7 +72,10 @@ def freq(subject: Subject) -> torch.Tensor:
 
 def timesteps(subject: Subject) -> torch.Tensor:
     """Steps of a trajectory, in order."""
-    return torch.arange(_steps(subject), device="cpu").repeat(subject.batch, 1)
+    steps = _steps(subject)
+    return repeated(
+        valued((1, steps), lambda: torch.arange(steps, device="cpu")[None]), subject.batch
+    )
 
 
 def _past(subject: Subject) -> int:
@@ -102,7 +105,7 @@ def _steps(subject: Subject) -> int:
 
 
 def _zeros(subject: Subject, *shape: int) -> torch.Tensor:
-    return torch.zeros(subject.batch, *shape, dtype=subject.dtype, device="meta")
+    return subject.floats(subject.batch, *shape)
 
 
 RULES: dict[str, Callable[[Subject], Any]] = {

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
 
+from graphflops.errors import ModelSpecError
 from graphflops.models.inputs.given import floating_dtype, parameters_of
+from graphflops.models.inputs.tensors import blank, repeated
 from graphflops.models.workload import Options
 
+MOST_EXAMPLES = 100_000
+"""In a batch of a model that takes each on its own."""
 _VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
@@ -39,6 +43,11 @@ class Subject:
     def batch(self) -> int:
         """Examples in a batch: 1 unless the user said."""
         return self.options.batch_size or 1
+
+    @property
+    def of_one(self) -> Subject:
+        """The same for one example: its inputs have values where those of a large batch do not."""
+        return replace(self, options=replace(self.options, batch_size=1))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -99,16 +108,28 @@ class Subject:
                     return value
         return default
 
+    def refuse_many(self) -> None:
+        """Refuse a batch that takes a model for ever: it goes through its examples in Python.
+
+        Raises:
+            ModelSpecError: There are more than :data:`MOST_EXAMPLES`.
+        """
+        if self.batch > MOST_EXAMPLES:
+            msg = (
+                f"--batch-size {self.batch}: {type(self.model).__name__} goes through its examples "
+                f"one by one. Ask for at most {MOST_EXAMPLES:,}."
+            )
+            raise ModelSpecError(msg)
+
+    def rows(self, values: Sequence[int]) -> torch.Tensor:
+        """The same few numbers for every example, such as the size of its image."""
+        self.refuse_many()
+        return repeated(torch.tensor([list(values)], device="cpu"), self.batch)
+
+    def floats(self, *shape: int) -> torch.Tensor:
+        """A floating-point input, without data."""
+        return blank(shape, self.dtype)
+
     def module(self, *kinds: type[nn.Module]) -> Any:
         """The first submodule of one of these kinds, in order of definition."""
         return next((m for m in self.model.modules() if isinstance(m, kinds)), None)
-
-
-def ids(*shape: int) -> torch.Tensor:
-    """Token ids, with values: what is made of inputs may depend on them."""
-    return torch.zeros(shape, dtype=torch.int64, device="cpu")
-
-
-def ones(*shape: int) -> torch.Tensor:
-    """A mask that lets everything through."""
-    return torch.ones(shape, dtype=torch.int64, device="cpu")

@@ -12,7 +12,8 @@ import torch
 
 from graphflops.errors import ModelSpecError
 from graphflops.models.inputs.placeholders import Placeholder, placeholders
-from graphflops.models.inputs.subject import Subject, ids
+from graphflops.models.inputs.subject import Subject
+from graphflops.models.inputs.tensors import filled, ids, repeated
 
 DEFAULT_SEQ_LEN = 128
 DEFAULT_QUESTION = 16
@@ -28,12 +29,14 @@ def input_ids(subject: Subject) -> torch.Tensor | None:
 
 def prompt(subject: Subject, *held: Placeholder) -> torch.Tensor:
     """Token ids of a prompt that holds these placeholders."""
-    tokens = torch.full((subject.batch, _length(subject, held)), _filler(held), device="cpu")
+    tokens = filled((1, _length(subject, held)), _filler(held))
+    if held:
+        subject.refuse_many()
     start = 0
     for placeholder in held:
         tokens[:, start : start + placeholder.count] = placeholder.token
         start += placeholder.count
-    return tokens
+    return repeated(tokens, subject.batch)
 
 
 def decoder_input_ids(subject: Subject) -> torch.Tensor | None:

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from graphflops.errors import ModelSpecError
-from graphflops.models.inputs.subject import Subject, ones
+from graphflops.models.inputs.subject import Subject
+from graphflops.models.inputs.tensors import filled, ones, repeated, valued
 
 DEFAULT_IMAGE_SIZE = 224
 # What detectors are trained and timed on; their own configs are silent about it.
@@ -31,16 +32,17 @@ def pixel_values(subject: Subject) -> torch.Tensor | None:
     if not (films or subject.sees("image", "pixel_values")):
         return None
     layout = next(layout for fits, layout in _LAYOUTS if fits(subject))
-    # Images among several need values: those that are all zero are padding, and left out.
-    device = "cpu" if layout is _nested else "meta"
-    return torch.ones(layout(subject), dtype=subject.dtype, device=device)
+    if layout is _nested:
+        # Images among several need values: those that are all zero are padding, and left out.
+        return filled(layout(subject), 1, subject.dtype)
+    return subject.floats(*layout(subject))
 
 
 def pixel_values_videos(subject: Subject) -> torch.Tensor | None:
     """One clip for every example, if the model sees nothing else."""
     if "pixel_values" in subject.made or not subject.sees("video", "pixel_values_videos"):
         return None
-    return torch.zeros(clip_shape(subject), dtype=subject.dtype, device="meta")
+    return subject.floats(*clip_shape(subject))
 
 
 def channels(subject: Subject) -> int:
@@ -197,7 +199,7 @@ _LAYOUTS: tuple[tuple[Callable[[Subject], bool], Callable[[Subject], tuple[int, 
 
 def grid_thw(subject: Subject) -> torch.Tensor:
     """Frames, rows and columns of patches of each image. With values: sizes follow from them."""
-    return torch.tensor([[1, *patch_grid(subject)]] * subject.batch, device="cpu")
+    return subject.rows((1, *patch_grid(subject)))
 
 
 def image_grid_thw(subject: Subject) -> torch.Tensor | None:
@@ -211,7 +213,7 @@ def spatial_shapes(subject: Subject) -> torch.Tensor | None:
 
 
 def _rows_and_columns(subject: Subject) -> torch.Tensor:
-    return torch.tensor([patch_grid(subject)] * subject.batch, device="cpu")
+    return subject.rows(patch_grid(subject))
 
 
 def pixel_attention_mask(subject: Subject) -> torch.Tensor | None:
@@ -228,11 +230,13 @@ def patch_positions(subject: Subject) -> torch.Tensor | None:
     """Column and row of each patch of each image."""
     if "pixel_values" not in subject.made:
         return None
-    rows, columns = patch_grid(subject)
-    grid = torch.cartesian_prod(
-        torch.arange(rows, device="cpu"), torch.arange(columns, device="cpu")
-    )
-    return grid.flip(1).expand(subject.batch, -1, -1).contiguous()
+    axes = [*patch_grid(subject)]
+
+    def grid() -> torch.Tensor:
+        places = torch.cartesian_prod(*(torch.arange(size, device="cpu") for size in axes))
+        return places.flip(1)[None]
+
+    return repeated(valued((1, math.prod(axes), 2), grid), subject.batch)
 
 
 def image_sizes(subject: Subject) -> torch.Tensor | None:
@@ -242,7 +246,7 @@ def image_sizes(subject: Subject) -> torch.Tensor | None:
     asked = any("image_sizes" in inspect.signature(part.forward).parameters for part in parts)
     if "pixel_values" not in subject.made or not (asked or _is_anyres(subject)):
         return None
-    return torch.tensor([image_size(subject)] * subject.batch, device="cpu")
+    return subject.rows(image_size(subject))
 
 
 def aspect_ratio_ids(subject: Subject) -> torch.Tensor | None:
@@ -261,7 +265,7 @@ def hidden_states(subject: Subject) -> torch.Tensor | None:
     """What towers for images of any size call their patches."""
     if not subject.takes("grid_thw"):
         return None
-    return torch.zeros(_packed(subject), dtype=subject.dtype, device="meta")
+    return subject.floats(*_packed(subject))
 
 
 def high_res_pixel_values(subject: Subject) -> torch.Tensor | None:
@@ -269,8 +273,7 @@ def high_res_pixel_values(subject: Subject) -> torch.Tensor | None:
     if "pixel_values" not in subject.made:
         return None
     side = subject.setting("image_size", kind="high_res", default=1024)
-    shape = (subject.batch, channels(subject), *_pair(side))
-    return torch.ones(shape, dtype=subject.dtype, device="meta")
+    return subject.floats(subject.batch, channels(subject), *_pair(side))
 
 
 def prompted(subject: Subject) -> torch.Tensor:
@@ -281,31 +284,30 @@ def prompted(subject: Subject) -> torch.Tensor:
 def visual_features(subject: Subject) -> torch.Tensor | None:
     """What a detector saw: features of 36 regions, as many as LXMERT's gives."""
     wide = subject.setting("visual_feat_dim", "visual_embedding_dim", default=2048)
-    return torch.ones(subject.batch, REGIONS, wide, dtype=subject.dtype, device="meta")
+    return subject.floats(subject.batch, REGIONS, wide)
 
 
 def visual_pos(subject: Subject) -> torch.Tensor:
     """Where those regions are: four coordinates each."""
-    return torch.ones(subject.batch, REGIONS, 4, dtype=subject.dtype, device="meta")
+    return subject.floats(subject.batch, REGIONS, 4)
 
 
 def query_embeds(subject: Subject) -> torch.Tensor:
     """The learned queries of a querying transformer, which its parent model holds."""
-    shape = (subject.batch, subject.setting("num_query_tokens", default=32))
-    return torch.ones(*shape, subject.config.hidden_size, dtype=subject.dtype, device="meta")
+    queries = subject.setting("num_query_tokens", default=32)
+    return subject.floats(subject.batch, queries, subject.config.hidden_size)
 
 
 def encoder_hidden_states(subject: Subject) -> torch.Tensor | None:
     """What those queries look at: an image of 16 x 16 patches and a summary."""
     if "query_embeds" not in subject.made:
         return None
-    wide = subject.config.encoder_hidden_size
-    return torch.ones(subject.batch, 16 * 16 + 1, wide, dtype=subject.dtype, device="meta")
+    return subject.floats(subject.batch, 16 * 16 + 1, subject.config.encoder_hidden_size)
 
 
 def input_points(subject: Subject) -> torch.Tensor:
     """One point on what is to be cut out of each image."""
-    return torch.ones(subject.batch, 1, 1, 2, dtype=subject.dtype, device="meta")
+    return subject.floats(subject.batch, 1, 1, 2)
 
 
 def input_labels(subject: Subject) -> torch.Tensor:
@@ -322,7 +324,7 @@ def interpolate_pos_encoding(subject: Subject) -> bool | None:
 
 def merge_sizes(subject: Subject) -> torch.Tensor:
     """Patches along the side of a merged patch, by image."""
-    return torch.full((subject.batch,), merged(subject), device="cpu")
+    return filled((subject.batch,), merged(subject))
 
 
 RULES: dict[str, Callable[[Subject], Any]] = {
