@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -71,14 +71,15 @@ class _Walk:
 
     def through(self, context: _Context) -> None:
         """Find the calls from a place on."""
+        mapped = _instances(context.module.graph)
         for node in context.module.graph.nodes:
             if node.op == "call_function" and not _is_plumbing(node):
-                self._visit(node, self._place(node, context))
+                self._visit(node, self._place(node, context, mapped))
 
-    def _place(self, node: fx.Node, context: _Context) -> _Context:
+    def _place(self, node: fx.Node, context: _Context, mapped: Mapping[fx.Node, Dim]) -> _Context:
         path = self._resolve_path(node)
         here = context if path is None else replace(context, path=path)
-        if (batch := instances_mapped(node.meta.get("val"))) != 1:
+        if (batch := mapped.get(node, 1)) != 1:
             here = replace(here, trips=here.trips * batch)
         return here
 
@@ -102,11 +103,37 @@ class _Walk:
 
 def _is_plumbing(node: fx.Node) -> bool:
     """Arithmetic on sizes, picking from tuples, entering vmap: no tensor is computed."""
-    if node.target is operator.getitem or _module(node.target) == "torch._functorch.predispatch":
+    if node.target is operator.getitem or _module(node.target) == _VMAP:
         return True
     returns_tensor = bool(output_metas(node.meta.get("val"), node.name))
     is_operator = isinstance(node.target, torch._ops.OperatorBase)
     return not is_operator and not returns_tensor
+
+
+_VMAP = "torch._functorch.predispatch"
+
+
+def _instances(graph: fx.Graph) -> dict[fx.Node, Dim]:
+    """How many instances of a node ``torch.vmap`` computes, where it is more than one.
+
+    Of a graph that was saved, only the nodes that enter and leave ``vmap`` still say so.
+    """
+    levels: dict[fx.Node, dict[Any, Dim]] = {}
+    for node in graph.nodes:
+        axes = {k: v for given in node.all_input_nodes for k, v in levels[given].items()}
+        if _module(node.target) == _VMAP and _name(node.target) == "_add_batch_dim":
+            batched, axis, level = node.args
+            axes[level] = dim(batched.meta["val"].shape[axis])
+        elif _module(node.target) == _VMAP and _name(node.target) == "_remove_batch_dim":
+            axes.pop(node.args[1], None)
+        levels[node] = axes
+    found = {node: prod(axes.values()) for node, axes in levels.items()}
+    return {
+        node: instances
+        for node in graph.nodes
+        if (instances := found[node]) != 1
+        or (instances := instances_mapped(node.meta.get("val"))) != 1
+    }
 
 
 def instances_mapped(value: Any) -> Dim:

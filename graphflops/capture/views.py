@@ -1,0 +1,98 @@
+"""Memory that views share, in graphs that were saved: their shapes alone outlive that."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import fx
+from torch._guards import detect_fake_mode
+
+from graphflops.capture.failure import first_line
+from graphflops.capture.graph import is_view, shares_memory
+from graphflops.quiet import quiet
+
+# Composites that may hand back what they were given, which their schemas do not say.
+_MAY_RETURN_INPUT = {
+    *("aten::dropout", "aten::feature_dropout", "aten::alpha_dropout", "aten::type_as"),
+    *("aten::feature_alpha_dropout", "aten::sum_to_size", "aten::atleast_1d"),
+    *("aten::atleast_2d", "aten::atleast_3d"),
+}
+
+
+@contextlib.contextmanager
+def views_rejoined(graph: fx.GraphModule) -> Iterator[tuple[str, ...]]:
+    """Let views share memory with what they are views of, until the block ends.
+
+    A reshape is a view or a copy, by the strides of its input. Such operators are run on the
+    fake tensors of the graph, each by itself; no other operator of the graph runs.
+
+    Yields:
+        A note if some could not be run.
+    """
+    saved: dict[fx.Node, Any] = {}
+    failures: list[Exception] = []
+    try:
+        with quiet(), torch.no_grad():
+            for node in _candidates(graph):
+                try:
+                    value = _result(node)
+                except Exception as error:  # noqa: BLE001 - the count goes on with what was saved
+                    failures.append(error)
+                    continue
+                if is_view(value, (given.meta.get("val") for given in node.all_input_nodes)):
+                    saved[node], node.meta["val"] = node.meta["val"], value
+        yield tuple(f"reshapes count as copies: {first_line(error)}" for error in failures[:1])
+    finally:
+        for node, value in saved.items():
+            node.meta["val"] = value
+
+
+def _candidates(graph: fx.GraphModule) -> Iterator[fx.Node]:
+    for module in graph.modules():
+        for node in module.graph.nodes if isinstance(module, fx.GraphModule) else ():
+            if _may_alias(node.target) and not shares_memory(node) and not _is_mapped(node):
+                yield node
+
+
+def _may_alias(target: object) -> bool:
+    """Whether an operator returns one tensor, which may live in the memory of an argument."""
+    if not isinstance(target, torch._ops.OpOverload) or len(target._schema.returns) != 1:
+        return False
+    (returned,) = target._schema.returns
+    if returned.alias_info is not None:
+        return isinstance(returned.real_type, torch.TensorType)
+    return target._schema.name in _MAY_RETURN_INPUT
+
+
+def _is_mapped(node: fx.Node) -> bool:
+    # Tensors of torch.vmap cannot be computed with once it is over; they hold their memory.
+    values = (given.meta.get("val") for given in node.all_input_nodes)
+    return any(
+        isinstance(value, torch.Tensor) and torch._C._functorch.is_batchedtensor(value)
+        for value in values
+    )
+
+
+def _result(node: fx.Node) -> Any:
+    target: Any = node.target
+    args: Any = fx.map_arg(node.args, lambda given: given.meta["val"])
+    kwargs: Any = fx.map_arg(node.kwargs, lambda given: given.meta["val"])
+    alias = target._schema.returns[0].alias_info
+    if alias is not None and alias.is_write:
+        # It writes into what it returns; running it could change the shape of that for good.
+        return _written(target, alias, args, kwargs)
+    with detect_fake_mode((args, kwargs)) or contextlib.nullcontext():
+        return target(*args, **kwargs)
+
+
+def _written(
+    target: torch._ops.OpOverload, alias: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    for at, argument in enumerate(target._schema.arguments):
+        held = argument.alias_info
+        if held is not None and held.before_set & alias.before_set:
+            return args[at] if at < len(args) else kwargs.get(argument.name)
+    return None
