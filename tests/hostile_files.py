@@ -225,8 +225,8 @@ def _bomb(name: str, start: bytes, block: bytes, times: int) -> Callable[[Path],
 def _many_members(_: Path) -> bytes:
     buffer = io.BytesIO(_good())
     with zipfile.ZipFile(buffer, "a") as archive:
-        for at in range(20_000):
-            archive.writestr(f"archive/extra/{'x' * 200}{at}", b"")
+        for number in range(20_000):
+            archive.writestr(f"archive/extra/{'x' * 200}{number}", b"")
     return buffer.getvalue()
 
 
@@ -276,7 +276,7 @@ def _zipped(*names: str) -> Callable[[Path], bytes]:
 
 def _script(_: Path) -> bytes:
     buffer = io.BytesIO()
-    torch.jit.save(torch.jit.trace(nn.Linear(4, 3), torch.zeros(2, 4)), buffer)
+    torch.jit.save(torch.jit.script(nn.Linear(4, 3)), buffer)
     return buffer.getvalue()
 
 
@@ -436,6 +436,14 @@ DAMAGED: dict[str, Hostile] = {
     ),
     "a graph of short texts": Hostile(
         _bomb(PROGRAM, b"[", b'"a",' * (1 << 18), 60), "more than can be read in bounded memory"
+    ),
+    "a call of many arguments": Hostile(
+        _in_graph(
+            lambda graph, _: graph["nodes"][1].update(
+                inputs=[{"name": "", "arg": {"as_tensors": []}}] * 140_000
+            )
+        ),
+        "does not fit together",
     ),
     "a graph that nests": Hostile(_replaced(PROGRAM, lambda _: b"[" * 400_000), "is not JSON"),
     "an integer of many digits": Hostile(

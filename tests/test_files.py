@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
+import random
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from commands import Run
-from hostile_files import HOSTILE, MACS, PROGRAM, members, packed
+from hostile_files import HOSTILE, MACS, PROGRAM, WEIGHTS, members, packed
 from torch import nn
 from torch.export import Dim
 
 import graphflops as gf
-from graphflops.capture.pt2.archive import MAX_JSON
 
 
 def _count(path: Path) -> gf.Report:
@@ -135,8 +138,10 @@ class Nested(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Any:
         with torch.no_grad():
-            y = torch.mm(x, x.t()).reshape(-1)
-        return torch.cond(y.sum() > 0, lambda z: z.view(-1, 2) + 1, lambda z: z.view(-1, 2), (y,))
+            y = torch.mm(x, x.t()).reshape(64)
+        return torch.cond(
+            y.sum() > 0, lambda z: z.view(32, 2) + 1, lambda z: z.view(32, 2) * 2, (y,)
+        )
 
 
 class Mapped(nn.Module):
@@ -154,10 +159,11 @@ class Grown(nn.Module):
     """Sizes that follow from others and from values."""
 
     def forward(self, x: torch.Tensor, at: torch.Tensor) -> Any:
-        half, rows = x.shape[0] // 2, int(at.max().item())
+        rows = at.max().item()
         torch._check(rows >= 0)
         torch._check(rows < 10)
-        return x[:half].repeat(2, 1).reshape(-1), torch.cat([x, x]), torch.zeros(rows, 3) + 1
+        halves = x.reshape(-1, 2)[: x.shape[0] // 2].repeat(2, 1)
+        return halves, torch.cat([x, x]), torch.zeros(rows, 3) + 1
 
 
 class Several(nn.Module):
@@ -189,16 +195,28 @@ PROGRAMS: dict[str, tuple[nn.Module, tuple[Any, ...], Any]] = {
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_file_counts_as_the_program_in_it(name: str, tmp_path: Path, *, decomposed: bool) -> None:
     model, args, shapes = PROGRAMS[name]
-    program = torch.export.export(model, args, dynamic_shapes=shapes)
-    if decomposed:
-        program = program.run_decompositions()
-    torch.export.save(program, tmp_path / "model.pt2")
-    expected, found = gf.count(program), gf.count(tmp_path / "model.pt2")
-    assert found.records == expected.records
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an LSTM warns of the list that its weights are in
+        program = torch.export.export(model, args, dynamic_shapes=shapes)
+        if decomposed:
+            program = program.run_decompositions()
+        torch.export.save(program, tmp_path / "model.pt2")
+        expected, found = gf.count(program), gf.count(tmp_path / "model.pt2")
+    # Torch reads Max as that of sympy, which prints alike and is not equal.
+    assert str(found.records) == str(expected.records)
     assert found.capture.inputs == expected.capture.inputs
-    assert (found.params, found.trainable_params) == (expected.params, expected.trainable_params)
-    assert [(node.path, node.calls) for node in found.root.walk() if node.calls] != []
+    assert found.params == expected.params
+    assert _parameters(found) == _parameters(expected)
     assert found.capture.notes == expected.capture.notes
+
+
+def _parameters(report: gf.Report) -> list[Any]:
+    """Every parameter, with the first of the names of what it is tied to."""
+    held = [(m.path, p) for m in report.capture.modules for p in m.parameters]
+    first: dict[int, str] = {}
+    for path, parameter in held:
+        first.setdefault(parameter.identity, f"{path}.{parameter.name}")
+    return [(path, first[p.identity], p._replace(identity=0)) for path, p in held]
 
 
 def test_weights_that_were_fake_are_not_tied(tmp_path: Path) -> None:
@@ -217,8 +235,37 @@ def test_of_several_programs_one_is_counted_and_the_others_are_named(tmp_path: P
     assert report.capture.notes == ("not counted: draft, which the file also holds",)
 
 
-def test_the_limit_of_a_graph_lets_large_models_through(tmp_path: Path) -> None:
-    found = members()
-    # 2,071 calls take 4 MB in a llama of 32 layers.
-    assert MAX_JSON > 10 * 4e6
-    assert len(found[PROGRAM]) < MAX_JSON
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in some JSON: what holds it, and the key or index."""
+    for key in list(value) if isinstance(value, dict) else range(len(value)):
+        yield value, key
+        if isinstance(value[key], dict | list):
+            yield from _places(value[key])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [PROGRAM, WEIGHTS])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_file_changed_anywhere_is_counted_or_refused(
+    name: str, seed: int, tmp_path: Path
+) -> None:
+    path, chance = tmp_path / "file.pt2", random.Random(seed)  # noqa: S311 - nothing is kept secret
+    odd = [None, True, -1, 0, 3, 2**70, 1.5, "", "x", "linear", [], {}, [0], {"as_int": 7}]
+    counted = refused = 0
+    for _ in range(60):
+        found = members()
+        content = json.loads(found[name])
+        places = list(_places(content))
+        holder, key = chance.choice(places)
+        other, at = chance.choice(places)
+        holder[key] = copy.deepcopy(chance.choice([*odd, other[at]]))
+        path.write_bytes(packed(found | {name: json.dumps(content).encode()}))
+        try:
+            str(_count(path))
+        except gf.GraphFlopsError as error:
+            refused += 1
+            assert str(error).isprintable()  # noqa: PT017 - it may as well be counted
+        else:
+            counted += 1
+    assert counted + refused == 60
+    assert refused > 0

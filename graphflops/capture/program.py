@@ -19,7 +19,7 @@ from graphflops.capture.failure import first_line
 from graphflops.capture.graph import operator_calls
 from graphflops.capture.hierarchy import module_path, modules_of_graph, modules_of_program
 from graphflops.capture.metadata import output_metas
-from graphflops.capture.views import views_rejoined
+from graphflops.capture.views import unseen_views
 from graphflops.errors import CaptureError
 from graphflops.ir import Capture, Module, NamedTensors
 from graphflops.quiet import quiet
@@ -48,22 +48,22 @@ def captured(
     """The capture that the graph of a program is.
 
     Args:
-        program: It is as before afterwards.
+        program: Its nodes have shapes.
         modules: Those of the program.
         method: How it was obtained.
         notes: What a reader must know of it.
     """
     graph = program.graph_module
-    with views_rejoined(graph) as lost:
-        calls, nodes = operator_calls(graph, module_path)
-        return Capture(
-            calls=calls,
-            fallback=Expander(invocations_of(nodes)),
-            modules=modules,
-            method=method,
-            inputs=program_inputs(program),
-            notes=(*notes, *lost),
-        )
+    views, lost = unseen_views(graph)
+    calls, nodes = operator_calls(graph, module_path, views)
+    return Capture(
+        calls=calls,
+        fallback=Expander(invocations_of(nodes)),
+        modules=modules,
+        method=method,
+        inputs=program_inputs(program),
+        notes=(*notes, *lost),
+    )
 
 
 def program_inputs(program: Signed) -> NamedTensors:

@@ -1,4 +1,4 @@
-"""Memory that views share, in graphs that were saved: their shapes alone outlive that."""
+"""Views in a graph that was saved: of the memory they shared, shapes alone are left."""
 
 from __future__ import annotations
 
@@ -22,32 +22,19 @@ _MAY_RETURN_INPUT = {
 }
 
 
-@contextlib.contextmanager
-def views_rejoined(graph: fx.GraphModule) -> Iterator[tuple[str, ...]]:
-    """Let views share memory with what they are views of, until the block ends.
+def unseen_views(graph: fx.GraphModule) -> tuple[set[fx.Node], tuple[str, ...]]:
+    """Nodes that share memory with an input although their values do not.
 
     A reshape is a view or a copy, by the strides of its input. Such operators are run on the
     fake tensors of the graph, each by itself; no other operator of the graph runs.
 
-    Yields:
-        A note if some could not be run.
+    Returns:
+        The nodes, and a note if some could not be run.
     """
-    saved: dict[fx.Node, Any] = {}
     failures: list[Exception] = []
-    try:
-        with quiet(), torch.no_grad():
-            for node in _candidates(graph):
-                try:
-                    value = _result(node)
-                except Exception as error:  # noqa: BLE001 - the count goes on with what was saved
-                    failures.append(error)
-                    continue
-                if is_view(value, (given.meta.get("val") for given in node.all_input_nodes)):
-                    saved[node], node.meta["val"] = node.meta["val"], value
-        yield tuple(f"reshapes count as copies: {first_line(error)}" for error in failures[:1])
-    finally:
-        for node, value in saved.items():
-            node.meta["val"] = value
+    with quiet(), torch.no_grad():
+        found = {node for node in _candidates(graph) if _is_view(node, failures)}
+    return found, tuple(f"reshapes count as copies: {first_line(error)}" for error in failures[:1])
 
 
 def _candidates(graph: fx.GraphModule) -> Iterator[fx.Node]:
@@ -76,23 +63,17 @@ def _is_mapped(node: fx.Node) -> bool:
     )
 
 
-def _result(node: fx.Node) -> Any:
+def _is_view(node: fx.Node, failures: list[Exception]) -> bool:
     target: Any = node.target
-    args: Any = fx.map_arg(node.args, lambda given: given.meta["val"])
-    kwargs: Any = fx.map_arg(node.kwargs, lambda given: given.meta["val"])
     alias = target._schema.returns[0].alias_info
     if alias is not None and alias.is_write:
-        # It writes into what it returns; running it could change the shape of that for good.
-        return _written(target, alias, args, kwargs)
-    with detect_fake_mode((args, kwargs)) or contextlib.nullcontext():
-        return target(*args, **kwargs)
-
-
-def _written(
-    target: torch._ops.OpOverload, alias: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    for at, argument in enumerate(target._schema.arguments):
-        held = argument.alias_info
-        if held is not None and held.before_set & alias.before_set:
-            return args[at] if at < len(args) else kwargs.get(argument.name)
-    return None
+        return True  # what it returns is what it wrote into
+    try:
+        args: Any = fx.map_arg(node.args, lambda given: given.meta["val"])
+        kwargs: Any = fx.map_arg(node.kwargs, lambda given: given.meta["val"])
+        with detect_fake_mode((args, kwargs)) or contextlib.nullcontext():
+            result = target(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 - the count goes on, and says so
+        failures.append(error)
+        return False
+    return is_view(result, (given.meta.get("val") for given in node.all_input_nodes))

@@ -18,9 +18,9 @@ from graphflops.capture.pt2.unreadable import UnreadableError, shown
 MAX_DIRECTORY = 4 << 20
 """Bytes of a zip directory: 40,000 members or so, each of which becomes a Python object."""
 MAX_JSON = 64 << 20
-"""Bytes of a JSON member: the graph of 30,000 calls with their stack traces."""
+"""Bytes of a JSON member; a call takes 2,000 of them, most of it its stack trace."""
 MAX_PARSED = 160 << 20
-"""Bytes that the objects of a JSON member take: small ones take fifty times their text."""
+"""Bytes that the objects of a JSON member take at most: ten thousand calls or so."""
 
 _FORMAT, _VERSION, _READABLE_VERSION = "archive_format", "archive_version", "0"
 _PROGRAM, _OLD_PROGRAM = "models/{}.json", "serialized_exported_program.json"
@@ -127,7 +127,7 @@ class Archive:
 
 
 _ENCRYPTED = 1
-_TOO_LARGE = "Export and count parts of the model."
+_TOO_LARGE = "If you trust its authors, load it yourself: gf.count(torch.export.load(path))."
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 from collections.abc import Callable, Mapping
 from enum import IntEnum
+from functools import lru_cache
 from math import prod
 from typing import Any, TypeAlias
 
@@ -132,19 +133,29 @@ def one_of(name: str, choices: Mapping[str, Rule]) -> Rule:
     """A rule for a union of torch's schema: an object with one key, which says what it is."""
     cls: Any = getattr(schema, name)
 
+    def made(key: str, item: Any) -> Any:
+        if key in choices:
+            return cls.create(**{key: choices[key](item)})
+        raise UnreadableError(
+            f"has a {name} of a kind that is not known here, {shown(key)}",
+            "Update graphflops, or save the program again with this version of PyTorch.",
+        )
+
+    # Sizes and flags repeat; torch reads them and no more, so that one object may stand for all.
+    kept = lru_cache(maxsize=_KEPT, typed=True)(made)
+
     def read(value: Any) -> Any:
         given = _object(value)
         if len(given) != 1:
             raise _unfit(value, f"one {name}")
         ((key, item),) = given.items()
-        if key not in choices:
-            raise UnreadableError(
-                f"has a {name} of a kind that is not known here, {shown(key)}",
-                "Update graphflops, or save the program again with this version of PyTorch.",
-            )
-        return cls.create(**{key: choices[key](item)})
+        return (kept if isinstance(item, int) else made)(key, item)
 
     return read
+
+
+_KEPT = 1_024
+"""Different values of a union that are kept."""
 
 
 def tensor(rule: Rule) -> Rule:
