@@ -10,13 +10,15 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from commands import Run
-from hostile_files import HOSTILE, MACS, PROGRAM, WEIGHTS, members, packed
+from hostile_files import MACS, PROGRAM, WEIGHTS, members, packed
+from hostile_table import HOSTILE
 from torch import nn
 from torch.export import Dim
 
@@ -113,7 +115,7 @@ def test_no_file_takes_much_memory(tmp_path: Path) -> None:
         paths[-1].write_bytes(hostile.make(tmp_path / "MARK"))
     command = [sys.executable, "-c", _MEASURE, *map(str, paths)]
     found = subprocess.run(command, capture_output=True, check=True, text=True)
-    assert float(found.stdout) < 200  # MiB
+    assert float(found.stdout) < 200, found.stdout  # MiB
 
 
 class Tied(nn.Module):
@@ -128,7 +130,7 @@ class Tied(nn.Module):
         self.register_buffer("seen", torch.zeros(4))
 
     def forward(self, x: torch.Tensor) -> Any:
-        self.seen.add_(x.sum(0))
+        self.get_buffer("seen").add_(x.sum(0))
         y = self.norm(self.frozen(self.second(self.first(x))))
         return nn.functional.dropout(self.first(y), training=False).reshape(-1, 2).t()
 
@@ -159,9 +161,10 @@ class Grown(nn.Module):
     """Sizes that follow from others and from values."""
 
     def forward(self, x: torch.Tensor, at: torch.Tensor) -> Any:
-        rows = at.max().item()
-        torch._check(rows >= 0)
-        torch._check(rows < 10)
+        rows: Any = at.max().item()
+        check: Any = torch._check
+        check(rows >= 0)
+        check(rows < 10)
         halves = x.reshape(-1, 2)[: x.shape[0] // 2].repeat(2, 1)
         return halves, torch.cat([x, x]), torch.zeros(rows, 3) + 1
 
@@ -171,7 +174,7 @@ class Several(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Any:
         values, indices = x.topk(2)
-        left, right = x.split(2, dim=1)
+        left, right = torch.split(x, 2, dim=1)
         return (values, indices, torch.stack([left, right]).max(), x.unbind(0))
 
 
@@ -219,6 +222,17 @@ def _parameters(report: gf.Report) -> list[Any]:
     return [(path, first[p.identity], p._replace(identity=0)) for path, p in held]
 
 
+def test_files_are_counted_in_threads_while_others_load_them(tmp_path: Path) -> None:
+    path = tmp_path / "file.pt2"
+    path.write_bytes(packed(members()))
+    expected = str(gf.count(path).records)
+    with ThreadPoolExecutor(4) as threads:
+        counted = [threads.submit(gf.count, path) for _ in range(16)]
+        loaded = [torch.export.load(path) for _ in range(4)]
+        assert [str(found.result().records) for found in counted] == [expected] * 16
+    assert len(loaded) == 4
+
+
 def test_weights_that_were_fake_are_not_tied(tmp_path: Path) -> None:
     with torch._subclasses.FakeTensorMode(), torch.device("cpu"):
         program = torch.export.export(
@@ -233,6 +247,44 @@ def test_of_several_programs_one_is_counted_and_the_others_are_named(tmp_path: P
     report = _count(tmp_path / "two.pt2")
     assert report.macs == MACS
     assert report.capture.notes == ("not counted: draft, which the file also holds",)
+
+
+_EVIL = {"AutoModelForCausalLM": "evil.Evil", "AutoModel": "evil.Evil"}
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"architectures": ["AutoModelForCausalLM"], "auto_map": _EVIL}, "cannot build 'vit'"),
+        ({"attn_implementation": "evil/kernel"}, "--trust-remote-code"),
+        ({"parts": [{"_attn_implementation": "evil/kernel"}]}, "--trust-remote-code"),
+        ({"part": json.loads("[" * 300 + "]" * 300)}, "nests too deeply"),
+        ({"part": 3}, ""),
+    ],
+    ids=["code", "a kernel", "a kernel of a part", "a nest", "nothing"],
+)
+def test_a_config_runs_no_code_whatever_the_terminal_answers(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: dict[str, Any],
+    said: str,
+) -> None:
+    whole = {"model_type": "vit", "name_or_path": str(tmp_path), **config}
+    (tmp_path / "config.json").write_text(json.dumps(whole))
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'MARK')!r}, 'w')")
+    asked: list[str] = []
+
+    def agree(prompt: str = "") -> str:
+        asked.append(prompt)
+        return "y"
+
+    monkeypatch.setattr("builtins.input", agree)
+    code, _, err = run("count", f"hf:{tmp_path}", "--set", "num_hidden_layers=1")
+    assert code == (2 if said else 0)
+    assert said in err
+    assert not asked
+    assert not (tmp_path / "MARK").exists()
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
