@@ -226,7 +226,7 @@ BAD_INPUT = {
     # arguments: what the sentence says
     ("count", "nonsense"): "is no model name. Give hf:TYPE",
     ("count", "missing.pt2"): "missing.pt2 does not exist",
-    ("count", "garbage.pt2"): "cannot be read as an exported program",
+    ("count", "garbage.pt2"): "garbage.pt2 is text, and no program written by torch.export.save",
     ("count", "missing.py:x"): "missing.py does not exist",
     ("count", "broken.py:x"): "No module named 'nowhere_to_be_found'",
     ("count", "no_such_package:x"): "No module named 'no_such_package'",

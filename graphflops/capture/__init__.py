@@ -14,11 +14,11 @@ from torch.export import ExportedProgram
 
 from graphflops.capture.module import capture_module
 from graphflops.capture.program import (
-    capture_file,
     capture_graph,
     capture_program,
     is_aten_graph,
 )
+from graphflops.capture.pt2 import capture_file
 from graphflops.errors import ModelSpecError
 from graphflops.ir import Capture
 

@@ -11,6 +11,7 @@ from torch import fx
 from torch._decomp import decomposition_table
 from torch._guards import detect_fake_mode
 from torch._prims.context import TorchRefsMode
+from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import flop_registry
@@ -111,7 +112,8 @@ def _trace(
         again, named = pytree.tree_unflatten(filled, spec)
         return op(*again, **named)
 
-    mode = detect_fake_mode(leaves) or contextlib.nullcontext()
+    # Without a tensor among its arguments an operator would run: ``from_file`` maps a file.
+    mode = detect_fake_mode(leaves) or FakeTensorMode(allow_fallback_kernels=False)
     # The reference implementations spell composite functions out as the prims oracle does;
     # where one of them cannot be traced, the kernels' own composition can.
     for references in (TorchRefsMode(should_fallback_fn=_keep(known)), contextlib.nullcontext()):

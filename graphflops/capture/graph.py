@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -44,7 +44,9 @@ class _Context:
 
 
 def operator_calls(
-    module: fx.GraphModule, resolve_path: Callable[[fx.Node], str | None]
+    module: fx.GraphModule,
+    resolve_path: Callable[[fx.Node], str | None],
+    views: Container[fx.Node] = (),
 ) -> tuple[tuple[OpCall, ...], tuple[fx.Node, ...]]:
     """Every operator call of a graph, in order.
 
@@ -52,12 +54,13 @@ def operator_calls(
         module: A graph of ATen operators whose nodes carry ``meta["val"]``.
         resolve_path: From a node to the path of the module that made the call, or ``None``
             where the node does not say.
+        views: Nodes known to share memory with an input, whatever their values say.
 
     Returns:
         The calls, numbered, and the node of each. Arithmetic on sizes and picking from tuples
         are no calls.
     """
-    walk = _Walk(resolve_path)
+    walk = _Walk(resolve_path, views)
     walk.through(_Context(module))
     return tuple(call for call, _ in walk.found), tuple(node for _, node in walk.found)
 
@@ -65,26 +68,31 @@ def operator_calls(
 class _Walk:
     """Finds the calls of a graph and of the graphs within."""
 
-    def __init__(self, resolve_path: Callable[[fx.Node], str | None]) -> None:
+    def __init__(
+        self, resolve_path: Callable[[fx.Node], str | None], views: Container[fx.Node]
+    ) -> None:
         self.found: list[tuple[OpCall, fx.Node]] = []
         self._resolve_path = resolve_path
+        self._views = views
 
     def through(self, context: _Context) -> None:
         """Find the calls from a place on."""
+        mapped = _instances(context.module.graph)
         for node in context.module.graph.nodes:
             if node.op == "call_function" and not _is_plumbing(node):
-                self._visit(node, self._place(node, context))
+                self._visit(node, self._place(node, context, mapped))
 
-    def _place(self, node: fx.Node, context: _Context) -> _Context:
+    def _place(self, node: fx.Node, context: _Context, mapped: Mapping[fx.Node, Dim]) -> _Context:
         path = self._resolve_path(node)
         here = context if path is None else replace(context, path=path)
-        if (batch := instances_mapped(node.meta.get("val"))) != 1:
+        if (batch := mapped.get(node, 1)) != 1:
             here = replace(here, trips=here.trips * batch)
         return here
 
     def _visit(self, node: fx.Node, here: _Context) -> None:
         if isinstance(node.target, torch._ops.OpOverload):
-            self._add(_call(node, node.target, here), node)
+            is_view = node in self._views or shares_memory(node)
+            self._add(_call(node, node.target, here, is_view=is_view), node)
         elif (bodies := _bodies(node, here)) is not None:
             for body in bodies:
                 self.through(body)
@@ -102,11 +110,37 @@ class _Walk:
 
 def _is_plumbing(node: fx.Node) -> bool:
     """Arithmetic on sizes, picking from tuples, entering vmap: no tensor is computed."""
-    if node.target is operator.getitem or _module(node.target) == "torch._functorch.predispatch":
+    if node.target is operator.getitem or _module(node.target) == _VMAP:
         return True
     returns_tensor = bool(output_metas(node.meta.get("val"), node.name))
     is_operator = isinstance(node.target, torch._ops.OperatorBase)
     return not is_operator and not returns_tensor
+
+
+_VMAP = "torch._functorch.predispatch"
+
+
+def _instances(graph: fx.Graph) -> dict[fx.Node, Dim]:
+    """How many instances of a node ``torch.vmap`` computes, where it is more than one.
+
+    Of a graph that was saved, only the nodes that enter and leave ``vmap`` still say so.
+    """
+    levels: dict[fx.Node, dict[Any, Dim]] = {}
+    for node in graph.nodes:
+        axes = {k: v for given in node.all_input_nodes for k, v in levels[given].items()}
+        if _module(node.target) == _VMAP and _name(node.target) == "_add_batch_dim":
+            batched, axis, level = node.args
+            axes[level] = dim(batched.meta["val"].shape[axis])
+        elif _module(node.target) == _VMAP and _name(node.target) == "_remove_batch_dim":
+            axes.pop(node.args[1], None)
+        levels[node] = axes
+    found = {node: prod(axes.values()) for node, axes in levels.items()}
+    return {
+        node: instances
+        for node in graph.nodes
+        if (instances := found[node]) != 1
+        or (instances := instances_mapped(node.meta.get("val"))) != 1
+    }
 
 
 def instances_mapped(value: Any) -> Dim:
@@ -121,7 +155,7 @@ def instances_mapped(value: Any) -> Dim:
     return batch
 
 
-def _call(node: fx.Node, op: torch._ops.OpOverload, here: _Context) -> OpCall:
+def _call(node: fx.Node, op: torch._ops.OpOverload, here: _Context, *, is_view: bool) -> OpCall:
     inputs, attrs = bound_arguments(op, node.args, node.kwargs)
     return OpCall(
         op=op._schema.name,
@@ -130,7 +164,7 @@ def _call(node: fx.Node, op: torch._ops.OpOverload, here: _Context) -> OpCall:
         attrs=attrs,
         outputs=output_metas(node.meta.get("val"), node.name),
         writes=written_arguments(op),
-        is_view=shares_memory(node),
+        is_view=is_view,
         path=here.path,
         name=node.name,
         trips=here.trips,

@@ -84,21 +84,38 @@ def modules_of(modules: Modules, calls: Mapping[str, int]) -> tuple[Module, ...]
 
 def modules_of_program(program: ExportedProgram) -> tuple[Module, ...]:
     """The modules an exported program remembers: those with parameters or operators."""
-    parameters: dict[str, list[Parameter]] = {}
-    for name in program.graph_signature.parameters:
-        owner, _, leaf = name.rpartition(".")
-        value = program.state_dict[name]
-        parameters.setdefault(owner, []).append(_parameter(leaf, value, _storage_identity(value)))
-    return _remembered(program.graph_module, parameters)
+    held = ((name, program.state_dict[name]) for name in program.graph_signature.parameters)
+    return modules_remembered(
+        program.graph_module,
+        {name: _parameter(_leaf(name), value, _storage_identity(value)) for name, value in held},
+    )
 
 
 def modules_of_graph(module: fx.GraphModule) -> tuple[Module, ...]:
     """The modules a graph remembers, and the parameters it holds."""
-    parameters: dict[str, list[Parameter]] = {}
-    for name, value in module.named_parameters(remove_duplicate=False):
-        owner, _, leaf = name.rpartition(".")
-        parameters.setdefault(owner, []).append(_parameter(leaf, value, id(value)))
-    return _remembered(module, parameters)
+    held = module.named_parameters(remove_duplicate=False)
+    return modules_remembered(
+        module, {name: _parameter(_leaf(name), value, id(value)) for name, value in held}
+    )
+
+
+def modules_remembered(
+    graph: fx.GraphModule, parameters: Mapping[str, Parameter]
+) -> tuple[Module, ...]:
+    """The modules a graph remembers, with their parameters.
+
+    Args:
+        graph: Its nodes say which modules made them.
+        parameters: By qualified name.
+    """
+    owned: dict[str, list[Parameter]] = {}
+    for name, parameter in parameters.items():
+        owned.setdefault(name.rpartition(".")[0], []).append(parameter)
+    return _remembered(graph, owned)
+
+
+def _leaf(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 # What export writes where it computes a size and no module does.
@@ -144,22 +161,23 @@ def _parameters(held: Mapping[str, torch.Tensor | None]) -> tuple[Parameter, ...
 
 def _parameter(name: str, value: torch.Tensor, identity: int) -> Parameter:
     strided = value.layout == torch.strided and not value.is_nested
-    numel, nbytes = _size(value.shape, value.dtype, value.stride() if strided else None)
-    return Parameter(
-        name=name,
-        identity=identity,
-        numel=numel,
-        nbytes=nbytes,
-        trainable=value.requires_grad,
+    meta = TensorMeta(
+        shape=tuple(value.shape),
+        dtype=dtype_name(value.dtype),
+        strides=value.stride() if strided else None,
     )
+    return parameter_of(name, meta, trainable=value.requires_grad, identity=identity)
+
+
+def parameter_of(name: str, meta: TensorMeta, *, trainable: bool, identity: int) -> Parameter:
+    """A parameter with its elements and bytes."""
+    numel, nbytes = _size(meta)
+    return Parameter(name=name, identity=identity, numel=numel, nbytes=nbytes, trainable=trainable)
 
 
 @cache
-def _size(
-    shape: torch.Size, dtype: torch.dtype, strides: tuple[int, ...] | None
-) -> tuple[int, int]:
+def _size(meta: TensorMeta) -> tuple[int, int]:
     """Elements of a parameter, and bytes: those of repeated layers are alike."""
-    meta = TensorMeta(tuple(shape), dtype_name(dtype), strides)
     return int(meta.numel), int(meta.nbytes)
 
 

@@ -1,79 +1,77 @@
-"""Captures of what is a graph already: exported programs, ``.pt2`` files, graph modules."""
+"""Captures of what is a graph already: exported programs and graph modules."""
 
 from __future__ import annotations
 
 import contextlib
 import operator
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import fx
-from torch._guards import detect_fake_mode
 from torch._subclasses import FakeTensorMode
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import ExportGraphSignature, InputKind
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 from graphflops.capture.decompose import Expander, invocations_of
 from graphflops.capture.failure import first_line
-from graphflops.capture.graph import operator_calls, shares_memory
+from graphflops.capture.graph import operator_calls
 from graphflops.capture.hierarchy import module_path, modules_of_graph, modules_of_program
 from graphflops.capture.metadata import output_metas
-from graphflops.errors import CaptureError, ModelSpecError
-from graphflops.ir import Capture, NamedTensors
+from graphflops.capture.views import unseen_views
+from graphflops.errors import CaptureError
+from graphflops.ir import Capture, Module, NamedTensors
 from graphflops.process import QUIET
 
 
-def capture_file(path: Path) -> Capture:
-    """Capture an exported program saved as ``.pt2``.
+class Signed(Protocol):
+    """A graph with a signature: an exported program, or what was read of one."""
 
-    Raises:
-        ModelSpecError: There is no such file, or it is no exported program.
-    """
-    if not path.is_file():
-        msg = f"{path} does not exist. Give the path of a file written by torch.export.save."
-        raise ModelSpecError(msg)
-    try:
-        program = torch.export.load(path)
-    except Exception as error:
-        msg = (
-            f"{path} cannot be read as an exported program ({first_line(error)}). "
-            "Write it again with torch.export.save under this version of PyTorch."
-        )
-        raise ModelSpecError(msg) from error
-    return capture_program(program, method="pt2 file")
+    @property
+    def graph_module(self) -> fx.GraphModule:
+        """The graph; its nodes have shapes."""
+
+    @property
+    def graph_signature(self) -> ExportGraphSignature:
+        """What the inputs of the graph are."""
 
 
-def capture_program(program: ExportedProgram, method: str = "exported program") -> Capture:
+def capture_program(program: ExportedProgram) -> Capture:
     """Capture an exported program as it is, undecomposed."""
+    return captured(program, modules_of_program(program), "exported program")
+
+
+def captured(
+    program: Signed, modules: tuple[Module, ...], method: str, notes: tuple[str, ...] = ()
+) -> Capture:
+    """The capture that the graph of a program is.
+
+    Args:
+        program: Its nodes have shapes.
+        modules: Those of the program.
+        method: How it was obtained.
+        notes: What a reader must know of it.
+    """
     graph = program.graph_module
-    with contextlib.ExitStack() as stack:
-        notes: tuple[str, ...] = ()
-        if _memory_unknown(graph):
-            values = [node.meta.get("val") for node in graph.graph.find_nodes(op="placeholder")]
-            try:
-                stack.enter_context(_propagated(graph, values, detect_fake_mode(values)))
-            except Exception as error:  # noqa: BLE001 - the count goes on with what was saved
-                notes = (f"reshapes count as copies: {first_line(error)}",)
-        calls, nodes = operator_calls(graph, module_path)
-        return Capture(
-            calls=calls,
-            fallback=Expander(invocations_of(nodes)),
-            modules=modules_of_program(program),
-            method=method,
-            inputs=program_inputs(program),
-            notes=notes,
-        )
+    views, lost = unseen_views(graph)
+    calls, nodes = operator_calls(graph, module_path, views)
+    return Capture(
+        calls=calls,
+        fallback=Expander(invocations_of(nodes)),
+        modules=modules,
+        method=method,
+        inputs=program_inputs(program),
+        notes=(*notes, *lost),
+    )
 
 
-def program_inputs(program: ExportedProgram) -> NamedTensors:
+def program_inputs(program: Signed) -> NamedTensors:
     """The user's input tensors of a program, by name."""
     kinds = {spec.arg.name: spec.kind for spec in program.graph_signature.input_specs}
     return tuple(
         (node.name, meta)
-        for node in program.graph.find_nodes(op="placeholder")
+        for node in program.graph_module.graph.find_nodes(op="placeholder")
         if kinds.get(node.name) == InputKind.USER_INPUT
         for meta in output_metas(node.meta.get("val"), node.name)
     )
@@ -141,17 +139,6 @@ def _propagated(
     finally:
         for node, meta in saved.items():
             node.meta = meta
-
-
-def _memory_unknown(graph: fx.GraphModule) -> bool:
-    """Whether views do not share memory with their inputs: saving a program loses that."""
-    return any(
-        isinstance(node.target, torch._ops.OpOverload)
-        and node.target.is_view
-        and isinstance(node.meta.get("val"), torch.Tensor)
-        and not shares_memory(node)
-        for node in graph.graph.nodes
-    )
 
 
 def _captured(module: fx.GraphModule) -> Capture:

@@ -49,6 +49,47 @@ def find_config(name: str, options: Options) -> Config:
     return Config(values=_read(Path(_download(name, options.revision))), home=name)
 
 
+def without_code(values: Any, depth: int = 0) -> Any:
+    """A config without what makes transformers run code that comes with it.
+
+    Where transformers has no class of its own for an ``auto_map``, at any depth of the config,
+    it asks on the terminal whether to run the code, and takes the answer from a pipe.
+
+    Args:
+        values: The config, or a part of it.
+        depth: How deep in the config that part is.
+
+    Raises:
+        ModelSpecError: The config wants attention or experts that are code on the hub, or nests
+            as none does.
+    """
+    if depth > _MAX_DEPTH:
+        raise ModelSpecError("the config nests too deeply. Give a transformers config.json.")
+    if isinstance(values, list):
+        return [without_code(value, depth + 1) for value in values]
+    if not isinstance(values, dict):
+        return values
+    for key in _KERNELS & values.keys():
+        if "/" in str(values[key]):
+            msg = (
+                f"the config wants {key} {str(values[key])!r}, which is code on the hub. If you "
+                "trust its authors, allow that code to run: --trust-remote-code."
+            )
+            raise ModelSpecError(msg)
+    return {
+        key: without_code(value, depth + 1) for key, value in values.items() if key != "auto_map"
+    }
+
+
+_MAX_DEPTH = 64
+_KERNELS = {
+    f"{start}{kind}_implementation{end}"
+    for start in ("", "_")
+    for kind in ("attn", "experts")
+    for end in ("", "_internal")
+}
+
+
 def _on_hub(name: str) -> bool:
     organization, slash, model = name.partition("/")
     plain = organization.strip("._~") and "/" not in model and not model.endswith(".json")
@@ -86,7 +127,7 @@ def _download(name: str, revision: str | None) -> str:
 def _read(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{path} is not JSON: {error}. Give a transformers config.json."
         raise ModelSpecError(msg) from error
     if not isinstance(values, dict):

@@ -14,7 +14,7 @@ from graphflops.errors import ModelSpecError
 from graphflops.models import names
 from graphflops.models.extras import built_on_meta
 from graphflops.models.heads import chosen_class, generating_class, task_names, usual_class
-from graphflops.models.hub import Config, find_config
+from graphflops.models.hub import Config, find_config, without_code
 from graphflops.models.inputs import floating_dtype, transformers_inputs
 from graphflops.models.workload import Options, Workload, near
 
@@ -34,7 +34,7 @@ def resolve(name: str, options: Options) -> Workload:
     where, _, head = (name, "", "") if Path(name).exists() else name.partition("@")
     found = find_config(where, options)
     config_class = _config_class(found, where, options)
-    values = dict(found.values)
+    values = dict(found.values) if options.trust_remote_code else without_code(found.values)
     for key, value in options.overrides.items():
         _override(values, config_class, key, value)
     dtype = floating_dtype(options.dtype)
