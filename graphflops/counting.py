@@ -15,6 +15,7 @@ from graphflops.pricing import price_all
 from graphflops.quiet import uncollected
 from graphflops.registry import Registry
 from graphflops.report import Report
+from graphflops.versions import explained_changes
 
 OnUnknown: TypeAlias = Literal["warn", "raise", "ignore"]
 
@@ -61,6 +62,7 @@ def count(
         ModelSpecError: ``model`` is nothing that can be counted, or there is no such convention.
         HandlerError: A handler is broken.
         UnknownOpError: An operator has no price and ``on_unknown`` is ``"raise"``.
+        VersionError: torch or transformers is of an untested version in which something is missing.
 
     Example:
         >>> import torch
@@ -71,7 +73,8 @@ def count(
         48
     """
     prices = prices_of(convention, registry)
-    captured = capture(model, args, kwargs, dynamic_shapes, regions=regions)
+    with explained_changes():
+        captured = capture(model, args, kwargs, dynamic_shapes, regions=regions)
     found = report(captured, captured.modules[0].cls or type(model).__name__, prices)
     if not found.complete and on_unknown != "ignore":
         complain(found, on_unknown)

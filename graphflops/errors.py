@@ -34,6 +34,10 @@ class ModelSpecError(GraphFlopsError):
     """A model name, config, input or option given by the user does not make sense."""
 
 
+class VersionError(GraphFlopsError):
+    """A piece of torch or transformers is not as it is in the versions that were tested."""
+
+
 class UnknownOpWarning(UserWarning):
     """Operators without a price: the totals are lower bounds."""
 

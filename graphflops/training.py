@@ -15,6 +15,7 @@ from graphflops.errors import ModelSpecError
 from graphflops.quiet import uncollected
 from graphflops.registry import Registry
 from graphflops.training_report import TrainingReport
+from graphflops.versions import explained_changes
 
 _WITH_BACKWARD = ("exact", "torch")
 
@@ -97,7 +98,8 @@ def count_training(
         if number < 1:
             raise ModelSpecError(f"{name} is {number}. Give 1 or more.")
     prices = counting.prices_of(convention, registry)
-    captured = capture_training(model, tuple(args), kwargs or {}, loss, regions=regions)
+    with explained_changes():
+        captured = capture_training(model, tuple(args), kwargs or {}, loss, regions=regions)
     found = TrainingReport.of(
         counting.report(captured.capture, type(model).__name__, prices),
         loss=captured.loss,

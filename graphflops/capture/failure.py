@@ -21,9 +21,10 @@ from graphflops.capture.devices import brought_together
 from graphflops.capture.running import modules_in
 from graphflops.capture.source import is_models, short_path
 from graphflops.capture.untouched import untouched
-from graphflops.errors import CaptureError
+from graphflops.errors import CaptureError, GraphFlopsError
 from graphflops.ir import OpCall
 from graphflops.quiet import quiet
+from graphflops.versions import change_behind, untested_versions
 
 _DATA_DEPENDENT = (
     DataDependentOutputException,
@@ -35,12 +36,16 @@ _DATA_DEPENDENT = (
 
 def explain_failure(
     model: nn.Module, args: Any, kwargs: Any, failures: list[tuple[str, Exception]]
-) -> CaptureError:
+) -> GraphFlopsError:
     """An error that says whose fault it was, where, and what to try.
 
-    The forward is run once more, as it runs without a capture: if that fails too, the model
-    or its inputs are wrong; if it works, tracing is what failed.
+    If what failed is a piece of torch that has changed, that is said. Else the forward is run
+    once more, as it runs without a capture: if that fails too, the model or its inputs are
+    wrong; if it works, tracing is what failed.
     """
+    for _, error in failures:
+        if (change := change_behind(error)) is not None:
+            return change
     own = _forward_error(model, args, kwargs)
     name = type(model).__name__
     if own is not None:
@@ -55,11 +60,12 @@ def explain_failure(
         for at, ((method, _), reason) in enumerate(zip(failures, reasons, strict=True))
         if reason not in reasons[:at]
     )
-    return CaptureError(
+    msg = (
         f"{name} cannot be captured as a graph. {tried}. Its Python depends on values that a "
         "graph without data does not have, or uses an operator without shape rules: pass inputs "
         "that avoid that line, or export the model yourself and count the ExportedProgram."
     )
+    return CaptureError(" ".join(filter(None, (msg, untested_versions()))))
 
 
 def _forward_error(model: nn.Module, args: Any, kwargs: Any) -> Exception | None:

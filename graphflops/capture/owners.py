@@ -198,19 +198,23 @@ class Owners(Running):
 def _checkpoints(again: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
     """Let ``torch.utils.checkpoint`` run functions changed by ``again``, in both its forms."""
     home: Any = torch.utils.checkpoint
-    without, reentrant = home._checkpoint_without_reentrant_generator, home.CheckpointFunction
+    # Since torch 2.14 the one of this name is a door to the other, which all of torch calls.
+    name = "_checkpoint_without_reentrant_generator"
+    name = f"{name}_impl" if hasattr(home, f"{name}_impl") else name
+    without, reentrant = getattr(home, name), home.CheckpointFunction
 
     class Reentrant:
         @staticmethod
         def apply(function: Callable[..., Any], *args: Any) -> Any:
             return reentrant.apply(again(function), *args)
 
-    home._checkpoint_without_reentrant_generator = lambda function, *args, **kwargs: without(
-        again(function), *args, **kwargs
-    )
+    def without_changed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return without(again(function), *args, **kwargs)
+
+    setattr(home, name, without_changed)
     home.CheckpointFunction = Reentrant
     try:
         yield
     finally:
-        home._checkpoint_without_reentrant_generator = without
+        setattr(home, name, without)
         home.CheckpointFunction = reentrant

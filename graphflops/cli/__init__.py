@@ -11,6 +11,7 @@ import typer
 
 from graphflops.cli import catalog, counting, generating, training
 from graphflops.errors import GraphFlopsError, UnknownOpError
+from graphflops.versions import explained_changes
 
 CHECK_FAILED, BAD_INPUT = 1, 2
 _ALLOCATIONS = 100_000
@@ -37,7 +38,8 @@ def main() -> None:
     # What torch and transformers import is looked through again and again, and stays.
     gc.set_threshold(_ALLOCATIONS)
     try:
-        app()
+        with explained_changes():
+            app()
     except UnknownOpError as error:
         typer.echo(f"graphflops: {error}", err=True)
         raise SystemExit(CHECK_FAILED) from None
