@@ -29,34 +29,40 @@ def project() -> str:
     return (ROOT / "pyproject.toml").read_text("utf-8")
 
 
-DEVELOPMENT, LATEST = pins("constraints.txt"), pins("constraints-latest.txt")
+LOWEST, DEVELOPMENT, LATEST = map(
+    pins, ("constraints-lowest.txt", "constraints.txt", "constraints-latest.txt")
+)
 
 
-def test_both_constraints_pin_the_same_packages() -> None:
-    assert set(DEVELOPMENT) == set(LATEST)
+def numbers(version: str) -> list[int]:
+    return [*map(int, version.split("."))]
+
+
+def test_all_constraints_pin_the_same_packages() -> None:
+    assert set(LOWEST) == set(DEVELOPMENT) == set(LATEST)
 
 
 @pytest.mark.parametrize("package", DEVELOPMENT)
-def test_the_latest_versions_are_no_older(package: str) -> None:
-    numbers = [[*map(int, pinned[package].split("."))] for pinned in (DEVELOPMENT, LATEST)]
-    assert numbers == sorted(numbers)
+def test_versions_rise_from_the_lowest_to_the_latest(package: str) -> None:
+    rising = [numbers(pinned[package]) for pinned in (LOWEST, DEVELOPMENT, LATEST)]
+    assert rising == sorted(rising)
 
 
 @pytest.mark.parametrize("package", versions.TESTED)
 def test_the_tested_range_is_what_the_constraints_pin(package: str) -> None:
-    assert versions.TESTED[package] == (DEVELOPMENT[package], LATEST[package])
+    assert versions.TESTED[package] == (LOWEST[package], LATEST[package])
 
 
 def requirements() -> dict[str, str]:
-    """What the package asks of others, by their names."""
-    named = project().partition("dependencies = [")[2].partition("[tool.")[0]
-    return dict(re.findall(r'^  "([a-z][\w-]*)([^\w"\[-][^"]*)?"', named, re.MULTILINE))
+    """What an installation asks of other packages, by their names."""
+    asked = project().partition("\ndependencies = [")[2].partition("\nbench = [")[0]
+    return dict(re.findall(r'^  "([a-z]+)([^"]*)"', asked, re.MULTILINE))
 
 
 @pytest.mark.parametrize("package", requirements())
-def test_what_the_package_requires_was_tested(package: str) -> None:
-    # No version above those that were tested is ruled out, and none below is let in.
-    assert requirements()[package] == f">={DEVELOPMENT[package]}"
+def test_what_an_installation_asks_for_was_tested(package: str) -> None:
+    # Nothing below what was tested is let in, and nothing above is ruled out.
+    assert requirements()[package] == f">={LOWEST[package]}"
 
 
 def test_the_readme_says_what_was_tested() -> None:
@@ -67,7 +73,7 @@ def test_the_readme_says_what_was_tested() -> None:
         re.MULTILINE,
     )
     tested = {row[:3] for row in rows}
-    for pinned in (DEVELOPMENT, LATEST):
+    for pinned in (LOWEST, DEVELOPMENT, LATEST):
         assert (pinned["torch"], pinned["torchvision"], pinned["transformers"]) in tested
     (lowest,) = re.findall(r'requires-python = ">=([\d.]+)"', project())
     assert lowest == min(row[3] for row in rows)
@@ -75,10 +81,13 @@ def test_the_readme_says_what_was_tested() -> None:
     assert set(claimed) == {row[3] for row in rows}
 
 
-def test_the_makefile_installs_the_latest_in_a_place_of_its_own() -> None:
-    assert ".venv-latest/bin" in (ROOT / "Makefile").read_text("utf-8")
+def test_make_runs_the_tests_on_other_versions_in_a_place_of_their_own() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for name in ("latest", "lowest"):
+        assert f"test-{name}" in makefile
+        assert (ROOT / f"constraints-{name}.txt").is_file()
     for ignoring in (".gitignore", "pyproject.toml"):
-        assert ".venv-latest" in (ROOT / ignoring).read_text("utf-8")
+        assert ".venv-*" in (ROOT / ignoring).read_text("utf-8")
 
 
 @pytest.fixture

@@ -36,7 +36,8 @@ def capture_file(path: Path) -> Capture:
         msg = f"{path} does not exist. Give the path of a file written by torch.export.save."
         raise ModelSpecError(msg)
     try:
-        program = torch.export.load(path)
+        with quiet():
+            program = torch.export.load(path)
     except Exception as error:
         msg = (
             f"{path} cannot be read as an exported program ({first_line(error)}). "

@@ -7,7 +7,7 @@ import functools
 import inspect
 import json
 from collections.abc import Callable
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from graphflops.models import Options
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     """How a report is written."""
 
     TREE = "tree"
