@@ -1,9 +1,9 @@
-# Every target does its own set-up in .venv; nothing outside the checkout is touched.
+# Every target does its own set-up, in .venv or .venv-NAME; nothing outside the checkout is touched.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all lint types wheel bench clean
+.PHONY: demo test test-all test-latest test-lowest lint types wheel bench clean
 
 demo: $(INSTALLED)  ## Count the Llama-3-8B shape, 2,048 tokens, without weights
 	$(BIN)/graphflops count hf:examples/configs/llama-3-8b --seq-len 2048
@@ -13,6 +13,9 @@ test: $(INSTALLED)  ## The tests, without the slow sweeps
 
 test-all: $(INSTALLED)  ## All tests
 	$(BIN)/python -m pytest -n 2
+
+test-latest test-lowest: test-%: .venv-%/.installed  ## The same tests on other versions
+	.venv-$*/bin/python -m pytest -n 2 -m "not slow"
 
 lint: $(INSTALLED)  ## Style and who may import whom
 	$(BIN)/ruff check .
@@ -33,11 +36,17 @@ bench: .venv/.bench  ## Side by side with other counters
 	$(BIN)/python -m benchmarks.vs_peers
 
 clean:
-	rm -rf .venv .venv-wheel dist build *.egg-info
+	rm -rf .venv .venv-latest .venv-lowest .venv-wheel dist build *.egg-info
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+# constraints-latest.txt brings CUDA: 6 GB, minutes.
+.venv-%/.installed: pyproject.toml constraints-%.txt
+	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install -q -c constraints-$*.txt -e ".[dev]"
 	touch $@
 
 .venv/.bench: $(INSTALLED)

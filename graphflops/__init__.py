@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         UnboundSymbolError,
         UnknownOpError,
         UnknownOpWarning,
+        VersionError,
     )
     from graphflops.generation import count_generation
     from graphflops.generation_report import GenerationReport
@@ -48,6 +49,7 @@ _HOMES = {
         "UnboundSymbolError",
         "UnknownOpError",
         "UnknownOpWarning",
+        "VersionError",
     ),
     "generation": ("count_generation",),
     "generation_report": ("GenerationReport",),
@@ -84,6 +86,7 @@ __all__ = [
     "UnboundSymbolError",
     "UnknownOpError",
     "UnknownOpWarning",
+    "VersionError",
     "__version__",
     "count",
     "count_generation",
@@ -99,7 +102,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    with importlib.import_module(f"{__name__}.versions").explained_changes():
+        return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

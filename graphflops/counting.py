@@ -17,6 +17,7 @@ from graphflops.ir import Capture
 from graphflops.pricing import price_all
 from graphflops.registry import Registry
 from graphflops.report import Report
+from graphflops.versions import explained_changes
 
 OnUnknown: TypeAlias = Literal["warn", "raise", "ignore"]
 
@@ -64,6 +65,7 @@ def count(
         ModelSpecError: ``model`` is nothing that can be counted, or an argument makes no sense.
         HandlerError: A handler is broken.
         UnknownOpError: An operator has no price and ``on_unknown`` is ``"raise"``.
+        VersionError: torch or transformers is of an untested version in which something is missing.
 
     Example:
         >>> import torch
@@ -76,7 +78,8 @@ def count(
     arguments.one_of("on_unknown", on_unknown, get_args(OnUnknown))
     positional, named = arguments.inputs(args, kwargs)
     prices = prices_of(convention, registry)
-    captured = capture(model, positional, named, dynamic_shapes, regions=regions)
+    with explained_changes():
+        captured = capture(model, positional, named, dynamic_shapes, regions=regions)
     found = report(captured, captured.modules[0].cls or type(model).__name__, prices)
     if not found.complete and on_unknown != "ignore":
         complain(found, on_unknown)

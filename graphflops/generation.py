@@ -18,6 +18,7 @@ from graphflops.generation_report import GenerationReport, Step
 from graphflops.ir import Capture
 from graphflops.registry import Registry
 from graphflops.report import Report
+from graphflops.versions import explained_changes
 
 CacheKind = Literal["dynamic", "static"]
 
@@ -85,17 +86,19 @@ def count_generation(  # noqa: PLR0913 - all but two are keywords with defaults
     inputs = arguments.inputs_by_name("inputs", inputs)
     prices = counting.prices_of(convention, registry)
     start = time.perf_counter()
-    prompt = prompt_of(
-        model,
-        inputs,
-        new_tokens=max_new_tokens,
-        static=cache == "static",
-        logits_to_keep=logits_to_keep,
-    )
-    counting_of = _Counter(prompt, prices, regions=regions)
-    found = counting_of.prefill(max_new_tokens)
-    while (cached := found.next_without_a_graph()) is not None:
-        found = replace(found, graphs=(*found.graphs, counting_of.step(cached, found.last_cached)))
+    with explained_changes():
+        prompt = prompt_of(
+            model,
+            inputs,
+            new_tokens=max_new_tokens,
+            static=cache == "static",
+            logits_to_keep=logits_to_keep,
+        )
+        counting_of = _Counter(prompt, prices, regions=regions)
+        found = counting_of.prefill(max_new_tokens)
+        while (cached := found.next_without_a_graph()) is not None:
+            step = counting_of.step(cached, found.last_cached)
+            found = replace(found, graphs=(*found.graphs, step))
     found = replace(found, seconds=time.perf_counter() - start)
     if not found.complete and on_unknown != "ignore":
         counting.complain(found, on_unknown)

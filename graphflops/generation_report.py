@@ -14,7 +14,6 @@ from graphflops.arguments import whole
 from graphflops.binding import holds_throughout
 from graphflops.cost import Dim, OpCost, substitute
 from graphflops.errors import ModelSpecError
-from graphflops.ir import CACHES
 from graphflops.render import generation as rendering
 from graphflops.render.data import module_csv
 from graphflops.render.tree import render_tree
@@ -361,6 +360,6 @@ class GenerationReport:
             meta.nbytes
             for name, meta in step.capture.inputs
             # Scalars in it say how full it is.
-            if name.startswith(CACHES) and meta.shape
+            if name in step.capture.caches and meta.shape
         ]
         return substitute(sum(sizes, start=sympy.Integer(0)), self._bound(step))

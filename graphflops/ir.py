@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
 from typing import NamedTuple, Protocol, TypeAlias
 
 import sympy
 
 from graphflops.cost import Dim, OpCost
+from graphflops.errors import GraphFlopsError
 
-DTYPE_BITS: dict[str, int] = {
-    **{f"{kind}{bits}": bits for kind in ("int", "uint", "bits") for bits in (1, 2, 3, 4, 5, 6, 7)},
-    **{f"{kind}{bits}": bits for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
-    **{f"float{bits}": bits for bits in (16, 32, 64)},
-    **{f"complex{bits}": bits for bits in (32, 64, 128)},
-    "bool": 8,
-    "bfloat16": 16,
-    "quint8": 8,
-    "qint8": 8,
-    "qint32": 32,
-    "bits8": 8,
-    "bits16": 16,
-    "bits1x8": 8,
-    "bits2x4": 8,
-    "bits4x2": 8,
-    "quint4x2": 4,
-    "quint2x4": 2,
-    "float4_e2m1fn_x2": 8,
-    **{f"float8_{f}": 8 for f in ("e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")},
-}
-"""Bits an element of each torch dtype takes in memory; sub-byte dtypes take less than eight."""
-
-CACHES = ("past_key_values", "cache_params", "state", "mems")
-"""What models call that which they keep of earlier tokens, among inputs and outputs."""
+# Elements that hold several numbers, or whose name has no size in it.
+_BITS = {"bool": 8, "bits1x8": 8, "bits2x4": 8, "bits4x2": 8}
+_SIZE_IN_NAME = re.compile(r"[a-z]+(?P<bits>\d+)(?:.*_x(?P<packed>\d+))?")
 
 ATTENTION_SCORES = "graphflops::attention_scores"
 """Pseudo-operator: what a fused attention backward computes beside what is asked of it."""
+
+
+@cache
+def dtype_bits(dtype: str) -> int:
+    """Bits that an element of a torch dtype takes in memory; sub-byte ones less than eight.
+
+    Torch names a dtype by its size, so that a later version's have theirs too.
+
+    Raises:
+        GraphFlopsError: The name has no size in it.
+
+    Example:
+        >>> dtype_bits("bfloat16"), dtype_bits("uint4"), dtype_bits("float4_e2m1fn_x2")
+        (16, 4, 8)
+    """
+    if dtype in _BITS:
+        return _BITS[dtype]
+    size = _SIZE_IN_NAME.match(dtype)
+    if size is None:
+        msg = (
+            f"nothing says how many bytes an element of dtype {dtype!r} takes. Use a version of "
+            "torch that graphflops was tested with, or a tensor of another dtype."
+        )
+        raise GraphFlopsError(msg)
+    return int(size["bits"]) * int(size["packed"] or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +77,19 @@ class TensorMeta:
         if self.strides is not None and 0 in self.strides:
             pairs = zip(self.shape, self.strides, strict=True)
             elements = prod(size for size, stride in pairs if stride != 0)
-        bits = DTYPE_BITS[self.dtype]
+        bits = dtype_bits(self.dtype)
         # Whole bytes for every dtype of eight bits or more; packed ones round up.
         return elements * (bits // 8) if bits % 8 == 0 else (elements * bits + 7) // 8
 
     @property
     def is_complex(self) -> bool:
         """Whether the elements are complex numbers."""
-        return self.dtype.startswith("complex")
+        return self.dtype.startswith(("complex", "bcomplex"))
 
     @property
     def is_floating(self) -> bool:
         """Whether arithmetic on the elements is floating-point (complex included)."""
-        return self.dtype.startswith(("float", "bfloat", "complex"))
+        return self.dtype.startswith(("float", "bfloat")) or self.is_complex
 
 
 Value: TypeAlias = object
@@ -263,6 +269,7 @@ class Capture:
         method: The way the graph was obtained, e.g. ``"eager tracing"``.
         seconds: Wall time of the capture.
         inputs: The model's input tensors by name.
+        caches: Names of those inputs that hold what earlier tokens left behind.
         notes: Sentences a reader of the report must know about this capture.
         assumptions: Conditions on the symbolic sizes under which the graph is this one.
         regions: Repeated layers that were traced once.
@@ -275,6 +282,7 @@ class Capture:
     method: str
     seconds: float = 0.0
     inputs: NamedTensors = ()
+    caches: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     assumptions: tuple[sympy.Basic, ...] = ()
     regions: LayersReused = LayersReused()

@@ -15,6 +15,7 @@ from graphflops.capture.training import capture_training
 from graphflops.errors import ModelSpecError
 from graphflops.registry import Registry
 from graphflops.training_report import TrainingReport
+from graphflops.versions import explained_changes
 
 _WITH_BACKWARD = ("exact", "torch")
 
@@ -99,7 +100,8 @@ def count_training(
     arguments.one_of("on_unknown", on_unknown, get_args(counting.OnUnknown))
     positional, named = arguments.inputs(args, kwargs)
     prices = counting.prices_of(convention, registry)
-    captured = capture_training(model, positional, named, loss, regions=regions)
+    with explained_changes():
+        captured = capture_training(model, positional, named, loss, regions=regions)
     found = TrainingReport.of(
         counting.report(captured.capture, type(model).__name__, prices),
         loss=captured.loss,

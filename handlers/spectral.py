@@ -214,6 +214,37 @@ def pinv(self: TensorMeta, hermitian: bool, *, out: TensorMeta) -> OpCost:
     return factors + rest + contraction(out.numel * rank, out)
 
 
+@register("aten::linalg_matrix_sqrth")
+def matrix_sqrth(self: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """Root of a positive-definite matrix of order n: an estimate, its product apart.
+
+    PyTorch's own composition: ``_linalg_eigh``; n eigenvalues clamped, and their roots; V scaled
+    by them, n^2; its product with V^H, n^3 MACs; and the mean of that and its transpose, 2 n^2.
+    """
+    n = self.shape[-1]
+    factors = eigh(self, compute_v=True)
+    rest = OpCost(flops=2 * n * batch(self)) + _scaled_and_made_symmetric(out)
+    return factors + rest + contraction(out.numel * n, out)
+
+
+@register("aten::linalg_polar")
+def polar(A: TensorMeta, *, out: tuple[TensorMeta, ...]) -> OpCost:  # noqa: N803
+    """A = U H of m x n: an estimate, its products apart.
+
+    PyTorch's own composition: ``_linalg_svd`` with n columns; V^H scaled, n^2; H, n^3 MACs, and
+    the mean of it and its transpose, 2 n^2; and U, m n^2 MACs.
+    """
+    unitary, symmetric = out
+    factors = svd(A, full_matrices=False, compute_uv=True)
+    products = contraction((unitary.numel + symmetric.numel) * A.shape[-1], A)
+    return factors + _scaled_and_made_symmetric(symmetric) + products
+
+
+def _scaled_and_made_symmetric(matrices: TensorMeta) -> OpCost:
+    """Columns times real factors, a sum of two matrices, and half of that."""
+    return OpCost(flops=3 * matrices.numel * (2 if matrices.is_complex else 1))
+
+
 @register("aten::linalg_matrix_exp")
 def matrix_exp(self: TensorMeta) -> OpCost:
     """Taylor polynomial of degree 18, order n: 10 n^3 + 53 n^2; an estimate.

@@ -19,6 +19,8 @@ from graphflops.ir import TensorMeta
 from graphflops.pricing import price as price_call
 
 aten = torch.ops.aten
+# Prices are those of the references as torch 2.13 has them; later ones are written otherwise.
+REWRITTEN = torch.__version__ >= "2.14"
 MASKS = [(True, True, True), (True, False, False), (False, True, False), (False, False, True)]
 PAIRS = [(True, True), (True, False), (False, True)]
 x, y = meta(4, 6), meta(4, 6)
@@ -141,11 +143,13 @@ def test_what_runs_below_autograd_equals_the_prims(name: str) -> None:
 def test_batch_norm_in_evaluation_costs_the_same_in_every_form(name: str) -> None:
     statistics = [c.clone() for _ in range(4)]
     ours = price(getattr(aten, name).default, image, *statistics, False, 0.1, 1e-5)
-    # As above autograd, where the reference multiplies 1 / sqrt(var + eps) by 1 once more.
     whole = oracle.count(lambda a, w, b, m, v: F.batch_norm(a, m, v, w, b), image, *statistics)
-    assert same(ours, whole)
     below = oracle.count(getattr(aten, name).default, image, *statistics, False, 0.1, 1e-5)
-    assert whole.flops - below.flops == 8
+    # 1 / sqrt(var + eps) of 8 channels: a root, its reciprocal and, above autograd, times 1. Later
+    # references take rsqrt.
+    assert ours.flops == whole.flops + (2 * 8 if REWRITTEN else 0)
+    assert ours.flops == below.flops + (2 * 8 if REWRITTEN else 8)
+    assert ours.transcendentals == whole.transcendentals
 
 
 def test_dropout_without_a_kernel_costs_in_parts_what_it_costs_whole() -> None:
@@ -206,7 +210,11 @@ def test_a_norm_backward_equals_what_the_prims_spend_on_what_is_asked(
     case: Callable[[], tuple[Any, ...]],
 ) -> None:
     op, *args = case()
-    assert same(price(op, *args), reference(op, *args, asked=args[-1]))
+    ours, expected = price(op, *args), reference(op, *args, asked=args[-1])
+    if REWRITTEN and op is aten.native_group_norm_backward.default and args[-1][0]:
+        # db * mean - ds of 2 x 4 groups is written as addcmul(-ds, db, mean), scaled by 1.
+        expected = replace(expected, flops=expected.flops - 2 * 4 * 2)
+    assert same(ours, expected)
 
 
 def test_weight_norm_backward_equals_its_composite_form() -> None:

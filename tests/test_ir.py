@@ -4,15 +4,36 @@ import pytest
 import sympy
 import torch
 
-from graphflops.ir import DTYPE_BITS, OpCall, TensorMeta
+from graphflops.errors import GraphFlopsError
+from graphflops.ir import OpCall, TensorMeta, dtype_bits
+
+DTYPES = {str(d)[len("torch.") :]: d for d in vars(torch).values() if isinstance(d, torch.dtype)}
 
 
-def test_every_torch_dtype_has_its_size() -> None:
-    for name, dtype in vars(torch).items():
-        if not isinstance(dtype, torch.dtype) or str(dtype) != f"torch.{name}":
-            continue
-        # Torch reports one byte for anything smaller.
-        assert max(1, DTYPE_BITS[name] // 8) == dtype.itemsize, name
+@pytest.mark.parametrize("name", DTYPES)
+def test_a_torch_dtype_has_the_size_that_torch_says(name: str) -> None:
+    # Torch reports one byte for anything smaller.
+    assert max(1, dtype_bits(name) // 8) == DTYPES[name].itemsize
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_a_torch_dtype_is_of_the_kind_that_torch_says(name: str) -> None:
+    dtype, meta = DTYPES[name], TensorMeta((1,), name)
+    assert meta.is_complex == dtype.is_complex
+    assert meta.is_floating == (dtype.is_floating_point or dtype.is_complex)
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [("bcomplex32", 32), ("uint3", 3), ("quint2x4", 2), ("float6_e3m2fn_x4", 24), ("posit16", 16)],
+)
+def test_a_dtype_that_this_torch_may_lack_has_the_size_in_its_name(name: str, bits: int) -> None:
+    assert dtype_bits(name) == bits
+
+
+def test_a_dtype_without_a_size_is_named() -> None:
+    with pytest.raises(GraphFlopsError, match="an element of dtype 'opaque' takes"):
+        dtype_bits("opaque")
 
 
 @pytest.mark.parametrize(

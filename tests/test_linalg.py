@@ -54,8 +54,16 @@ def test_cholesky_is_what_its_loops_do(order: int) -> None:
     assert (real.flops, real.transcendentals) == (3 * tally.flops, 3 * order)
     assert tally.roots == order
     assert real.macs == 0
-    complex_ = count(torch.cholesky, meta(order, order, dtype=COMPLEX))
+    complex_ = count(torch.linalg.cholesky, meta(order, order, dtype=COMPLEX))
     assert complex_.flops == tally.complex_flops
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.ops.aten, "qr"), reason="a later torch has these in linalg alone"
+)
+def test_factorizations_under_their_old_names() -> None:
+    for old, new in ((torch.cholesky, torch.linalg.cholesky), (torch.qr, torch.linalg.qr)):
+        assert count(old, meta(2, 5, 5)).flops == count(new, meta(2, 5, 5)).flops > 0
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (5, 5), (7, 4), (4, 7), (1, 6), (6, 1)])
@@ -171,7 +179,6 @@ def test_lawn_41_on_qr(m: int, n: int) -> None:
     assert count(lambda a: torch.linalg.qr(a, "r"), meta(m, n)).flops == mults + adds
     reduced = mults + adds + sum(thin)
     assert count(torch.linalg.qr, meta(2, m, n)).flops == 2 * reduced
-    assert count(torch.qr, meta(m, n)).flops == reduced
     full = lawn_orgqr(m, m, p)
     complete = count(lambda a: torch.linalg.qr(a, "complete"), meta(m, n, dtype=COMPLEX))
     assert complete.flops == 6 * (mults + full[0]) + 2 * (adds + full[1])
@@ -292,6 +299,35 @@ def test_matrix_exponential_is_five_products_and_their_combination() -> None:
     complex_ = count(torch.matrix_exp, meta(4, 4, dtype=COMPLEX))
     assert complex_.flops == 5 * 4 * product + 2 * terms
     assert count(torch.matrix_exp, meta(7, 1, 1)).flops == 7
+
+
+@pytest.mark.parametrize(
+    ("dtype", "flops"),
+    [
+        # SVD: 14 m n^2 + 8 n^3; scaling and the mean with the transpose: 3 n^2; 2 per MAC.
+        ("float32", 2 * (14 * 7 * 25 + 8 * 125 + 3 * 25 + 2 * (125 + 7 * 25))),
+        # The SVD of complex matrices takes 4 times as much, sums 2, and a MAC is 8.
+        ("complex64", 2 * (4 * (14 * 7 * 25 + 8 * 125) + 2 * 3 * 25 + 8 * (125 + 7 * 25))),
+    ],
+)
+def test_a_polar_decomposition_is_what_it_is_composed_of(dtype: str, flops: int) -> None:
+    factors = tensor(2, 7, 5, dtype=dtype), tensor(2, 5, 5, dtype=dtype)
+    found = of("linalg_polar", {"A": tensor(2, 7, 5, dtype=dtype)}, *factors)
+    assert (found.flops, found.macs) == (flops, 2 * (125 + 7 * 25))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "flops"),
+    [
+        # Eigenvectors: 9 n^3; clamp and root of n; scaling and the mean: 3 n^2; 2 per MAC.
+        ("float32", 2 * (9 * 125 + 2 * 5 + 3 * 25 + 2 * 125)),
+        ("complex64", 2 * (4 * 9 * 125 + 2 * 5 + 2 * 3 * 25 + 8 * 125)),
+    ],
+)
+def test_a_root_of_a_matrix_is_what_it_is_composed_of(dtype: str, flops: int) -> None:
+    matrices = tensor(2, 5, 5, dtype=dtype)
+    found = of("linalg_matrix_sqrth", {"self": matrices}, matrices)
+    assert (found.flops, found.macs) == (flops, 2 * 125)
 
 
 @pytest.mark.parametrize(

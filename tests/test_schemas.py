@@ -14,6 +14,12 @@ from graphflops.ir import OpCall
 from graphflops.registry import Entry
 
 ENTRIES = list(conventions.exact())
+ABSENT = {
+    "aten::cholesky": "removed after torch 2.13",
+    "aten::linalg_matrix_sqrth": "new after torch 2.13",
+    "aten::linalg_polar": "new after torch 2.13",
+}
+"""Operators that some of the tested versions lack, with the reason."""
 
 
 def _schemas(op: str) -> list[torch.FunctionSchema]:
@@ -39,6 +45,8 @@ def test_the_operator_exists_and_has_every_name_the_handler_asks_for(entry: Entr
         assert not overload or any(asked <= {a.name for a in s.arguments} for s in schemas)
         return
     schemas = _schemas(entry.op)
+    if not schemas and entry.op in ABSENT:
+        pytest.skip(f"{entry.op} is absent: {ABSENT[entry.op]}")
     assert schemas, f"PyTorch has no operator {entry.op}"
     fitting = [s for s in schemas if asked <= {argument.name for argument in s.arguments}]
     assert fitting, f"{entry.op} has no overload with {sorted(asked)}"

@@ -112,11 +112,19 @@ def _checkpointed(original: Any, function: Any, *args: Any, **kwargs: Any) -> An
     """Run a checkpoint's function as the count wants it, the random state left alone."""
     if TOLD.checkpoint is not None:
         function = TOLD.checkpoint(function)
-    if args:
-        args = (False, *args[1:])
-    else:
+    if "preserve_rng_state" in kwargs:
         kwargs["preserve_rng_state"] = False
+    else:
+        args = (False, *args[1:])
     return original(function, *args, **kwargs)
+
+
+def _without_reentrant() -> str:
+    """Return the name of what runs checkpoints without reentrant autograd."""
+    name = "_checkpoint_without_reentrant_generator"
+    # Since torch 2.14 the one of this name is a door to the other, which all of torch calls.
+    inner = f"{name}_impl"
+    return inner if hasattr(torch.utils.checkpoint, inner) else name
 
 
 def _reentrant(original: Any, held: Callable[[], bool]) -> Any:
@@ -200,7 +208,7 @@ COUNTING = Patches(
     replacing(math, "pow", _power),
     replacing(torch.utils, "swap_tensors", _convert),
     replacing(Distribution, "__init__", _distribution),
-    replacing(torch.utils.checkpoint, "_checkpoint_without_reentrant_generator", _checkpointed),
+    replacing(torch.utils.checkpoint, _without_reentrant(), _checkpointed),
     Exchange(torch.utils.checkpoint, "CheckpointFunction", _reentrant),
     replacing(concurrent.futures.ThreadPoolExecutor, "submit", _submit),
     replacing(threading.Thread, "start", _start),

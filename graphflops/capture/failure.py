@@ -15,19 +15,24 @@ from graphflops.capture.counting_thread import model_running
 from graphflops.capture.fake.stand_in import on_meta
 from graphflops.capture.interruption import raise_interruption
 from graphflops.capture.source import is_models, short_path
-from graphflops.errors import CaptureError
+from graphflops.errors import CaptureError, GraphFlopsError
 from graphflops.ir import OpCall
 from graphflops.process import QUIET
+from graphflops.versions import change_behind, untested_versions
 
 
 def explain_failure(
     model: nn.Module, args: Any, kwargs: Any, failures: list[tuple[str, Exception]]
-) -> CaptureError:
+) -> GraphFlopsError:
     """An error that says whose fault it was, where, and what to try.
 
-    The forward is run once more on the meta device, where nothing of a count has a part: if that
-    fails in the same way, the model or its inputs are wrong; if not, tracing is what failed.
+    If what failed is a piece of torch that has changed, that is said. Else the forward is run
+    once more on the meta device, where nothing of a count has a part: if that fails in the same
+    way, the model or its inputs are wrong; if not, tracing is what failed.
     """
+    for _, error in failures:
+        if (change := change_behind(error)) is not None:
+            return change
     own = _forward_error(model, args, kwargs)
     name = type(model).__name__
     if own is not None and type(own) is type(failures[0][1]):
@@ -42,11 +47,12 @@ def explain_failure(
         for at, ((method, _), reason) in enumerate(zip(failures, reasons, strict=True))
         if reason not in reasons[:at]
     )
-    return CaptureError(
+    msg = (
         f"{name} cannot be captured as a graph. {tried}. Its Python depends on values that a "
         "graph without data does not have, or uses an operator without shape rules: pass inputs "
         "that avoid that line, or export the model yourself and count the ExportedProgram."
     )
+    return CaptureError(" ".join(filter(None, (msg, untested_versions()))))
 
 
 def _forward_error(model: nn.Module, args: Any, kwargs: Any) -> Exception | None:

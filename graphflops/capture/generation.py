@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sympy
@@ -23,6 +23,7 @@ from torch.utils import _pytree as pytree
 from graphflops.capture.metadata import argument
 from graphflops.capture.module import capture_module
 from graphflops.capture.symbols import Symbols
+from graphflops.capture.tape import named_tensors
 from graphflops.cost import Dim
 from graphflops.errors import ModelSpecError
 from graphflops.ir import Capture, TensorMeta
@@ -202,7 +203,7 @@ def capture_prefill(
         if not prompt.static:
             model.forward = _recorded(model.forward, sized, left)
             return inputs
-        return {**inputs, "past_key_values": _static_cache(prompt, symbols, sized)}
+        return {**inputs, _cache_name(): _static_cache(prompt, symbols, sized)}
 
     along = None if prompt.encodes else "P"
     inputs, axes = _resized(prompt, prompt.sizes, along, symbols)
@@ -242,18 +243,41 @@ def capture_decode(
         left: What such a pass leaves behind; if not given, it is made on fake tensors.
         regions: Whether to trace a repeated layer once.
     """
+    caches: frozenset[str] = frozenset()
 
     def advance(model: nn.Module, inputs: dict[str, Any], sized: Symbols) -> dict[str, Any]:
+        nonlocal caches
         if prompt.static:
-            inputs["past_key_values"] = _static_cache(prompt, symbols, sized)
+            inputs[_cache_name()] = _static_cache(prompt, symbols, sized)
         if left is None:
             outputs = model(**inputs, return_dict=True)
         else:
             outputs = left.restored(sized, inputs[_READ[prompt.encodes][0]].device)
-        return _next_inputs(prompt, model, inputs, outputs)
+        step = _next_inputs(prompt, model, inputs, outputs)
+        caches = _caches(model, step)
+        return step
 
     inputs, axes = _resized(prompt, prompt.sizes | {"K": cached}, "K", symbols)
-    return capture_module(prompt.model, (), inputs, axes, advance, regions=regions)
+    captured = capture_module(prompt.model, (), inputs, axes, advance, regions=regions)
+    return replace(captured, caches=caches)
+
+
+def _caches(model: nn.Module, inputs: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the input tensors that hold what earlier tokens left behind."""
+    from transformers import Cache
+    from transformers.generation.utils import ALL_CACHE_NAMES
+
+    # Older models keep plain tuples of tensors, which go by their name alone.
+    kept = {k: v for k, v in inputs.items() if isinstance(v, Cache) or k in ALL_CACHE_NAMES}
+    return frozenset(name for name, _ in named_tensors(model, (), kept))
+
+
+def _cache_name() -> str:
+    """The name by which ``generate`` hands a model its cache: it depends on the version."""
+    from transformers.generation.utils import ALL_CACHE_NAMES, GenerationMixin
+
+    known = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
+    return str(next(name for name in ALL_CACHE_NAMES if name in known))
 
 
 def _static_cache(prompt: Prompt, symbols: frozenset[str], sized: Symbols) -> Any:

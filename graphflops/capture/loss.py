@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import torch
 
 from graphflops.errors import CaptureError, ModelSpecError
-from graphflops.ir import CACHES
 
 Loss: TypeAlias = Callable[[Any], torch.Tensor]
 """From the output of a model to a scalar."""
@@ -76,12 +76,24 @@ def _tensors(output: Any, name: str) -> Iterator[tuple[str, torch.Tensor]]:
     if isinstance(output, torch.Tensor):
         yield name, output
     elif isinstance(output, Mapping):
+        kept = _names_kept(output)
         for key, value in output.items():
-            if key not in CACHES:
+            if key not in kept:
                 yield from _tensors(value, _join(name, key))
     elif isinstance(output, list | tuple):
         for key, value in enumerate(output):
             yield from _tensors(value, _join(name, key))
+
+
+def _names_kept(output: object) -> frozenset[str]:
+    """Names under which a model of transformers returns what it keeps for later tokens."""
+    # Asked without importing it: whoever has made such an output has done so.
+    generic: Any = sys.modules.get("transformers.utils.generic")
+    if generic is None or not isinstance(output, generic.ModelOutput):
+        return frozenset()
+    from transformers.generation.utils import ALL_CACHE_NAMES
+
+    return frozenset(ALL_CACHE_NAMES)
 
 
 def _join(name: str, key: object) -> str:

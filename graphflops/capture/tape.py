@@ -58,7 +58,7 @@ class Tape:
                 # A tied one goes by the first name it has.
                 if tensor is not None and id(tensor) not in self._names:
                     self.know(tensor, f"{path}.{name}" if path else name)
-        given = _named_tensors(modules[0][1], args, kwargs)
+        given = named_tensors(modules[0][1], args, kwargs)
         for name, tensor in given:
             self.know_input(tensor, name)
         return tuple((name, self._meta(tensor)) for name, tensor in given)
@@ -178,7 +178,7 @@ def tensors_in(tree: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
-def _named_tensors(
+def named_tensors(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> list[tuple[str, torch.Tensor]]:
     """The input tensors under the names that the model's forward has for them."""

@@ -13,6 +13,7 @@ from graphflops.cli import catalog, counting, generating, training
 from graphflops.cli.stdout import claim_stdout, retire_stdout
 from graphflops.errors import GraphFlopsError, UnknownOpError
 from graphflops.render.escape import one_line
+from graphflops.versions import explained_changes
 
 CHECK_FAILED, BAD_INPUT = 1, 2
 _ALLOCATIONS = 100_000
@@ -40,7 +41,8 @@ def main() -> None:
     gc.set_threshold(_ALLOCATIONS)
     claim_stdout()
     try:
-        app(prog_name="graphflops")
+        with explained_changes():
+            app(prog_name="graphflops")
     except GraphFlopsError as error:
         typer.echo(f"graphflops: {one_line(str(error))}", err=True)
         code = CHECK_FAILED if isinstance(error, UnknownOpError) else BAD_INPUT

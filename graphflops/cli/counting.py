@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from graphflops.report import Report
 
 
-class CallFormat(str, Enum):
+class CallFormat(StrEnum):
     """How a list of calls is written."""
 
     TABLE = "table"
@@ -40,7 +40,7 @@ class CallFormat(str, Enum):
     MD = "md"
 
 
-class Sort(str, Enum):
+class Sort(StrEnum):
     """What a list of calls is sorted by, the most expensive first."""
 
     ORDER = "order"

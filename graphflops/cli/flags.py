@@ -8,7 +8,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from graphflops.models import Options
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     """How a report is written."""
 
     TREE = "tree"

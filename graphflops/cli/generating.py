@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from graphflops.generation_report import GenerationReport
 
 
-class CacheKind(str, Enum):
+class CacheKind(StrEnum):
     """How a cache grows."""
 
     DYNAMIC = "dynamic"

@@ -39,7 +39,7 @@ def exact() -> Registry:
     for plugin in entry_points(group=PLUGINS):
         try:
             plugin.load()
-        except Exception as error:  # noqa: BLE001, PERF203 - a plugin's fault must stay its own
+        except Exception as error:  # noqa: BLE001 - a plugin's fault must stay its own
             warnings.warn(
                 f"the handlers of plugin {plugin.name!r} ({plugin.value}) cannot be loaded: "
                 f"{type(error).__name__}: {error}. Their operators stay unknown; update or "
