@@ -28,7 +28,7 @@ from graphflops.errors import CaptureError
 
 _Way: TypeAlias = Callable[["Copies", Any], Any]
 _MISSING = object()
-_PLAIN = frozenset(
+PLAIN = frozenset(
     {int, float, bool, str, bytes, complex, type(None), type(...), range, slice, type}
     | {torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size}
     | {types.ModuleType, types.CodeType, property}
@@ -82,7 +82,7 @@ class Copies:
     def of(self, value: Any) -> Any:
         """Return the copy of an object; what is in it may come later."""
         kind: type = type(value)
-        if kind in _PLAIN:
+        if kind in PLAIN:
             return value
         made = self._made.get(id(value), _MISSING)
         if made is not _MISSING:
@@ -120,7 +120,7 @@ class Copies:
     def several(self, values: Iterable[Any]) -> list[Any]:
         """Return copies of some values."""
         found = list(values)
-        return found if _PLAIN.issuperset(map(type, found)) else list(map(self.of, found))
+        return found if PLAIN.issuperset(map(type, found)) else list(map(self.of, found))
 
     def attributes(self, held: dict[str, Any]) -> dict[str, Any]:
         """Return the copy of a dictionary of attributes."""

@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.code import own_class
-from graphflops.capture.fake.objects import Copies
+from graphflops.capture.fake.objects import PLAIN, Copies
 from graphflops.capture.fake.tensors import (
     FakeTensors,
     InputTensors,
@@ -147,7 +147,8 @@ class _ModelCopies(Copies):
         held.pop("_compiled_call_impl", None)
         dictionaries, own = _sorted(tuple(held))
         for name in dictionaries:
-            held[name] = held[name].copy()
+            content = held[name]
+            held[name] = content.copy() if content else type(content)()
         for name in ("_parameters", "_buffers"):
             tensors = held[name]
             for key, tensor in tensors.items():
@@ -162,7 +163,9 @@ class _ModelCopies(Copies):
             if hooks := held.get(name):
                 hooks.update(self.attributes(hooks))
         for name in own:
-            held[name] = self.of(held[name])
+            content = held[name]
+            if type(content) not in PLAIN:
+                held[name] = self.of(content)
         vars(made).update(held)
 
     def _weight(self, tensor: torch.Tensor) -> Any:

@@ -13,7 +13,6 @@ from graphflops.capture.symbols import Size, Specs, symbolic_shape
 from graphflops.capture.values import LARGEST, KnownValues
 
 CPU = torch.device("cpu")
-_Memory: Any = torch.UntypedStorage
 USUAL = frozenset({torch.Tensor, nn.Parameter, nn.Buffer})
 """Classes of tensors that are nothing but tensors."""
 
@@ -31,8 +30,8 @@ class FakeTensors:
 
     def __init__(self, known: KnownValues) -> None:
         self._known = known
-        # By the identity of the memory: on meta, and what is known of it.
-        self._memory: dict[int, torch.UntypedStorage] = {}
+        # By the identity of the memory: a tensor that is all of it on meta, and what is known.
+        self._memory: dict[int, torch.Tensor] = {}
         self._values: dict[int, torch.Tensor] = {}
 
     def weight(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -65,22 +64,27 @@ class FakeTensors:
         device = CPU if tensor.is_meta else tensor.device
         # What makes a tensor a parameter is said here; the class itself would run operators, for
         # each of thousands of experts.
-        fake = FakeTensor(self._known.mode, self._on_meta(tensor), device, _is_param=is_parameter)
-        return fake.requires_grad_(tensor.requires_grad)
+        return FakeTensor(
+            self._known.mode,
+            self._on_meta(tensor),
+            device,
+            requires_grad=tensor.requires_grad,
+            _is_param=is_parameter,
+        )
 
     def _on_meta(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a tensor on meta that lies in memory as this one does."""
-        memory = tensor.untyped_storage()
-        key, size = memory._cdata, memory.nbytes()
-        shape, strides, dtype = tensor.shape, tensor.stride(), tensor.dtype
-        if key not in self._memory:
-            like = torch.empty_strided(shape, strides, dtype=dtype, device="meta")
-            self._memory[key] = own = like.untyped_storage()
-            if own.nbytes() == size and not tensor.storage_offset():
+        memory, shape, strides = tensor.untyped_storage(), tensor.shape, tensor.stride()
+        whole = self._memory.get(memory._cdata)
+        if whole is None:
+            like = torch.empty_strided(shape, strides, dtype=tensor.dtype, device="meta")
+            if memory.nbytes() == tensor.nbytes and not tensor.storage_offset():
+                self._memory[memory._cdata] = like
                 return like
-            self._memory[key] = _Memory(size, device="meta")
-        like = torch.empty(0, dtype=dtype, device="meta")
-        return like.set_(self._memory[key], tensor.storage_offset(), shape, strides)
+            whole = torch.empty(memory.nbytes(), dtype=torch.uint8, device="meta")
+            self._memory[memory._cdata] = whole
+        like = torch.empty(0, dtype=tensor.dtype, device="meta")
+        return like.set_(whole.untyped_storage(), tensor.storage_offset(), shape, strides)
 
     def _know(self, fake: torch.Tensor, tensor: torch.Tensor) -> None:
         if tensor.is_meta or tensor.numel() > LARGEST:
