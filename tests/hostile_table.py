@@ -23,6 +23,7 @@ from hostile_files import (
     many_members,
     maps_a_file,
     of_bytes,
+    of_many_arguments,
     older,
     packed,
     renamed,
@@ -161,14 +162,8 @@ DAMAGED: dict[str, Hostile] = {
     "a graph of short texts": Hostile(
         bomb(PROGRAM, b"[", b'"a",' * (1 << 18), 60), "more than can be read in bounded memory"
     ),
-    "a call of many arguments": Hostile(
-        in_graph(
-            lambda graph, _: graph["nodes"][1].update(
-                inputs=[{"name": "", "arg": {"as_tensors": []}}] * 140_000
-            )
-        ),
-        "does not fit together",
-    ),
+    "a call of many arguments": Hostile(of_many_arguments(1, 100_000), "a call of 100,000 arg"),
+    "calls of many arguments": Hostile(of_many_arguments(8, 16_000), "does not fit together"),
     "a graph that nests": Hostile(replaced(PROGRAM, lambda _: b"[" * 400_000), "is not JSON"),
     "an integer of many digits": Hostile(
         replaced(PROGRAM, lambda _: b"9" * 100_000), "is not JSON"

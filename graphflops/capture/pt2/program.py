@@ -85,7 +85,11 @@ def _deserialized(program: schema.ExportedProgram) -> _Saved:
     deserialize = serialize.GraphModuleDeserializer.deserialize
     # Torch holds the running deserializer in a global, and refuses a second one meanwhile: this
     # copy has globals of its own, so that threads do not meet. It never needs to open a pickle.
-    own = {**deserialize.__globals__, "deserialize_torch_artifact": _no_pickle}
+    own = {
+        **deserialize.__globals__,
+        "_CURRENT_DESERIALIZER": None,
+        "deserialize_torch_artifact": _no_pickle,
+    }
     rebuild = FunctionType(deserialize.__code__, own, argdefs=deserialize.__defaults__)
     found = rebuild(serialize.GraphModuleDeserializer(), program.graph_module, {}, {}, None, ranges)
     return _Saved(found.graph_module, found.signature)

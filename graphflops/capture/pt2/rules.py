@@ -15,12 +15,17 @@ from graphflops.capture.pt2.sizes import MAX_BITS
 from graphflops.capture.pt2.unreadable import UnreadableError, shown
 
 Rule: TypeAlias = Callable[[Any], Any]
-"""From a value of the JSON to what torch's deserializer gets; raises where it does not fit."""
+"""From a value of the JSON, which it uses up, to what torch's deserializer gets.
+
+Raises ``UnreadableError`` where the value does not fit.
+"""
 
 MAX_TEXT = 1 << 16
 """Characters of a text: a stack trace has a few thousand."""
 MAX_NAME = 4_096
 """Characters of a name, and of the path of a module."""
+MAX_ARGUMENTS = 1 << 14
+"""Arguments of a call: a graph within a graph is given all the weights it uses."""
 MAX_DEPTH = 64
 """Modules within modules: a path is walked down recursively."""
 
@@ -90,13 +95,17 @@ def optional(rule: Rule) -> Rule:
     return lambda value: None if value is None else rule(value)
 
 
-def many(rule: Rule) -> Rule:
-    """A rule for a list."""
+def many(rule: Rule, limit: int | None = None) -> Rule:
+    """A rule for a list, of no more than so many items."""
 
     def listed(value: Any) -> list[Any]:
-        if isinstance(value, list):
-            return [rule(item) for item in value]
-        raise _unfit(value, "a list")
+        if not isinstance(value, list):
+            raise _unfit(value, "a list")
+        if limit is not None and len(value) > limit:
+            raise UnreadableError(f"has a call of {len(value):,} arguments")
+        # What was read is dropped at once: JSON and records need not fit into memory together.
+        value.reverse()
+        return [rule(value.pop()) for _ in range(len(value))]
 
     return listed
 
@@ -105,7 +114,8 @@ def mapping(key: Rule, rule: Rule) -> Rule:
     """A rule for an object with keys of one kind and values of one kind."""
 
     def mapped(value: Any) -> dict[Any, Any]:
-        return {key(name): rule(item) for name, item in _object(value).items()}
+        found = _object(value)
+        return {key(name): rule(found.pop(name)) for name in list(found)}
 
     return mapped
 
