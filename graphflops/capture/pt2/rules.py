@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import keyword
 from collections.abc import Callable, Mapping
 from enum import IntEnum
@@ -126,13 +127,17 @@ def left_out(empty: Callable[[], Any]) -> Rule:
 
 
 def record(name: str, fields: Mapping[str, Rule]) -> Rule:
-    """A rule for a record of torch's schema; fields without a rule are not read."""
-    cls: Any = getattr(schema, name)
+    """A rule for a record of torch's schema; fields without a rule are not read.
+
+    Versions of torch differ in what their schema has; what this one has not is not read.
+    """
+    cls: Any = getattr(schema, name, None)
+    known = _fields(cls) & fields.keys()
 
     def read(value: Any) -> Any:
         given = _object(value)
         try:
-            return cls(**{key: rule(given[key]) for key, rule in fields.items() if key in given})
+            return cls(**{key: fields[key](given[key]) for key in known & given.keys()})
         except TypeError as error:
             raise UnreadableError(f"has a {name} without all of its fields") from error
 
@@ -142,9 +147,10 @@ def record(name: str, fields: Mapping[str, Rule]) -> Rule:
 def one_of(name: str, choices: Mapping[str, Rule]) -> Rule:
     """A rule for a union of torch's schema: an object with one key, which says what it is."""
     cls: Any = getattr(schema, name)
+    known = _fields(cls) & choices.keys()
 
     def made(key: str, item: Any) -> Any:
-        if key in choices:
+        if key in known:
             return cls.create(**{key: choices[key](item)})
         raise UnreadableError(
             f"has a {name} of a kind that is not known here, {shown(key)}",
@@ -166,6 +172,10 @@ def one_of(name: str, choices: Mapping[str, Rule]) -> Rule:
 
 _KEPT = 1_024
 """Different values of a union that are kept."""
+
+
+def _fields(cls: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(cls)} if cls is not None else set()
 
 
 def tensor(rule: Rule) -> Rule:
