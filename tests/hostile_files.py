@@ -292,6 +292,17 @@ def of_bytes(data: bytes) -> Callable[[Path], bytes]:
     return lambda _: data
 
 
+def of_many_arguments(calls: int, arguments: int) -> Callable[[Path], bytes]:
+    """Calls of one operator, each with as many empty lists for arguments."""
+
+    def edit(graph: Json, _: Path) -> None:
+        argument = {"name": "", "arg": {"as_tensors": []}}
+        call = {**graph["nodes"][1], "inputs": [argument] * arguments}
+        graph["nodes"][1:1] = [call] * calls
+
+    return in_graph(edit)
+
+
 def maps_a_file(graph: Json, mark: Path) -> None:
     node = graph["nodes"][1]
     node["target"] = "torch.ops.aten.from_file.default"

@@ -23,6 +23,7 @@ from hostile_files import (
     many_members,
     maps_a_file,
     of_bytes,
+    of_many_arguments,
     older,
     packed,
     renamed,
@@ -73,8 +74,8 @@ MALICIOUS: dict[str, Hostile] = {
         None,
     ),
     "a member outside of the archive": Hostile(replaced("../../MARK", lambda _: b"out"), None),
-    "weights that unpack to gigabytes": Hostile(
-        bomb("data/weights/weight_0", b"", b"\0" * (1 << 20), 1024), None
+    "weights that unpack to much": Hostile(
+        bomb("data/weights/weight_0", b"", b"\0" * (1 << 20), 300), None
     ),
     "a state dict by torch.save": Hostile(
         lambda mark: torch_saved({"weight": Payload(mark)}), "is a pickle written by torch.save"
@@ -152,8 +153,8 @@ MALICIOUS: dict[str, Hostile] = {
 }
 
 DAMAGED: dict[str, Hostile] = {
-    "a graph that unpacks to gigabytes": Hostile(
-        bomb(PROGRAM, b"", b" " * (1 << 20), 1024), "bytes or more in"
+    "a graph that unpacks to much": Hostile(
+        bomb(PROGRAM, b"", b" " * (1 << 20), 300), "bytes or more in"
     ),
     "a graph of empty objects": Hostile(
         bomb(PROGRAM, b"[", b"{}," * (1 << 18), 60), "more than can be read in bounded memory"
@@ -161,14 +162,8 @@ DAMAGED: dict[str, Hostile] = {
     "a graph of short texts": Hostile(
         bomb(PROGRAM, b"[", b'"a",' * (1 << 18), 60), "more than can be read in bounded memory"
     ),
-    "a call of many arguments": Hostile(
-        in_graph(
-            lambda graph, _: graph["nodes"][1].update(
-                inputs=[{"name": "", "arg": {"as_tensors": []}}] * 140_000
-            )
-        ),
-        "does not fit together",
-    ),
+    "a call of many arguments": Hostile(of_many_arguments(1, 100_000), "a call of 100,000 arg"),
+    "calls of many arguments": Hostile(of_many_arguments(8, 16_000), "does not fit together"),
     "a graph that nests": Hostile(replaced(PROGRAM, lambda _: b"[" * 400_000), "is not JSON"),
     "an integer of many digits": Hostile(
         replaced(PROGRAM, lambda _: b"9" * 100_000), "is not JSON"

@@ -233,13 +233,15 @@ def test_files_are_counted_in_threads_while_others_load_them(tmp_path: Path) -> 
     assert len(loaded) == 4
 
 
-def test_weights_that_were_fake_are_not_tied(tmp_path: Path) -> None:
+def test_weights_without_data_are_not_all_tied(tmp_path: Path) -> None:
     with torch._subclasses.FakeTensorMode(), torch.device("cpu"):
         program = torch.export.export(
             nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), (torch.zeros(2, 4),)
         )
         torch.export.save(program, tmp_path / "fake.pt2")
-    assert gf.count(tmp_path / "fake.pt2").params == 2 * (4 * 4 + 4)
+    report = gf.count(tmp_path / "fake.pt2")
+    assert report.params == 2 * (4 * 4 + 4)
+    assert "does not say which are tied" in report.capture.notes[0]
 
 
 def test_of_several_programs_one_is_counted_and_the_others_are_named(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ MAX_DIRECTORY = 4 << 20
 """Bytes of a zip directory: 40,000 members or so, each of which becomes a Python object."""
 MAX_JSON = 64 << 20
 """Bytes of a JSON member; a call takes 2,000 of them, most of it its stack trace."""
-MAX_PARSED = 160 << 20
+MAX_PARSED = 128 << 20
 """Bytes that the objects of a JSON member take at most: ten thousand calls or so."""
 
 _FORMAT, _VERSION, _READABLE_VERSION = "archive_format", "archive_version", "0"

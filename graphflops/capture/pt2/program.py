@@ -85,7 +85,11 @@ def _deserialized(program: schema.ExportedProgram) -> _Saved:
     deserialize = serialize.GraphModuleDeserializer.deserialize
     # Torch holds the running deserializer in a global, and refuses a second one meanwhile: this
     # copy has globals of its own, so that threads do not meet. It never needs to open a pickle.
-    own = {**deserialize.__globals__, "deserialize_torch_artifact": _no_pickle}
+    own = {
+        **deserialize.__globals__,
+        "_CURRENT_DESERIALIZER": None,
+        "deserialize_torch_artifact": _no_pickle,
+    }
     rebuild = FunctionType(deserialize.__code__, own, argdefs=deserialize.__defaults__)
     found = rebuild(serialize.GraphModuleDeserializer(), program.graph_module, {}, {}, None, ranges)
     return _Saved(found.graph_module, found.signature)
@@ -106,27 +110,26 @@ def _parameters(
     """
     specs = [spec.parameter for spec in module.signature.input_specs if spec.type == "parameter"]
     metas = {spec.parameter_name: module.graph.tensor_values[spec.arg.name] for spec in specs}
-    places: dict[str, str] = {}
-    notes: tuple[str, ...] = ()
-    if (described := archive.weights()) is not None:
-        weights = WEIGHTS(described).config
-        for name in metas:
-            held = weights.get(name)
-            if held is None or held.tensor_meta is None:
-                raise UnreadableError(f"is damaged: its weights lack {shown(name)}")
-            metas[name] = held.tensor_meta
-            # Fake weights are saved as nothing, all to one file.
-            if archive.stored_bytes(held.path_name):
-                places[name] = held.path_name
-    elif metas:
-        notes = ("tied weights count under each name: which are tied stands in a pickle",)
-    identities: dict[tuple[str, bool], int] = {}
-    parameters = {}
-    for name, meta in metas.items():
-        place = (places.get(name, name), name in places)
-        identity = identities.setdefault(place, len(identities))
-        parameters[name] = _parameter(name, meta, identity)
-    return parameters, notes
+    described = archive.weights()
+    weights = {} if described is None else WEIGHTS(described).config
+    files: dict[str, str] = {}
+    for name in metas if described is not None else ():
+        held = weights.get(name)
+        if held is None or held.tensor_meta is None:
+            raise UnreadableError(f"is damaged: its weights lack {shown(name)}")
+        metas[name] = held.tensor_meta
+        # Weights without data, on meta or fake, are saved as nothing, all to one file.
+        if archive.stored_bytes(held.path_name):
+            files[name] = held.path_name
+    numbers = {file: number for number, file in enumerate(dict.fromkeys(files.values()))}
+    parameters = {
+        name: _parameter(name, meta, numbers[files[name]] if name in files else -1 - position)
+        for position, (name, meta) in enumerate(metas.items())
+    }
+    return parameters, () if metas.keys() == files.keys() else (_TIES_UNKNOWN,)
+
+
+_TIES_UNKNOWN = "tied weights count under each name: the file does not say which are tied"
 
 
 def _parameter(name: str, meta: schema.TensorMeta, identity: int) -> Parameter:

@@ -14,6 +14,7 @@ from torch._export.serde import schema
 
 from graphflops.capture.pt2.operators import known_operator
 from graphflops.capture.pt2.rules import (
+    MAX_ARGUMENTS,
     MAX_DEPTH,
     MAX_NAME,
     Rule,
@@ -153,7 +154,8 @@ _NODE = record(
                     "arg": _ARGUMENT,
                     "kind": optional(member(schema.ArgumentKind)),
                 },
-            )
+            ),
+            MAX_ARGUMENTS,
         ),
         "outputs": many(_ARGUMENT),
         "metadata": _metadata,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import keyword
 from collections.abc import Callable, Mapping
 from enum import IntEnum
@@ -15,12 +16,17 @@ from graphflops.capture.pt2.sizes import MAX_BITS
 from graphflops.capture.pt2.unreadable import UnreadableError, shown
 
 Rule: TypeAlias = Callable[[Any], Any]
-"""From a value of the JSON to what torch's deserializer gets; raises where it does not fit."""
+"""From a value of the JSON, which it uses up, to what torch's deserializer gets.
+
+Raises ``UnreadableError`` where the value does not fit.
+"""
 
 MAX_TEXT = 1 << 16
 """Characters of a text: a stack trace has a few thousand."""
 MAX_NAME = 4_096
 """Characters of a name, and of the path of a module."""
+MAX_ARGUMENTS = 1 << 14
+"""Arguments of a call: a graph within a graph is given all the weights it uses."""
 MAX_DEPTH = 64
 """Modules within modules: a path is walked down recursively."""
 
@@ -90,13 +96,17 @@ def optional(rule: Rule) -> Rule:
     return lambda value: None if value is None else rule(value)
 
 
-def many(rule: Rule) -> Rule:
-    """A rule for a list."""
+def many(rule: Rule, limit: int | None = None) -> Rule:
+    """A rule for a list, of no more than so many items."""
 
     def listed(value: Any) -> list[Any]:
-        if isinstance(value, list):
-            return [rule(item) for item in value]
-        raise _unfit(value, "a list")
+        if not isinstance(value, list):
+            raise _unfit(value, "a list")
+        if limit is not None and len(value) > limit:
+            raise UnreadableError(f"has a call of {len(value):,} arguments")
+        # What was read is dropped at once: JSON and records need not fit into memory together.
+        value.reverse()
+        return [rule(value.pop()) for _ in range(len(value))]
 
     return listed
 
@@ -105,7 +115,8 @@ def mapping(key: Rule, rule: Rule) -> Rule:
     """A rule for an object with keys of one kind and values of one kind."""
 
     def mapped(value: Any) -> dict[Any, Any]:
-        return {key(name): rule(item) for name, item in _object(value).items()}
+        found = _object(value)
+        return {key(name): rule(found.pop(name)) for name in list(found)}
 
     return mapped
 
@@ -116,13 +127,17 @@ def left_out(empty: Callable[[], Any]) -> Rule:
 
 
 def record(name: str, fields: Mapping[str, Rule]) -> Rule:
-    """A rule for a record of torch's schema; fields without a rule are not read."""
-    cls: Any = getattr(schema, name)
+    """A rule for a record of torch's schema; fields without a rule are not read.
+
+    Versions of torch differ in what their schema has; what this one has not is not read.
+    """
+    cls: Any = getattr(schema, name, None)
+    known = _fields(cls) & fields.keys()
 
     def read(value: Any) -> Any:
         given = _object(value)
         try:
-            return cls(**{key: rule(given[key]) for key, rule in fields.items() if key in given})
+            return cls(**{key: fields[key](given[key]) for key in known & given.keys()})
         except TypeError as error:
             raise UnreadableError(f"has a {name} without all of its fields") from error
 
@@ -132,9 +147,10 @@ def record(name: str, fields: Mapping[str, Rule]) -> Rule:
 def one_of(name: str, choices: Mapping[str, Rule]) -> Rule:
     """A rule for a union of torch's schema: an object with one key, which says what it is."""
     cls: Any = getattr(schema, name)
+    known = _fields(cls) & choices.keys()
 
     def made(key: str, item: Any) -> Any:
-        if key in choices:
+        if key in known:
             return cls.create(**{key: choices[key](item)})
         raise UnreadableError(
             f"has a {name} of a kind that is not known here, {shown(key)}",
@@ -156,6 +172,10 @@ def one_of(name: str, choices: Mapping[str, Rule]) -> Rule:
 
 _KEPT = 1_024
 """Different values of a union that are kept."""
+
+
+def _fields(cls: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(cls)} if cls is not None else set()
 
 
 def tensor(rule: Rule) -> Rule:
