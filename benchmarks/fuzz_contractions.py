@@ -52,15 +52,19 @@ LEFT_OUT: dict[str, str] = {
 """Operators of graphflops whose contractions are left out of the comparison, and why."""
 
 
-FUSED = "aten::_scaled_dot_product_flash_attention_for_cpu"
-"""Attention on a CPU. Computed again by a checkpoint it is computed whole, where the composite
-form of the meta device stops before its last product: such a model is not compared."""
+OTHERWISE_ON_META: dict[tuple[str, Phase], str] = {
+    ("aten::_scaled_dot_product_flash_attention_for_cpu", Phase.RECOMPUTE): "fused attention under "
+    "a checkpoint: computed again whole, where the composite form stops before its last product",
+    ("aten::mkldnn_rnn_layer_backward", Phase.BACKWARD): "the fused LSTM of a CPU makes the "
+    "gradient of its input whether or not anybody asks for it",
+}
+"""Operators of a CPU that do other work than what runs on meta, by phase, and how: models that
+call them are not compared."""
 
 
 def comparable(records: Iterable[OpRecord]) -> bool:
     """Whether a model does the same on meta."""
-    again = (record for record in records if record.call.phase is Phase.RECOMPUTE)
-    return not any(record.call.op == FUSED for record in again)
+    return not any((record.call.op, record.call.phase) in OTHERWISE_ON_META for record in records)
 
 
 def expected(graph: Graph, *, training: bool) -> int:

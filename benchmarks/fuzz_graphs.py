@@ -34,6 +34,7 @@ from benchmarks.fuzz_modules import (
 )
 
 MOST_ELEMENTS = 4_000
+MOST_LAYERS = 20
 NESTED = 0.35
 ATTEMPTS = 6
 DTYPES = (torch.float32,) * 4 + (torch.float64, torch.bfloat16)
@@ -202,6 +203,8 @@ class _Generator:
             return None
         times = self.draw.randint(3, 5)
         copies = times if repeated else 1
+        if copies * kinds.total() > MOST_LAYERS:
+            return None
         kinds = Counter({kind: number * copies for kind, number in kinds.items()})
         return _CONTAINERS[how](block, times), kinds + Counter([how])
 

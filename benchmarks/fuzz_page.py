@@ -54,6 +54,10 @@ And these are left out on both sides:
 
 {left_out}
 
+Models that call these do other work on a CPU than on meta, and are not compared:
+
+{not_compared}
+
 ## What they are made of
 
 {kinds} kinds of layers, functions and containers, priced as {operators} operators. Special about
@@ -65,13 +69,14 @@ them:
 
 def page() -> str:
     """The whole page."""
-    from benchmarks.fuzz_contractions import BY_HAND, LEFT_OUT
+    from benchmarks.fuzz_contractions import BY_HAND, LEFT_OUT, OTHERWISE_ON_META
 
     found = json.loads(RESULTS.read_text("utf-8"))
     both = [found["forward"], found["step"]]
     traits = sum((Counter(part["traits"]) for part in both), Counter())
     by_hand = [(f"`{op}`", why) for op, (_, why) in BY_HAND.items()]
     left_out = [(f"`{op}`", why) for op, why in LEFT_OUT.items()]
+    not_compared = [(f"`{op}`", phase.value, why) for (op, phase), why in OTHERWISE_ON_META.items()]
     return _PAGE.format(
         environment=_environment(found),
         outcomes=_outcomes(found),
@@ -79,6 +84,7 @@ def page() -> str:
         checks="\n".join(f"- *{name}*: {CHECKS[name]}." for name in found["checks"]),
         by_hand=tabulate(by_hand, ("operator", "`FlopCounterMode`"), tablefmt="github"),
         left_out=tabulate(left_out, ("operator", "why"), tablefmt="github"),
+        not_compared=tabulate(not_compared, ("operator", "phase", "why"), tablefmt="github"),
         kinds=len({kind for part in both for kind in part["kinds"]}),
         operators=len({op for part in both for op in part["operators"]}),
         traits=tabulate(traits.most_common(), ("", "models"), tablefmt="github"),
