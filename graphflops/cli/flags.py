@@ -169,5 +169,5 @@ def _parse_override(text: str) -> tuple[str, Any]:
         raise typer.BadParameter(msg)
     try:
         return key, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return key, value

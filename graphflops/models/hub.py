@@ -37,6 +37,8 @@ def find_config(name: str, options: Options) -> Config:
     if path.exists() or not _on_hub(name):
         options.forbid("a config on this machine", "revision")
         path = path / "config.json" if path.is_dir() else path
+        if path.is_dir():
+            raise ModelSpecError(f"{path} is a folder. Give a transformers config.json.")
         if path.is_file():
             return Config(values=_read(path), home=str(path.parent))
         if path.suffix == ".json" or "/" in name:
@@ -125,12 +127,30 @@ def _download(name: str, revision: str | None) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    advice = "Give a transformers config.json."
     try:
+        if path.stat().st_size > LARGEST:
+            msg = f"{path} has {path.stat().st_size:,} bytes, too many for a config. {advice}"
+            raise ModelSpecError(msg)
         values = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        msg = f"{path} is not JSON: {error}. Give a transformers config.json."
-        raise ModelSpecError(msg) from error
+    except (OSError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error.strerror
+        raise ModelSpecError(f"{path} cannot be read: {reason}. {advice}") from error
+    except ValueError as error:
+        raise ModelSpecError(f"{path} is not JSON: {error}. {advice}") from error
     if not isinstance(values, dict):
-        msg = f"{path} holds no JSON object. Give a transformers config.json."
-        raise ModelSpecError(msg)
+        raise ModelSpecError(f"{path} holds no JSON object. {advice}")
+    for key, (kind, what) in _KINDS.items():
+        if not isinstance(values.get(key), kind | None):
+            raise ModelSpecError(f"{path}: {key!r} is {values[key]!r:.40}, not {what}. {advice}")
     return values
+
+
+LARGEST = 2**26
+"""Bytes of the largest config that is read."""
+_KINDS: dict[str, tuple[type, str]] = {
+    "model_type": (str, "a name"),
+    "architectures": (list, "a list of names"),
+    "auto_map": (dict, "an object"),
+}
+"""What we look at ourselves before transformers does."""

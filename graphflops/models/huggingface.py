@@ -48,9 +48,9 @@ def resolve(name: str, options: Options) -> Workload:
     except ModelSpecError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         msg = (
-            f"transformers cannot build {config_class.model_type!r} from this config: {reason} "
+            f"transformers cannot build {config_class.model_type!r} from this config: {reason}. "
             "Correct the config or --set."
         )
         raise ModelSpecError(msg) from error
@@ -73,7 +73,7 @@ def _first(listed: str | tuple[str, ...]) -> str:
 
 
 def _config_class(found: Config, where: str, options: Options) -> Any:
-    code = found.values.get("auto_map", {})
+    code = found.values.get("auto_map") or {}
     if options.trust_remote_code and "AutoConfig" in code:
         return _remote(code["AutoConfig"], found, options)
     model_type = found.values.get("model_type")
@@ -94,7 +94,7 @@ def _config_class(found: Config, where: str, options: Options) -> Any:
 
 
 def _model_class(config: Any, head: str, found: Config, options: Options) -> Any:
-    code = found.values.get("auto_map", {}) if options.trust_remote_code else {}
+    code = (found.values.get("auto_map") or {}) if options.trust_remote_code else {}
     models = {place: path for place, path in code.items() if place.startswith("AutoModel")}
     for wanted in [head] if head else [*(config.architectures or ()), "AutoModel", *models]:
         for place, path in models.items():

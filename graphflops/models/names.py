@@ -19,6 +19,8 @@ _OWN = {
     name: EntryPoint(name=name, value=f"graphflops.models.{module}", group=PLUGINS)
     for name, module in (("hf", "huggingface"), ("timm", "timm"), ("torchvision", "torchvision"))
 }
+LISTED = ":NAME, ".join(_OWN)
+"""Schemes of our own, for a sentence."""
 _PYTHON = EntryPoint(name="python", value="graphflops.models.python", group=PLUGINS)
 _FORMS = (
     "Give hf:TYPE (a transformers model type), hf:PATH (a config.json or its folder), "
@@ -47,7 +49,7 @@ def resolve(name: str, options: Options) -> Workload:
             *("overrides", "inputs", "revision", "trust_remote_code"),
         )
         return Workload(model=name)
-    if colon:
+    if colon or name.endswith(".py"):
         python: Resolver = _PYTHON.load()
         return python.resolve(name, options)
     sentences = (f"{name!r} is no model name.", near(name), _FORMS)

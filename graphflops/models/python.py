@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
+import inspect
 from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
+from graphflops.arguments import inputs
 from graphflops.errors import ModelSpecError
-from graphflops.models.extras import on_meta, repair_torchvision
+from graphflops.models.extras import on_meta
 from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of, require_inputs
+from graphflops.models.source import load, reason_of
 from graphflops.models.workload import Options, Workload, near
 
 
@@ -25,16 +24,19 @@ def attribute(name: str) -> Any:
     Raises:
         ModelSpecError: There is no such file, module or name.
     """
-    where, _, leaf = name.rpartition(":")
+    where, _, leaf = (name, "", "") if name.endswith(".py") else name.rpartition(":")
     if not where:
         raise ModelSpecError(
             f"{name!r} names nothing in Python. Write FILE.py:NAME or MODULE:NAME."
         )
-    module = _load(where)
+    module = load(where)
+    if not leaf:
+        raise ModelSpecError(f"{where} is a file of Python code. {_choices(module, where)}")
     found = getattr(module, leaf, None)
     if found is None:
         public = sorted(key for key in vars(module) if not key.startswith("_"))
-        raise ModelSpecError(f"{where} has no {leaf!r}. {near(leaf, public)}".rstrip())
+        hint = near(leaf, public) or _choices(module, where)
+        raise ModelSpecError(f"{where} has no {leaf!r}. {hint}")
     return found
 
 
@@ -67,61 +69,63 @@ def resolve(name: str, options: Options) -> Workload:
     return Workload(model=model, args=args, kwargs=kwargs)
 
 
-def _load(where: str) -> ModuleType:
-    if where.endswith(".py") and not Path(where).is_file():
-        raise ModelSpecError(
-            f"{where} does not exist. Give the path of a Python file: FILE.py:NAME."
-        )
-    try:
-        return _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-    except Exception as error:
-        if repair_torchvision():  # what the file imports may have needed that
-            return _load(where)
-        raise ModelSpecError(
-            f"{where} cannot be imported: {type(error).__name__}: {error}. Correct it, or run "
-            "where its imports work."
-        ) from error
-
-
-def _load_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None  # noqa: S101 - a path ending in .py has a loader
-    assert spec.loader is not None  # noqa: S101 - likewise
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickles of the file look their module up.
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def _call(found: Any, name: str) -> Any:
     if isinstance(found, nn.Module) or not callable(found):
         return found
     try:
         with on_meta():
             return found()
-    except Exception:  # noqa: BLE001 - some code computes while it builds: let it have real tensors
+    except (Exception, SystemExit):  # noqa: BLE001 - some code computes while it builds: let it have real tensors
         try:
             return found()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             msg = (
-                f"{name} fails when called without arguments: {type(error).__name__}: {error}. "
-                "Give a function that builds the model by itself."
+                f"{name} fails when called without arguments: {reason_of(error)}. Give a function "
+                "that builds the model by itself."
             )
             raise ModelSpecError(msg) from error
 
 
 def _unpack(found: Any, name: str) -> tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]:
-    parts = found if isinstance(found, tuple) else (found,)
-    model, args, kwargs = (*parts, (), {})[:3] if len(parts) != 2 else (*parts, {})  # noqa: PLR2004 - (model, args)
-    fits = isinstance(model, nn.Module) and isinstance(args, tuple) and isinstance(kwargs, Mapping)
-    if not fits:
+    model, *rest = found if isinstance(found, tuple) and found else (found,)
+    if not isinstance(model, nn.Module) or len(rest) > 2:  # noqa: PLR2004 - args and kwargs
+        what = f"{len(rest) + 1} values" if len(rest) > 2 else f"a {type(model).__name__}"  # noqa: PLR2004 - likewise
         msg = (
-            f"{name} gives a {type(model).__name__}, not a model. It must be an nn.Module, or "
-            "return one or (model, args, kwargs)."
+            f"{name} gives {what}, not a model. It must be an nn.Module, or return one or "
+            "(model, args, kwargs)."
         )
         raise ModelSpecError(msg)
-    return model, args, kwargs
+    args, kwargs = (*rest, (), {})[:2] if len(rest) != 1 else (*rest, {})
+    try:
+        return model, *inputs(args, kwargs)
+    except ModelSpecError as error:
+        raise ModelSpecError(f"{name} gives a model with inputs, but {error}") from error
+
+
+def _choices(module: ModuleType, where: str) -> str:
+    """A sentence on what in a module gives a model by itself."""
+
+    def fits(key: str, value: Any) -> bool:
+        if key.startswith("_") or isinstance(value, nn.Module):
+            return isinstance(value, nn.Module)
+        if getattr(value, "__module__", None) != module.__name__ or not callable(value):
+            return False
+        if isinstance(value, type) and not issubclass(value, nn.Module):
+            return False
+        try:
+            parameters = inspect.signature(value).parameters.values()
+        except (TypeError, ValueError):
+            return False
+        variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+        return all(p.default is not p.empty or p.kind in variadic for p in parameters)
+
+    names = [f"{where}:{key}" for key, value in vars(module).items() if fits(key, value)]
+    if not names:
+        return (
+            "Nothing in it gives a model by itself: add a function without parameters that "
+            f"returns one, and give {where}:NAME."
+        )
+    return f"Name what gives the model: {', '.join(names[:20])}."
 
 
 def _cast(values: Any, dtype: torch.dtype) -> Any:

@@ -11,6 +11,7 @@ from tabulate import tabulate
 from graphflops.cost import FLOPS_PER_MAC, Dim, OpCost
 from graphflops.ir import Capture, OpRecord, Phase, Status, TensorMeta
 from graphflops.render.escape import escape_for, visible
+from graphflops.render.uncalled import uncalled_lines
 from graphflops.render.units import exact, parameters, percent, quantity, shape
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ def coverage(report: Report) -> list[tuple[str, str]]:
         ("Coverage", coverage_line(report)),
         ("Captured by", captured_by(report.capture)),
     ]
-    if uncalled := _topmost(report.uncalled_modules()):
-        lines.append(("Never called", ", ".join(uncalled)))
+    lines += uncalled_lines(report)
     lines += [("Note", note) for note in report.capture.notes]
     return lines
 
@@ -247,10 +247,6 @@ def _calls_by_operator(records: Iterable[OpRecord]) -> dict[str, int]:
 
 def _shapes(tensors: Iterable[TensorMeta]) -> str:
     return ", ".join(shape(tensor.shape) for tensor in tensors)
-
-
-def _topmost(paths: set[str]) -> list[str]:
-    return sorted(path for path in paths if path.rpartition(".")[0] not in paths)
 
 
 def aligned(headers: Sequence[str], rows: Sequence[Sequence[str]], tablefmt: str) -> str:

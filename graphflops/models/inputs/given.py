@@ -83,9 +83,24 @@ def given_tensor(spec: InputSpec, replaced: object, floating: torch.dtype | None
 
 
 def _dtype(name: str) -> torch.dtype:
-    found = getattr(torch, name, None)
+    plain = name.lower().removeprefix("torch.")
+    found = getattr(torch, _ALIASES.get(plain, plain), None)
     if isinstance(found, torch.dtype):
         return found
     known = [key for key, value in vars(torch).items() if isinstance(value, torch.dtype)]
-    msg = f"{name!r} is not a dtype. {near(name, known)}".rstrip()
-    raise ModelSpecError(msg)
+    hint = near(plain, known) or f"Known: {', '.join((*_USUAL, *_ALIASES))}, and all of torch's."
+    raise ModelSpecError(f"{name!r} is not a dtype. {hint}")
+
+
+_USUAL = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "bool")
+_ALIASES = {
+    "bf16": "bfloat16",
+    "fp16": "float16",
+    "fp32": "float32",
+    "fp64": "float64",
+    "f16": "float16",
+    "f32": "float32",
+    "f64": "float64",
+    **{f"i{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+}
+"""What people write, by torch's own name of it; torch itself knows ``half`` and ``double``."""
