@@ -19,6 +19,8 @@ from torch._decomp import decomposition_table
 from torch._prims.context import TorchRefsMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
+# Prices are those of the references as torch 2.13 has them; some later ones are written otherwise.
+REWRITTEN = torch.__version__ >= "2.14"
 # One floating-point operation per output element.
 ARITHMETIC = {
     *("add", "sub", "mul", "div", "neg", "abs", "fmod", "remainder", "maximum", "minimum"),

@@ -212,6 +212,45 @@ def test_key_value_cache(llama: tuple[Any, gf.GenerationReport]) -> None:
     assert found.kv_cache_bytes == 3 * (6 + NEW - 1) * 2 * 2 * 2 * 8 * 4
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings", "floats"),
+    [
+        # Keys and values of 2 x 8, in 2 layers: of 6 + 4 tokens.
+        ("LlamaForCausalLM", SMALL, (6 + 4) * 2 * 2 * 2 * 8),
+        # Of the decoder's 1 + 4 tokens, and of the encoder's 6; what it returns is no cache.
+        (
+            "T5ForConditionalGeneration",
+            {"vocab_size": 50, "d_model": 16, "d_kv": 8, "num_heads": 2, "num_layers": 2}
+            | {"d_ff": 32, "decoder_start_token_id": 0},
+            (1 + 4 + 6) * 2 * 2 * 2 * 8,
+        ),
+        # The states of 2 layers of width 2 x 16: 4 inputs of a convolution, and 4.
+        (
+            "MambaForCausalLM",
+            {"hidden_size": 16, "num_hidden_layers": 2, "state_size": 4, "vocab_size": 50},
+            2 * 32 * (4 + 4),
+        ),
+        # A tuple of five states, 2 layers and a width of 16 in each.
+        (
+            "RwkvForCausalLM",
+            {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2},
+            5 * 2 * 16,
+        ),
+    ],
+)
+def test_a_cache_is_known_whatever_its_name_is(
+    kind: str, settings: dict[str, Any], floats: int
+) -> None:
+    found = gf.count_generation(built(kind, **settings), {"input_ids": ids(3, 6)}, max_new_tokens=5)
+    assert found.kv_cache_bytes == 3 * floats * 4
+
+
+def test_a_model_without_a_limit_generates() -> None:
+    model = built("XLNetLMHeadModel", vocab_size=50, d_model=16, n_layer=2, n_head=2, d_inner=32)
+    assert model.config.max_position_embeddings == -1
+    assert gf.count_generation(model, {"input_ids": ids(1, 6)}, max_new_tokens=2).macs > 0
+
+
 def test_a_window_bounds_the_cache() -> None:
     model = built("MistralForCausalLM", **SMALL, sliding_window=9)
     found = gf.count_generation(model, {"input_ids": ids(1, 6)}, max_new_tokens=50)
@@ -238,7 +277,7 @@ def test_a_static_cache_attends_to_its_full_length() -> None:
         "past_key_values": filled(model.config, 2, 6, StaticCache, max_cache_len=room),
     }
     assert found.at(2).flops == found.at(NEW).flops == gf.count(model, kwargs=step).flops
-    assert found.kv_cache_bytes >= 2 * room * 2 * 2 * 2 * 8 * 4
+    assert found.kv_cache_bytes == 2 * room * 2 * 2 * 2 * 8 * 4
 
 
 def test_logits_of_every_position() -> None:

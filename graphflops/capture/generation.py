@@ -144,7 +144,8 @@ def _check_positions(model: Any, room: int, new_tokens: int) -> None:
     config = model.config.get_text_config(decoder=True)
     keys = ("max_target_positions", "max_position_embeddings")
     positions = next((p for key in keys if (p := getattr(config, key, None))), None)
-    if isinstance(positions, int) and room > positions:
+    # XLNet says -1: it has no limit.
+    if isinstance(positions, int) and 0 < positions < room:
         msg = (
             f"{room - new_tokens + 1} prompt tokens and {new_tokens} new ones are more than the "
             f"{positions} positions of {type(model).__name__}. Ask for fewer, or set "
