@@ -20,7 +20,7 @@ from benchmarks.results import environment
 from graphflops.ir import OpRecord
 from graphflops.models import Options, Workload, resolve
 from graphflops.models.trained import Training, for_training
-from graphflops.quiet import quiet
+from graphflops.process import QUIET
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "regions.json"
@@ -40,7 +40,7 @@ TYPES = (
 def built(name: str) -> Workload:
     """The type with four layers and few tokens, if it has such words for depth and length."""
     depth = {"num_hidden_layers": 4}
-    with quiet():
+    with QUIET.holding():
         for options in (Options(seq_len=32, overrides=depth), Options(overrides=depth)):
             with contextlib.suppress(gf.ModelSpecError):
                 return resolve(f"hf:{name}", options)

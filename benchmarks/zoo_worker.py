@@ -76,11 +76,11 @@ def examine(name: str, quick: bool, limit: float) -> dict[str, Any]:
         quick: Whether to cut the depth.
         limit: Seconds there are for all of it.
     """
-    from graphflops.quiet import quiet as silent
+    from graphflops.process import QUIET
 
     end = time.perf_counter() + limit
     row: dict[str, Any] = {}
-    with silent():
+    with QUIET.holding():
         for cut in (True, False) if quick else (False,):
             row = _examine(name, end, cut=cut)
             if row["outcome"] not in {"not built", "refused", "inputs do not fit"}:

@@ -23,6 +23,7 @@ from torch.utils import _python_dispatch as dispatch
 
 from graphflops.capture.random_numbers import GENERATORS, OwnGenerators, RandomState
 from graphflops.capture.thread_state import ThreadState
+from graphflops.capture.transformers_caches import RegisteredClasses
 from graphflops.capture.values import UNCOUNTED
 from graphflops.errors import CaptureError
 from graphflops.process import Exchange, NoCollection, Patches, holds_of_thread, replacing
@@ -198,6 +199,7 @@ COUNTING = Patches(
     NoCollection(),
     _DeviceOfNewTensors(),
     OwnGenerators(),
+    RegisteredClasses(),
     Exchange(torch._ops, "_mode_stack_state_for_pre_dispatch", _PreDispatchStacks),
     replacing(dispatch.TorchDispatchMode, "__enter__", _enter_mode),
     replacing(dispatch.TorchDispatchMode, "__exit__", _exit_mode),

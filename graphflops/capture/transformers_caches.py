@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
+from torch.utils import _pytree as pytree
+
+from graphflops.process import Patches
 
 
 def register_caches(model: nn.Module) -> None:
@@ -14,3 +19,23 @@ def register_caches(model: nn.Module) -> None:
         from transformers.exporters import exporter_dynamo  # only if transformers is in use
 
         exporter_dynamo.register_cache_pytrees_for_model(model)
+
+
+class RegisteredClasses:
+    """Classes that counts let ``pytree`` look into: afterwards they are leaves again."""
+
+    def __init__(self) -> None:
+        self._before: set[Any] | None = None
+
+    def install(self, _: Patches) -> None:
+        """Note which there are."""
+        if self._before is None:
+            self._before = set(pytree.SUPPORTED_NODES)
+
+    def remove(self) -> None:
+        """Forget those that have come since, if they are caches."""
+        if self._before is not None:
+            for kind in set(pytree.SUPPORTED_NODES) - self._before:
+                if kind.__name__.endswith("Cache"):
+                    pytree._deregister_pytree_node(kind)
+        self._before = None

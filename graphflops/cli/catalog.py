@@ -22,9 +22,9 @@ def models(
 
     with Console(stderr=True).status("loading PyTorch ..."):
         from graphflops.models import search
-        from graphflops.quiet import quiet
+        from graphflops.process import QUIET
 
-        with quiet():
+        with QUIET.holding():
             found, missing = search(pattern)
     for sentence in missing:
         typer.echo(f"graphflops: {one_line(sentence)}", err=True)

@@ -155,13 +155,13 @@ def _report(
     with Console(stderr=True).status("loading PyTorch ...") as status:
         from graphflops import models
         from graphflops.counting import count as count_model
-        from graphflops.quiet import quiet
+        from graphflops.process import QUIET
 
         options = flags.options()
         status.update(f"building {name} ...")
         axes = None
         start = time.perf_counter()
-        with quiet():
+        with QUIET.holding():
             if symbolic is None:
                 workload = models.resolve(name, options)
             else:

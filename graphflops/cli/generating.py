@@ -70,11 +70,11 @@ def generate(
     with Console(stderr=True).status("loading PyTorch ...") as status:
         from graphflops import models
         from graphflops.generation import count_generation
-        from graphflops.quiet import quiet
+        from graphflops.process import QUIET
 
         options = replace(flags.options(), generates=True)
         status.update(f"building {model} ...")
-        with quiet():
+        with QUIET.holding():
             workload = models.resolve(model, options)
         status.update(f"capturing {model} ...")
         on_unknown: Literal["raise", "ignore"] = "raise" if strict else "ignore"

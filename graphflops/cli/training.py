@@ -88,7 +88,7 @@ def train(
         from graphflops.analysis.accelerators import Measurement, peak_flops
         from graphflops.models import python
         from graphflops.models.trained import Training, for_training
-        from graphflops.quiet import quiet
+        from graphflops.process import QUIET
         from graphflops.training import count_training
 
         wanted = Training(
@@ -99,7 +99,7 @@ def train(
         )
         status.update(f"building {model} ...")
         start = time.perf_counter()
-        with quiet():
+        with QUIET.holding():
             workload = for_training(models.resolve(model, flags.options()), wanted)
         built = time.perf_counter()
         status.update(f"capturing {model} ...")
