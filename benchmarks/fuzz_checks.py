@@ -96,9 +96,12 @@ class _Examination:
         self.graph, self.found, self.training = graph, found, training
         # Before anything is counted, for what must not see our traces.
         self.spare = copy.deepcopy(graph)
+        self.other: Graph | None = None
 
     def run(self, due: set[str], asked: frozenset[str]) -> None:
         """Count, and make the checks that are due, of those that are asked for."""
+        # Generating draws numbers: all of it comes before anything is looked at.
+        self.other = self._neighbour() if "threads" in due else None
         before = self._state() if "untouched" in due else {}
         try:
             counted = self.count()
@@ -182,13 +185,17 @@ class _Examination:
     def _regions(self, counted: Counted) -> None:
         self._equal(counted, self.count(regions=False), "regions")
 
-    def _threads(self, counted: Counted) -> None:
+    def _neighbour(self) -> Graph | None:
+        """Another model, which is counted at the same time."""
         kind, _, number = self.found.name.partition(":")
-        other = generate(f"{kind}:other {number}", training=self.training)
+        return generate(f"{kind}:other {number}", training=self.training)
+
+    def _threads(self, counted: Counted) -> None:
+        other, alone = self.other, None
         try:
             alone = other and self.count(other)
-        except gf.GraphFlopsError:
-            other = alone = None
+        except gf.GraphFlopsError:  # a model that PyTorch refuses is no neighbour
+            other = None
         jobs = [self.graph, other or self.graph, self.graph, other or self.graph]
         with ThreadPoolExecutor(len(jobs)) as pool:
             results = list(pool.map(self.count, jobs))
