@@ -6,6 +6,7 @@ import collections
 import functools
 import random
 import types
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -314,6 +315,42 @@ def test_odd_models_are_counted_and_left_alone(make: Callable[[], Any], macs: in
     before = snapshot(model)
     assert gf.count(model, (torch.randn(2, 4),)).macs == macs
     assert snapshot(model) == before
+
+
+class Shifted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean: Any
+        self.register_buffer("mean", torch.zeros(3))
+
+    def forward(self, x: Any) -> Any:
+        return (x - self.mean) @ x.T
+
+
+def test_buffers_and_inputs_on_meta_meet_on_one_device() -> None:
+    model = Shifted().to("meta")
+    version = model.mean._version
+    assert gf.count(model, (torch.empty(2, 3, device="meta"),)).macs == 2 * 3 * 2
+    assert model.mean._version == version
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_counters_of_batch_norm_are_not_moved(device: str) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).to(device)
+    before = [(name, b._version) for name, b in model.named_buffers()]
+    gf.count_training(model, (torch.empty(4, 3, device=device),))
+    assert [(name, b._version) for name, b in model.named_buffers()] == before
+
+
+def test_warnings_of_the_model_are_shown_those_of_libraries_are_not() -> None:
+    class Warns(nn.Module):
+        def forward(self, x: Any) -> Any:
+            warnings.warn("of the model", UserWarning, stacklevel=1)
+            return nn.functional.softmax(x) + 1  # torch warns of the missing axis
+
+    with pytest.warns(UserWarning, match="of the model") as shown:
+        gf.count(Warns(), (torch.randn(2, 3),))
+    assert {str(warning.message) for warning in shown} == {"of the model"}
 
 
 def test_a_model_of_no_library_asks_transformers_for_nothing(

@@ -182,6 +182,4 @@ def device_of(parameter: torch.Tensor | None, inputs: Sequence[Any]) -> torch.de
     """
     given = (leaf for leaf in inputs if isinstance(leaf, torch.Tensor))
     first = next(given, None) if parameter is None else parameter
-    if first is None or (parameter is not None and parameter.is_meta):
-        return CPU
-    return first.device
+    return CPU if first is None or first.is_meta else first.device
