@@ -48,6 +48,8 @@ class Keeper(Base):
     """Writes to whatever a forward can reach."""
 
     shared: list[Any] = []  # noqa: RUF012 - a class attribute is what is tried
+    named: dict[str, Any] = {"a": 1}  # noqa: RUF012 - likewise
+    calls = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,6 +108,8 @@ class Keeper(Base):
         self.collect(x)
         self.close(x)
         self.shared.append(x)
+        Keeper.named["x"] = x
+        Keeper.calls += 1
         seen.append(x)
         STATE.last = remember(x)
         self.new = x
@@ -145,7 +149,8 @@ def snapshot(value: Any, seen: dict[int, Any] | None = None) -> Any:
 
 
 def outside() -> Any:
-    return snapshot([LOG, vars(STATE), TABLE, LAST, Keeper.shared, Keeper.forward])
+    shared = [Keeper.shared, Keeper.named, Keeper.calls]
+    return snapshot([LOG, vars(STATE), TABLE, LAST, shared, Keeper.forward])
 
 
 @pytest.mark.parametrize("count", [gf.count, gf.count_training])
@@ -167,6 +172,7 @@ def test_nothing_that_a_forward_writes_to_is_written(count: Callable[..., Any]) 
     assert type(real) is torch.Tensor
     LOG.clear()
     Keeper.shared.clear()
+    Keeper.named.pop("x")
     Keeper.forward.__defaults__[0].clear()  # type: ignore[index]  # it has one
 
 

@@ -21,6 +21,7 @@ from torch._export.non_strict_utils import _tensor_min_max
 from torch.distributions import Distribution
 from torch.utils import _python_dispatch as dispatch
 
+from graphflops.capture.fake.class_attributes import CLASS_ATTRIBUTES
 from graphflops.capture.random_numbers import GENERATORS, OwnGenerators, RandomState
 from graphflops.capture.thread_state import ThreadState
 from graphflops.capture.transformers_caches import RegisteredClasses
@@ -200,6 +201,7 @@ COUNTING = Patches(
     _DeviceOfNewTensors(),
     OwnGenerators(),
     RegisteredClasses(),
+    CLASS_ATTRIBUTES,
     Exchange(torch._ops, "_mode_stack_state_for_pre_dispatch", _PreDispatchStacks),
     replacing(dispatch.TorchDispatchMode, "__enter__", _enter_mode),
     replacing(dispatch.TorchDispatchMode, "__exit__", _exit_mode),

@@ -36,7 +36,7 @@ def may_have_state(name: str | None) -> bool:
 
 
 @functools.cache
-def _is_installed(name: str) -> bool:
+def is_installed(name: str) -> bool:
     """Return True for a module of a package, not a file of the user's."""
     file = getattr(sys.modules.get(name), "__file__", None) or ""
     return "site-packages" in file or "dist-packages" in file
@@ -80,7 +80,7 @@ def has_state(function: types.FunctionType, seen: set[int]) -> bool:
         *vars(function).values(),
         *(scope[name] for name in names if name in scope),
     )
-    declares = _is_installed(function.__module__)
+    declares = is_installed(function.__module__)
     return stores or any(is_state(value, seen, declares=declares) for value in held)
 
 
@@ -184,7 +184,7 @@ def is_own_class(kind: type) -> bool:
 def _members(copies: Copies, kind: type) -> Iterator[tuple[str, Any]]:
     """Copies of the members of a class that have a state."""
     # Installed packages declare plans and names of layers in lists that nothing writes to.
-    declares = _is_installed(kind.__module__)
+    declares = is_installed(kind.__module__)
     for name, member in vars(kind).items():
         if name in {"__dict__", "__weakref__", "__init__", "__new__"}:
             continue

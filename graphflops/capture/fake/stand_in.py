@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
+from graphflops.capture.fake.class_attributes import CLASS_ATTRIBUTES
 from graphflops.capture.fake.code import own_class
 from graphflops.capture.fake.objects import PLAIN, Copies
 from graphflops.capture.fake.tensors import (
@@ -134,6 +135,7 @@ class _ModelCopies(Copies):
             raise self.refuse(what, "Count the Python module that it was made from.")
         kind = type(value)
         if kind not in self._classes:
+            CLASS_ATTRIBUTES.note(kind)
             self._classes[kind] = own_class(self, kind)
         made: Any = object.__new__(self._classes[kind])
         self.know(value, made)
