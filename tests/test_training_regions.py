@@ -256,3 +256,22 @@ def test_a_counter_in_a_layer_is_written_to_once() -> None:
     before = {name: id(value) for name, value in model.named_buffers()}
     assert compared(model.train(), (torch.empty(3, WIDTH, device="meta"),)) == 4
     assert {name: id(value) for name, value in model.named_buffers()} == before
+
+
+class Encoder(nn.Module):
+    """Calls layers of torch's own, in whose files no line is the model's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(WIDTH, 1, 8, batch_first=True)
+        self.stack = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+
+    def forward(self, x: Any) -> Any:
+        return self.stack(x)
+
+
+def test_what_runs_again_for_another_layer_keeps_its_line() -> None:
+    assert compared(Encoder(), (torch.randn(2, 3, WIDTH),))
+    step = gf.count_training(Encoder(), (torch.randn(2, 3, WIDTH),))
+    lines = {r.call.source for r in step.backward.records if r.call.path.startswith("stack")}
+    assert len(lines - {""}) == 1

@@ -116,10 +116,10 @@ class Owners(Running):
         self._note(_Maker(owner))
 
     @contextmanager
-    def within(self, path: str) -> Iterator[None]:
-        """Run a part of the forward again, as called by the module at a path."""
+    def within(self, caller: Owner) -> Iterator[None]:
+        """Run a part of the forward again, as called by a line of some module."""
         self._note(_Maker(self._stack[-1]))
-        self._stack.append(Owner(path))
+        self._stack.append(caller)
         try:
             yield
         finally:

@@ -58,7 +58,9 @@ class Running:
 
     def current(self) -> Owner:
         """The module that runs now, and the line that does."""
-        return self._stack[-1]._replace(source=line_running())
+        owner = self._stack[-1]
+        # What runs again is called by no line of the model, but was.
+        return owner._replace(source=line_running() or owner.source)
 
     def owner_of(self, module: nn.Module) -> Owner:
         """A module that is about to run; what is none of the model's is its caller's."""
@@ -68,7 +70,7 @@ class Running:
             return outer
         # A shared module goes by the name under which the running one has it.
         inside = (name for name in names if name.startswith(f"{outer.path}."))
-        return Owner(next(inside, names[0]), type(module).__name__)
+        return Owner(next(inside, names[0]), type(module).__name__, outer.source)
 
     def _enter(self, module: nn.Module) -> None:
         owner = self.owner_of(module)

@@ -178,7 +178,8 @@ class AutogradTracer(TapeTracer):
         twins = self._twins(layer, call)
         args, kwargs = _exchanged((call.args, call.kwargs), twins)
         with self._gradients.nested(), torch.enable_grad():
-            with tape.running_again() as forward, self._owners.within(parent):
+            again = self._owners.within(Owner(parent, source=change.source))
+            with tape.running_again() as forward, again:
                 outputs = call.module(*args, **kwargs)
             items, start = len(tape.items), tape.length
             made = _made(outputs, [*call.look.tensors, *twins.values()])
