@@ -132,12 +132,12 @@ def record(name: str, fields: Mapping[str, Rule]) -> Rule:
     Versions of torch differ in what their schema has; what this one has not is not read.
     """
     cls: Any = getattr(schema, name, None)
-    known = _fields(cls) & fields.keys()
+    known = {key: rule for key, rule in fields.items() if key in _fields(cls)}
 
     def read(value: Any) -> Any:
         given = _object(value)
         try:
-            return cls(**{key: fields[key](given[key]) for key in known & given.keys()})
+            return cls(**{key: rule(given[key]) for key, rule in known.items() if key in given})
         except TypeError as error:
             raise UnreadableError(f"has a {name} without all of its fields") from error
 
