@@ -6,11 +6,12 @@ may lack it, or have it otherwise.
 
 from __future__ import annotations
 
+import builtins
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType, TracebackType
+from types import FunctionType, ModuleType, TracebackType
 
 from graphflops.errors import VersionError
 
@@ -121,11 +122,15 @@ def _missing_attribute(error: AttributeError) -> tuple[str, str]:
 
 
 def _changed_signature(error: BaseException) -> tuple[str, str]:
-    if called := _SIGNATURE.match(str(error)):
-        name = called[1].partition(".")[0]
-        # The message does not say where that is defined.
-        for home, module in list(sys.modules.items()):
-            package = home.partition(".")[0]
-            if package in TESTED and name in vars(module):
+    called = _SIGNATURE.match(str(error))
+    name = called[1].partition(".")[0] if called else ""
+    if called is None or hasattr(builtins, name):
+        return "", ""
+    # The message does not say where that is defined.
+    modules = [m for m in sys.modules.values() if isinstance(m, ModuleType)]
+    for function in (vars(module).get(name) for module in modules):
+        if isinstance(function, FunctionType | type):
+            package = function.__module__.partition(".")[0]
+            if package in TESTED:
                 return package, f"{called[1]}()"
     return "", ""

@@ -215,40 +215,40 @@ def test_key_value_cache(llama: tuple[Any, gf.GenerationReport]) -> None:
 @pytest.mark.parametrize(
     ("kind", "settings", "floats"),
     [
-        # Keys and values of 2 x 8, in 2 layers: of 6 + 4 tokens.
-        ("LlamaForCausalLM", SMALL, (6 + 4) * 2 * 2 * 2 * 8),
-        # Of the decoder's 1 + 4 tokens, and of the encoder's 6; what it returns is no cache.
+        # Keys and values of 2 x 8, in 2 layers: of 3 + 1 tokens.
+        ("LlamaForCausalLM", SMALL, (3 + 1) * 2 * 2 * 2 * 8),
+        # Of the decoder's 1 + 1 tokens, and of the encoder's 3; what it returns is no cache.
         (
             "T5ForConditionalGeneration",
             {"vocab_size": 50, "d_model": 16, "d_kv": 8, "num_heads": 2, "num_layers": 2}
             | {"d_ff": 32, "decoder_start_token_id": 0},
-            (1 + 4 + 6) * 2 * 2 * 2 * 8,
+            (1 + 1 + 3) * 2 * 2 * 2 * 8,
         ),
-        # The states of 2 layers of width 2 x 16: 4 inputs of a convolution, and 4.
+        # The states of a layer of width 2 x 16: 4 inputs of a convolution, and 4.
         (
             "MambaForCausalLM",
-            {"hidden_size": 16, "num_hidden_layers": 2, "state_size": 4, "vocab_size": 50},
-            2 * 32 * (4 + 4),
+            {"hidden_size": 16, "num_hidden_layers": 1, "state_size": 4, "vocab_size": 50},
+            32 * (4 + 4),
         ),
-        # A tuple of five states, 2 layers and a width of 16 in each.
+        # A tuple of five states, a layer of width 16 in each.
         (
             "RwkvForCausalLM",
-            {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2},
-            5 * 2 * 16,
+            {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1},
+            5 * 16,
         ),
     ],
 )
 def test_a_cache_is_known_whatever_its_name_is(
     kind: str, settings: dict[str, Any], floats: int
 ) -> None:
-    found = gf.count_generation(built(kind, **settings), {"input_ids": ids(3, 6)}, max_new_tokens=5)
+    found = gf.count_generation(built(kind, **settings), {"input_ids": ids(3, 3)}, max_new_tokens=2)
     assert found.kv_cache_bytes == 3 * floats * 4
 
 
 def test_a_model_without_a_limit_generates() -> None:
-    model = built("XLNetLMHeadModel", vocab_size=50, d_model=16, n_layer=2, n_head=2, d_inner=32)
+    model = built("XLNetLMHeadModel", vocab_size=50, d_model=16, n_layer=1, n_head=2, d_inner=32)
     assert model.config.max_position_embeddings == -1
-    assert gf.count_generation(model, {"input_ids": ids(1, 6)}, max_new_tokens=2).macs > 0
+    assert gf.count_generation(model, {"input_ids": ids(1, 3)}, max_new_tokens=2).macs > 0
 
 
 def test_a_window_bounds_the_cache() -> None:

@@ -133,15 +133,6 @@ del home._NonStrictTorchFunctionHandler
 import sys, torch
 sys.modules["torch._subclasses.schema_check_mode"] = None
 """,
-    "torch.ops.aten._grouped_mm": """
-import torch
-find = torch._ops._OpNamespace.__getattr__
-def __getattr__(namespace, name):
-    if name == "_grouped_mm":
-        raise AttributeError
-    return find(namespace, name)
-torch._ops._OpNamespace.__getattr__ = __getattr__
-""",
 }
 
 
@@ -174,6 +165,42 @@ except gf.VersionError as error:
     run = [sys.executable, "-c", program]
     said = subprocess.run(run, capture_output=True, text=True, check=True).stdout
     assert said.startswith("torch 2.99 has changed torch._export.non_strict_utils.")
+
+
+MISSING = {
+    "torch.nothing": "torch.nothing",
+    "torch.ops.aten.nothing": "torch.ops.aten.nothing",
+    "torch.zeros(1).nothing": "torch.Tensor.nothing",
+    "from torch.utils import nothing": "torch.utils.nothing",
+    "import torch.nothing": "torch.nothing",
+    "from torch.nothing import something": "torch.nothing",
+}
+
+
+def run_as(module: str, line: str) -> None:
+    with versions.explained_changes():
+        exec(line, {"torch": torch, "__name__": module})  # noqa: S102 - our own lines
+
+
+@pytest.mark.usefixtures("untested")
+@pytest.mark.parametrize("line", MISSING)
+def test_what_graphflops_asks_for_in_vain_is_named(line: str) -> None:
+    with pytest.raises(gf.VersionError, match=rf"^torch 2\.99 has changed {MISSING[line]}, which"):
+        run_as("graphflops.somewhere", line)
+
+
+@pytest.mark.usefixtures("untested")
+@pytest.mark.parametrize("line", MISSING)
+def test_what_anybody_else_asks_for_in_vain_is_not(line: str) -> None:
+    with pytest.raises((AttributeError, ImportError)):
+        run_as("model", line)
+
+
+@pytest.mark.usefixtures("untested")
+@pytest.mark.parametrize("line", ["(1).nothing", "import nothing", "int(1, 2, 3)", "1 + ''"])
+def test_what_is_not_of_torch_is_no_change_of_it(line: str) -> None:
+    with pytest.raises((AttributeError, ImportError, TypeError)):
+        run_as("graphflops.somewhere", line)
 
 
 def _compiling_state_context(strictness: int) -> None:
