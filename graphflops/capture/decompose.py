@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
@@ -112,8 +113,11 @@ def _trace(
         again, named = pytree.tree_unflatten(filled, spec)
         return op(*again, **named)
 
-    # Without a tensor among its arguments an operator would run: ``from_file`` maps a file.
-    mode = detect_fake_mode(leaves) or FakeTensorMode(allow_fallback_kernels=False)
+    mode: AbstractContextManager[Any] | None = detect_fake_mode(leaves)
+    if mode is None:
+        # Without a tensor among its arguments an operator would run: ``from_file`` maps a file.
+        none_given = FakeTensorMode(allow_fallback_kernels=False)
+        mode = contextlib.nullcontext() if tensors else none_given
     # The reference implementations spell composite functions out as the prims oracle does;
     # where one of them cannot be traced, the kernels' own composition can.
     for references in (TorchRefsMode(should_fallback_fn=_keep(known)), contextlib.nullcontext()):

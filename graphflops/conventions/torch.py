@@ -38,7 +38,7 @@ _KERNELS = (
 # What FlopCounterMode has a formula for, and what comes apart into that on meta tensors.
 CONTRACTIONS = (
     *("mm", "addmm", "bmm", "baddbmm", "_scaled_mm"),
-    *("linear", "matmul", "inner", "einsum", "cov", "_foreach_mm"),
+    *("linear", "matmul", "inner", "einsum", "tensordot", "cov", "_foreach_mm"),
     *("convolution", "_convolution", "convolution_overrideable", "convolution_backward"),
     *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
     "scaled_dot_product_attention",
@@ -65,6 +65,8 @@ _VECTOR = "a product with a vector is mv or dot, and FlopCounterMode has no form
 
 def _is_of_vectors(call: OpCall) -> bool:
     """Whether a product comes down to a matrix times a vector, or two vectors."""
+    if call.op == "aten::tensordot":
+        return call.outputs[0].numel == 1
     if call.op not in {"aten::matmul", "aten::linear", "aten::inner"} or not call.inputs:
         return False
     left, right, *_ = (tensor for _, tensor in call.tensors())
