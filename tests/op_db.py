@@ -48,6 +48,8 @@ DIFFERENT: dict[str, str] = {
 }
 """OpInfos whose price differs from the reference on purpose, with the reason."""
 if oracle.REWRITTEN:
+    _BATCH_NORMS = ("native_batch_norm", "_native_batch_norm_legit", "nn.functional.batch_norm")
+    DIFFERENT |= dict.fromkeys(_BATCH_NORMS, "later references take rsqrt for 1 / sqrt")
     DIFFERENT["masked.norm"] = "later references take the magnitude for a norm of one element"
 
 _DATA = "its shapes or its course depend on values"

@@ -118,7 +118,7 @@ REFUSED: list[tuple[tuple[str, ...], str]] = [
     (("models.py:tiny", "--loss", "losses"), "'losses' names nothing in Python"),
     (("models.py:picky",), "Picky has no parameters: there is nothing to train"),
     (("models.py:letters",), "str"),
-    (("hf:llama", "--seq-len", "0"), "should be greater than or equal to 1"),
+    (("hf:llama", "--seq-len", "0"), "Invalid value for '--seq-len'"),
 ]
 
 

@@ -67,7 +67,7 @@ def test_what_an_installation_asks_for_was_tested(package: str) -> None:
 
 ROW = re.compile(
     r"^\| `make (test[\w-]*)`[^|]*\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| (3\.\d+) "
-    r"\| [\d,]+ passed, [\d,]+ skipped \| \d{4}-\d\d-\d\d \|$",
+    r"\| [^|]* passed[^|]*\| \d{4}-\d\d-\d\d \|$",
     re.MULTILINE,
 )
 
