@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -70,7 +71,8 @@ def stand_in(
     """
     known = KnownValues()
     inputs = (args, dict(kwargs))
-    device = device_of(next(model.parameters(), None), pytree.tree_leaves(inputs))
+    first = next(chain(model.parameters(), model.buffers()), None)
+    device = device_of(first, pytree.tree_leaves(inputs))
     given = InputTensors(known, device, specs or {})
     copies = _ModelCopies(FakeTensors(known))
     with torch._C.DisableTorchFunction():

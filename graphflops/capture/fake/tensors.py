@@ -177,9 +177,11 @@ def device_of(parameter: torch.Tensor | None, inputs: Sequence[Any]) -> torch.de
     """Return where a model computes: off meta, where fake tensors are.
 
     Args:
-        parameter: One of its parameters.
+        parameter: One of its parameters or buffers.
         inputs: Its inputs, which decide if it has none.
     """
     given = (leaf for leaf in inputs if isinstance(leaf, torch.Tensor))
     first = next(given, None) if parameter is None else parameter
-    return CPU if first is None or first.is_meta else first.device
+    if first is None or (parameter is not None and parameter.is_meta):
+        return CPU
+    return first.device
