@@ -98,20 +98,28 @@ class Exchange:
 
     Args:
         owner: The module or class.
-        name: The attribute, which need not be there.
+        name: The attribute.
         value: Make the new value from the original one and a predicate that is true in the
             threads which are to see the change.
+        adds: Whether the attribute need not be there.
     """
 
     def __init__(
-        self, owner: Any, name: str, value: Callable[[Any, Callable[[], bool]], Any]
+        self,
+        owner: Any,
+        name: str,
+        value: Callable[[Any, Callable[[], bool]], Any],
+        *,
+        adds: bool = False,
     ) -> None:
-        self._owner, self._name, self._value = owner, name, value
+        self._owner, self._name, self._value, self._adds = owner, name, value, adds
         self._original = self._put = _ABSENT
 
     def install(self, patches: Patches) -> None:
         """Exchange the value."""
         original = vars(self._owner).get(self._name, _ABSENT)
+        if original is _ABSENT and not self._adds:
+            getattr(self._owner, self._name)  # where a version lacks it, this says so
         if self._put is _ABSENT:
             self._original, self._put = original, self._value(original, patches.held)
         setattr(self._owner, self._name, self._put)

@@ -125,9 +125,9 @@ def test_what_counts_as_tested(
 VERSION = "from graphflops import versions; versions._installed = lambda package: '2.99'"
 # What a later version may be like, before anything is imported.
 GONE = {
-    "torch._export.non_strict_utils._NonStrictTorchFunctionHandler": """
+    "torch._export.non_strict_utils._tensor_min_max": """
 import torch._export.non_strict_utils as home
-del home._NonStrictTorchFunctionHandler
+del home._tensor_min_max
 """,
     "torch._subclasses.schema_check_mode": """
 import sys, torch
@@ -152,7 +152,7 @@ def test_a_piece_that_is_gone_before_anything_is_imported_is_named(piece: str) -
 
 
 def test_the_package_imports_where_a_piece_is_gone() -> None:
-    gone = GONE["torch._export.non_strict_utils._NonStrictTorchFunctionHandler"]
+    gone = GONE["torch._export.non_strict_utils._tensor_min_max"]
     program = f"""{gone}
 {VERSION}
 import graphflops as gf
@@ -203,7 +203,7 @@ def test_what_is_not_of_torch_is_no_change_of_it(line: str) -> None:
         run_as("graphflops.somewhere", line)
 
 
-def _compiling_state_context(strictness: int) -> None:
+def _NonStrictTorchFunctionHandler(strictness: int) -> None:  # noqa: N802 - as torch names it
     """A function of torch that has got a parameter."""
     raise AssertionError(strictness)
 
@@ -218,8 +218,9 @@ def count_step() -> object:
 
 @pytest.mark.usefixtures("untested")
 def test_a_changed_signature_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forward, "_compiling_state_context", _compiling_state_context)
-    with pytest.raises(gf.VersionError, match=r"2\.99 has changed _compiling_state_context\(\), "):
+    name = "_NonStrictTorchFunctionHandler"
+    monkeypatch.setattr(forward, name, _NonStrictTorchFunctionHandler)
+    with pytest.raises(gf.VersionError, match=rf"2\.99 has changed {name}\(\), "):
         count_forward()
 
 
@@ -233,7 +234,7 @@ def test_a_missing_attribute_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_on_a_tested_version_such_a_mistake_is_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.utils.checkpoint, "CheckpointFunction")
-    with pytest.raises(gf.CaptureError, match=r"AttributeError: .*CheckpointFunction"):
+    with pytest.raises(AttributeError, match="CheckpointFunction"):
         count_step()
 
 

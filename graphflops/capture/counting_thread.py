@@ -28,6 +28,7 @@ from graphflops.capture.transformers_caches import RegisteredClasses
 from graphflops.capture.values import UNCOUNTED
 from graphflops.errors import CaptureError
 from graphflops.process import Exchange, NoCollection, Patches, holds_of_thread, replacing
+from graphflops.versions import explained_changes
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -232,7 +233,8 @@ def in_counting_thread(function: Callable[_P, _R]) -> Callable[_P, _R]:
             return function(*args, **kwargs)
         before = ThreadState.now(), RandomState(), holds_of_thread()
         try:
-            COUNTING.hold()
+            with explained_changes():
+                COUNTING.hold()
             return function(*args, **kwargs)
         finally:
             try:

@@ -88,6 +88,7 @@ _EXPORT = Patches(
         torch.export._trace,
         "print",
         lambda _, held: lambda *args, **how: None if held() else print(*args, **how),  # noqa: T201
+        adds=True,
     ),
 )
 
