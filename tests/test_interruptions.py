@@ -150,7 +150,7 @@ def test_interrupted_at_any_call(count: Any, times: int) -> None:
             assert of_model(subject) == before, f"model, call {at}"
             now = of_process()
             assert now == process, f"process, call {at}"
-    # Some calls of torch's own stand in a try that lets nothing out.
+    # Up to 3 of 50 were seen to be dropped in a forward; by what is not known yet.
     assert raised >= 0.9 * 2 * times
     again = count(subject, (x,))
     assert str(again).split("Captured")[0] == str(report).split("Captured")[0]
