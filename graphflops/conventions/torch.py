@@ -66,7 +66,7 @@ _VECTOR = "a product with a vector is mv or dot, and FlopCounterMode has no form
 def _is_of_vectors(call: OpCall) -> bool:
     """Whether a product comes down to a matrix times a vector, or two vectors."""
     if call.op == "aten::tensordot":
-        return call.outputs[0].numel == 1
+        return [output.numel for output in call.outputs] == [1]
     if call.op not in {"aten::matmul", "aten::linear", "aten::inner"} or not call.inputs:
         return False
     left, right, *_ = (tensor for _, tensor in call.tensors())
