@@ -10,6 +10,7 @@ import sympy
 from graphflops.cost import OpCost
 from graphflops.errors import HandlerError
 from graphflops.folded import Folded
+from graphflops.interruption import raise_interruption
 from graphflops.ir import Fallback, OpCall, OpRecord, Status
 from graphflops.registry import Entry, Registry
 from graphflops.traffic import streamed
@@ -136,6 +137,7 @@ def _arithmetic(call: OpCall, entry: Entry) -> OpCost:
             arguments["call"] = call
         cost = entry.handler(**arguments)
     except Exception as error:
+        raise_interruption(error)
         raise HandlerError(
             f"the handler at {entry.origin} failed on {_describe(call)}: "
             f"{type(error).__name__}: {error}. Correct the handler."

@@ -101,6 +101,7 @@ def interrupted(at: int, error: type[BaseException]) -> Iterator[list[int]]:
     dropped: list[Any] = []
 
     def ring(_: int, __: FrameType | None) -> None:
+        sys.settrace(trace)  # what raises below a profiler ends it
         raise error
 
     def profile(_: FrameType, event: str, __: object) -> None:
@@ -109,12 +110,16 @@ def interrupted(at: int, error: type[BaseException]) -> Iterator[list[int]]:
             if calls[0] == at:
                 signal.raise_signal(signal.SIGUSR1)
 
+    def trace(_: FrameType, __: str, ___: object) -> None:
+        calls[0] += 1
+
     before, hook = signal.signal(signal.SIGUSR1, ring), sys.unraisablehook
     sys.unraisablehook = dropped.append
     sys.setprofile(profile)
     try:
         yield calls
     finally:
+        sys.settrace(None)
         sys.setprofile(None)
         sys.unraisablehook = hook
         signal.signal(signal.SIGUSR1, before)
@@ -150,7 +155,44 @@ def test_interrupted_at_any_call(count: Any, times: int) -> None:
             assert of_model(subject) == before, f"model, call {at}"
             now = of_process()
             assert now == process, f"process, call {at}"
-    # Up to 3 of 50 were seen to be dropped in a forward; by what is not known yet.
-    assert raised >= 0.9 * 2 * times
+    assert raised == 2 * times
     again = count(subject, (x,))
     assert str(again).split("Captured")[0] == str(report).split("Captured")[0]
+
+
+class Casting(nn.Module):
+    """Lets C++ code of torch ask for the device of a fake tensor, where it may not raise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Any) -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            y: torch.Tensor = self.layer(x)
+        return y
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+def test_a_signal_waits_until_an_operator_has_run(at: int) -> None:
+    asked = [0]
+
+    def ring(_: int, __: FrameType | None) -> None:
+        raise AlarmError
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name == "__torch_dispatch__":
+            asked[0] += frame.f_locals.get("func") is torch.ops.prim.device.default
+            if asked[0] == at:
+                sys.setprofile(None)
+                signal.raise_signal(signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, ring)
+    sys.setprofile(profile)
+    try:
+        with pytest.raises(AlarmError):
+            gf.count(Casting(), (torch.randn(4, 8),))
+        assert signal.getsignal(signal.SIGUSR1) is ring
+    finally:
+        sys.setprofile(None)
+        signal.signal(signal.SIGUSR1, before)

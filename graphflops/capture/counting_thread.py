@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import concurrent.futures
 import functools
+import inspect
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from graphflops.capture.thread_state import ThreadState
 from graphflops.capture.transformers_caches import RegisteredClasses
 from graphflops.capture.values import UNCOUNTED
 from graphflops.errors import CaptureError
+from graphflops.interruption import SIGNALS
 from graphflops.process import Exchange, NoCollection, Patches, holds_of_thread, replacing
 from graphflops.versions import explained_changes
 
@@ -115,11 +117,9 @@ def _checkpointed(original: Any, function: Any, *args: Any, **kwargs: Any) -> An
     """Run a checkpoint's function as the count wants it, the random state left alone."""
     if TOLD.checkpoint is not None:
         function = TOLD.checkpoint(function)
-    if "preserve_rng_state" in kwargs:
-        kwargs["preserve_rng_state"] = False
-    else:
-        args = (False, *args[1:])
-    return original(function, *args, **kwargs)
+    given = inspect.signature(original).bind(function, *args, **kwargs)
+    given.arguments["preserve_rng_state"] = False
+    return original(*given.args, **given.kwargs)
 
 
 def _without_reentrant() -> str:
@@ -233,6 +233,7 @@ def in_counting_thread(function: Callable[_P, _R]) -> Callable[_P, _R]:
             return function(*args, **kwargs)
         before = ThreadState.now(), RandomState(), holds_of_thread()
         try:
+            SIGNALS.take()
             with explained_changes():
                 COUNTING.hold()
             return function(*args, **kwargs)
@@ -248,12 +249,14 @@ def in_counting_thread(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 def _leave(thread: ThreadState, numbers: RandomState, holds: dict[Patches, int]) -> None:
     """Put everything back; may be called again when it was interrupted."""
+    SIGNALS.hold_back()
     thread.restore()
     for patches, number in holds.items():
         patches.release(number)
     numbers.restore()
     TOLD.begin()
     GENERATORS.begin()
+    SIGNALS.give_back()
 
 
 @contextmanager

@@ -19,9 +19,9 @@ from torch.utils.flop_counter import flop_registry
 
 from graphflops.capture.exporting import exporting
 from graphflops.capture.graph import operator_calls
-from graphflops.capture.interruption import raise_interruption
 from graphflops.capture.metadata import dim
 from graphflops.cost import Dim
+from graphflops.interruption import raise_interruption
 from graphflops.ir import OpCall
 from graphflops.process import QUIET
 

@@ -13,9 +13,9 @@ from torch.utils import _pytree as pytree
 
 from graphflops.capture.counting_thread import model_running
 from graphflops.capture.fake.stand_in import on_meta
-from graphflops.capture.interruption import raise_interruption
 from graphflops.capture.source import is_models, short_path
 from graphflops.errors import CaptureError, GraphFlopsError
+from graphflops.interruption import raise_interruption
 from graphflops.ir import OpCall
 from graphflops.process import QUIET
 from graphflops.versions import change_behind, untested_versions

@@ -25,6 +25,7 @@ from graphflops.capture.decompose import Invocation
 from graphflops.capture.graph import instances_mapped
 from graphflops.capture.running import Running
 from graphflops.capture.tape import Tape, tensors_in
+from graphflops.interruption import SIGNALS
 
 
 class HigherOrderError(Exception):
@@ -74,6 +75,7 @@ class ForwardTape(Tape, SchemaCheckMode):
             owner = self._running.current()
             call = self.described(ran, bound, owner, trips=trips, caller=caller)
             self.add(call, ran)
+        SIGNALS.let_through()
         return out
 
 

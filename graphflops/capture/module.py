@@ -24,7 +24,6 @@ from graphflops.capture.fake.stand_in import Inputs, StandIn, stand_in
 from graphflops.capture.forward import ForwardTape, HigherOrderError
 from graphflops.capture.graph import operator_calls
 from graphflops.capture.hierarchy import calls_in_graph, counted_calls, module_path, modules_of
-from graphflops.capture.interruption import raise_interruption
 from graphflops.capture.outcome import notes_of, settled
 from graphflops.capture.program import program_inputs
 from graphflops.capture.regions import Regions
@@ -34,6 +33,7 @@ from graphflops.capture.symbols import Symbols, axis_specs
 from graphflops.capture.transformers_caches import register_caches
 from graphflops.errors import GraphFlopsError
 from graphflops.folded import Folded
+from graphflops.interruption import raise_interruption
 from graphflops.ir import Capture
 from graphflops.process import QUIET
 

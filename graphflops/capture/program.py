@@ -21,6 +21,7 @@ from graphflops.capture.hierarchy import module_path, modules_of_graph, modules_
 from graphflops.capture.metadata import output_metas
 from graphflops.capture.views import unseen_views
 from graphflops.errors import CaptureError
+from graphflops.interruption import raise_interruption
 from graphflops.ir import Capture, Module, NamedTensors
 from graphflops.process import QUIET
 
@@ -119,6 +120,7 @@ def capture_graph(module: fx.GraphModule, args: tuple[Any, ...]) -> Capture:
         with _propagated(module, [mode.from_tensor(arg) for arg in args], mode):
             return _captured(module)
     except Exception as error:
+        raise_interruption(error)
         msg = (
             f"the inputs do not go through the GraphModule: {first_line(error)}. "
             "Give inputs of the shapes and dtypes it was traced with."

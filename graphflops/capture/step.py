@@ -16,6 +16,7 @@ from graphflops.capture.gradients import Gradients, Purpose, marked
 from graphflops.capture.owners import Owners
 from graphflops.capture.tape import Item, Tape, tensors_in
 from graphflops.folded import Block, Change, unfolded
+from graphflops.interruption import SIGNALS
 from graphflops.ir import OpCall, Phase
 
 
@@ -106,6 +107,7 @@ class StepTape(Tape, TorchDispatchMode):
             for part in parts(call, purpose.asked):
                 self._purposes[self.length] = purpose
                 self.add(replace(part, index=self.length), ran)
+        SIGNALS.let_through()
         return out
 
     def _purpose(self, func: Any, *, of_weights: bool) -> Purpose:

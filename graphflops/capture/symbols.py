@@ -33,6 +33,7 @@ from torch.utils._sympy.numbers import int_oo
 from graphflops.cost import Dim as Number
 from graphflops.cost import as_dim
 from graphflops.errors import CaptureError, ModelSpecError
+from graphflops.interruption import raise_interruption
 
 Size = int | torch.SymInt
 
@@ -214,6 +215,7 @@ def axis_specs(model: nn.Module, inputs: tuple[Any, Any], dynamic_shapes: Any) -
         tree = tree if isinstance(shapes, Mapping) else type(shapes)(tree.values())
         _tree_map_with_path(note, tree, shapes, tree_name="inputs")
     except Exception as error:
+        raise_interruption(error)
         said = str(error).partition("For more information")[0]
         reason = " ".join(said.split()).rstrip(".")
         msg = f"dynamic_shapes does not match the inputs: {reason}. Write it as torch.export does."

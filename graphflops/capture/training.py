@@ -24,7 +24,6 @@ from graphflops.capture.failure import explain_failure, first_line, refuse_mixed
 from graphflops.capture.fake.stand_in import StandIn, stand_in
 from graphflops.capture.gradients import Gradients
 from graphflops.capture.hierarchy import modules_of
-from graphflops.capture.interruption import raise_interruption
 from graphflops.capture.loss import Loss, loss_of
 from graphflops.capture.outcome import notes_of, settled
 from graphflops.capture.owners import LOSS, Owners
@@ -34,6 +33,7 @@ from graphflops.capture.running import run_by
 from graphflops.capture.step import StepTape
 from graphflops.errors import CaptureError, GraphFlopsError
 from graphflops.folded import Folded
+from graphflops.interruption import raise_interruption
 from graphflops.ir import Capture, Module
 from graphflops.process import QUIET
 

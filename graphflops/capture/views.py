@@ -12,6 +12,7 @@ from torch._guards import detect_fake_mode
 
 from graphflops.capture.failure import first_line
 from graphflops.capture.graph import is_view, shares_memory
+from graphflops.interruption import raise_interruption
 from graphflops.process import QUIET
 
 # Composites that may hand back what they were given, which their schemas do not say.
@@ -74,6 +75,7 @@ def _is_view(node: fx.Node, failures: list[Exception]) -> bool:
         with detect_fake_mode((args, kwargs)) or contextlib.nullcontext():
             result = target(*args, **kwargs)
     except Exception as error:  # noqa: BLE001 - the count goes on, and says so
+        raise_interruption(error)
         failures.append(error)
         return False
     return is_view(result, (given.meta.get("val") for given in node.all_input_nodes))

@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 from graphflops.arguments import level_of_caller
 from graphflops.conventions.convention import Convention
 from graphflops.errors import PluginWarning
+from graphflops.interruption import raise_interruption
 from graphflops.registry import EXACT, Registry
 
 PLUGINS = "graphflops.handlers"
@@ -40,6 +41,7 @@ def exact() -> Registry:
         try:
             plugin.load()
         except Exception as error:  # noqa: BLE001 - a plugin's fault must stay its own
+            raise_interruption(error)
             warnings.warn(
                 f"the handlers of plugin {plugin.name!r} ({plugin.value}) cannot be loaded: "
                 f"{type(error).__name__}: {error}. Their operators stay unknown; update or "

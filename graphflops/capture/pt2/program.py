@@ -20,6 +20,7 @@ from graphflops.capture.pt2.archive import Archive, opened
 from graphflops.capture.pt2.records import PROGRAM, WEIGHTS
 from graphflops.capture.pt2.unreadable import UnreadableError, printable, shown
 from graphflops.errors import GraphFlopsError, ModelSpecError
+from graphflops.interruption import raise_interruption
 from graphflops.ir import Capture, Parameter, TensorMeta
 from graphflops.process import QUIET
 
@@ -39,6 +40,7 @@ def capture_file(path: Path) -> Capture:
     except GraphFlopsError:
         raise
     except Exception as error:
+        raise_interruption(error)
         # Torch wraps what went wrong at a node in a page of text.
         reason = first_line(error.__cause__ or error)
         msg = (

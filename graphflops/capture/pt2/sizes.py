@@ -18,6 +18,7 @@ import sympy
 from torch.utils._sympy import functions
 
 from graphflops.capture.pt2.unreadable import UnreadableError, shown
+from graphflops.interruption import raise_interruption
 
 MAX_TEXT = 16_384
 """Characters of an expression: hundreds of operations, as cropped and padded images have."""
@@ -80,6 +81,7 @@ def checked_expression(text: str) -> str:
     except UnreadableError:
         raise
     except Exception as error:  # a parser and a library of algebra, on any text at all
+        raise_interruption(error)
         reason = type(error).__name__
         raise UnreadableError(
             f"has a size that is no arithmetic: {shown(text)} ({reason})"

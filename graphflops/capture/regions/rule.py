@@ -15,7 +15,6 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from graphflops.capture.interruption import raise_interruption
 from graphflops.capture.regions.caches import ABSENT
 from graphflops.capture.regions.held import variables
 from graphflops.capture.regions.instances import Call, Input, Output, Region, Tracer
@@ -32,6 +31,7 @@ from graphflops.capture.regions.recording import Recording, like_now
 from graphflops.capture.regions.siblings import Siblings, siblings_in
 from graphflops.capture.running import Modules
 from graphflops.capture.values import KnownValues
+from graphflops.interruption import raise_interruption
 from graphflops.ir import LayersReused
 
 _KINDS = 8
