@@ -27,8 +27,9 @@ class Generators(threading.local):
     def python(self) -> random.Random:
         """Return the one in place of the module ``random``'s."""
         if self._python is None:
+            python: Any = random
             self._python = random.Random()  # noqa: S311 - what a model draws is no secret
-            self._python.setstate(random.getstate())
+            self._python.setstate(python._inst.getstate())  # the module's own is exchanged
         return self._python
 
     def numpy(self) -> Any:

@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
 
+from graphflops.capture.fake.cache import remember_no_views
 from graphflops.capture.symbols import SymbolicShapes
 from graphflops.errors import CaptureError
 
@@ -94,6 +95,7 @@ class KnownValues:
         self._thread = threading.get_ident()
         self._dispatch, self._from_tensor = mode.dispatch, mode.from_tensor
         mode.dispatch, mode.from_tensor = self.dispatch, self.from_tensor
+        remember_no_views(mode)
         # Whoever copies a cache or an input gets tensors of this mode.
         mode.__deepcopy__ = lambda _: mode
 

@@ -12,7 +12,7 @@ import sys
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -71,17 +71,39 @@ def has_state(function: types.FunctionType, seen: set[int]) -> bool:
     if id(function) in seen or not may_have_state(function.__module__):
         return False
     seen.add(id(function))
-    names, stores = _globals_of(function.__code__)
+    named = _named_in(function.__code__)
     scope = function.__globals__
     held = (
         *(content(cell) for cell in function.__closure__ or ()),
         *(function.__defaults__ or ()),
         *(function.__kwdefaults__ or {}).values(),
         *vars(function).values(),
-        *(scope[name] for name in names if name in scope),
+        *(scope[name] for name in named.globals if name in scope),
+        *(_in_modules(scope, path) for path in named.paths),
     )
     declares = is_installed(function.__module__)
-    return stores or any(is_state(value, seen, declares=declares) for value in held)
+    return (
+        named.stores
+        or any(is_own_file(_in_modules(scope, path)) for path in named.written)
+        or any(is_state(value, seen, declares=declares) for value in held)
+    )
+
+
+def is_own_file(value: object) -> bool:
+    """Return True for a module that is a file of the user's, not of a package."""
+    if type(value) is not types.ModuleType:
+        return False
+    return may_have_state(value.__name__) and not is_installed(value.__name__)
+
+
+def _in_modules(scope: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    """Return what a dotted name holds, as far as it leads through files of the user's."""
+    value = scope.get(path[0], MISSING)
+    for name in path[1:]:
+        if not is_own_file(value):
+            return MISSING
+        value = vars(value).get(name, MISSING)
+    return value
 
 
 def content(cell: types.CellType) -> Any:
@@ -92,18 +114,49 @@ def content(cell: types.CellType) -> Any:
         return MISSING
 
 
+class _Named(NamedTuple):
+    """What some code names.
+
+    Attributes:
+        globals: Names that may be globals.
+        stores: Whether it writes to one.
+        paths: Dotted names that begin with a global.
+        written: Dotted names to an attribute of which it writes.
+    """
+
+    globals: frozenset[str]
+    stores: bool
+    paths: frozenset[tuple[str, ...]]
+    written: frozenset[tuple[str, ...]]
+
+
 @functools.cache
-def _globals_of(code: types.CodeType) -> tuple[tuple[str, ...], bool]:
-    """Return the names that may be globals in some code, and whether it writes to one."""
-    names, stores = dict.fromkeys(code.co_names), False
+def _named_in(code: types.CodeType) -> _Named:
+    """Return what some code, and that of functions within it, names."""
+    paths, written, stored = set[tuple[str, ...]](), set[tuple[str, ...]](), set[str]()
+    stores, path = False, tuple[str, ...]()
     for instruction in dis.get_instructions(code):
-        stores = stores or instruction.opname in {"STORE_GLOBAL", "DELETE_GLOBAL"}
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            inner, writes = _globals_of(constant)
-            names |= dict.fromkeys(inner)
-            stores = stores or writes
-    return tuple(names), stores
+        name, value = instruction.opname, instruction.argval
+        stores = stores or name in {"STORE_GLOBAL", "DELETE_GLOBAL"}
+        if name in {"STORE_ATTR", "DELETE_ATTR"}:
+            stored.add(value)
+            written.add(path)
+        if name in {"LOAD_GLOBAL", "LOAD_NAME"}:
+            path = (value,)
+        elif path and name in {"LOAD_ATTR", "LOAD_METHOD"}:
+            path = (*path, value)
+            paths.add(path)
+        elif name not in {"COPY", "EXTENDED_ARG"}:
+            path = ()
+    written |= {path[:-1] for path in paths if path[-1] in stored}  # x.y += 1 reads x.y first
+    own = _Named(frozenset(code.co_names), stores, frozenset(paths), frozenset(written - {()}))
+    parts = [own, *(_named_in(one) for one in code.co_consts if isinstance(one, types.CodeType))]
+    return _Named(
+        frozenset().union(*(part.globals for part in parts)),
+        any(part.stores for part in parts),
+        frozenset().union(*(part.paths for part in parts)),
+        frozenset().union(*(part.written for part in parts)),
+    )
 
 
 class Scope(dict[str, Any]):
@@ -119,10 +172,34 @@ class Scope(dict[str, Any]):
         self._original, self._copies = original, copies
 
     def __missing__(self, name: str) -> Any:
-        value = self._original[name]
-        made = self._copies.whole(value) if is_state(value, set()) else value
+        made = value = self._original[name]
+        if is_own_file(value):
+            made = _OwnFile(value, self._copies.scope(vars(value)))
+        elif is_state(value, set()):
+            made = self._copies.whole(value)
         self[name] = made
         return made
+
+
+class _OwnFile(types.ModuleType):
+    """A file of the user's as copies of functions see it that import it."""
+
+    def __init__(self, original: types.ModuleType, scope: Scope) -> None:
+        super().__init__(original.__name__)
+        vars(self)[_SCOPE] = original, scope
+
+    def __getattr__(self, name: str) -> Any:
+        original, scope = vars(self)[_SCOPE]
+        return scope[name] if name in vars(original) or name in scope else getattr(original, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        vars(self)[_SCOPE][1][name] = value
+
+    def __delattr__(self, name: str) -> None:
+        del vars(self)[_SCOPE][1][name]
+
+
+_SCOPE = "_graphflops_scope"
 
 
 def own_function(copies: Copies, function: types.FunctionType) -> types.FunctionType:
