@@ -18,7 +18,10 @@ CHECKS = {
     "untouched": "model, inputs, random generators and process are as before: every object the "
     "very same one, every tensor bit by bit, flags, hooks, handlers, names of torch",
     "twice": "a second count gives the same, record by record",
-    "regions": "so does one without layer reuse",
+    "regions": (
+        "so does one without layer reuse; sums of gradients that autograd makes on its own may "
+        "stand elsewhere"
+    ),
     "threads": "so do counts of this model and another one in four threads at once",
     "compile": "`torch.compile` calls its backend",
     "rendered": "every form of the report can be made, and its JSON fits the schema",

@@ -14,15 +14,14 @@ import graphflops as gf
 from benchmarks import fuzz, fuzz_checks, fuzz_functions, fuzz_layers, fuzz_page, fuzz_state
 from benchmarks.fuzz_graphs import Graph, generate
 
-# Counts in threads are not sound yet: they disturb each other and torch.compile.
-SOUND = frozenset(fuzz_page.CHECKS) - {"threads"}
+EVERYTHING = frozenset(fuzz_page.CHECKS)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def failures(kind: str, numbers: range) -> list[Any]:
     """What failed, by model."""
-    found = (fuzz_checks.examine(f"{kind}:{number}", SOUND) for number in numbers)
+    found = (fuzz_checks.examine(f"{kind}:{number}", EVERYTHING) for number in numbers)
     return [(one.name, one.failures) for one in found if one.failures]
 
 
@@ -32,7 +31,6 @@ def test_a_few_models(kind: str, numbers: range) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="what a forward writes to lists and plain tensors stays written")
 @pytest.mark.parametrize(("kind", "numbers"), [("forward", range(150)), ("step", range(50))])
 def test_many_models(kind: str, numbers: range) -> None:
     assert failures(kind, numbers) == []
@@ -122,12 +120,12 @@ def test_harm_to_the_process_and_to_chance_is_seen(monkeypatch: pytest.MonkeyPat
 def test_a_wrong_price_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     linear = Graph(nn.Linear(2, 3), (torch.zeros(4, 2),), {}, Counter())
     monkeypatch.setattr(fuzz_checks, "generate", lambda *_, **__: linear)
-    assert not fuzz_checks.examine("forward:0", SOUND).failures
+    assert not fuzz_checks.examine("forward:0", EVERYTHING).failures
     registry = gf.Registry("wrong")
     registry.register("aten::linear")(lambda: gf.OpCost(flops=2, macs=1))
     count = gf.count
     monkeypatch.setattr(gf, "count", lambda *a, **k: count(*a, registry=registry, **k))
-    (failure,) = fuzz_checks.examine("forward:0", SOUND).failures
+    (failure,) = fuzz_checks.examine("forward:0", EVERYTHING).failures
     assert failure == ("contractions", "2 and FlopCounterMode 48")
 
 
