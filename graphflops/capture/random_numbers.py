@@ -45,8 +45,7 @@ class Generators(threading.local):
         python = self._python and self._python.getstate()
         if self._numpy is None:
             return python, None
-        _, words, place, *_ = self._numpy.get_state()
-        return python, words.tobytes(), place
+        return python, _comparable(self._numpy.get_state())
 
 
 GENERATORS = Generators()
@@ -79,18 +78,26 @@ def _states() -> list[tuple[Callable[[], Any], Callable[[Any], Any]]]:
     ]
     if "numpy" in sys.modules:
         numpy: Any = sys.modules["numpy"].random.mtrand._rand
-        found.append((numpy.get_state, numpy.set_state))
+        found.append((lambda: _comparable(numpy.get_state()), lambda it: _set(numpy, it)))
     return found
+
+
+def _comparable(state: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a state of NumPy's with its words as bytes: arrays have no one truth."""
+    name, words, *rest = state
+    return name, words.tobytes(), *rest
+
+
+def _set(numpy: Any, state: tuple[Any, ...]) -> None:
+    name, words, *rest = state
+    numpy.set_state((name, sys.modules["numpy"].frombuffer(words, "uint32"), *rest))
 
 
 def _same(state: Any, other: Any) -> bool:
     if isinstance(state, torch.Tensor):
         with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
             return bool(torch.equal(state, other))
-    if isinstance(state, tuple):
-        return all(map(_same, state, other))
-    equal = state == other
-    return bool(equal if isinstance(equal, bool) else equal.all())
+    return bool(state == other)
 
 
 class OwnGenerators:

@@ -11,6 +11,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Iterator, Mapping
+from types import MethodType
 from typing import Any
 
 import torch
@@ -66,6 +67,16 @@ def no_modes() -> Iterator[None]:
         yield
 
 
+_DEVICE = torch.ops.prim.device.default
+
+
+def __torch_dispatch__(  # noqa: N807 - what stacks call it
+    mode: Any, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+) -> Any:
+    """Run an operator on fakes."""
+    return mode.dispatch(func, types, args, kwargs)
+
+
 class KnownValues:
     """Values of the fake tensors of a mode.
 
@@ -94,7 +105,10 @@ class KnownValues:
         self._stale: set[StorageWeakRef] = set()
         self._thread = threading.get_ident()
         self._dispatch, self._from_tensor = mode.dispatch, mode.from_tensor
-        mode.dispatch, mode.from_tensor = self.dispatch, self.from_tensor
+        mode.from_tensor = self.from_tensor
+        mode.dispatch = self.dispatch
+        # Around its own one stand functions that keep a running compiler out, longer than it.
+        mode.__torch_dispatch__ = MethodType(__torch_dispatch__, mode)
         remember_no_views(mode)
         # Whoever copies a cache or an input gets tensors of this mode.
         mode.__deepcopy__ = lambda _: mode
@@ -218,6 +232,8 @@ class KnownValues:
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Run an operator on fakes, and on values where they are all known."""
+        if func is _DEVICE and isinstance(args[0], FakeTensor):
+            return args[0].fake_device
         kwargs = kwargs or {}
         if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
             return self._dispatch(func, types, args, kwargs)

@@ -170,7 +170,7 @@ class _ModelCopies(Copies):
             content = held[name]
             if type(content) not in PLAIN:
                 held[name] = self.of(content)
-        vars(made).update(held)
+        object.__setattr__(made, "__dict__", held)
 
     def _weight(self, tensor: torch.Tensor) -> Any:
         made = self.made(tensor)
