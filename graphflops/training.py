@@ -105,7 +105,8 @@ def count_training(
     found = TrainingReport.of(
         counting.report(captured.capture, type(model).__name__, prices),
         loss=captured.loss,
-        optimizer=optimizer and optimizer_step(optimizer, captured.capture.modules),
+        optimizer=optimizer
+        and optimizer_step(optimizer, captured.capture.modules, captured.differentiated),
         accumulation=accumulation,
         steps=steps,
     )

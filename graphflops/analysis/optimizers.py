@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -58,7 +58,7 @@ class OptimizerStep:
 
     Attributes:
         optimizer: The optimizer.
-        parameters: Elements it updates: those of trainable parameters, tied ones once.
+        parameters: Elements it updates: those of parameters with a gradient, tied ones once.
         cost: FLOPs, and bytes of one pass over parameters, gradients and state.
         state_bytes: Bytes of what it keeps between steps.
     """
@@ -69,19 +69,23 @@ class OptimizerStep:
     state_bytes: int
 
 
-def optimizer_step(name: str, modules: Iterable[Module]) -> OptimizerStep:
+def optimizer_step(
+    name: str, modules: Iterable[Module], differentiated: Container[int]
+) -> OptimizerStep:
     """What a step of an optimizer costs for the parameters of some modules.
 
     Args:
         name: ``"sgd"``, ``"momentum"``, ``"adam"`` or ``"adamw"``.
         modules: The modules of a model.
+        differentiated: Identities of the parameters that got a gradient: PyTorch's optimizers
+            pass over those whose ``grad`` is ``None``.
 
     Raises:
         ModelSpecError: There is no such optimizer.
 
     Example:
         >>> weight = Parameter(name="weight", identity=1, numel=10, nbytes=40, trainable=True)
-        >>> step = optimizer_step("adamw", [Module(path="", parameters=(weight,))])
+        >>> step = optimizer_step("adamw", [Module(path="", parameters=(weight,))], {1})
         >>> step.cost.flops, step.state_bytes  # 14 an element; two moments of 40 bytes
         (140, 80)
     """
@@ -93,7 +97,7 @@ def optimizer_step(name: str, modules: Iterable[Module]) -> OptimizerStep:
     optimizer = OPTIMIZERS[name]
     unique: dict[int, Parameter] = {}
     for module in modules:
-        unique |= {p.identity: p for p in module.parameters if p.trainable}
+        unique |= {p.identity: p for p in module.parameters if p.identity in differentiated}
     elements = sum(parameter.numel for parameter in unique.values())
     nbytes = sum(parameter.nbytes for parameter in unique.values())
     cost = OpCost(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.autograd.graph import _engine_run_backward
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphflops.capture.decompose import Invocation
@@ -121,7 +123,11 @@ class StepTape(Tape, TorchDispatchMode):
 def _is_taken_over(func: Any) -> bool:
     """Whether autograd only puts a gradient where it belongs.
 
-    It takes one over that nobody else holds; the tape holds it, and so it is copied here.
+    It takes one over that nobody else holds; the tape holds it, and so it is copied here. Hooks on
+    the gradient run at the same place, but from Python.
     """
     node = torch._C._current_autograd_node()
-    return getattr(node, "variable", None) is not None and func._opname not in {"add", "add_"}
+    if getattr(node, "variable", None) is None or func._opname in {"add", "add_"}:
+        return False
+    caller = sys._getframe(3)  # of the mode, which has called what calls this
+    return caller.f_code is _engine_run_backward.__code__

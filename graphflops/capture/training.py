@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn.parameter import is_lazy
+from torch.utils import _pytree as pytree
 
 from graphflops.capture.counting_thread import model_running
 from graphflops.capture.decompose import Expander
@@ -45,10 +46,12 @@ class TrainingCapture:
     Attributes:
         capture: Its calls in order, forward, backward and recomputed ones.
         loss: What was differentiated, in words.
+        differentiated: Identities of the parameters that got a gradient.
     """
 
     capture: Capture
     loss: str
+    differentiated: frozenset[int]
 
 
 def capture_training(
@@ -77,13 +80,13 @@ def capture_training(
     """
     start = time.perf_counter()
     model = model._orig_mod if isinstance(model, OptimizedModule) else model
-    _refuse_untrainable(model)
+    _refuse_untrainable(model, (args, kwargs))
     failures: list[tuple[str, Exception]] = []
     for manner, surroundings in ways_to_run(model):
         method = f"autograd, {manner}" if manner else "autograd"
         step = _Step(model, args, kwargs, loss, surroundings)
         try:
-            capture, described = step.run(regions=regions)
+            found = step.run(regions=regions)
         except GraphFlopsError:
             raise
         except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
@@ -91,8 +94,7 @@ def capture_training(
             failures.append((method, error))
             continue
         seconds = time.perf_counter() - start
-        capture = replace(capture, method=method, seconds=seconds)
-        return TrainingCapture(capture=capture, loss=described)
+        return replace(found, capture=replace(found.capture, method=method, seconds=seconds))
     raise explain_failure(model, args, kwargs, failures) from failures[0][1]
 
 
@@ -111,8 +113,8 @@ class _Step:
         self._loss, self._surroundings = loss, surroundings
         self._regions: Regions | None = None
 
-    def run(self, *, regions: bool) -> tuple[Capture, str]:
-        """The capture, and what was differentiated, with layers reused if that goes well."""
+    def run(self, *, regions: bool) -> TrainingCapture:
+        """The capture, with layers reused if that goes well."""
         try:
             return self._run(regions=regions)
         except Exception as error:
@@ -121,14 +123,14 @@ class _Step:
                 raise
         return self._run(regions=False)
 
-    def _run(self, *, regions: bool) -> tuple[Capture, str]:
+    def _run(self, *, regions: bool) -> TrainingCapture:
         self._regions = None
         with QUIET.holding():
             own = stand_in(self._model, self._args, self._kwargs)
             with self._surroundings(own.model, own.known):
                 return self._recorded(own, regions=regions)
 
-    def _recorded(self, own: StandIn, *, regions: bool) -> tuple[Capture, str]:
+    def _recorded(self, own: StandIn, *, regions: bool) -> TrainingCapture:
         modules, known = own.modules, own.known
         owners = Owners(modules)
         gradients = Gradients(owners)
@@ -143,7 +145,7 @@ class _Step:
             value, described = loss_of(own.model(*own.args, **own.kwargs), self._loss)
             owners.finish()
             gradients.follow(value)
-            _run_backward(value, owners, gradients)
+            differentiated = _run_backward(value, owners, gradients)
         calls, given = settled(known, Folded(tape.recorded()), given)
         refuse_mixed_dtypes(tape.traced())
         capture = Capture(
@@ -163,17 +165,23 @@ class _Step:
                 "region check": reused.seconds,
             },
         )
-        return capture, described
+        return TrainingCapture(
+            capture=capture, loss=described, differentiated=frozenset(map(id, differentiated))
+        )
 
 
-def _run_backward(value: torch.Tensor, owners: Owners, gradients: Gradients) -> None:
-    leaves = gradients.leaves
+def _run_backward(value: torch.Tensor, owners: Owners, gradients: Gradients) -> list[torch.Tensor]:
+    """Run it; the leaves that got a gradient."""
+    leaves = list(gradients.leaves)  # reused layers add to them
     try:
         if owners.was_reentrant or any(leaf._post_accumulate_grad_hooks for leaf in leaves):
             value.backward()  # type: ignore[no-untyped-call]  # torch's gap
+            # Who is told of a gradient may take it away.
+            asked = [(x, x._post_accumulate_grad_hooks or x.grad) for x in gradients.leaves]
         else:
             # The same work, but for copies into parameters that nobody asks for.
-            torch.autograd.grad(value, leaves, allow_unused=True)
+            got = torch.autograd.grad(value, leaves, allow_unused=True)
+            asked = list(zip(leaves, got, strict=True))
     except Exception as error:
         raise_interruption(error)
         owner = owners.of_node(gradients.running)
@@ -184,15 +192,18 @@ def _run_backward(value: torch.Tensor, owners: Owners, gradients: Gradients) -> 
             "if none is wanted."
         )
         raise CaptureError(msg) from error
+    return [leaf for leaf, gradient in asked if gradient is not None]
 
 
-def _refuse_untrainable(model: nn.Module) -> None:
+def _refuse_untrainable(model: nn.Module, inputs: object) -> None:
     """Refuse what has no gradients, before anything runs.
 
     Raises:
-        CaptureError: Inference mode is on, or was when the model was made, or it has no
-            parameter that requires a gradient.
+        CaptureError: Inference mode is on, or was when the model was made, or neither a
+            parameter nor an input requires a gradient.
     """
+    if any(isinstance(x, torch.Tensor) and x.requires_grad for x in pytree.tree_leaves(inputs)):
+        return  # a saliency map, an adversarial example
     name = type(model).__name__
     parameters = list(model.parameters())
     if torch.is_inference_mode_enabled() or any(
@@ -209,7 +220,7 @@ def _refuse_untrainable(model: nn.Module) -> None:
     elif not any(p.requires_grad for p in parameters):
         msg = (
             f"all {len(parameters)} parameters of {name} are frozen: there is nothing to train. "
-            "Set requires_grad of those to be trained."
+            "Set requires_grad of those to be trained, or of the inputs."
         )
     else:
         return

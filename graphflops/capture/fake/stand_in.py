@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
@@ -115,7 +115,7 @@ class _ModelCopies(Copies):
 
     def _fake(self, value: torch.Tensor, *, weight: bool) -> Any:
         if self.inputs is not None:
-            return self.inputs.of(value)
+            return self._with_hooks(value, self.inputs.of(value))
         if is_lazy(value):
             raise self.refuse("has weights without a shape", _RUN_ONCE)
         try:
@@ -126,7 +126,23 @@ class _ModelCopies(Copies):
         self.know(value, fake)
         if type(value) is not FakeTensor and (held := vars(value)):
             self.later(lambda: _add_attributes(fake, self.attributes(held)))
+        return self._with_hooks(value, fake)
+
+    def _with_hooks(self, value: torch.Tensor, fake: Any) -> Any:
+        """Give a fake leaf of autograd the hooks on its gradient that a tensor has."""
+        if not (value.requires_grad and value.is_leaf):
+            return fake
+        for hooks, register in (
+            (value._backward_hooks, fake.register_hook),
+            (value._post_accumulate_grad_hooks, fake.register_post_accumulate_grad_hook),
+        ):
+            if hooks:
+                self.later(partial(self._register, register, list(hooks.values())))
         return fake
+
+    def _register(self, register: Callable[[Any], Any], hooks: list[Any]) -> None:
+        for hook in hooks:
+            register(self.of(hook))
 
     def module(self, value: nn.Module) -> Any:
         """Return the stand-in of a module."""

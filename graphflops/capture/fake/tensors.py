@@ -157,7 +157,10 @@ class InputTensors:
         self._known, self._device, self._specs = known, device, specs
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the fake tensor of an input."""
+        """Return the fake tensor of an input; it asks for a gradient where the input does."""
+        return self._fake(tensor).requires_grad_(tensor.requires_grad)
+
+    def _fake(self, tensor: torch.Tensor) -> torch.Tensor:
         mode, device = self._known.mode, self._device
         if id(tensor) in self._specs:
             shape = symbolic_shape(self._known.symbols, tensor, self._specs[id(tensor)])
@@ -167,7 +170,7 @@ class InputTensors:
         with mode:
             return torch.empty_strided(
                 tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device
-            ).requires_grad_(tensor.requires_grad)
+            )
 
 
 def _symbolic(

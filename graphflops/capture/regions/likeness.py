@@ -236,7 +236,7 @@ class Likeness:
         known = None if value is None else Known(value)
         self.tensors.append(tensor)
         self._values.append(known)
-        if tensor.layout != torch.strided or tensor.is_nested:
+        if tensor.layout != torch.strided or tensor.is_nested or _has_hooks(tensor):
             return Same(tensor)
         shape, strides, offset = tensor.shape, tensor.stride(), tensor.storage_offset()
         is_symbolic = tensor._has_symbolic_sizes_strides
@@ -258,6 +258,12 @@ class Likeness:
         was = self._values[number]
         value = None if self.known is None else self.known.value(self.tensors[number])
         return value is not None if was is None else was.has_changed(value)
+
+
+def _has_hooks(tensor: torch.Tensor) -> bool:
+    if not tensor.requires_grad:
+        return False
+    return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
 
 
 @functools.cache

@@ -1,0 +1,126 @@
+"""Whose gradients a training step computes, against a real backward pass that is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
+
+import graphflops as gf
+
+
+def real_step(model: nn.Module, *args: torch.Tensor) -> int:
+    """FLOPs of contractions that a real step makes."""
+    with FlopCounterMode(display=False) as counter:
+        model(*args).sum().backward()
+    return int(counter.get_total_flops())
+
+
+def counted_step(model: nn.Module, *args: torch.Tensor, **options: Any) -> int:
+    step = gf.count_training(model, args, **options)
+    return 2 * int(step.forward.macs + step.backward.macs + step.recompute.macs)
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, *, reentrant: bool) -> None:
+        super().__init__()
+        self.block = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8))
+        self.last, self.reentrant = nn.Linear(8, 8), reentrant
+
+    def forward(self, x: Any) -> Any:
+        return self.last(checkpoint(self.block, x, use_reentrant=self.reentrant))
+
+
+def squared(gradient: torch.Tensor) -> torch.Tensor:
+    return gradient @ gradient
+
+
+def square(parameter: torch.Tensor) -> None:
+    assert parameter.grad is not None
+    parameter.grad = parameter.grad @ parameter.grad
+
+
+def hooked(model: Any, *, after: bool) -> Any:
+    weights: list[Any] = [part.weight for part in model.modules() if isinstance(part, nn.Linear)]
+    for weight in weights:
+        if after:
+            weight.register_post_accumulate_grad_hook(square)
+        else:
+            weight.register_hook(squared)
+    return model
+
+
+def two() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "trained": two,
+    "frozen": lambda: two().requires_grad_(requires_grad=False),
+    "first frozen": lambda: nn.Sequential(
+        nn.Linear(8, 8).requires_grad_(requires_grad=False), *two()
+    ),
+    "checkpoint": lambda: Checkpointed(reentrant=False),
+    "reentrant checkpoint": lambda: Checkpointed(reentrant=True),
+    "hooks": lambda: hooked(two(), after=False),
+    "hooks after": lambda: hooked(two(), after=True),
+    "layers with hooks": lambda: hooked(
+        nn.Sequential(*[nn.Sequential(*two(), *two(), *two()) for _ in range(6)]), after=False
+    ),
+}
+"""Models, each for inputs that require a gradient and that do not."""
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("asked", [True, False], ids=["for the input", "not for the input"])
+@pytest.mark.parametrize("place", ["cpu", "meta", "large"])
+@pytest.mark.parametrize("name", MODELS)
+def test_as_a_real_step(name: str, place: str, asked: bool) -> None:
+    if name == "frozen" and not asked:
+        pytest.skip("nothing asks for a gradient")
+    rows = (1 << 17) + 1 if place == "large" else 4  # more than what is known of inputs
+    expected = real_step(MODELS[name](), torch.randn(rows, 8, requires_grad=asked))
+    device = "meta" if place == "meta" else "cpu"
+    x = torch.randn(rows, 8, device=device, requires_grad=asked)
+    assert counted_step(MODELS[name](), x) == expected
+
+
+def test_a_reentrant_checkpoint_computes_again() -> None:
+    step = gf.count_training(Checkpointed(reentrant=True), (torch.randn(4, 8, requires_grad=True),))
+    # Three products of 4 x 8 x 8 forward; twice as many backward, and two of the three again.
+    assert 2 * step.backward.macs == 2 * 3 * 2 * 4 * 8 * 8
+    assert 2 * step.recompute.macs == 2 * 2 * 4 * 8 * 8
+
+
+class PartlyUsed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = nn.Linear(4, 4), nn.Linear(100, 100)
+
+    def forward(self, x: Any) -> Any:
+        return self.used(x)
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_the_optimizer_passes_over_parameters_without_a_gradient(after: bool) -> None:
+    model = hooked(PartlyUsed(), after=True) if after else PartlyUsed()
+    step = gf.count_training(model, (torch.randn(2, 4),), optimizer="sgd")
+    assert step.optimizer is not None
+    assert step.optimizer.parameters == 4 * 4 + 4
+
+
+def test_hooks_of_a_model_are_copied() -> None:
+    seen: list[torch.Tensor] = []
+    model = two()
+    weight: Any = model[0].weight
+    weight.register_hook(seen.append)
+    before = list(weight._backward_hooks.items())
+    gf.count_training(model, (torch.randn(2, 8),))
+    assert not seen
+    assert list(weight._backward_hooks.items()) == before
+    assert weight.grad is None
