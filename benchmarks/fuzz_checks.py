@@ -268,7 +268,7 @@ def _with_sums_last(rows: Rows) -> Rows:
     """
     index = _OF_RECORDS.index("index")
     rows = [(*row[:index], None, *row[index + 1 :]) for row in rows]
-    sums = sorted(filter(_is_sum, rows), key=lambda row: re.sub(r", name='\w*'", "", repr(row)))
+    sums = sorted(filter(_is_sum, rows), key=lambda row: re.sub(r", name='[^']*'", "", repr(row)))
     return [row for row in rows if not _is_sum(row)] + sums
 
 

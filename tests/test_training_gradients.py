@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 import graphflops as gf
+from graphflops.ir import Phase
 
 
 def real_step(model: nn.Module, *args: torch.Tensor) -> int:
@@ -124,3 +125,14 @@ def test_hooks_of_a_model_are_copied() -> None:
     assert not seen
     assert list(weight._backward_hooks.items()) == before
     assert weight.grad is None
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_what_is_computed_again_has_the_line_of_its_checkpoint(reentrant: bool) -> None:
+    x = torch.randn(4, 8, requires_grad=True)
+    step = gf.count_training(Checkpointed(reentrant=reentrant), (x,))
+    calls = [record.call for part in step.parts for record in part.records]
+    forward = {c.source for c in calls if c.phase is Phase.FORWARD and c.path.startswith("block")}
+    again = {call.source for call in calls if call.phase is Phase.RECOMPUTE}
+    assert again == forward
+    assert all(forward)

@@ -165,7 +165,7 @@ class Owners(Running):
         self, function: Callable[..., Any], on_recomputed: Callable[[Any], None]
     ) -> Callable[..., Any]:
         """What a checkpoint runs, to be known as the same module's when it runs again."""
-        owner = self._stack[-1]
+        owner = self.current()
 
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
