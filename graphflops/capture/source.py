@@ -14,13 +14,13 @@ import torch
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 _TORCH = str(Path(torch.__file__).parent) + os.sep  # not torchvision
 _RUN_MODELS = tuple(str(Path(__file__).parent / file) for file in ("module.py", "training.py"))
-_OURS = str(Path(__file__).parent) + os.sep
+_OURS = str(Path(__file__).parents[1]) + os.sep
 _ROOTS = sorted({str(Path(root)) for root in (*sys.path, ".") if root}, key=len, reverse=True)
 
 
 @cache
 def is_models(file: str) -> bool:
-    """Whether a file may hold a model's code: it is neither torch's nor of a capture."""
+    """Whether a file may hold a model's code: it is neither torch's nor ours."""
     return not file.startswith((_TORCH, _OURS, "<"))
 
 
