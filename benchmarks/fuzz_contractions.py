@@ -55,8 +55,6 @@ LEFT_OUT: dict[str, str] = {
 OTHERWISE_ON_META: dict[tuple[str, Phase], str] = {
     ("aten::_scaled_dot_product_flash_attention_for_cpu", Phase.RECOMPUTE): "fused attention under "
     "a checkpoint: computed again whole, where the composite form stops before its last product",
-    ("aten::mkldnn_rnn_layer_backward", Phase.BACKWARD): "the fused LSTM of a CPU makes the "
-    "gradient of its input whether or not anybody asks for it",
 }
 """Operators of a CPU that do other work than what runs on meta, by phase, and how: models that
 call them are not compared."""

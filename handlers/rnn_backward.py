@@ -14,7 +14,7 @@ from ._shapes import contraction, summed
 from .rnn import MODES, directions_of, tokens_of
 
 if TYPE_CHECKING:
-    from graphflops.ir import TensorMeta
+    from graphflops.ir import OpCall, TensorMeta
 
 # Per unit, from the gradients of h and c to those of the gates and of the last state.
 # LSTM: tanh(c) again; o: g tanh(c); c: g o (1 - tanh(c)^2) added, 5; i, f, g and the last c a
@@ -40,32 +40,58 @@ def _step(
     asked: tuple[bool, bool],
 ) -> OpCost:
     """One direction of one layer; ``asked`` are the gradients of its input and its weights."""
-    cell, gates, distinct = _CELLS[kind]
+    cell, gates, _ = _CELLS[kind]
     rows = weights[0].shape[0]
-    terms = sum((w.numel for w in weights), start=0)
     of_input, of_weights = asked
     # The state's gradient runs through all steps whatever is asked for.
-    macs = terms - (0 if of_input else weights[0].numel) + (terms if of_weights else 0)
+    macs = sum((w.numel for w in weights), start=0) - (0 if of_input else weights[0].numel)
     # What comes from the output and from the next step is added in each state.
     joined = OpCost(flops=weights[1].shape[1])
     cost = contraction(tokens * macs, weights[0]) + (cell * (rows // gates) + joined) * tokens
-    summed_up = distinct * (tokens - 1) * rows if of_weights and biases else 0
-    return cost + OpCost(flops=summed_up)
+    return cost + _of_weights(kind, tokens, weights, biases) if of_weights else cost
+
+
+def _of_weights(kind: str, tokens: Dim, weights: tuple[TensorMeta, ...], biases: int) -> OpCost:
+    """The gradients of one direction's weights and biases."""
+    *_, distinct = _CELLS[kind]
+    terms = sum((w.numel for w in weights), start=0)
+    summed_up = distinct * (tokens - 1) * weights[0].shape[0] if biases else 0
+    return contraction(tokens * terms, weights[0]) + OpCost(flops=summed_up)
 
 
 @register("aten::mkldnn_rnn_layer_backward")
 def mkldnn_rnn_layer_backward(
-    input: TensorMeta, weight1: TensorMeta, weight2: TensorMeta, mode: int, has_biases: bool
+    input: TensorMeta,
+    weight1: TensorMeta,
+    weight2: TensorMeta,
+    hx_: TensorMeta,
+    mode: int,
+    hidden_size: int,
+    has_biases: bool,
+    *,
+    call: OpCall,
 ) -> OpCost:
     """One direction of one layer over T tokens, gates of G H rows, state R: all gradients.
 
     MACs are twice the forward's, T * 2 (G H I + G H R). Per token the cell (LSTM 23 H, GRU
     16 H, tanh 3 H, relu H) and R additions of what comes from the next step; the bias's
-    gradient sums T rows to one, of a GRU two.
+    gradient sums T rows to one, of a GRU two. Without the gradients that nobody asks for, which
+    the kernel makes all the same: that of the input, of the weights, and of the first state,
+    whose batch of tokens is then passed over. ``cx_tmp`` stands for what runs through the steps.
     """
+    asked = [name not in call.unused for name in ("input", "weight1", "hx_", "cx_tmp")]
+    of_input, of_weights, of_state, through_steps = asked
+    tokens, weights = tokens_of(input), (weight1, weight2)
     biases = 2 if has_biases else 0
-    weights = (weight1, weight2)
-    return _step(MODES[mode], tokens_of(input), weights, biases, (True, True))
+    cost = OpCost()
+    if through_steps:
+        cost += _step(MODES[mode], tokens, weights, biases, (of_input, False))
+        if not of_state:
+            batch = hx_.numel // hidden_size
+            cost += contraction(batch * weight2.numel, weight2) * -1
+    if of_weights:
+        cost += _of_weights(MODES[mode], tokens, weights, biases)
+    return cost
 
 
 @register("aten::_cudnn_rnn_backward", "aten::miopen_rnn_backward")

@@ -136,3 +136,25 @@ def test_what_is_computed_again_has_the_line_of_its_checkpoint(reentrant: bool) 
     again = {call.source for call in calls if call.phase is Phase.RECOMPUTE}
     assert again == forward
     assert all(forward)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"bidirectional": True}, {"num_layers": 2}, {"bias": False}, {"batch_first": True}],
+)
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_fused_lstm_of_a_cpu_as_its_steps(options: dict[str, Any], asked: bool) -> None:
+    # In float64 there is no fused kernel: each step's products are counted one by one.
+    products = []
+    for dtype in (torch.float32, torch.float64):
+        x = torch.randn(5, 3, 8, dtype=dtype, requires_grad=asked)
+        step = gf.count_training(nn.LSTM(8, 16, dtype=dtype, **options), (x,))
+        records = [(r.call.for_weights, r.cost.macs) for r in step.backward.records if r.cost]
+        products.append([sum(macs for of, macs in records if of is kind) for kind in (True, False)])
+    assert products[0] == products[1]
+
+
+def test_an_lstm_by_hand() -> None:
+    step = gf.count_training(nn.LSTM(8, 16), (torch.randn(5, 2, 8),))
+    # Four steps go back to the one before; of five, the weights' gradients are made.
+    assert step.backward.macs == 2 * 4 * (4 * 16) * 16 + 2 * 5 * (4 * 16) * (8 + 16)

@@ -25,6 +25,10 @@ _ATTENTION = {
 }
 
 
+_WEIGHTS = {"weight1", "weight2", "weight3", "weight4"}
+_RECURRENT = ("input", *sorted(_WEIGHTS), "hx_", "cx_tmp")
+
+
 def parts(call: OpCall, asked: Sequence[bool] = ()) -> tuple[OpCall, ...]:
     """A call as the calls it stands for, in order; most stand for themselves.
 
@@ -35,6 +39,8 @@ def parts(call: OpCall, asked: Sequence[bool] = ()) -> tuple[OpCall, ...]:
     """
     if call.op == "aten::convolution_backward":
         return _convolution(call)
+    if call.op == "aten::mkldnn_rnn_layer_backward":
+        return _recurrent(call, asked)
     if call.op in _ATTENTION:
         inputs = zip(("query", "key", "value"), asked, strict=False)
         return _attention(replace(call, unused=frozenset(n for n, wanted in inputs if not wanted)))
@@ -51,6 +57,15 @@ def _convolution(call: OpCall) -> tuple[OpCall, ...]:
         replace(call, attrs={**call.attrs, "output_mask": asked}, outputs=outputs)
         for asked, outputs in halves
     )
+
+
+def _recurrent(call: OpCall, asked: Sequence[bool]) -> tuple[OpCall, ...]:
+    """A layer's way back through the steps, and the gradients of its weights."""
+    unused = {n for n, wanted in zip(_RECURRENT, asked, strict=False) if not wanted} - {"cx_tmp"}
+    first, *weights, state, cell = call.outputs
+    through = replace(call, unused=frozenset(unused | _WEIGHTS), outputs=(first, state, cell))
+    of_weights = unused | (set(_RECURRENT) - _WEIGHTS)
+    return through, replace(call, unused=frozenset(of_weights), outputs=tuple(weights))
 
 
 def _attention(call: OpCall) -> tuple[OpCall, ...]:
