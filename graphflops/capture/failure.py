@@ -16,7 +16,7 @@ from graphflops.capture.fake.stand_in import on_meta
 from graphflops.capture.source import is_models, short_path
 from graphflops.errors import CaptureError, GraphFlopsError
 from graphflops.interruption import raise_interruption
-from graphflops.ir import OpCall
+from graphflops.ir import OpCall, Phase
 from graphflops.process import QUIET
 from graphflops.versions import change_behind, untested_versions
 
@@ -68,17 +68,20 @@ def _forward_error(model: nn.Module, args: Any, kwargs: Any) -> Exception | None
 
 
 def refuse_mixed_dtypes(calls: Iterable[OpCall]) -> None:
-    """Refuse a product of integers with floats: shape rules let it pass, no kernel does.
+    """Refuse a product of tensors of several dtypes: shape rules let it pass, no kernel does.
 
     Raises:
-        CaptureError: A contraction takes both, usually because an input has the wrong dtype.
+        CaptureError: A contraction takes them, usually because an input has the wrong dtype.
     """
     for call in calls:
-        dtypes = {tensor.is_floating: tensor.dtype for _, tensor in call.tensors()}
-        if call.op in _ONE_DTYPE and len(dtypes) > 1:
+        if call.op not in _ONE_DTYPE or call.phase is not Phase.FORWARD:
+            continue
+        dtypes = sorted({tensor.dtype for _, tensor in call.tensors()})
+        if len(dtypes) > 1:
+            at = f" (at {call.source})" if call.source else ""
             msg = (
-                f"{call.op} gets {dtypes[True]} and {dtypes[False]} tensors (at {call.source}), "
-                "which PyTorch refuses to multiply. Give inputs of the model's dtypes."
+                f"{call.op} gets {' and '.join(dtypes)} tensors{at}, which PyTorch refuses to "
+                "multiply. Give inputs of the model's dtypes."
             )
             raise CaptureError(msg)
 

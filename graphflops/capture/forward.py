@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
-from torch._C import DispatchKey
+from torch._C import DispatchKey, DispatchKeySet
 from torch._export.non_strict_utils import _NonStrictTorchFunctionHandler
-from torch._ops import HigherOrderOperator
+from torch._ops import HigherOrderOperator, _set_mode_pre_dispatch, unset_mode_pre_dispatch
 from torch._subclasses.schema_check_mode import SchemaCheckMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -66,6 +67,13 @@ class ForwardTape(Tape, SchemaCheckMode):
         kwargs = kwargs or {}
         if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
             return func(*args, **kwargs)
+        if (keys := _casting(func, args)) is not None:
+            # It casts, and calls itself again: that comes here.
+            _set_mode_pre_dispatch(self)  # type: ignore[no-untyped-call]  # torch's gap
+            try:
+                return func.redispatch(keys, *args, **kwargs)
+            finally:
+                unset_mode_pre_dispatch(None, schema_check=True)  # type: ignore[no-untyped-call]  # likewise
         # Before it runs: an operator may change the shape of what it is given.
         bound = self.bound(func, args, kwargs)
         out = func(*args, **kwargs)
@@ -77,6 +85,25 @@ class ForwardTape(Tape, SchemaCheckMode):
             self.add(call, ran)
         SIGNALS.let_through()
         return out
+
+
+def _casting(func: Any, args: Any) -> DispatchKeySet | None:
+    """Return the key of the autocast kernel that comes before an operator, if one does."""
+    if not torch._C._is_any_autocast_enabled():
+        return None
+    devices = {tensor.device.type for tensor in tensors_in(args)}
+    for device in devices & _AUTOCAST.keys():
+        if torch.is_autocast_enabled(device) and _casts(func.name(), _AUTOCAST[device]):
+            return DispatchKeySet(getattr(DispatchKey, _AUTOCAST[device]))
+    return None
+
+
+_AUTOCAST = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
+
+
+@cache
+def _casts(name: str, key: str) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
 
 
 class _Callers(TorchFunctionMode):
