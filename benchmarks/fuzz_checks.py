@@ -264,12 +264,15 @@ def _described(record: OpRecord) -> tuple[Any, ...]:
 def _with_sums_last(rows: Rows) -> Rows:
     """Records, those last by which autograd adds up gradients of one tensor; without places.
 
-    It adds where a part of the sum is made; those of a layer that is reused come at its end.
+    It adds where a part of the sum is made; those of a layer that is reused come at its end. So
+    what is added first may differ too, and with it in which order the inputs lie in memory.
     """
-    index = _OF_RECORDS.index("index")
+    index, inputs = _OF_RECORDS.index("index"), _OF_RECORDS.index("inputs")
     rows = [(*row[:index], None, *row[index + 1 :]) for row in rows]
-    sums = sorted(filter(_is_sum, rows), key=lambda row: re.sub(r", name='[^']*'", "", repr(row)))
-    return [row for row in rows if not _is_sum(row)] + sums
+    sums = [(*row[:inputs], None, *row[inputs + 1 :]) for row in rows if _is_sum(row)]
+    texts = sorted(re.sub(r"strides=\([^)]*\), name='[^']*'", "", repr(row)) for row in sums)
+    others = [row for row in rows if not _is_sum(row)]
+    return others + [(text,) * len(_OF_RECORDS) for text in texts]
 
 
 def _is_sum(row: tuple[Any, ...]) -> bool:

@@ -230,6 +230,24 @@ def test_a_weight_that_all_layers_share() -> None:
     assert compared(model, inputs, in_order=False) == 4
 
 
+def test_a_weight_that_all_layers_use_twice() -> None:
+    class Doubled(Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.again = nn.Linear(WIDTH, 16)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return super().forward(x + self.again(x).mean(-1, keepdim=True))
+
+    with torch.device("meta"):
+        made: list[Any] = [Doubled() for _ in range(5)]
+    for layer in made:
+        layer.again.weight = layer.inner.weight = made[0].inner.weight
+    # Each adds up its two gradients; all sums belong to the layer that holds the weight.
+    model, inputs = Stack(made), (torch.empty(3, WIDTH, device="meta"),)
+    compared(model, inputs, in_order=False)
+
+
 def test_states_that_all_layers_see() -> None:
     class Cross(Layer):
         def forward(self, x: torch.Tensor, *seen: Any) -> Any:

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from graphflops.capture.gradients import Edge, Gradients
 from graphflops.capture.metadata import tensor_meta
-from graphflops.capture.owners import Owners
+from graphflops.capture.owners import UNATTRIBUTED, Owners
 from graphflops.capture.regions.instances import Call
 from graphflops.capture.regions.taping import Layer, Mark, TapeTracer
 from graphflops.capture.running import Owner
@@ -197,6 +197,7 @@ class AutogradTracer(TapeTracer):
                 allow_unused=True,
             )
         block = tape.settled(items, start, _under_names(forward, layer, change))
+        _refuse_outer(block, change.path)
         back = _back(change)
         calls = tuple(back.of(call, call.index) for call in unfolded(block.items))
         layer.backward[signature] = _Backward(
@@ -241,6 +242,20 @@ def _under_names(forward: list[OpCall], layer: _Layer, change: Change) -> Change
         for out, known in zip(again.outputs, first.outputs, strict=True):
             names[out.name] = change.name(known.name)
     return Change(change.path, change.path, "", "", names, suffix="")
+
+
+def _refuse_outer(block: Block[OpCall], path: str) -> None:
+    """Refuse a backward that adds up what belongs to another layer, of whose weights it has some.
+
+    Raises:
+        NotAlikeError: A call belongs to a module that neither is in the layer nor contains it.
+    """
+    for call in unfolded(block.items):
+        inside = f"{call.path}.".startswith(f"{path}.")
+        around = not call.path or f"{path}.".startswith(f"{call.path}.")
+        if not (inside or around or call.path == UNATTRIBUTED.path):
+            msg = f"{path} adds up gradients of {call.path}"
+            raise NotAlikeError(msg)
 
 
 def _back(change: Change) -> Change:
