@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import fx
+from torch.utils import _pytree as pytree
 
 from graphflops.capture.symbols import SymbolicShapes
 from graphflops.cost import Dim, as_dim
@@ -110,10 +111,9 @@ def output_metas(value: Any, name: str) -> tuple[TensorMeta, ...]:
     """The tensors a node returns, in order; what is no tensor is left out."""
     if isinstance(value, torch.Tensor):
         return (tensor_meta(value, name),)
-    if isinstance(value, list | tuple):
-        # The name that a getitem on the result will carry is not known here.
-        return tuple(tensor_meta(item) for item in value if isinstance(item, torch.Tensor))
-    return ()
+    # The name that a getitem on the result will carry is not known here.
+    leaves = pytree.tree_leaves(value)  # an operator may return lists among others
+    return tuple(tensor_meta(leaf) for leaf in leaves if isinstance(leaf, torch.Tensor))
 
 
 @cache

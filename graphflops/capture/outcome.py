@@ -46,10 +46,13 @@ def notes_of(known: KnownValues) -> tuple[str, ...]:
     short = [condition for condition in assumed if len(condition) <= _READABLE]
     if more := len(assumed) - len(short):
         short.append(f"{more} longer conditions on sizes are met")
+    caught = symbols.shapes.caught_by_the_model()
     sentences = {
         _ASKED: INPUTS in known.asked,
         _DRAWN: CHANCE in known.asked,
         SUPPOSED: known.supposed,
         f"Costs hold where {', '.join(short)}.": short,
+        f"Values that depend on data were asked for at {', '.join(caught)}: the model caught the "
+        "refusal and went on another way, which it may not do on data.": caught,
     }
     return tuple(sentence for sentence, said in sentences.items() if said)

@@ -30,6 +30,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._sympy import functions as torch_functions
 from torch.utils._sympy.numbers import int_oo
 
+from graphflops.capture.source import is_models, short_path
 from graphflops.cost import Dim as Number
 from graphflops.cost import as_dim
 from graphflops.errors import CaptureError, ModelSpecError
@@ -48,6 +49,21 @@ class SymbolicShapes(ShapeEnv):
     def __init__(self) -> None:
         super().__init__(tracked_fakes=[])
         self.symbols = Symbols(self)
+        self._refusals: list[Exception] = []
+
+    def caught_by_the_model(self) -> list[str]:
+        """Return lines of the model that caught the refusal of a value that nobody knows."""
+        found = []
+        for error in self._refusals:
+            trace = error.__traceback__  # from whoever caught it to where it was raised
+            if trace is not None and is_models(trace.tb_frame.f_code.co_filename):
+                found.append(f"{short_path(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}")
+        return list(dict.fromkeys(found))
+
+    def _make_data_dependent_error(self, *args: Any, **kwargs: Any) -> Any:
+        error = super()._make_data_dependent_error(*args, **kwargs)
+        self._refusals.append(error)
+        return error
 
     def produce_guards(self, *_: Any, **__: Any) -> list[str]:
         """None: what a graph assumes is not solved for inputs it accepts, it is stated."""
