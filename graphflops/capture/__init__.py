@@ -36,8 +36,8 @@ def capture(
     Args:
         model: An ``nn.Module``, an ``ExportedProgram``, an ``fx.GraphModule`` or the path of a
             ``.pt2`` file.
-        args: Positional inputs, for a module or a graph without shapes.
-        kwargs: Keyword inputs, for a module.
+        args: Positional inputs; what is a graph already has shapes of its own without them.
+        kwargs: Keyword inputs, likewise.
         dynamic_shapes: As ``torch.export.export`` takes it, for a module.
         regions: Whether to trace a repeated layer of a module once.
 
@@ -49,9 +49,9 @@ def capture(
     if isinstance(model, str | PathLike):
         found = capture_file(Path(model))
     elif isinstance(model, ExportedProgram):
-        found = capture_program(model)
+        found = capture_program(model, tuple(args), kwargs or {})
     elif isinstance(model, fx.GraphModule) and is_aten_graph(model):
-        found = capture_graph(model, tuple(args))
+        found = capture_graph(model, tuple(args), kwargs or {})
     elif isinstance(model, nn.Module):
         found = capture_module(model, tuple(args), kwargs or {}, dynamic_shapes, regions=regions)
     else:

@@ -230,7 +230,7 @@ def _score_graph(node: fx.Node, here: _Context) -> _Context | None:
     if _name(node.target) != "flex_attention":
         return None
     query, key, _, score_mod, *_ = (arg for arg in node.args if isinstance(arg, fx.Node))
-    graph = getattr(here.module, str(score_mod.target))
+    graph = operator.attrgetter(str(score_mod.target))(here.module)
     *rows, _ = query.meta["val"].shape
     scores = prod(map(dim, (*rows, key.meta["val"].shape[-2])))
     return replace(here, module=graph, trips=here.trips * scores)
@@ -239,7 +239,7 @@ def _score_graph(node: fx.Node, here: _Context) -> _Context | None:
 def _bodies(node: fx.Node, here: _Context) -> list[_Context] | None:
     """The graphs a higher-order call runs, if it is known which and how often."""
     graphs = [
-        getattr(here.module, arg.target)
+        operator.attrgetter(str(arg.target))(here.module)
         for arg in node.args
         if isinstance(arg, fx.Node) and arg.op == "get_attr" and isinstance(arg.target, str)
     ]

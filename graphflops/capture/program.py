@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import operator
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import fx
-from torch._subclasses import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature, InputKind
-from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 from graphflops.capture.decompose import Expander, invocations_of
-from graphflops.capture.failure import first_line
 from graphflops.capture.graph import operator_calls
 from graphflops.capture.hierarchy import module_path, modules_of_graph, modules_of_program
 from graphflops.capture.metadata import output_metas
+from graphflops.capture.propagation import agrees, flat_inputs, propagated
 from graphflops.capture.views import unseen_views
 from graphflops.errors import CaptureError
-from graphflops.interruption import raise_interruption
 from graphflops.ir import Capture, Module, NamedTensors
-from graphflops.process import QUIET
 
 
 class Signed(Protocol):
@@ -38,8 +34,21 @@ class Signed(Protocol):
         """What the inputs of the graph are."""
 
 
-def capture_program(program: ExportedProgram) -> Capture:
-    """Capture an exported program as it is, undecomposed."""
+def capture_program(
+    program: ExportedProgram, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Capture:
+    """Capture an exported program, undecomposed.
+
+    Inputs that it was not exported with have the shapes computed anew.
+
+    Raises:
+        CaptureError: It does not take the inputs that were given.
+    """
+    if args or kwargs:
+        given = flat_inputs(args, kwargs, program.call_spec.in_spec)
+        if not agrees([meta for _, meta in program_inputs(program)], given):
+            graph = propagated(program.module(), args, kwargs)
+            return replace(_captured(graph), method="exported program")
     return captured(program, modules_of_program(program), "exported program")
 
 
@@ -98,49 +107,25 @@ def _is_guard(module: fx.GraphModule, node: fx.Node) -> bool:
     return type(module.get_submodule(str(node.target))).__name__ == "GuardsFn"
 
 
-def capture_graph(module: fx.GraphModule, args: tuple[Any, ...]) -> Capture:
+def capture_graph(
+    module: fx.GraphModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Capture:
     """Capture a graph of ATen operators.
 
-    Shapes come from ``meta["val"]``; where a node has none, the given inputs are propagated
-    through the graph under fake tensors, and the graph's metadata is put back afterwards.
+    Shapes are those that follow from the inputs, or ``meta["val"]`` of the nodes if none are given.
 
     Raises:
         CaptureError: Shapes are missing and no inputs, or unfitting ones, were given.
     """
+    if args or kwargs:
+        return _captured(propagated(module, args, kwargs))
     if _has_shapes(module):
         return _captured(module)
-    if not args:
-        msg = (
-            "the GraphModule's nodes carry no meta['val'], so there are no shapes to price. "
-            "Give example inputs: count(graph_module, args)."
-        )
-        raise CaptureError(msg)
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    try:
-        with _propagated(module, [mode.from_tensor(arg) for arg in args], mode):
-            return _captured(module)
-    except Exception as error:
-        raise_interruption(error)
-        msg = (
-            f"the inputs do not go through the GraphModule: {first_line(error)}. "
-            "Give inputs of the shapes and dtypes it was traced with."
-        )
-        raise CaptureError(msg) from error
-
-
-@contextlib.contextmanager
-def _propagated(
-    module: fx.GraphModule, inputs: list[Any], mode: FakeTensorMode | None
-) -> Iterator[None]:
-    """The graph with shapes and memory computed afresh from inputs, until the block ends."""
-    saved = {node: dict(node.meta) for node in module.graph.nodes}
-    try:
-        with QUIET.holding():
-            FakeTensorProp(module, mode).propagate_dont_convert_inputs(*inputs)
-        yield
-    finally:
-        for node, meta in saved.items():
-            node.meta = meta
+    msg = (
+        "the GraphModule's nodes carry no meta['val'], so there are no shapes to price. "
+        "Give example inputs: count(graph_module, args)."
+    )
+    raise CaptureError(msg)
 
 
 def _captured(module: fx.GraphModule) -> Capture:
@@ -160,7 +145,12 @@ def _captured(module: fx.GraphModule) -> Capture:
 
 def _has_shapes(module: fx.GraphModule) -> bool:
     return all(
-        "val" in node.meta
+        "val" in node.meta or not _returns(node.target)
         for node in module.graph.nodes
         if node.op == "call_function" and node.target is not operator.getitem
     )
+
+
+def _returns(target: Any) -> bool:
+    """Return False for an operator that returns nothing, such as an assertion."""
+    return not isinstance(target, torch._ops.OpOverload) or bool(target._schema.returns)
