@@ -86,6 +86,20 @@ def refuse_mixed_dtypes(calls: Iterable[OpCall]) -> None:
             raise CaptureError(msg)
 
 
+def refuse_unseen(ran: int, recorded: int) -> None:
+    """Refuse a trace on which nothing stands though something was computed.
+
+    Raises:
+        CaptureError: Operators ran, and none of them was seen.
+    """
+    if ran and not recorded:
+        msg = (
+            f"the forward runs {ran} operators, and none of them can be seen: it switches "
+            "off the modes of PyTorch that watch operators. Count what it calls there by itself."
+        )
+        raise CaptureError(msg)
+
+
 _ONE_DTYPE = {
     *("aten::linear", "aten::mm", "aten::bmm", "aten::matmul", "aten::addmm", "aten::baddbmm"),
     *("aten::conv1d", "aten::conv2d", "aten::conv3d", "aten::convolution"),

@@ -19,7 +19,7 @@ from torch._dynamo.exc import TorchDynamoException
 from graphflops.capture.decompose import Expander, invocations_of
 from graphflops.capture.experts import Surroundings, ways_to_run
 from graphflops.capture.exporting import exporting
-from graphflops.capture.failure import explain_failure, refuse_mixed_dtypes
+from graphflops.capture.failure import explain_failure, refuse_mixed_dtypes, refuse_unseen
 from graphflops.capture.fake.stand_in import Inputs, StandIn, stand_in
 from graphflops.capture.forward import ForwardTape, HigherOrderError
 from graphflops.capture.graph import operator_calls
@@ -137,8 +137,10 @@ class _Job:
                     modules if regions else (), known, TapeTracer(tape, running), running.run
                 )
                 run_by(modules, reused.run)
+                before = known.operators
                 with tape.recording():
                     own.model(*args, **kwargs)
+                refuse_unseen(known.operators - before, tape.length)
             refuse_mixed_dtypes(tape.traced())
             calls, given = settled(known, Folded(tape.items), given)
             ran = time.perf_counter()

@@ -21,7 +21,12 @@ from torch.utils import _pytree as pytree
 from graphflops.capture.counting_thread import model_running
 from graphflops.capture.decompose import Expander
 from graphflops.capture.experts import Surroundings, ways_to_run
-from graphflops.capture.failure import explain_failure, first_line, refuse_mixed_dtypes
+from graphflops.capture.failure import (
+    explain_failure,
+    first_line,
+    refuse_mixed_dtypes,
+    refuse_unseen,
+)
 from graphflops.capture.fake.stand_in import StandIn, stand_in
 from graphflops.capture.gradients import Gradients
 from graphflops.capture.hierarchy import modules_of
@@ -141,11 +146,13 @@ class _Step:
         reused = self._regions = Regions(modules if regions else (), known, tracer, owners.run)
         run_by(modules, reused.run)
         following = owners.following_checkpoints(gradients.follow)
+        before = known.operators
         with torch.enable_grad(), known.running(), model_running(), following, tape:
             value, described = loss_of(own.model(*own.args, **own.kwargs), self._loss)
             owners.finish()
             gradients.follow(value)
             differentiated = _run_backward(value, owners, gradients)
+        refuse_unseen(known.operators - before, tape.length)
         calls, given = settled(known, Folded(tape.recorded()), given)
         refuse_mixed_dtypes(tape.traced())
         capture = Capture(

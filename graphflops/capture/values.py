@@ -88,6 +88,7 @@ class KnownValues:
         asked: Of what a size or a branch has followed: values of inputs, numbers drawn.
         largest: Elements of the largest value that is computed.
         supposed: Whether a value was supposed that is not known.
+        operators: How many operators have run on fake tensors.
     """
 
     def __init__(self) -> None:
@@ -97,6 +98,7 @@ class KnownValues:
         mode: Any = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shape_env)
         self.mode: FakeTensorMode = mode
         self.supposed = False
+        self.operators = 0
         self.asked: set[str] = set()
         self.largest = LARGEST
         self._values: Any = WeakIdKeyDictionary()
@@ -250,6 +252,7 @@ class KnownValues:
                 self.asked |= self._derive(out, (args, kwargs))
                 return out
         out = self._dispatch(func, types, args, kwargs)
+        self.operators += 1
         self._note(func, out, args, kwargs)
         return out
 
