@@ -112,3 +112,30 @@ def test_loaded_programs_with_names_in_names(tmp_path: Path) -> None:
         for given in ((), (SMALL,)):
             report = gf.count(graph, given, inputs if given else None)
             assert (report.macs, report.flops) == (expected.macs, expected.flops)
+
+
+@torch.library.custom_op("test_propagation::several", mutates_args=())
+def several(x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    return x.clone(), [x.clone() for _ in range(4)]
+
+
+@several.register_fake
+def _(x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    return torch.empty_like(x), [torch.empty_like(x) for _ in range(4)]
+
+
+class Several(nn.Module):
+    def forward(self, x: torch.Tensor) -> Any:
+        return torch.ops.test_propagation.several(x)
+
+
+def test_an_operator_may_return_a_list_among_others() -> None:
+    x = torch.randn(4, 8)
+    program = torch.export.export(Several(), (x,))
+    for report in (
+        gf.count(Several(), (x,), on_unknown="ignore"),
+        gf.count(program, on_unknown="ignore"),
+        gf.count(program.graph_module, on_unknown="ignore"),
+    ):
+        (record,) = report.records
+        assert sum(output.nbytes for output in record.call.outputs) == 5 * 4 * 8 * 4
