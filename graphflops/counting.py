@@ -13,7 +13,7 @@ from graphflops import arguments, conventions
 from graphflops.capture import capture
 from graphflops.capture.counting_thread import in_counting_thread
 from graphflops.errors import UnknownOpError, UnknownOpWarning
-from graphflops.ir import Capture
+from graphflops.ir import Capture, Phase
 from graphflops.pricing import price_all
 from graphflops.registry import Registry
 from graphflops.report import Report
@@ -127,5 +127,13 @@ def report(captured: Capture, name: str, registry: Registry) -> Report:
         registry=registry,
         capture=captured,
         records=records,
+        phase=_phase(captured),
         timings={**captured.timings, **took},
     )
+
+
+def _phase(captured: Capture) -> Phase:
+    """Return what a capture is of: a graph may be of a backward pass alone."""
+    calls = captured.calls
+    is_backward = isinstance(calls, tuple) and {call.phase for call in calls} == {Phase.BACKWARD}
+    return Phase.BACKWARD if is_backward else Phase.FORWARD

@@ -24,7 +24,7 @@ from graphflops.capture.metadata import (
 )
 from graphflops.capture.source import line_of_trace
 from graphflops.cost import Dim
-from graphflops.ir import OpCall, TensorMeta, Tensors
+from graphflops.ir import OpCall, Phase, TensorMeta, Tensors
 
 # Higher-order operators that run the one graph they hold exactly once.
 _RUN_ONCE = {
@@ -171,6 +171,7 @@ def _call(node: fx.Node, op: torch._ops.OpOverload, here: _Context, *, is_view: 
         source=_source(node),
         caller=_caller(node),
         cls=module_class(node),
+        phase=_phase(node),
     )
 
 
@@ -188,6 +189,7 @@ def _opaque(node: fx.Node, here: _Context) -> OpCall:
         source=_source(node),
         caller=_caller(node),
         cls=module_class(node),
+        phase=_phase(node),
     )
 
 
@@ -298,6 +300,12 @@ def _storage(value: object) -> int | None:
 def _caller(node: fx.Node) -> str:
     # ("softmax_1", "function.softmax"): the second says what was called, the first which time.
     return str(node.meta.get("torch_fn", ("", ""))[1])
+
+
+def _phase(node: fx.Node) -> Phase:
+    """Return the part of a training step that a node of AOTAutograd's graphs belongs to."""
+    in_backward = node.meta.get("partitioner_tag") == "is_backward"
+    return Phase.BACKWARD if in_backward or node.meta.get("autograd_backward") else Phase.FORWARD
 
 
 def _source(node: fx.Node) -> str:

@@ -134,8 +134,13 @@ def module_class(node: fx.Node) -> str:
     return "" if innermost is None else innermost[1]
 
 
+def _stack(node: fx.Node) -> dict[str, Any]:
+    """Return the modules that run a node, or ran what a backward node is the gradient of."""
+    return node.meta.get("nn_module_stack") or node.meta.get("fwd_nn_module_stack") or {}
+
+
 def _innermost(node: fx.Node) -> tuple[str, str] | None:
-    stack = node.meta.get("nn_module_stack")
+    stack = _stack(node)
     if not stack:
         return None
     path, cls = _stack_entry(next(reversed(stack.values())))
@@ -150,9 +155,12 @@ def _stack_entry(entry: Any) -> tuple[str, str]:
 
 @cache
 def clean_path(path: str) -> str:
-    """A path as ``named_modules`` spells it: Dynamo writes ``L['self'].layers['0']``."""
+    """A path as ``named_modules`` spells it: Dynamo writes ``L['self'].layers['0']``.
+
+    The root goes by the name of the variable that holds it where it was compiled.
+    """
     path = re.sub(r"\[['\"]?([^\]'\"]+)['\"]?\]", r".\1", path).replace("._modules", "")
-    return re.sub(r"^(L__self__|L\.self|self)(\.|$)", "", path)
+    return re.sub(r"^(L__self__|L\.\w+|self)(\.|$)", "", path)
 
 
 def _parameters(held: Mapping[str, torch.Tensor | None]) -> tuple[Parameter, ...]:
@@ -229,7 +237,7 @@ def _stack_entries(graph: fx.GraphModule) -> Iterator[tuple[str, str, str]]:
     for holder in graph.modules():
         if isinstance(holder, fx.GraphModule):
             for node in holder.graph.nodes:
-                for key, entry in (node.meta.get("nn_module_stack") or {}).items():
+                for key, entry in _stack(node).items():
                     path, cls = _stack_entry(entry)
                     yield str(key), clean_path(path), cls
 

@@ -1,0 +1,85 @@
+"""Graphs of a compiler's backward pass: phases and paths stand in their metadata."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import fx, nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._inductor import config
+
+import graphflops as gf
+from graphflops.ir import Phase
+
+X = torch.randn(2, 8)
+
+
+def model() -> nn.Module:
+    return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+
+
+@pytest.fixture(scope="module")
+def graphs() -> dict[str, fx.GraphModule]:
+    """The forward and the backward graph of a compiled model."""
+    found: dict[str, fx.GraphModule] = {}
+
+    def keep(name: str) -> Any:
+        def compiler(graph: fx.GraphModule, _: Any) -> Any:
+            found[name] = graph
+            return graph
+
+        return compiler
+
+    torch._dynamo.reset()
+    backend = aot_autograd(fw_compiler=keep("forward"), bw_compiler=keep("backward"))
+    torch.compile(model(), backend=backend)(X).sum().backward()
+    return found
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_calls_have_their_phase_and_path(graphs: dict[str, fx.GraphModule]) -> None:
+    forward, backward = (gf.count(graphs[name]) for name in ("forward", "backward"))
+    assert {record.call.phase for record in forward.records} == {Phase.FORWARD}
+    assert {record.call.phase for record in backward.records} == {Phase.BACKWARD}
+    assert {m: n.macs for m, n in forward.by_module().items() if n.macs and m} == {
+        "0": 2 * 8 * 8,
+        "2": 2 * 8 * 4,
+    }
+    # The gradients of both weights, and of what the second layer gets.
+    assert {m: n.macs for m, n in backward.by_module().items() if n.macs and m} == {
+        "0": 2 * 8 * 8,
+        "2": 2 * 2 * 8 * 4,
+    }
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_backward_is_guessed_of_a_backward(graphs: dict[str, fx.GraphModule]) -> None:
+    assert "(estimate: 2 x forward)" in str(gf.count(graphs["forward"]))
+    text = str(gf.count(graphs["backward"]))
+    assert "estimate" not in text
+    assert "backward, exact convention" in text
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_joint_graph_has_both() -> None:
+    found: list[fx.Graph] = []
+
+    def keep(graph: fx.Graph) -> None:
+        found.append(graph)
+        raise NotImplementedError("that is all that is wanted")
+
+    torch._dynamo.reset()
+    with (
+        config.patch(joint_custom_pre_pass=keep),
+        pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match="all that is wanted"),
+    ):
+        torch.compile(model())(X)
+    report = gf.count(fx.GraphModule(nn.Module(), found[0]))
+    macs = dict.fromkeys((Phase.FORWARD, Phase.BACKWARD), 0)
+    for record in report.records:
+        assert record.cost is not None
+        macs[record.call.phase] += record.cost.macs
+    assert macs == {Phase.FORWARD: 2 * 8 * (8 + 4), Phase.BACKWARD: 2 * 8 * (8 + 4 + 4)}
+    assert "estimate" not in str(report)
