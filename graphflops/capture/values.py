@@ -88,7 +88,7 @@ class KnownValues:
         asked: Of what a size or a branch has followed: values of inputs, numbers drawn.
         largest: Elements of the largest value that is computed.
         supposed: Whether a value was supposed that is not known.
-        operators: How many operators have run on fake tensors.
+        operators: How many operators have made a fake tensor.
     """
 
     def __init__(self) -> None:
@@ -252,7 +252,7 @@ class KnownValues:
                 self.asked |= self._derive(out, (args, kwargs))
                 return out
         out = self._dispatch(func, types, args, kwargs)
-        self.operators += 1
+        self.operators += isinstance(out, torch.Tensor)
         self._note(func, out, args, kwargs)
         return out
 
