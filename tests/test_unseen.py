@@ -49,3 +49,34 @@ def test_operators_that_nobody_sees_are_not_free() -> None:
     with pytest.raises(gf.CaptureError, match="none of them can be seen"):
         gf.count(Unseen(), (torch.randn(2, 8),))
     assert gf.count(nn.Identity(), (torch.randn(2, 8),)).flops == 0
+
+
+class Logs(nn.Module):
+    """Writes numbers down that only data can give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        y = self.layer(x)
+        self.log = [float(y.max()), f"{y.min():.3f}", f"{y.mean()}"]
+        return y
+
+
+@pytest.mark.parametrize("count", [gf.count, gf.count_training])
+def test_numbers_for_a_log_are_supposed_and_noted(count: Any) -> None:
+    report = count(Logs(), (torch.randn(2, 8),))
+    notes = (report.parts[0] if count is gf.count_training else report).capture.notes
+    assert any("Numbers that only data can give" in note for note in notes)
+    assert (report.forward if count is gf.count_training else report).macs == 2 * 8 * 4
+
+
+def test_numbers_that_are_known_are_read() -> None:
+    class Scaled(nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            return x * float(torch.arange(5.0).max()) * float(f"{torch.ones(()):.1f}")
+
+    report = gf.count(Scaled(), (torch.randn(2, 8),))
+    scales = [r.call.attrs["other"] for r in report.records if r.call.op == "aten::mul"]
+    assert (scales, report.capture.notes) == ([4.0, 1.0], ())

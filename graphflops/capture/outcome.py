@@ -51,6 +51,8 @@ def notes_of(known: KnownValues) -> tuple[str, ...]:
         _ASKED: INPUTS in known.asked,
         _DRAWN: CHANCE in known.asked,
         SUPPOSED: known.supposed,
+        f"Numbers that only data can give are taken to be {DRAWN}, at {', '.join(known.numbers)}: "
+        "with others, what follows from them may cost otherwise.": known.numbers,
         f"Costs hold where {', '.join(short)}.": short,
         f"Values that depend on data were asked for at {', '.join(caught)}: the model caught the "
         "refusal and went on another way, which it may not do on data.": caught,

@@ -20,11 +20,12 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
 
 from graphflops.capture.fake.cache import remember_no_views
+from graphflops.capture.literals import Literals
+from graphflops.capture.source import line_running
 from graphflops.capture.symbols import SymbolicShapes
 from graphflops.errors import CaptureError
 
@@ -34,8 +35,6 @@ _DEPENDS_ON_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_
 _UNKNOWN = object()
 INPUTS, CHANCE = "inputs", "chance"
 """What a known value may follow from: the values of inputs, a number drawn at random."""
-_FINITE = {torch.isfinite, torch.isnan, torch.isinf}
-"""A count takes numbers to be finite."""
 DRAWN = 0.5
 """What a number drawn at random for Python to look at is taken to be."""
 UNCOUNTED = (
@@ -89,6 +88,7 @@ class KnownValues:
         largest: Elements of the largest value that is computed.
         supposed: Whether a value was supposed that is not known.
         operators: How many operators have made a fake tensor.
+        numbers: Lines of the model that made a Python number of a value that nobody knows.
     """
 
     def __init__(self) -> None:
@@ -99,6 +99,7 @@ class KnownValues:
         self.mode: FakeTensorMode = mode
         self.supposed = False
         self.operators = 0
+        self.numbers: dict[str, None] = {}
         self.asked: set[str] = set()
         self.largest = LARGEST
         self._values: Any = WeakIdKeyDictionary()
@@ -193,7 +194,7 @@ class KnownValues:
     @contextlib.contextmanager
     def tracing(self) -> Iterator[None]:
         """Let export and ``make_fx`` use this mode, not one of their own."""
-        with tracing(TracingContext(self.mode)), _Literals(self):
+        with tracing(TracingContext(self.mode)), Literals(self):
             yield
 
     @contextlib.contextmanager
@@ -229,6 +230,15 @@ class KnownValues:
             return tensor
         self.asked |= self._origins.get(tensor, set())
         return value.tolist()
+
+    def number(self, tensor: torch.Tensor) -> float:
+        """A floating-point number as Python's; one that only data can give is supposed."""
+        value = self._value(tensor)
+        if value is _UNKNOWN:
+            self.numbers[line_running()] = None
+            return DRAWN
+        self.asked |= self._origins.get(tensor, set())
+        return float(value)
 
     def dispatch(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -381,35 +391,3 @@ def _is_small(out: Any, largest: int) -> bool:
 
 def _is_determined(func: Any) -> bool:
     return torch.Tag.nondeterministic_seeded not in func.tags and "empty" not in func._schema.name
-
-
-class _Literals(TorchFunctionMode):
-    """Where Python reads tensors that stand in a list or a text: fake ones show no values."""
-
-    def __init__(self, known: KnownValues) -> None:
-        super().__init__()
-        self._known = known
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        if func is torch.tensor and not isinstance(args[0], torch.Tensor):
-            args = (self._read(args[0]), *args[1:])
-        elif func in _FINITE and isinstance(args[0], FakeTensor):
-            out = func(*args, **(kwargs or {}))
-            self._known.assume(out, whether=func is torch.isfinite)
-            return out
-        elif func is torch.Tensor.__format__ and not args[0].dim():
-            return format(self._read(args[0]), args[1])
-        elif func in {torch.Tensor.__getitem__, torch.Tensor.__setitem__}:
-            several = isinstance(args[1], tuple)
-            index = tuple(map(self._listed, args[1])) if several else self._listed(args[1])
-            args = (args[0], index, *args[2:])
-        return func(*args, **(kwargs or {}))
-
-    def _read(self, tree: Any) -> Any:
-        return pytree.tree_map_only(FakeTensor, self._known.literal, tree)
-
-    def _listed(self, index: Any) -> Any:
-        """One index of several: a tensor stays what it is, one in a list is read."""
-        return self._read(index) if isinstance(index, list | tuple) else index
