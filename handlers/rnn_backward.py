@@ -53,10 +53,14 @@ def _step(
 
 def _of_weights(kind: str, tokens: Dim, weights: tuple[TensorMeta, ...], biases: int) -> OpCost:
     """The gradients of one direction's weights and biases."""
-    *_, distinct = _CELLS[kind]
     terms = sum((w.numel for w in weights), start=0)
-    summed_up = distinct * (tokens - 1) * weights[0].shape[0] if biases else 0
+    summed_up = _summed_biases(kind, tokens, weights[0]) if biases else 0
     return contraction(tokens * terms, weights[0]) + OpCost(flops=summed_up)
+
+
+def _summed_biases(kind: str, tokens: Dim, weight: TensorMeta) -> Dim:
+    *_, distinct = _CELLS[kind]
+    return distinct * (tokens - 1) * weight.shape[0]
 
 
 @register("aten::mkldnn_rnn_layer_backward")
@@ -79,18 +83,18 @@ def mkldnn_rnn_layer_backward(
     the kernel makes all the same: that of the input, of the weights, and of the first state,
     whose batch of tokens is then passed over. ``cx_tmp`` stands for what runs through the steps.
     """
-    asked = [name not in call.unused for name in ("input", "weight1", "hx_", "cx_tmp")]
-    of_input, of_weights, of_state, through_steps = asked
-    tokens, weights = tokens_of(input), (weight1, weight2)
-    biases = 2 if has_biases else 0
+    unused, tokens, kind = call.unused, tokens_of(input), MODES[mode]
     cost = OpCost()
-    if through_steps:
-        cost += _step(MODES[mode], tokens, weights, biases, (of_input, False))
-        if not of_state:
+    if "cx_tmp" not in unused:
+        cost += _step(kind, tokens, (weight1, weight2), 0, ("input" not in unused, False))
+        if "hx_" in unused:
             batch = hx_.numel // hidden_size
             cost += contraction(batch * weight2.numel, weight2) * -1
-    if of_weights:
-        cost += _of_weights(MODES[mode], tokens, weights, biases)
+    for name, weight in (("weight1", weight1), ("weight2", weight2)):
+        if name not in unused:
+            cost += _of_weights(kind, tokens, (weight,), 0)
+    if has_biases and not {"weight3", "weight4"} <= unused:
+        cost += OpCost(flops=_summed_biases(kind, tokens, weight1))
     return cost
 
 
