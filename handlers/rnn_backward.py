@@ -48,14 +48,11 @@ def _step(
     # What comes from the output and from the next step is added in each state.
     joined = OpCost(flops=weights[1].shape[1])
     cost = contraction(tokens * macs, weights[0]) + (cell * (rows // gates) + joined) * tokens
-    return cost + _of_weights(kind, tokens, weights, biases) if of_weights else cost
-
-
-def _of_weights(kind: str, tokens: Dim, weights: tuple[TensorMeta, ...], biases: int) -> OpCost:
-    """The gradients of one direction's weights and biases."""
-    terms = sum((w.numel for w in weights), start=0)
-    summed_up = _summed_biases(kind, tokens, weights[0]) if biases else 0
-    return contraction(tokens * terms, weights[0]) + OpCost(flops=summed_up)
+    if of_weights:
+        cost += contraction(tokens * sum((w.numel for w in weights), start=0), weights[0])
+    if of_weights and biases:
+        cost += OpCost(flops=_summed_biases(kind, tokens, weights[0]))
+    return cost
 
 
 def _summed_biases(kind: str, tokens: Dim, weight: TensorMeta) -> Dim:
@@ -92,7 +89,7 @@ def mkldnn_rnn_layer_backward(
             cost += contraction(batch * weight2.numel, weight2) * -1
     for name, weight in (("weight1", weight1), ("weight2", weight2)):
         if name not in unused:
-            cost += _of_weights(kind, tokens, (weight,), 0)
+            cost += contraction(tokens * weight.numel, weight)
     if has_biases and not {"weight3", "weight4"} <= unused:
         cost += OpCost(flops=_summed_biases(kind, tokens, weight1))
     return cost

@@ -24,8 +24,8 @@ def remember_no_views(mode: Any) -> None:
     ) -> None:
         if isinstance(output, FakeTensor) and not getattr(func, "is_view", True):
             given = [leaf for leaf in pytree.tree_leaves(args) if isinstance(leaf, FakeTensor)]
-            storages = {_storage(tensor) for tensor in given if tensor is not output}
-            if _storage(output) in storages and all(output is not tensor for tensor in given):
+            written_to = any(output is tensor for tensor in given)
+            if not written_to and _storage(output) in map(_storage, given):
                 raise _BypassDispatchCache("a view by an operator that makes none")
         check(state, key, func, args, kwargs, output)
 
