@@ -337,6 +337,8 @@ def test_the_model_and_the_random_state_are_left_as_they_were(fail: bool) -> Non
         ("L__self__", ""),
         ("L['self']", ""),
         ("L['self'].layers[0].mlp", "layers.0.mlp"),
+        ("L['fn'].0", "0"),
+        ("L.0", "L.0"),
         ("L['self']._modules['layers']._modules['0']", "layers.0"),
         ("self_attn.out_proj", "self_attn.out_proj"),
     ],

@@ -79,6 +79,14 @@ def test_inputs_that_a_graph_does_not_take_are_refused(args: Any, kwargs: Any, w
         gf.count(traced(model()), args, kwargs)
 
 
+def test_a_file_is_not_counted_for_other_inputs(tmp_path: Path) -> None:
+    path = tmp_path / "program.pt2"
+    torch.export.save(torch.export.export(model(), (SMALL,)), path)
+    assert gf.count(path).macs == gf.count(path, (SMALL,)).macs == macs(4)
+    with pytest.raises(CaptureError, match=r"inputs of its own \(\w+ float32\[4, 16\]\)"):
+        gf.count(path, (LARGE,))
+
+
 def test_shapes_that_a_pass_has_left_stale() -> None:
     graph = traced(model())
     first = graph.graph.find_nodes(op="placeholder")[0]

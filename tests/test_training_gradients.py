@@ -98,6 +98,12 @@ def test_a_reentrant_checkpoint_computes_again() -> None:
     assert 2 * step.recompute.macs == 2 * 2 * 4 * 8 * 8
 
 
+def test_inference_mode_is_named_whatever_asks_for_a_gradient() -> None:
+    x = torch.randn(2, 8, requires_grad=True)
+    with torch.inference_mode(), pytest.raises(gf.CaptureError, match="inference mode"):
+        gf.count_training(two(), (x,))
+
+
 class PartlyUsed(nn.Module):
     def __init__(self) -> None:
         super().__init__()

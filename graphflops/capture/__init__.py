@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import fx, nn
 from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from graphflops.capture.module import capture_module
 from graphflops.capture.program import (
@@ -18,8 +19,9 @@ from graphflops.capture.program import (
     capture_program,
     is_aten_graph,
 )
+from graphflops.capture.propagation import agrees
 from graphflops.capture.pt2 import capture_file
-from graphflops.errors import ModelSpecError
+from graphflops.errors import CaptureError, ModelSpecError
 from graphflops.ir import Capture
 
 
@@ -48,6 +50,7 @@ def capture(
     start = time.perf_counter()
     if isinstance(model, str | PathLike):
         found = capture_file(Path(model))
+        _refuse_other_inputs(found, (args, kwargs or {}))
     elif isinstance(model, ExportedProgram):
         found = capture_program(model, tuple(args), kwargs or {})
     elif isinstance(model, fx.GraphModule) and is_aten_graph(model):
@@ -61,3 +64,15 @@ def capture(
         )
         raise ModelSpecError(msg)
     return replace(found, seconds=time.perf_counter() - start)
+
+
+def _refuse_other_inputs(found: Capture, inputs: object) -> None:
+    """Refuse inputs that are not like those of a file: its graph is read, not run."""
+    given = pytree.tree_leaves(inputs)
+    if given and not agrees([meta for _, meta in found.inputs], given):
+        own = ", ".join(f"{name} {meta.dtype}{list(meta.shape)}" for name, meta in found.inputs)
+        msg = (
+            f"the file has inputs of its own ({own}), and others were given. Give none, or count "
+            "torch.export.load(path) with them, if you trust its authors."
+        )
+        raise CaptureError(msg)

@@ -159,8 +159,9 @@ def clean_path(path: str) -> str:
 
     The root goes by the name of the variable that holds it where it was compiled.
     """
+    path = re.sub(r"^L\[['\"]?\w+['\"]?\]", "self", path)
     path = re.sub(r"\[['\"]?([^\]'\"]+)['\"]?\]", r".\1", path).replace("._modules", "")
-    return re.sub(r"^(L__self__|L\.\w+|self)(\.|$)", "", path)
+    return re.sub(r"^(L__self__|self)(\.|$)", "", path)
 
 
 def _parameters(held: Mapping[str, torch.Tensor | None]) -> tuple[Parameter, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import random
 import sys
 import threading
@@ -36,8 +38,7 @@ class Generators(threading.local):
         """Return the one in place of the module ``numpy.random``'s."""
         if self._numpy is None:
             numpy: Any = sys.modules["numpy"]
-            self._numpy = numpy.random.RandomState()
-            self._numpy.set_state(numpy.random.mtrand._rand.get_state())
+            self._numpy = copy.deepcopy(numpy.random.mtrand._rand)  # of whatever algorithm it is
         return self._numpy
 
     def drawn(self) -> tuple[Any, ...]:
@@ -45,7 +46,7 @@ class Generators(threading.local):
         python = self._python and self._python.getstate()
         if self._numpy is None:
             return python, None
-        return python, _comparable(self._numpy.get_state())
+        return python, _comparable(self._numpy.get_state(legacy=False))
 
 
 GENERATORS = Generators()
@@ -78,19 +79,18 @@ def _states() -> list[tuple[Callable[[], Any], Callable[[Any], Any]]]:
     ]
     if "numpy" in sys.modules:
         numpy: Any = sys.modules["numpy"].random.mtrand._rand
-        found.append((lambda: _comparable(numpy.get_state()), lambda it: _set(numpy, it)))
+        found.append(
+            (
+                lambda: _comparable(numpy.get_state(legacy=False)),
+                lambda state: numpy.set_state(pickle.loads(state)),  # noqa: S301 - pickled here
+            )
+        )
     return found
 
 
-def _comparable(state: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a state of NumPy's with its words as bytes: arrays have no one truth."""
-    name, words, *rest = state
-    return name, words.tobytes(), *rest
-
-
-def _set(numpy: Any, state: tuple[Any, ...]) -> None:
-    name, words, *rest = state
-    numpy.set_state((name, sys.modules["numpy"].frombuffer(words, "uint32"), *rest))
+def _comparable(state: Any) -> bytes:
+    """Return a state of NumPy's, of whatever algorithm: arrays have no one truth."""
+    return pickle.dumps(state)
 
 
 def _same(state: Any, other: Any) -> bool:

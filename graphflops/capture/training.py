@@ -209,10 +209,10 @@ def _refuse_untrainable(model: nn.Module, inputs: object) -> None:
         CaptureError: Inference mode is on, or was when the model was made, or neither a
             parameter nor an input requires a gradient.
     """
-    if any(isinstance(x, torch.Tensor) and x.requires_grad for x in pytree.tree_leaves(inputs)):
-        return  # a saliency map, an adversarial example
     name = type(model).__name__
     parameters = list(model.parameters())
+    # A saliency map, an adversarial example.
+    asked = any(isinstance(x, torch.Tensor) and x.requires_grad for x in pytree.tree_leaves(inputs))
     if torch.is_inference_mode_enabled() or any(
         p.is_inference() for p in parameters if not is_lazy(p)
     ):
@@ -220,11 +220,11 @@ def _refuse_untrainable(model: nn.Module, inputs: object) -> None:
             f"{name} is in inference mode, in which nothing has a gradient. Build and count it "
             "outside of torch.inference_mode()."
         )
-    elif not parameters:
+    elif not (parameters or asked):
         msg = (
             f"{name} has no parameters: there is nothing to train. Count its forward with count()."
         )
-    elif not any(p.requires_grad for p in parameters):
+    elif not (asked or any(p.requires_grad for p in parameters)):
         msg = (
             f"all {len(parameters)} parameters of {name} are frozen: there is nothing to train. "
             "Set requires_grad of those to be trained, or of the inputs."

@@ -47,7 +47,7 @@ def totals(report: Report) -> list[tuple[str, str]]:
         lines.append(
             ("  causally masked", f"{exact(cost.flops_masked)}, which a causal kernel skips")
         )
-    if {record.call.phase for record in report.records} <= {Phase.FORWARD}:
+    if {report.phase, *(record.call.phase for record in report.records)} == {Phase.FORWARD}:
         lines += _estimates(cost, bound)
     lines += [
         (
