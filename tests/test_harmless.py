@@ -113,6 +113,7 @@ class Keeper(Base):
         seen.append(x)
         STATE.last = remember(x)
         self.new = x
+        self.register_buffer("late", x.sum(), persistent=False)
         return self.layer(x) * ones(4) * self.scale
 
 

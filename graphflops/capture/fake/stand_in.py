@@ -165,8 +165,8 @@ class _ModelCopies(Copies):
         path = self.place
         held = vars(value).copy()
         held.pop("_compiled_call_impl", None)
-        dictionaries, own = _sorted(tuple(held))
-        for name in dictionaries:
+        containers, own = _sorted(tuple(held))
+        for name in containers:
             content = held[name]
             held[name] = content.copy() if content else type(content)()
         for name in ("_parameters", "_buffers"):
@@ -205,6 +205,6 @@ def _add_attributes(fake: torch.Tensor, held: dict[str, Any]) -> None:
 
 @cache
 def _sorted(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Return, of a module's attributes, the dictionaries of every module, and its own."""
-    bare = [name for name in names if isinstance(_BARE.get(name), dict)]
+    """Return, of a module's attributes, the containers of every module, and its own."""
+    bare = [name for name in names if isinstance(_BARE.get(name), dict | set)]
     return bare, [name for name in names if name not in _BARE]
