@@ -169,24 +169,24 @@ def _parameters(held: Mapping[str, torch.Tensor | None]) -> tuple[Parameter, ...
 
 
 def _parameter(name: str, value: torch.Tensor, identity: int) -> Parameter:
-    strided = value.layout == torch.strided and not value.is_nested
-    meta = TensorMeta(
-        shape=tuple(value.shape),
-        dtype=dtype_name(value.dtype),
-        strides=value.stride() if strided else None,
-    )
-    return parameter_of(name, meta, trainable=value.requires_grad, identity=identity)
+    strides = value.stride() if value.layout == torch.strided and not value.is_nested else None
+    numel, nbytes = _size(value.shape, value.dtype, strides)
+    trainable = value.requires_grad
+    return Parameter(name=name, identity=identity, numel=numel, nbytes=nbytes, trainable=trainable)
 
 
 def parameter_of(name: str, meta: TensorMeta, *, trainable: bool, identity: int) -> Parameter:
     """A parameter with its elements and bytes."""
-    numel, nbytes = _size(meta)
+    numel, nbytes = int(meta.numel), int(meta.nbytes)
     return Parameter(name=name, identity=identity, numel=numel, nbytes=nbytes, trainable=trainable)
 
 
 @cache
-def _size(meta: TensorMeta) -> tuple[int, int]:
+def _size(
+    shape: torch.Size, dtype: torch.dtype, strides: tuple[int, ...] | None
+) -> tuple[int, int]:
     """Elements of a parameter, and bytes: those of repeated layers are alike."""
+    meta = TensorMeta(shape=tuple(shape), dtype=dtype_name(dtype), strides=strides)
     return int(meta.numel), int(meta.nbytes)
 
 
