@@ -40,12 +40,17 @@ _Stack: Any = torch._ops._ModeStackStateForPreDispatch
 _largest_or_smallest: Any = _tensor_min_max
 
 
+class DifferentiatesError(BaseException):
+    """A forward runs a backward pass of its own; no model is to take it for a failure of that."""
+
+
 class _Told(threading.local):
     """What a count tells the changes below, for its thread.
 
     Attributes:
         model_runs: Whether it is a model that runs, not the count.
         exporting: Whether the model is told that it is exported.
+        below_autograd: Whether there is no autograd graph that a backward pass could run.
         checkpoint: From a function that a checkpoint is to run to the one that it runs.
         stack: Modes that see operators before autograd does.
     """
@@ -55,7 +60,7 @@ class _Told(threading.local):
 
     def begin(self) -> None:
         """Tell nothing."""
-        self.model_runs = self.exporting = False
+        self.model_runs = self.exporting = self.below_autograd = False
         self.checkpoint: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
         self.stack: Any = _Stack()
 
@@ -182,6 +187,12 @@ def _is_exporting(original: Callable[[], bool]) -> bool:
     return TOLD.exporting or original()
 
 
+def _run_backward(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    if TOLD.below_autograd:
+        raise DifferentiatesError
+    return original(*args, **kwargs)
+
+
 def _extreme(tensor_callable: Any) -> Callable[..., Any]:
     # As in an export, sizes that nobody knows may be compared.
     def call(original: Any, *args: Any, **kwargs: Any) -> Any:
@@ -211,6 +222,7 @@ COUNTING = Patches(
     replacing(builtins, "max", _extreme(torch.maximum)),
     replacing(builtins, "min", _extreme(torch.minimum)),
     replacing(math, "pow", _power),
+    replacing(torch.autograd, "_engine_run_backward", _run_backward),
     replacing(torch.utils, "swap_tensors", _convert),
     replacing(Distribution, "__init__", _distribution),
     replacing(torch.utils.checkpoint, _without_reentrant(), _checkpointed),
@@ -272,3 +284,20 @@ def model_running(*, exporting: bool = False) -> Iterator[None]:
         yield
     finally:
         TOLD.model_runs, TOLD.exporting = before
+
+
+@contextmanager
+def below_autograd() -> Iterator[None]:
+    """Run a model with the gradient mode as it stands, without the graph of a backward pass.
+
+    That takes a third less time than with the graph, and the same operators.
+
+    Raises:
+        DifferentiatesError: The model runs a backward pass.
+    """
+    before, TOLD.below_autograd = TOLD.below_autograd, True
+    try:
+        with torch._C._AutoDispatchBelowAutograd():
+            yield
+    finally:
+        TOLD.below_autograd = before

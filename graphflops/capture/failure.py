@@ -57,7 +57,7 @@ def explain_failure(
 
 def _forward_error(model: nn.Module, args: Any, kwargs: Any) -> Exception | None:
     try:
-        with QUIET.holding(), torch.no_grad(), torch.device("meta"), model_running():
+        with QUIET.holding(), torch.device("meta"), model_running():
             (own, *own_args), own_kwargs = on_meta(model, args, kwargs)
             own(*own_args, **own_kwargs)
     except Exception as error:  # noqa: BLE001 - whatever the model raises is the answer

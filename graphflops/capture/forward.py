@@ -38,23 +38,24 @@ class ForwardTape(Tape, SchemaCheckMode):
 
     torch lets modes of three kinds see operators before autograd does. This is one of the kind
     that nothing in torch looks for.
+
+    Args:
+        running: Follows which module runs.
+        exporting: Whether the model is told that it is exported: it does not choose its way by
+            values then, and sizes that nobody knows may be compared and be indices.
     """
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Running, *, exporting: bool) -> None:
         Tape.__init__(self)
         TorchDispatchMode.__init__(self, _dispatch_key=DispatchKey.PreDispatch)  # type: ignore[no-untyped-call]  # torch's gap
-        self._running = running
+        self._running, self._exporting = running, exporting
         self._callers = _Callers()
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Record what is called until the block ends.
-
-        Models are told that they are exported: they do not choose their way by values. As in an
-        export, sizes that nobody knows may be compared and be indices.
-        """
+        """Record what is called until the block ends."""
         with (
-            model_running(exporting=True),
+            model_running(exporting=self._exporting),
             _NonStrictTorchFunctionHandler(),
             self._callers,
             self,

@@ -1,12 +1,14 @@
 """Capture of an ``nn.Module``, by the first way that works.
 
-It runs eagerly under fake tensors, and a tape records its calls. What holds graphs, such as
-flex attention, is traced by ``torch.export``.
+It runs eagerly under fake tensors, and a tape records its calls. A model that stops at a value
+is told that it is exported, which many go another way for. What holds graphs, such as flex
+attention, is traced by ``torch.export``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -16,6 +18,7 @@ from torch import nn
 from torch._dynamo.eval_frame import OptimizedModule
 from torch._dynamo.exc import TorchDynamoException
 
+from graphflops.capture.counting_thread import DifferentiatesError, below_autograd
 from graphflops.capture.decompose import Expander, invocations_of
 from graphflops.capture.experts import Surroundings, ways_to_run
 from graphflops.capture.exporting import exporting
@@ -53,7 +56,7 @@ def capture_module(  # noqa: PLR0913 - what torch.export takes, and how to go ab
 ) -> Capture:
     """Run a module under fake tensors and record its calls and hierarchy.
 
-    The model runs as it stands (training flag included), without gradients, and
+    The model runs as it stands, with its training flag, the gradient mode and autocast, and
     no weight is read or written. Inputs are brought to the model's device as
     metadata, so that real, fake and meta tensors may be mixed.
 
@@ -71,8 +74,8 @@ def capture_module(  # noqa: PLR0913 - what torch.export takes, and how to go ab
     """
     model = model._orig_mod if isinstance(model, OptimizedModule) else model
     failures: list[tuple[str, Exception]] = []
-    for manner, around in ways_to_run(model):
-        job = _Job(model, args, kwargs, dynamic_shapes, advance, manner, around)
+    for way, exporting in itertools.product(ways_to_run(model), (False, True)):
+        job = _Job(model, args, kwargs, dynamic_shapes, advance, *way, exporting=exporting)
         try:
             return job.run(regions=regions)
         except GraphFlopsError:
@@ -99,17 +102,24 @@ class _Job:
         advance: Advance | None,
         manner: str,
         around: Surroundings,
+        *,
+        exporting: bool,
     ) -> None:
         self._model, self._args, self._kwargs = model, args, kwargs
         self._dynamic_shapes, self._advance = dynamic_shapes, advance
-        self._manner, self._around = manner, around
+        self._around, self._exporting = around, exporting
+        self._manner = [manner, "told that it is exported" * exporting]
         self._regions: Regions | None = None
         self.method = self._named("eager tracing")
 
     def run(self, *, regions: bool) -> Capture:
         """The capture, with layers reused if that goes well."""
         try:
-            return self._eagerly(regions=regions)
+            with below_autograd():
+                return self._eagerly(regions=regions)
+        except DifferentiatesError:
+            # What a layer adds to a backward pass is not known of one that is repeated.
+            return self._eagerly(regions=False)
         except _HOLDS_GRAPHS:
             self.method = self._named("torch.export")
             return self._by_export()
@@ -117,10 +127,11 @@ class _Job:
             raise_interruption(error)
             if self._regions is None or not self._regions.tried:
                 raise
-        return self._eagerly(regions=False)
+        with below_autograd():
+            return self._eagerly(regions=False)
 
     def _named(self, method: str) -> str:
-        return ", ".join(filter(None, (method, self._manner)))
+        return ", ".join(filter(None, (method, *self._manner)))
 
     def _eagerly(self, *, regions: bool) -> Capture:
         """Run it under fake tensors, a tape recording its calls."""
@@ -131,7 +142,7 @@ class _Job:
             with known.running(), self._around(own.model, known):
                 args, kwargs = self._advanced(own)
                 running = Running(modules)
-                tape = ForwardTape(running)
+                tape = ForwardTape(running, exporting=self._exporting)
                 given = tape.know_all(modules, args, kwargs)
                 reused = self._regions = Regions(
                     modules if regions else (), known, TapeTracer(tape, running), running.run
@@ -162,7 +173,7 @@ class _Job:
 
     def _by_export(self) -> Capture:
         """Export it and read the graph."""
-        with self._ready() as own, exporting():
+        with self._ready() as own, torch.no_grad(), exporting():
             modules, known = own.modules, own.known
             start = time.perf_counter()
             with known.tracing(), counted_calls() as calls, self._around(own.model, known):
@@ -195,7 +206,7 @@ class _Job:
     @contextlib.contextmanager
     def _ready(self) -> Iterator[StandIn]:
         """What stands in for the model and its inputs, while it may be run."""
-        with QUIET.holding(), torch.no_grad():
+        with QUIET.holding():
             register_caches(self._model)
             inputs = self._args, dict(self._kwargs)
             specs = axis_specs(self._model, inputs, self._dynamic_shapes)
