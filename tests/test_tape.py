@@ -34,13 +34,13 @@ def described(report: gf.Report) -> Iterator[tuple[Any, ...]]:
             )
 
 
-def told() -> Any:
+def told(**_: Any) -> Any:
     """What an export tells a model: that it is exported."""
     return model_running(exporting=True)
 
 
 def check(model: nn.Module, *args: Any, axes: Any = None, **kwargs: Any) -> None:
-    with mock.patch.object(forward, "model_running", lambda **_: told()):
+    with mock.patch.object(forward, "model_running", told):
         taped = gf.count(model, args, kwargs, dynamic_shapes=axes, regions=False)
     with mock.patch.object(ForwardTape, "recording", side_effect=HigherOrderError):
         exported = gf.count(model, args, kwargs, dynamic_shapes=axes)

@@ -18,6 +18,7 @@ from torch._C import DispatchKey, DispatchKeySet
 from torch._export.non_strict_utils import _NonStrictTorchFunctionHandler
 from torch._ops import HigherOrderOperator, _set_mode_pre_dispatch, unset_mode_pre_dispatch
 from torch._subclasses.schema_check_mode import SchemaCheckMode
+from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -75,6 +76,14 @@ class ForwardTape(Tape, SchemaCheckMode):
                 return func.redispatch(keys, *args, **kwargs)
             finally:
                 unset_mode_pre_dispatch(None, schema_check=True)  # type: ignore[no-untyped-call]  # likewise
+        if forward_ad._current_level >= 0:
+            # Tangents are computed along with it, which autograd calls.
+            with _BelowAutograd(self.record):
+                return func(*args, **kwargs)
+        return self.record(func, args, kwargs)
+
+    def record(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Run an operator and record the call."""
         # Before it runs: an operator may change the shape of what it is given.
         bound = self.bound(func, args, kwargs)
         out = func(*args, **kwargs)
@@ -86,6 +95,19 @@ class ForwardTape(Tape, SchemaCheckMode):
             self.add(call, ran)
         SIGNALS.let_through()
         return out
+
+
+class _BelowAutograd(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
+    """Lets a function run the operators that autograd calls."""
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's gap
+        self._run = run
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return self._run(func, args, kwargs or {})
 
 
 def _casting(func: Any, args: Any) -> DispatchKeySet | None:

@@ -26,6 +26,7 @@ from graphflops.capture.source import line_of_trace
 from graphflops.cost import Dim
 from graphflops.ir import OpCall, Phase, TensorMeta, Tensors
 
+_functorch: Any = torch._C._functorch
 # Higher-order operators that run the one graph they hold exactly once.
 _RUN_ONCE = {
     *("wrap_with_set_grad_enabled", "wrap_with_autocast", "wrap", "hints_wrapper", "strict_mode"),
@@ -148,10 +149,11 @@ def instances_mapped(value: Any) -> Dim:
     if isinstance(value, list | tuple):
         value = next((item for item in value if isinstance(item, torch.Tensor)), None)
     batch: Dim = 1
-    while isinstance(value, torch.Tensor) and torch._C._functorch.is_batchedtensor(value):
-        axis = torch._C._functorch.maybe_get_bdim(value)
-        value = torch._C._functorch.get_unwrapped(value)
-        batch *= dim(value.shape[axis])
+    while isinstance(value, torch.Tensor) and _functorch.is_functorch_wrapped_tensor(value):
+        inner = _functorch.get_unwrapped(value)
+        if _functorch.is_batchedtensor(value):
+            batch *= dim(inner.shape[_functorch.maybe_get_bdim(value)])
+        value = inner
     return batch
 
 
@@ -292,9 +294,10 @@ def is_view(result: object, inputs: Iterable[object]) -> bool:
 def _storage(value: object) -> int | None:
     if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
         return None
-    while torch._C._functorch.is_batchedtensor(value):
-        value = torch._C._functorch.get_unwrapped(value)
-    return int(value.untyped_storage()._cdata)
+    inner: torch.Tensor = value
+    while _functorch.is_functorch_wrapped_tensor(inner):
+        inner = _functorch.get_unwrapped(inner)
+    return int(inner.untyped_storage()._cdata)
 
 
 def _caller(node: fx.Node) -> str:

@@ -74,8 +74,8 @@ def capture_module(  # noqa: PLR0913 - what torch.export takes, and how to go ab
     """
     model = model._orig_mod if isinstance(model, OptimizedModule) else model
     failures: list[tuple[str, Exception]] = []
-    for way, exporting in itertools.product(ways_to_run(model), (False, True)):
-        job = _Job(model, args, kwargs, dynamic_shapes, advance, *way, exporting=exporting)
+    for way, told in itertools.product(ways_to_run(model), (False, True)):
+        job = _Job(model, args, kwargs, dynamic_shapes, advance, *way, told=told)
         try:
             return job.run(regions=regions)
         except GraphFlopsError:
@@ -103,12 +103,12 @@ class _Job:
         manner: str,
         around: Surroundings,
         *,
-        exporting: bool,
+        told: bool,
     ) -> None:
         self._model, self._args, self._kwargs = model, args, kwargs
         self._dynamic_shapes, self._advance = dynamic_shapes, advance
-        self._around, self._exporting = around, exporting
-        self._manner = [manner, "told that it is exported" * exporting]
+        self._around, self._told = around, told
+        self._manner = [manner, "told that it is exported" * told]
         self._regions: Regions | None = None
         self.method = self._named("eager tracing")
 
@@ -142,7 +142,7 @@ class _Job:
             with known.running(), self._around(own.model, known):
                 args, kwargs = self._advanced(own)
                 running = Running(modules)
-                tape = ForwardTape(running, exporting=self._exporting)
+                tape = ForwardTape(running, exporting=self._told)
                 given = tape.know_all(modules, args, kwargs)
                 reused = self._regions = Regions(
                     modules if regions else (), known, TapeTracer(tape, running), running.run

@@ -48,6 +48,7 @@ class Owners(Running):
         self._classes: dict[str, str] = {}
         self._recomputations = 0
         self._standing_in: dict[Any, Any] = {}
+        self.finished = False
         # Autograd's numbers in order, and who made the nodes from the one before to each.
         self._numbers: list[int] = []
         self._made_by: list[_Maker] = []
@@ -132,6 +133,7 @@ class Owners(Running):
     def finish(self) -> None:
         """The loss is there: nodes made last are noted."""
         self._note(_Maker(self._stack[-1]))
+        self.finished = True
 
     def _maker(self, node: Any) -> _Maker:
         node = self._standing_in.get(node, node)

@@ -115,7 +115,8 @@ class StepTape(Tape, TorchDispatchMode):
     def _purpose(self, func: Any, *, of_weights: bool) -> Purpose:
         if self._owners.recomputing:
             return Purpose(self._owners.making(of_weights=of_weights), Phase.RECOMPUTE)
-        if self._running_again or torch._C._current_graph_task_id() == -1:
+        in_backward = self._owners.finished and torch._C._current_graph_task_id() != -1
+        if self._running_again or not in_backward:
             return Purpose(self._owners.making(of_weights=of_weights), Phase.FORWARD)
         return self._gradients.purpose(func)
 

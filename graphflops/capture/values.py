@@ -11,6 +11,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Iterator, Mapping
+from functools import cache
 from types import MethodType
 from typing import Any
 
@@ -229,7 +230,8 @@ class KnownValues:
         if value is _UNKNOWN:
             return tensor
         self.asked |= self._origins.get(tensor, set())
-        return value.tolist()
+        with no_modes():
+            return value.tolist()
 
     def number(self, tensor: torch.Tensor) -> float:
         """A floating-point number as Python's; one that only data can give is supposed."""
@@ -238,7 +240,8 @@ class KnownValues:
             self.numbers[line_running()] = None
             return DRAWN
         self.asked |= self._origins.get(tensor, set())
-        return float(value)
+        with no_modes():
+            return float(value)
 
     def dispatch(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -251,6 +254,9 @@ class KnownValues:
             return self._dispatch(func, types, args, kwargs)
         if threading.get_ident() != self._thread:
             raise CaptureError(f"the forward computes in another thread, {UNCOUNTED}")
+        if _is_composite(func):
+            with self.mode:
+                return func.decompose(*args, **kwargs)
         if func._schema.is_mutable:
             args, kwargs = self._unwritten(args, kwargs)
         if func in _OWN_RULES and (shaped := self._shaped(func, args, kwargs)) is not None:
@@ -302,7 +308,8 @@ class KnownValues:
             if value is _UNKNOWN or value.numel() <= LARGEST:
                 return None
             # A mask spread over features: how many it takes is all that is asked for.
-            rows = int(torch.count_nonzero(value))
+            with no_modes():
+                rows = int(torch.count_nonzero(value))
             out = args[0].new_empty((rows, value.dim()), dtype=torch.int64)
             self.asked |= self._derive(out, args)
             return out
@@ -387,6 +394,14 @@ def _is_small(out: Any, largest: int) -> bool:
     tensors = [t for t in pytree.tree_leaves(out) if isinstance(t, torch.Tensor)]
     sizes = [math.prod(t.shape) for t in tensors]
     return bool(tensors) and all(isinstance(size, int) and size <= largest for size in sizes)
+
+
+@cache
+def _is_composite(func: Any) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _COMPOSITE)
+
+
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
 
 def _is_determined(func: Any) -> bool:

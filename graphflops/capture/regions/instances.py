@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -82,6 +82,10 @@ class Call:
         except (Unlike, RecursionError):
             return None
         return cls(module, args, kwargs, look, like, tracer.traced(look.tensors))
+
+    def copy(self) -> Call:
+        """Return the same call, of which more may be looked at."""
+        return replace(self, look=self.look.copy(), inputs=self.inputs.copy())
 
     def entry(self, place: Place) -> Any:
         """What an entry of a cache is like."""

@@ -128,6 +128,19 @@ class Likeness:
     _storages: dict[int, int] = field(default_factory=dict)
     _held: list[object] = field(default_factory=list)
 
+    def copy(self) -> Likeness:
+        """Return another, in which more may be looked at."""
+        return Likeness(
+            known=self.known,
+            parts=self.parts,
+            tensors=self.tensors.copy(),
+            caches=self.caches.copy(),
+            _values=self._values.copy(),
+            _seen=self._seen.copy(),
+            _storages=self._storages.copy(),
+            _held=self._held.copy(),
+        )
+
     def subtree(self, module: nn.Module) -> None:
         """Look at a module and all below it.
 

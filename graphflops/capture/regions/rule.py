@@ -85,17 +85,17 @@ class Regions:
     def _call(self, siblings: Siblings, module: nn.Module, arguments: Arguments) -> Any:
         siblings.waiting.discard(id(variables(module)))
         self.tried = True
-        call = found = None
+        call = fitting = None
         with self._looking(module):
             call = Call.of(module, arguments, self._known, self._tracer)
             # Entries that a layer within a layer touches are the outer one's to note.
             if call is not None and call.look.caches and is_watching():
                 call = None
             if call is not None:
-                fitting = (region for region in siblings.regions if self._fits(region, call))
-                found = next(fitting, None)
-        if call is not None and found is not None:
-            return self._repeat(found, call)
+                tried = ((region, self._fitting(region, call)) for region in siblings.regions)
+                fitting = next(((region, same) for region, same in tried if same), None)
+        if fitting is not None:
+            return self._repeat(*fitting)
         if call is None or not siblings.waiting or len(siblings.regions) >= _KINDS:
             args, kwargs = arguments
             return self._run(module, *args, **kwargs)
@@ -116,25 +116,30 @@ class Regions:
             self._all.append(region)
         return outputs
 
-    def _fits(self, region: Region, call: Call) -> bool:
-        """Whether a call does what was recorded."""
+    def _fitting(self, region: Region, call: Call) -> Call | None:
+        """Return a call with all that was looked at, if it does what was recorded; else ``None``.
+
+        The call itself stays as it is, to be compared with what else was recorded.
+        """
         before = region.call
         parts, others = before.look.parts, call.look.parts
         if len(parts) != len(others) or before.like != call.like:
-            return False
+            return None
         alike = all(
             _alike(*them) or _both_pass(*them[:2], region.passed.get(number, ()))
             for number, them in enumerate(zip(parts, others, region.reads, strict=True))
         )
         if not alike or any(like_now(held, name) != was for held, name, was in region.outside):
-            return False
+            return None
+        if region.places:
+            call = call.copy()
         for place, was in region.places:
             here = call.place(place)
             if here is None or call.entry(here) != was:
-                return False
+                return None
         call.inputs.extend(self._tracer.traced(call.look.tensors[len(call.inputs) :]))
         pairs = zip(before.inputs, call.inputs, strict=True)
-        return all((was is None) == (now is None) for was, now in pairs)
+        return call if all((was is None) == (now is None) for was, now in pairs) else None
 
     def _repeat(self, region: Region, call: Call) -> Any:
         look = call.look
