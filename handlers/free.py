@@ -6,7 +6,14 @@ What is not listed here and has no handler is *unknown*, never silently free.
 from __future__ import annotations
 
 from graphflops.registry import free
-from graphflops.traffic import copied_unless_view, created, overwritten, streamed, untouched
+from graphflops.traffic import (
+    copied_unless_view,
+    created,
+    gathered,
+    overwritten,
+    streamed,
+    untouched,
+)
 
 free(
     *("aten::view", "aten::_unsafe_view", "aten::view_as", "aten::expand", "aten::expand_as"),
@@ -42,6 +49,26 @@ free(
     "aten::_conj_physical",
     reason="copy: elements are moved, none is computed",
     traffic=streamed,
+)
+
+free(
+    *(
+        f"aten::{view}_copy"
+        for view in (
+            *("alias", "detach", "view", "expand", "permute", "transpose", "t", "squeeze"),
+            *("unsqueeze", "split", "split_with_sizes", "unbind", "view_as_complex"),
+            *("view_as_real", "_reshape_alias", "_reshape", "_conj", "_neg_view"),
+        )
+    ),
+    reason="copy of a view: elements are moved, none is computed",
+    traffic=streamed,
+)
+
+free(
+    *("aten::slice_copy", "aten::select_copy", "aten::narrow_copy", "aten::diagonal_copy"),
+    *("aten::unfold_copy", "aten::as_strided_copy"),
+    reason="copy of a part: only what is copied is read",
+    traffic=gathered,
 )
 
 free(
@@ -87,6 +114,7 @@ free(
     *("aten::sym_size", "aten::sym_numel", "aten::sym_stride", "aten::sym_storage_offset"),
     *("aten::sym_constrain_range", "aten::sym_constrain_range_for_size", "aten::item"),
     *("aten::_local_scalar_dense", "aten::size", "aten::requires_grad_", "prim::device"),
-    reason="metadata or check: sizes and conditions, no tensor arithmetic",
+    *("aten::_print", "higher_order::print"),
+    reason="metadata, check or message: sizes and conditions, no tensor arithmetic",
     traffic=untouched,
 )

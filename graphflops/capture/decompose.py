@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import fx
 from torch._decomp import decomposition_table
 from torch._guards import detect_fake_mode
 from torch._prims.context import TorchRefsMode
@@ -19,6 +18,7 @@ from torch.utils.flop_counter import flop_registry
 
 from graphflops.capture.exporting import exporting
 from graphflops.capture.graph import operator_calls
+from graphflops.capture.invocation import Invocation
 from graphflops.capture.metadata import dim
 from graphflops.cost import Dim
 from graphflops.interruption import raise_interruption
@@ -27,29 +27,6 @@ from graphflops.process import QUIET
 
 Known = Callable[[str, str], bool]
 """Whether an operator (packet, overload) has a price."""
-
-
-class Invocation(NamedTuple):
-    """What was called, with what, and what came of it, tensors being fake."""
-
-    target: Any
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    result: Any
-
-
-def invocations_of(nodes: Sequence[fx.Node]) -> Callable[[int], Invocation]:
-    """The invocation behind each of some nodes of a graph, by its place among them."""
-    # Taken now: a graph that lent its nodes shapes for a while has lost them by then.
-    held = {n: n.meta.get("val") for node in nodes for n in (node, *node.all_input_nodes)}
-
-    def invocation(index: int) -> Invocation:
-        node = nodes[index]
-        args: Any = fx.map_arg(node.args, held.__getitem__)
-        kwargs: Any = fx.map_arg(node.kwargs, held.__getitem__)
-        return Invocation(node.target, args, kwargs, held[node])
-
-    return invocation
 
 
 class Expander:

@@ -23,8 +23,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphflops.capture.counting_thread import model_running
-from graphflops.capture.decompose import Invocation
 from graphflops.capture.graph import instances_mapped
+from graphflops.capture.invocation import Invocation
 from graphflops.capture.running import Running
 from graphflops.capture.tape import Tape, tensors_in
 from graphflops.interruption import SIGNALS

@@ -14,6 +14,7 @@ from torch import fx
 
 from graphflops.capture.fused import parts
 from graphflops.capture.hierarchy import module_class
+from graphflops.capture.invocation import Invocation, invocation_at, is_operator
 from graphflops.capture.metadata import (
     argument,
     bound_arguments,
@@ -48,7 +49,7 @@ def operator_calls(
     module: fx.GraphModule,
     resolve_path: Callable[[fx.Node], str | None],
     views: Container[fx.Node] = (),
-) -> tuple[tuple[OpCall, ...], tuple[fx.Node, ...]]:
+) -> tuple[tuple[OpCall, ...], Callable[[int], Invocation]]:
     """Every operator call of a graph, in order.
 
     Args:
@@ -58,12 +59,12 @@ def operator_calls(
         views: Nodes known to share memory with an input, whatever their values say.
 
     Returns:
-        The calls, numbered, and the node of each. Arithmetic on sizes and picking from tuples
-        are no calls.
+        The calls, numbered, and what was invoked by the number of a call. Arithmetic on sizes
+        and picking from tuples are no calls.
     """
     walk = _Walk(resolve_path, views)
     walk.through(_Context(module))
-    return tuple(call for call, _ in walk.found), tuple(node for _, node in walk.found)
+    return tuple(call for call, _ in walk.found), walk.invocation
 
 
 class _Walk:
@@ -72,9 +73,17 @@ class _Walk:
     def __init__(
         self, resolve_path: Callable[[fx.Node], str | None], views: Container[fx.Node]
     ) -> None:
-        self.found: list[tuple[OpCall, fx.Node]] = []
+        self.found: list[tuple[OpCall, Invocation]] = []
+        self._held: dict[fx.Node, Any] = {}
         self._resolve_path = resolve_path
         self._views = views
+
+    def invocation(self, index: int) -> Invocation:
+        """Return what was invoked in a call, with the values that its nodes had."""
+        target, args, kwargs, result = self.found[index][1]
+        given: Any = fx.map_arg(args, self._held.__getitem__)
+        named: Any = fx.map_arg(kwargs, self._held.__getitem__)
+        return Invocation(target, given, named, result)
 
     def through(self, context: _Context) -> None:
         """Find the calls from a place on."""
@@ -91,22 +100,25 @@ class _Walk:
         return here
 
     def _visit(self, node: fx.Node, here: _Context) -> None:
-        if isinstance(node.target, torch._ops.OpOverload):
+        ran = invocation_at(node)
+        if isinstance(ran.target, torch._ops.OpOverload):
             is_view = node in self._views or shares_memory(node)
-            self._add(_call(node, node.target, here, is_view=is_view), node)
-        elif (bodies := _bodies(node, here)) is not None:
+            self._add(_call(node, ran, here, is_view=is_view), ran, node)
+        elif (bodies := _bodies(ran, here)) is not None:
             for body in bodies:
                 self.through(body)
         elif _is_indexing(node):
-            self._add(_index(node, here), node)
+            self._add(_index(node, here), ran, node)
         else:
-            self._add(_opaque(node, here), node)
+            self._add(_opaque(node, ran, here), ran, node)
             if (score := _score_graph(node, here)) is not None:
                 self.through(score)
 
-    def _add(self, call: OpCall, node: fx.Node) -> None:
+    def _add(self, call: OpCall, ran: Invocation, node: fx.Node) -> None:
+        # Taken now: a graph that lent its nodes shapes for a while has lost them later.
+        self._held.update({given: given.meta.get("val") for given in node.all_input_nodes})
         for part in parts(call):
-            self.found.append((replace(part, index=len(self.found)), node))
+            self.found.append((replace(part, index=len(self.found)), ran))
 
 
 def _is_plumbing(node: fx.Node) -> bool:
@@ -114,8 +126,7 @@ def _is_plumbing(node: fx.Node) -> bool:
     if node.target is operator.getitem or _module(node.target) == _VMAP:
         return True
     returns_tensor = bool(output_metas(node.meta.get("val"), node.name))
-    is_operator = isinstance(node.target, torch._ops.OperatorBase)
-    return not is_operator and not returns_tensor
+    return not is_operator(node.target) and not returns_tensor
 
 
 _VMAP = "torch._functorch.predispatch"
@@ -157,14 +168,15 @@ def instances_mapped(value: Any) -> Dim:
     return batch
 
 
-def _call(node: fx.Node, op: torch._ops.OpOverload, here: _Context, *, is_view: bool) -> OpCall:
-    inputs, attrs = bound_arguments(op, node.args, node.kwargs)
+def _call(node: fx.Node, ran: Invocation, here: _Context, *, is_view: bool) -> OpCall:
+    op = ran.target
+    inputs, attrs = bound_arguments(op, ran.args, ran.kwargs)
     return OpCall(
         op=op._schema.name,
         overload=op._overloadname,
         inputs=inputs,
         attrs=attrs,
-        outputs=output_metas(node.meta.get("val"), node.name),
+        outputs=output_metas(ran.result, node.name),
         writes=written_arguments(op),
         is_view=is_view,
         path=here.path,
@@ -177,14 +189,14 @@ def _call(node: fx.Node, op: torch._ops.OpOverload, here: _Context, *, is_view: 
     )
 
 
-def _opaque(node: fx.Node, here: _Context) -> OpCall:
+def _opaque(node: fx.Node, ran: Invocation, here: _Context) -> OpCall:
     """A callable without an ATen schema: named, with what it takes and returns."""
-    values = [argument(arg) for arg in node.args]
-    bound = dict(zip(_parameters(node.target, len(values)), values, strict=True))
+    values = [argument(arg) for arg in ran.args]
+    bound = dict(zip(_parameters(ran.target, len(values)), values, strict=True))
     return OpCall(
-        op=f"{_namespace(node.target)}::{_name(node.target)}",
+        op=f"{_namespace(ran.target)}::{_name(ran.target)}",
         inputs={name: _tensors(value) for name, value in bound.items() if holds_tensor(value)},
-        outputs=output_metas(node.meta.get("val"), node.name),
+        outputs=output_metas(ran.result, node.name),
         path=here.path,
         name=node.name,
         trips=here.trips,
@@ -208,7 +220,8 @@ def _index(node: fx.Node, here: _Context) -> OpCall:
     values = (argument(arg) for arg in node.all_input_nodes)
     picked, *indices = (value for value in values if isinstance(value, TensorMeta))
     inputs: dict[str, Tensors] = {"self": picked, "indices": tuple(indices)}
-    return replace(_opaque(node, here), op="aten::index", overload="Tensor", inputs=inputs)
+    opaque = _opaque(node, invocation_at(node), here)
+    return replace(opaque, op="aten::index", overload="Tensor", inputs=inputs)
 
 
 _POSITIONAL = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
@@ -240,27 +253,27 @@ def _score_graph(node: fx.Node, here: _Context) -> _Context | None:
     return replace(here, module=graph, trips=here.trips * scores)
 
 
-def _bodies(node: fx.Node, here: _Context) -> list[_Context] | None:
+def _bodies(ran: Invocation, here: _Context) -> list[_Context] | None:
     """The graphs a higher-order call runs, if it is known which and how often."""
     graphs = [
         operator.attrgetter(str(arg.target))(here.module)
-        for arg in node.args
+        for arg in ran.args
         if isinstance(arg, fx.Node) and arg.op == "get_attr" and isinstance(arg.target, str)
     ]
     graphs = [graph for graph in graphs if isinstance(graph, fx.GraphModule)]
     if len(graphs) != 1:
         return None
-    name = _name(node.target)
+    name = _name(ran.target)
     if name in _RUN_ONCE:
         return [replace(here, module=graphs[0])]
     if name in {"scan", "map_impl"}:
-        return [replace(here, module=graphs[0], trips=here.trips * _loop_length(node))]
+        return [replace(here, module=graphs[0], trips=here.trips * _loop_length(ran))]
     return None
 
 
-def _loop_length(node: fx.Node) -> Dim:
+def _loop_length(ran: Invocation) -> Dim:
     # scan(body, init, xs, ...) and map(body, xs, ...) run once per slice of the first axis.
-    xs: Any = node.args[2] if _name(node.target) == "scan" else node.args[1]
+    xs: Any = ran.args[2] if _name(ran.target) == "scan" else ran.args[1]
     return dim(xs[0].meta["val"].shape[0])
 
 

@@ -19,7 +19,7 @@ from torch._dynamo.eval_frame import OptimizedModule
 from torch._dynamo.exc import TorchDynamoException
 
 from graphflops.capture.counting_thread import DifferentiatesError, below_autograd
-from graphflops.capture.decompose import Expander, invocations_of
+from graphflops.capture.decompose import Expander
 from graphflops.capture.experts import Surroundings, ways_to_run
 from graphflops.capture.exporting import exporting
 from graphflops.capture.failure import explain_failure, refuse_mixed_dtypes, refuse_unseen
@@ -181,11 +181,11 @@ class _Job:
                     args, kwargs = self._advanced(own)
                 program = torch.export.export(own.model, args, kwargs, strict=False)
             exported = time.perf_counter() - start
-            found, nodes = operator_calls(program.graph_module, module_path)
+            found, invocation = operator_calls(program.graph_module, module_path)
             refuse_mixed_dtypes(found)
             return Capture(
                 calls=found,
-                fallback=Expander(invocations_of(nodes)),
+                fallback=Expander(invocation),
                 modules=modules_of(modules, calls_in_graph(modules, calls, program.graph_module)),
                 method=self.method,
                 inputs=program_inputs(program),

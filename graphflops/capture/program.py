@@ -12,9 +12,10 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature, InputKind
 
-from graphflops.capture.decompose import Expander, invocations_of
+from graphflops.capture.decompose import Expander
 from graphflops.capture.graph import operator_calls
 from graphflops.capture.hierarchy import module_path, modules_of_graph, modules_of_program
+from graphflops.capture.invocation import is_operator
 from graphflops.capture.metadata import output_metas
 from graphflops.capture.propagation import agrees, flat_inputs, propagated
 from graphflops.capture.views import unseen_views
@@ -65,10 +66,10 @@ def captured(
     """
     graph = program.graph_module
     views, lost = unseen_views(graph)
-    calls, nodes = operator_calls(graph, module_path, views)
+    calls, invocation = operator_calls(graph, module_path, views)
     return Capture(
         calls=calls,
-        fallback=Expander(invocations_of(nodes)),
+        fallback=Expander(invocation),
         modules=modules,
         method=method,
         inputs=program_inputs(program),
@@ -91,7 +92,7 @@ def is_aten_graph(module: fx.GraphModule) -> bool:
     """Whether a graph calls ATen or higher-order operators and no Python beside them."""
     operators = 0
     for node in module.graph.nodes:
-        if node.op == "call_function" and isinstance(node.target, torch._ops.OperatorBase):
+        if node.op == "call_function" and is_operator(node.target):
             operators += 1
         elif node.op == "call_function":
             # Arithmetic on sizes, and picking from tuples.
@@ -129,10 +130,10 @@ def capture_graph(
 
 
 def _captured(module: fx.GraphModule) -> Capture:
-    calls, nodes = operator_calls(module, module_path)
+    calls, invocation = operator_calls(module, module_path)
     return Capture(
         calls=calls,
-        fallback=Expander(invocations_of(nodes)),
+        fallback=Expander(invocation),
         modules=modules_of_graph(module),
         method="graph module",
         inputs=tuple(

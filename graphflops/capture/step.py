@@ -12,9 +12,9 @@ import torch
 from torch.autograd.graph import _engine_run_backward
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from graphflops.capture.decompose import Invocation
 from graphflops.capture.fused import parts
 from graphflops.capture.gradients import Gradients, Purpose, marked
+from graphflops.capture.invocation import Invocation
 from graphflops.capture.owners import Owners
 from graphflops.capture.tape import Item, Tape, tensors_in
 from graphflops.folded import Block, Change, unfolded

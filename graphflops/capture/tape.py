@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from graphflops.capture.decompose import Invocation
 from graphflops.capture.graph import is_view
+from graphflops.capture.invocation import Invocation
 from graphflops.capture.metadata import bound_arguments, tensor_meta, written_arguments
 from graphflops.capture.running import Modules, Owner
 from graphflops.folded import Block, Change, Repetition, unfolded
