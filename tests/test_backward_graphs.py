@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 import torch
 from torch import fx, nn
 from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import aot_export_joint_with_descriptors, aot_export_module
 from torch._inductor import config
+from torch.export.experimental import _export_forward_backward
 
 import graphflops as gf
 from graphflops.ir import Phase
@@ -83,3 +86,52 @@ def test_a_joint_graph_has_both() -> None:
         macs[record.call.phase] += record.cost.macs
     assert macs == {Phase.FORWARD: 2 * 8 * (8 + 4), Phase.BACKWARD: 2 * 8 * (8 + 4 + 4)}
     assert "estimate" not in str(report)
+
+
+class Loss(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = model()
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return (self.model(x).sum(),)
+
+
+def macs_of(report: gf.Report) -> dict[Phase, int]:
+    macs: dict[Phase, Any] = dict.fromkeys((Phase.FORWARD, Phase.BACKWARD), 0)
+    for record in report.records:
+        assert record.cost is not None
+        macs[record.call.phase] += record.cost.macs
+    return macs
+
+
+FORWARD, BACKWARD = 2 * 8 * (8 + 4), 2 * 8 * (8 + 4 + 4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_joint_graph_of_which_only_inputs_tell() -> None:
+    with contextlib.ExitStack() as stack:
+        joint = aot_export_joint_with_descriptors(stack, model(), (X,)).graph_module
+    for node in joint.graph.nodes:
+        node.meta = {"val": node.meta["val"]} if "val" in node.meta else {}
+    report = gf.count(joint)
+    assert macs_of(report) == {Phase.FORWARD: FORWARD, Phase.BACKWARD: BACKWARD}
+    assert not report.capture.notes
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_joint_program_says_which_outputs_are_gradients() -> None:
+    program = _export_forward_backward(torch.export.export(Loss(), (X,), strict=True))
+    report = gf.count(program)
+    assert macs_of(report) == {Phase.FORWARD: FORWARD, Phase.BACKWARD: BACKWARD}
+    assert "estimate" not in str(report)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_joint_graph_that_does_not_tell_is_noted() -> None:
+    graph, _ = aot_export_module(Loss(), (X,), trace_joint=True, output_loss_index=0)
+    report = gf.count(graph)
+    assert macs_of(report) == {Phase.FORWARD: FORWARD + BACKWARD, Phase.BACKWARD: 0}
+    (note,) = report.capture.notes
+    assert "aten::threshold_backward" in note
+    assert "all of it counts as forward" in note

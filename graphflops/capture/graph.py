@@ -43,12 +43,14 @@ class _Context:
     module: fx.GraphModule
     path: str = ""
     trips: Dim = 1
+    phase: Phase = Phase.FORWARD
 
 
 def operator_calls(
     module: fx.GraphModule,
     resolve_path: Callable[[fx.Node], str | None],
     views: Container[fx.Node] = (),
+    backward: Container[fx.Node] = (),
 ) -> tuple[tuple[OpCall, ...], Callable[[int], Invocation]]:
     """Every operator call of a graph, in order.
 
@@ -57,12 +59,13 @@ def operator_calls(
         resolve_path: From a node to the path of the module that made the call, or ``None``
             where the node does not say.
         views: Nodes known to share memory with an input, whatever their values say.
+        backward: Nodes known to be of a backward pass, whatever they say.
 
     Returns:
         The calls, numbered, and what was invoked by the number of a call. Arithmetic on sizes
         and picking from tuples are no calls.
     """
-    walk = _Walk(resolve_path, views)
+    walk = _Walk(resolve_path, views, backward)
     walk.through(_Context(module))
     return tuple(call for call, _ in walk.found), walk.invocation
 
@@ -71,12 +74,16 @@ class _Walk:
     """Finds the calls of a graph and of the graphs within."""
 
     def __init__(
-        self, resolve_path: Callable[[fx.Node], str | None], views: Container[fx.Node]
+        self,
+        resolve_path: Callable[[fx.Node], str | None],
+        views: Container[fx.Node],
+        backward: Container[fx.Node],
     ) -> None:
         self.found: list[tuple[OpCall, Invocation]] = []
         self._held: dict[fx.Node, Any] = {}
         self._resolve_path = resolve_path
         self._views = views
+        self._backward = backward
 
     def invocation(self, index: int) -> Invocation:
         """Return what was invoked in a call, with the values that its nodes had."""
@@ -97,6 +104,8 @@ class _Walk:
         here = context if path is None else replace(context, path=path)
         if (batch := mapped.get(node, 1)) != 1:
             here = replace(here, trips=here.trips * batch)
+        if node in self._backward or _is_tagged_backward(node):
+            here = replace(here, phase=Phase.BACKWARD)
         return here
 
     def _visit(self, node: fx.Node, here: _Context) -> None:
@@ -185,7 +194,7 @@ def _call(node: fx.Node, ran: Invocation, here: _Context, *, is_view: bool) -> O
         source=_source(node),
         caller=_caller(node),
         cls=module_class(node),
-        phase=_phase(node),
+        phase=here.phase,
     )
 
 
@@ -203,7 +212,7 @@ def _opaque(node: fx.Node, ran: Invocation, here: _Context) -> OpCall:
         source=_source(node),
         caller=_caller(node),
         cls=module_class(node),
-        phase=_phase(node),
+        phase=here.phase,
     )
 
 
@@ -318,10 +327,10 @@ def _caller(node: fx.Node) -> str:
     return str(node.meta.get("torch_fn", ("", ""))[1])
 
 
-def _phase(node: fx.Node) -> Phase:
-    """Return the part of a training step that a node of AOTAutograd's graphs belongs to."""
-    in_backward = node.meta.get("partitioner_tag") == "is_backward"
-    return Phase.BACKWARD if in_backward or node.meta.get("autograd_backward") else Phase.FORWARD
+def _is_tagged_backward(node: fx.Node) -> bool:
+    """Return True for a node that AOTAutograd says is of the backward pass."""
+    tag = node.meta.get("partitioner_tag")
+    return tag == "is_backward" or bool(node.meta.get("autograd_backward"))
 
 
 def _source(node: fx.Node) -> str:

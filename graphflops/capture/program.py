@@ -17,6 +17,7 @@ from graphflops.capture.graph import operator_calls
 from graphflops.capture.hierarchy import module_path, modules_of_graph, modules_of_program
 from graphflops.capture.invocation import is_operator
 from graphflops.capture.metadata import output_metas
+from graphflops.capture.phases import backward_nodes, unknown_phases
 from graphflops.capture.propagation import agrees, flat_inputs, propagated
 from graphflops.capture.views import unseen_views
 from graphflops.errors import CaptureError
@@ -66,14 +67,15 @@ def captured(
     """
     graph = program.graph_module
     views, lost = unseen_views(graph)
-    calls, invocation = operator_calls(graph, module_path, views)
+    backward = backward_nodes(graph.graph, program.graph_signature)
+    calls, invocation = operator_calls(graph, module_path, views, backward)
     return Capture(
         calls=calls,
         fallback=Expander(invocation),
         modules=modules,
         method=method,
         inputs=program_inputs(program),
-        notes=(*notes, *lost),
+        notes=(*notes, *lost, *unknown_phases(calls)),
     )
 
 
@@ -130,7 +132,8 @@ def capture_graph(
 
 
 def _captured(module: fx.GraphModule) -> Capture:
-    calls, invocation = operator_calls(module, module_path)
+    backward = backward_nodes(module.graph)
+    calls, invocation = operator_calls(module, module_path, backward=backward)
     return Capture(
         calls=calls,
         fallback=Expander(invocation),
@@ -141,6 +144,7 @@ def _captured(module: fx.GraphModule) -> Capture:
             for node in module.graph.find_nodes(op="placeholder")
             for meta in output_metas(node.meta.get("val"), node.name)
         ),
+        notes=unknown_phases(calls),
     )
 
 
