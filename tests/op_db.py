@@ -30,13 +30,16 @@ _ALPHA = "a product scaled by 1 is scaled in the reference, in no kernel"
 _DOT = "a contraction counts 2 K per output; the reference multiplies K and adds K - 1"
 _SCAN = "a scan costs n - m; the reference sums every prefix afresh"
 _WINDOWS = "the reference pads uneven windows to the widest"
+_PART = "a part of it costs what it costs alone: log_softmax tests the maxima of its rows"
 _SECOND = "the composite kernel that runs is not the reference's"
 DIFFERENT: dict[str, str] = {
     **dict.fromkeys(("addmm.decomposed", "nn.functional.linear"), _ALPHA),
     **dict.fromkeys(("addmv", "nn.functional.multi_head_attention_forward"), _ALPHA),
     **dict.fromkeys(("dot", "vdot", "mv", "inner", "matmul", "__rmatmul__"), _DOT),
-    "tensordot": _DOT,
+    **dict.fromkeys(("tensordot", "linalg.vecdot"), _DOT),
     **dict.fromkeys(("cumsum", "cumprod", "masked.cumsum", "masked.cumprod"), _SCAN),
+    **dict.fromkeys(("cumulative_trapezoid", "linalg.vander"), _SCAN),
+    **dict.fromkeys(("nn.functional.cross_entropy", "nn.functional.linear_cross_entropy"), _PART),
     **dict.fromkeys(("__rdiv__", "isclose", "nn.functional.pdist"), _SECOND),
     **{
         f"nn.functional.adaptive_{kind}_pool{rank}d": _WINDOWS

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from calls import Call, count, meta
+from torch.nn import functional
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 import graphflops as gf
@@ -124,6 +125,18 @@ def test_what_pytorch_decomposes_is_priced_by_its_parts() -> None:
     assert sum(part.cost.flops for part in record.parts if part.cost) == 120
     assert report.complete
     assert report.to_dict()["coverage"]["decomposed"] == 1
+
+
+def test_a_decomposition_ends_where_there_is_a_price() -> None:
+    report = count(torch.linalg.vecdot, torch.empty(4), torch.empty(4))
+    assert [part.call.op for part in report.records[0].parts] == ["aten::vdot"]
+    assert (report.macs, report.flops) == (4, 2 * 4)
+    # As what it consists of, also where that is called by itself.
+    logits, target = torch.empty(2, 3), torch.zeros(2, dtype=torch.int64)
+    whole = count(functional.cross_entropy, logits, target)
+    log = functional.log_softmax
+    apart = count(lambda x, y: functional.nll_loss(log(x, -1), y), logits, target)
+    assert whole.flops == apart.flops
 
 
 def test_a_decomposition_into_views_moves_nothing() -> None:

@@ -12,7 +12,7 @@ from torch._decomp import decomposition_table
 from torch._guards import detect_fake_mode
 from torch._prims.context import TorchRefsMode
 from torch._subclasses import FakeTensorMode
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.proxy_tensor import decompose, make_fx
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import flop_registry
 
@@ -88,7 +88,9 @@ def _trace(
         rest = iter(given)
         filled = [next(rest) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
         again, named = pytree.tree_unflatten(filled, spec)
-        return op(*again, **named)
+        # make_fx itself would copy the table, and what the copy holds is not asked for a price.
+        with decompose(_Unpriced(known)):
+            return op(*again, **named)
 
     mode: AbstractContextManager[Any] | None = detect_fake_mode(leaves)
     if mode is None:
@@ -100,7 +102,7 @@ def _trace(
     for references in (TorchRefsMode(should_fallback_fn=_keep(known)), contextlib.nullcontext()):
         try:
             with exporting(), QUIET.holding(), torch.no_grad(), mode, references:
-                graph = make_fx(run, decomposition_table=_Unpriced(known))(*tensors)
+                graph = make_fx(run)(*tensors)
         except Exception as error:  # noqa: BLE001 - what cannot be traced has no decomposition
             raise_interruption(error)
             continue
