@@ -21,6 +21,7 @@ from graphflops.capture.program import (
 )
 from graphflops.capture.propagation import agrees
 from graphflops.capture.pt2 import capture_file
+from graphflops.capture.torch_graph import capture_torch_graph
 from graphflops.errors import CaptureError, ModelSpecError
 from graphflops.ir import Capture
 
@@ -55,6 +56,9 @@ def capture(
         found = capture_program(model, tuple(args), kwargs or {})
     elif isinstance(model, fx.GraphModule) and is_aten_graph(model):
         found = capture_graph(model, tuple(args), kwargs or {})
+    elif isinstance(model, fx.GraphModule):
+        inputs = tuple(args), kwargs or {}
+        found = capture_torch_graph(model, *inputs, dynamic_shapes, regions=regions)
     elif isinstance(model, nn.Module):
         found = capture_module(model, tuple(args), kwargs or {}, dynamic_shapes, regions=regions)
     else:

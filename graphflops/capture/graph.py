@@ -191,7 +191,7 @@ def _call(node: fx.Node, ran: Invocation, here: _Context, *, is_view: bool) -> O
         path=here.path,
         name=node.name,
         trips=here.trips,
-        source=_source(node),
+        source=source_line(node),
         caller=_caller(node),
         cls=module_class(node),
         phase=here.phase,
@@ -209,7 +209,7 @@ def _opaque(node: fx.Node, ran: Invocation, here: _Context) -> OpCall:
         path=here.path,
         name=node.name,
         trips=here.trips,
-        source=_source(node),
+        source=source_line(node),
         caller=_caller(node),
         cls=module_class(node),
         phase=here.phase,
@@ -333,6 +333,7 @@ def _is_tagged_backward(node: fx.Node) -> bool:
     return tag == "is_backward" or bool(node.meta.get("autograd_backward"))
 
 
-def _source(node: fx.Node) -> str:
+def source_line(node: fx.Node) -> str:
+    """``file:line`` of the model code that made a node, if it says so."""
     trace = node.meta.get("stack_trace")
     return line_of_trace(trace) if trace else ""

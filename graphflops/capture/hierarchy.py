@@ -92,11 +92,31 @@ def modules_of_program(program: ExportedProgram) -> tuple[Module, ...]:
 
 
 def modules_of_graph(module: fx.GraphModule) -> tuple[Module, ...]:
-    """The modules a graph remembers, and the parameters it holds."""
-    held = module.named_parameters(remove_duplicate=False)
+    """The modules a graph remembers, and the parameters it holds or takes."""
+    taken = {
+        name: node.meta["example_value"] for node, name in lifted_weights(module.graph).items()
+    }
+    held = (
+        *module.named_parameters(remove_duplicate=False),
+        *((name, value) for name, value in taken.items() if isinstance(value, nn.Parameter)),
+    )
     return modules_remembered(
         module, {name: _parameter(_leaf(name), value, id(value)) for name, value in held}
     )
+
+
+def lifted_weights(graph: fx.Graph) -> dict[fx.Node, str]:
+    """Weights and buffers that Dynamo has made inputs of a graph, with their qualified names."""
+    found = {}
+    for node in graph.find_nodes(op="placeholder"):
+        source = getattr(node, "_dynamo_source", None)
+        name = str(getattr(source, "name", "")) if "example_value" in node.meta else ""
+        if any(kind in name for kind in _WEIGHTS):
+            found[node] = clean_path(name)
+    return found
+
+
+_WEIGHTS = ("._parameters[", "._buffers[")
 
 
 def modules_remembered(
@@ -160,7 +180,8 @@ def clean_path(path: str) -> str:
     The root goes by the name of the variable that holds it where it was compiled.
     """
     path = re.sub(r"^L\[['\"]?\w+['\"]?\]", "self", path)
-    path = re.sub(r"\[['\"]?([^\]'\"]+)['\"]?\]", r".\1", path).replace("._modules", "")
+    path = re.sub(r"\[['\"]?([^\]'\"]+)['\"]?\]", r".\1", path)
+    path = re.sub(r"\._(modules|parameters|buffers)(?=\.)", "", path)
     return re.sub(r"^(L__self__|self)(\.|$)", "", path)
 
 

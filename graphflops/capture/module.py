@@ -27,6 +27,7 @@ from graphflops.capture.fake.stand_in import Inputs, StandIn, stand_in
 from graphflops.capture.forward import ForwardTape, HigherOrderError
 from graphflops.capture.graph import operator_calls
 from graphflops.capture.hierarchy import calls_in_graph, counted_calls, module_path, modules_of
+from graphflops.capture.nodes import follow_nodes
 from graphflops.capture.outcome import notes_of, settled
 from graphflops.capture.program import program_inputs
 from graphflops.capture.regions import Regions
@@ -142,6 +143,7 @@ class _Job:
             with known.running(), self._around(own.model, known):
                 args, kwargs = self._advanced(own)
                 running = Running(modules)
+                follow_nodes(self._model, own.model, running)
                 tape = ForwardTape(running, exporting=self._told)
                 given = tape.know_all(modules, args, kwargs)
                 reused = self._regions = Regions(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature, InputKind
 
@@ -91,23 +91,31 @@ def program_inputs(program: Signed) -> NamedTensors:
 
 
 def is_aten_graph(module: fx.GraphModule) -> bool:
-    """Whether a graph calls ATen or higher-order operators and no Python beside them."""
+    """Whether a graph calls ATen or higher-order operators and no Python beside them.
+
+    So must the graphs that it holds.
+    """
     operators = 0
-    for node in module.graph.nodes:
-        if node.op == "call_function" and is_operator(node.target):
-            operators += 1
-        elif node.op == "call_function":
-            # Arithmetic on sizes, and picking from tuples.
-            if getattr(node.target, "__module__", "") not in {"_operator", "math", "torch"}:
+    for holder in module.modules():
+        for node in holder.graph.nodes if isinstance(holder, fx.GraphModule) else ():
+            if node.op == "call_function" and is_operator(node.target):
+                operators += 1
+            elif _is_python(holder, node):
                 return False
-        elif node.op == "call_method" or (node.op == "call_module" and not _is_guard(module, node)):
-            return False
     return operators > 0
 
 
-def _is_guard(module: fx.GraphModule, node: fx.Node) -> bool:
-    # ExportedProgram.module() checks its inputs in a submodule of this class.
-    return type(module.get_submodule(str(node.target))).__name__ == "GuardsFn"
+def _is_python(module: nn.Module, node: fx.Node) -> bool:
+    """Whether a node that is no operator computes: sizes may be, and tuples picked from."""
+    if node.op == "call_module":
+        # ExportedProgram.module() checks its inputs in a submodule of this class.
+        return type(module.get_submodule(str(node.target))).__name__ != "GuardsFn"
+    if node.op != "call_function":
+        return node.op == "call_method"
+    on_tensors = isinstance(node.meta.get("example_value"), torch.Tensor)
+    picks = node.target is operator.getitem
+    plain = getattr(node.target, "__module__", "") in {"_operator", "math", "torch"}
+    return not plain or (on_tensors and not picks)
 
 
 def capture_graph(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
 from torch import nn
@@ -61,6 +62,15 @@ class Running:
         owner = self._stack[-1]
         # What runs again is called by no line of the model, but was.
         return owner._replace(source=line_running() or owner.source)
+
+    @contextmanager
+    def inside(self, owner: Owner) -> Iterator[None]:
+        """Let calls be those of a module until the block ends."""
+        self._stack.append(owner)
+        try:
+            yield
+        finally:
+            self._stack.pop()
 
     def owner_of(self, module: nn.Module) -> Owner:
         """A module that is about to run; what is none of the model's is its caller's."""
