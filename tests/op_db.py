@@ -39,7 +39,13 @@ DIFFERENT: dict[str, str] = {
     **dict.fromkeys(("tensordot", "linalg.vecdot"), _DOT),
     **dict.fromkeys(("cumsum", "cumprod", "masked.cumsum", "masked.cumprod"), _SCAN),
     **dict.fromkeys(("cumulative_trapezoid", "linalg.vander"), _SCAN),
-    **dict.fromkeys(("nn.functional.cross_entropy", "nn.functional.linear_cross_entropy"), _PART),
+    **{
+        f"nn.functional.{name}": _PART
+        for name in (
+            *("cross_entropy", "linear_cross_entropy", "linear_cross_entropy.chunked"),
+            "linear_cross_entropy.chunked_none",
+        )
+    },
     **dict.fromkeys(("__rdiv__", "isclose", "nn.functional.pdist"), _SECOND),
     **{
         f"nn.functional.adaptive_{kind}_pool{rank}d": _WINDOWS
