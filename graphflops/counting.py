@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from torch import Tensor
@@ -13,7 +14,7 @@ from graphflops import arguments, conventions
 from graphflops.capture import capture
 from graphflops.capture.counting_thread import in_counting_thread
 from graphflops.errors import UnknownOpError, UnknownOpWarning
-from graphflops.ir import Capture, Phase
+from graphflops.ir import Capture, OpRecord, Phase, Status
 from graphflops.pricing import price_all
 from graphflops.registry import Registry
 from graphflops.report import Report
@@ -122,14 +123,22 @@ def report(captured: Capture, name: str, registry: Registry) -> Report:
     start = time.perf_counter()
     records = price_all(captured.calls, registry, captured.fallback)
     took = {"pricing": time.perf_counter() - start}
+    notes = (*captured.notes, *_reasons(records, registry))
     return Report(
         model=name,
         registry=registry,
-        capture=captured,
+        capture=captured if notes == captured.notes else replace(captured, notes=notes),
         records=records,
         phase=_phase(captured),
         timings={**captured.timings, **took},
     )
+
+
+def _reasons(records: Iterable[OpRecord], registry: Registry) -> tuple[str, ...]:
+    """Why calls have no price, where the registry says so."""
+    unknown = (record.call for record in records if record.status is Status.UNKNOWN)
+    entries = filter(None, map(registry.lookup, unknown))
+    return tuple(dict.fromkeys(entry.reason for entry in entries))
 
 
 def _phase(captured: Capture) -> Phase:

@@ -82,6 +82,8 @@ def price(call: OpCall, registry: Registry, fallback: Fallback | None = None) ->
     entry = registry.lookup(call)
     if entry is None:
         return _fall_back(call, registry, fallback)
+    if not entry.has_price:
+        return OpRecord(call=call, status=Status.UNKNOWN, cost=None)
     status = Status.FREE if entry.handler is None else Status.COUNTED
     cost = cost_of(call, entry)
     return OpRecord(call=call, status=status, cost=cost if call.trips == 1 else cost * call.trips)

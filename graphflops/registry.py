@@ -31,7 +31,8 @@ class Entry:
         handler: The pricing function; ``None`` for an operator that does no arithmetic.
         parameters: Schema names the handler takes, in order.
         wants_out: Whether the handler takes the output as ``out``.
-        traffic: The rule for bytes; ``None`` where the handler states them itself.
+        traffic: The rule for bytes; ``None`` where the handler states them itself. Neither it nor
+            a handler: the operator has no price here, whoever else knows one.
         reason: Why the operator is free; empty where it is not.
         origin: ``file:line`` of the registration.
         wants_call: Whether the handler takes the whole call as ``call``.
@@ -47,6 +48,11 @@ class Entry:
     origin: str = ""
     wants_call: bool = False
     integers: bool = False
+
+    @property
+    def has_price(self) -> bool:
+        """Whether it says what the operator costs, or that it costs nothing."""
+        return self.handler is not None or self.traffic is not None
 
     @property
     def sees_where(self) -> bool:

@@ -352,6 +352,34 @@ class InternLayer(nn.Module):
         return x + self.mlp(self.norm2(x)) * self.ls2
 
 
+SMALL_CNN = nn.Sequential(
+    *(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3)),
+    *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)),
+).eval()
+CNN_MACS = 10 * 10 * 8 * 3 * 9 + 8 * 8 * 16 * 8 * 9 + 16 * 10
+
+
+@pytest.mark.parametrize("convention", ["calflops", "fvcore"])
+def test_what_reads_functions_does_not_price_a_decomposed_graph(convention: str) -> None:
+    image = (torch.empty(1, 3, 12, 12),)
+    program = torch.export.export(SMALL_CNN, image)
+    for whole in (gf.count(SMALL_CNN, image, convention=convention), gf.count(program)):
+        assert (whole.macs, whole.complete, whole.capture.notes) == (CNN_MACS, True, ())
+    graph = program.run_decompositions()
+    with pytest.warns(gf.UnknownOpWarning, match="aten::convolution x 2"):
+        report = gf.count(graph, convention=convention)
+    assert not report.complete
+    (note,) = report.capture.notes
+    assert f"the {convention} convention reads the calls of torch's functions" in note
+    assert note in report.explain(report.find("convolution")[0])
+    for other in ("exact", "torch"):
+        decomposed = gf.count(graph, convention=other)
+        assert (decomposed.macs, decomposed.complete) == (CNN_MACS, True)
+    # A function of that name is what it says.
+    product = gf.count(Call(torch.mm), (torch.empty(2, 3), torch.empty(3, 4)), convention="fvcore")
+    assert (product.macs, product.complete) == (2 * 3 * 4, True)
+
+
 def test_calflops_prints_the_published_figures_of_internvl2() -> None:
     with torch.device("meta"):
         report = gf.count(InternLayer().eval(), (meta(9, 1025, 1024),), convention="calflops")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from functools import cache
 
 from graphflops.conventions.exact import exact
@@ -22,6 +23,36 @@ def exact_traffic(call: OpCall) -> tuple[Dim, Dim]:
     """The bytes of ``exact``: what moves does not depend on how FLOPs are counted."""
     cost = exact_cost(call)
     return cost.bytes_read, cost.bytes_written
+
+
+_DECOMPOSED = {
+    *("convolution", "_softmax", "_log_softmax", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"),
+    *("native_layer_norm", "native_group_norm", "native_batch_norm", "cudnn_batch_norm"),
+    *("_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "miopen_batch_norm"),
+    *("_batch_norm_with_update", "_batch_norm_no_update", "_thnn_fused_lstm_cell"),
+}
+PRODUCTS = {"mm", "addmm", "bmm"}
+"""Matrix products: functions of torch, and what ``linear`` and ``matmul`` come apart into."""
+
+
+def decomposed(call: OpCall, convention: str, more: Container[str] = ()) -> Entry | None:
+    """The entry of a call that a function of torch has come apart into: it has no price.
+
+    Args:
+        call: The call.
+        convention: One that reads the calls of torch's functions.
+        more: Operators that it also prices otherwise than the functions that make them.
+    """
+    name = call.op.removeprefix("aten::")
+    if name not in _DECOMPOSED and name not in more:
+        return None
+    if call.caller.rpartition(".")[2] == name:
+        return None  # the function of that name
+    reason = (
+        f"The graph is decomposed, and the {convention} convention reads the calls of torch's "
+        "functions. Count the module, or the program before run_decompositions."
+    )
+    return Entry(op=call.op, handler=None, traffic=None, reason=reason, origin=__file__)
 
 
 @cache

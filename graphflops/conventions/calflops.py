@@ -35,7 +35,7 @@ from typing import cast
 import sympy
 
 from graphflops.conventions._einsum import optimized_flops, printed
-from graphflops.conventions._shared import exact_traffic, overlooked
+from graphflops.conventions._shared import PRODUCTS, decomposed, exact_traffic, overlooked
 from graphflops.conventions.convention import Convention
 from graphflops.cost import FLOPS_PER_MAC, Dim, OpCost
 from graphflops.ir import OpCall, TensorMeta
@@ -70,6 +70,8 @@ _HOOKED = {"", "RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell"}
 
 
 def _overlooks(call: OpCall) -> Entry | None:
+    if (below := decomposed(call, "calflops", PRODUCTS)) is not None:
+        return below
     reason = _unseen(call)
     return overlooked(call.op, reason) if reason else None
 

@@ -19,7 +19,7 @@ from functools import partial
 from math import prod
 
 from graphflops.conventions._einsum import optimized_flops, printed
-from graphflops.conventions._shared import exact_traffic, overlooked
+from graphflops.conventions._shared import decomposed, exact_traffic, overlooked
 from graphflops.conventions.convention import Convention
 from graphflops.cost import Dim, OpCost
 from graphflops.ir import OpCall, TensorMeta
@@ -40,6 +40,8 @@ IGNORED = {
 
 def _overlooks(call: OpCall) -> Entry | None:
     name = call.op.removeprefix("aten::")
+    if (below := decomposed(call, "fvcore")) is not None:
+        return below
     if name in IGNORED:
         return overlooked(call.op, "on fvcore's list of operators to ignore")
     if name.endswith("_") or FVCORE.own(call) is None or call.overload == "padding":

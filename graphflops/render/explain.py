@@ -119,6 +119,8 @@ def formula(record: OpRecord, entry: Entry | None) -> list[str]:
     """The lines of the formula a record was priced with, or why there is none."""
     if record.status is Status.DECOMPOSED:
         return ["the sum of what PyTorch decomposes it into:"]
+    if record.status is Status.UNKNOWN and entry is not None:
+        return [f"none: {entry.reason}"]
     if record.status is Status.UNKNOWN:
         return ["none: register a handler, see docs/handlers.md"]
     if entry is None:
