@@ -22,6 +22,13 @@ _ABSENT: Any = object()
 _SETS: list[Patches] = []
 
 
+is_traced_by_dynamo: Callable[[], bool] = bool
+"""What Dynamo takes to be true where it compiles a function: it sees no exchange of ours.
+
+It would break at the question which thread asks. Torch's own predicate, once torch is there.
+"""
+
+
 class Patch(Protocol):
     """A change to the process; both methods may be called again when they were interrupted."""
 
@@ -140,7 +147,9 @@ def replacing(owner: Any, name: str, call: Callable[..., Any]) -> Exchange:
     def value(original: Any, held: Callable[[], bool]) -> Any:
         @functools.wraps(original)
         def dispatch(*args: Any, **kwargs: Any) -> Any:
-            return call(original, *args, **kwargs) if held() else original(*args, **kwargs)
+            if is_traced_by_dynamo() or not held():
+                return original(*args, **kwargs)
+            return call(original, *args, **kwargs)
 
         return dispatch
 

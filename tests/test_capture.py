@@ -14,7 +14,6 @@ import torch
 from architectures import ARCHITECTURES
 from calls import Call, count, meta
 from torch import fx, nn
-from torch._higher_order_ops.while_loop import while_loop
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -240,21 +239,6 @@ def test_a_scan_equals_its_unrolled_loop() -> None:
     h, xs = torch.randn(4, 4), torch.randn(7, 4, 4)
     looped = count(lambda a, b: scan(step, a, b), h, xs)
     assert (looped.flops, looped.macs) == ((total := count(unrolled, h, xs)).flops, total.macs)
-
-
-def test_a_loop_or_branch_of_unknown_course_is_unknown_not_free() -> None:
-    def loop(x: torch.Tensor) -> Any:
-        return while_loop(  # type: ignore[no-untyped-call]  # torch's gap
-            lambda a: a.sum() < 10, lambda a: (a @ a,), (x,)
-        )
-
-    def branch(x: torch.Tensor) -> Any:
-        return torch.cond(x.sum() > 0, lambda a: a @ a, lambda a: a + 1, (x,))
-
-    for function, name in ((loop, "while_loop"), (branch, "cond")):
-        report = gf.count(Call(function), (torch.randn(4, 4),), on_unknown="ignore")
-        assert report.unsupported_ops() == {f"higher_order::{name}": 1}
-        assert not report.complete
 
 
 def test_a_custom_operator_is_unknown_until_it_is_registered() -> None:

@@ -182,23 +182,29 @@ def test_conventions_are_listed_with_what_they_count(run: Run) -> None:
         assert part in out
 
 
-BRANCH = """
+UNPRICED = """
 import torch
 
-class Branch(torch.nn.Module):
+class Custom(torch.nn.Module):
     def forward(self, x):
-        return torch.cond(x.sum() > 0, lambda a: a @ a, lambda a: a + 1, (x,))
+        return unpriced(x)
 
-def branch(): return Branch(), (torch.zeros(4, 4),)
+@torch.library.custom_op("test_cli::unpriced", mutates_args=())
+def unpriced(x: torch.Tensor) -> torch.Tensor:
+    return x.clone()
+
+unpriced.register_fake(torch.empty_like)
+
+def model(): return Custom(), (torch.zeros(4, 4),)
 """
 
 
 def test_strict_fails_on_an_operator_without_a_price(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "branch.py").write_text(BRANCH)
-    code, out, err = run("count", "branch.py:branch", "--strict")
+    (tmp_path / "custom.py").write_text(UNPRICED)
+    code, out, err = run("count", "custom.py:model", "--strict")
     assert (code, out) == (1, "")
-    assert "higher_order::cond x 1" in err
-    code, out, err = run("count", "branch.py:branch")
+    assert "test_cli::unpriced x 1" in err
+    code, out, err = run("count", "custom.py:model")
     assert (code, err) == (0, "")
     assert "at least" in out
 

@@ -18,11 +18,13 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.utils.checkpoint
+from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
 from torch._export.non_strict_utils import _tensor_min_max
 from torch.autograd import forward_ad
 from torch.distributions import Distribution
 from torch.utils import _python_dispatch as dispatch
 
+from graphflops import process
 from graphflops.capture.fake.class_attributes import CLASS_ATTRIBUTES
 from graphflops.capture.random_numbers import GENERATORS, OwnGenerators, RandomState
 from graphflops.capture.thread_state import ThreadState
@@ -182,6 +184,12 @@ class _DeviceOfNewTensors:
         if self._before is not None:
             torch._C._set_only_lift_cpu_tensors(self._before)
         self._before = None
+
+
+process.is_traced_by_dynamo = torch.compiler.is_dynamo_compiling
+# Dynamo looks functions up in a table that it makes once, of what torch has at that time: made
+# now, it has torch's own and none of those that stand in for them during a count.
+TorchInGraphFunctionVariable._get_handlers()
 
 
 def _is_exporting(original: Callable[[], bool]) -> bool:

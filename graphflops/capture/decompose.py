@@ -106,7 +106,7 @@ def _trace(
         except Exception as error:  # noqa: BLE001 - what cannot be traced has no decomposition
             raise_interruption(error)
             continue
-        parts, _ = operator_calls(graph, lambda _: None)
+        parts = operator_calls(graph, lambda _: None).calls
         if not any((part.op, part.overload) == _name(op) for part in parts):
             return parts
     return None

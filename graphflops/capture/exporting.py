@@ -48,6 +48,8 @@ def _patch_method(
 
     @functools.wraps(new)
     def method(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_dynamo_compiling():
+            return kept(*args, **kwargs)
         return (new if threading.get_ident() == thread else kept)(*args, **kwargs)
 
     original(patcher, cls, name, method, *rest, **how)

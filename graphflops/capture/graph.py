@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx
@@ -36,6 +36,44 @@ _RUN_ONCE = {
 }
 
 
+_BRANCHES = "cond"
+# Loops that run a condition and a body, who knows how often.
+_OPEN_LOOPS = {"while_loop", "while_loop_stack_output"}
+_PAIR = 2
+
+
+class Branching(NamedTuple):
+    """Branches of which one is taken.
+
+    Attributes:
+        op: The operator that takes one.
+        names: What each is called.
+        branches: The numbers of the calls in each.
+        source: ``file:line`` of the code that branches, if known.
+    """
+
+    op: str
+    names: tuple[str, ...]
+    branches: tuple[range, ...]
+    source: str
+
+
+class Calls(NamedTuple):
+    """The calls of a graph.
+
+    Attributes:
+        calls: In order, numbered; of all branches, and of loops of open length those of one trip.
+        invocation: What was invoked, by the number of a call.
+        branchings: Where one of some branches is taken, inner ones first.
+        loops: Name and line of the loops of open length.
+    """
+
+    calls: tuple[OpCall, ...]
+    invocation: Callable[[int], Invocation]
+    branchings: tuple[Branching, ...]
+    loops: tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True)
 class _Context:
     """Where in the nest of graphs the walk is."""
@@ -51,7 +89,7 @@ def operator_calls(
     resolve_path: Callable[[fx.Node], str | None],
     views: Container[fx.Node] = (),
     backward: Container[fx.Node] = (),
-) -> tuple[tuple[OpCall, ...], Callable[[int], Invocation]]:
+) -> Calls:
     """Every operator call of a graph, in order.
 
     Args:
@@ -62,12 +100,12 @@ def operator_calls(
         backward: Nodes known to be of a backward pass, whatever they say.
 
     Returns:
-        The calls, numbered, and what was invoked by the number of a call. Arithmetic on sizes
-        and picking from tuples are no calls.
+        The calls. Arithmetic on sizes and picking from tuples are none.
     """
     walk = _Walk(resolve_path, views, backward)
     walk.through(_Context(module))
-    return tuple(call for call, _ in walk.found), walk.invocation
+    calls = tuple(call for call, _ in walk.found)
+    return Calls(calls, walk.invocation, tuple(walk.branchings), tuple(walk.loops))
 
 
 class _Walk:
@@ -80,6 +118,8 @@ class _Walk:
         backward: Container[fx.Node],
     ) -> None:
         self.found: list[tuple[OpCall, Invocation]] = []
+        self.branchings: list[Branching] = []
+        self.loops: list[tuple[str, str]] = []
         self._held: dict[fx.Node, Any] = {}
         self._resolve_path = resolve_path
         self._views = views
@@ -114,14 +154,26 @@ class _Walk:
             is_view = node in self._views or shares_memory(node)
             self._add(_call(node, ran, here, is_view=is_view), ran, node)
         elif (bodies := _bodies(ran, here)) is not None:
-            for body in bodies:
-                self.through(body)
+            self._nested(_name(ran.target), bodies, source_line(node))
         elif _is_indexing(node):
             self._add(_index(node, here), ran, node)
         else:
             self._add(_opaque(node, ran, here), ran, node)
             if (score := _score_graph(node, here)) is not None:
                 self.through(score)
+
+    def _nested(self, name: str, bodies: Sequence[_Context], source: str) -> None:
+        """Find the calls of the graphs that an operator runs."""
+        starts = []
+        for body in bodies:
+            starts.append(len(self.found))
+            self.through(body)
+        stops = (*starts[1:], len(self.found))
+        if name == _BRANCHES:
+            branches = tuple(map(range, starts, stops))
+            self.branchings.append(Branching(name, ("true", "false"), branches, source))
+        elif name in _OPEN_LOOPS:
+            self.loops.append((name, source))
 
     def _add(self, call: OpCall, ran: Invocation, node: fx.Node) -> None:
         # Taken now: a graph that lent its nodes shapes for a while has lost them later.
@@ -270,12 +322,12 @@ def _bodies(ran: Invocation, here: _Context) -> list[_Context] | None:
         if isinstance(arg, fx.Node) and arg.op == "get_attr" and isinstance(arg.target, str)
     ]
     graphs = [graph for graph in graphs if isinstance(graph, fx.GraphModule)]
-    if len(graphs) != 1:
-        return None
     name = _name(ran.target)
-    if name in _RUN_ONCE:
+    if (name == _BRANCHES or name in _OPEN_LOOPS) and len(graphs) == _PAIR:
+        return [replace(here, module=graph) for graph in graphs]
+    if name in _RUN_ONCE and len(graphs) == 1:
         return [replace(here, module=graphs[0])]
-    if name in {"scan", "map_impl"}:
+    if name in {"scan", "map_impl"} and len(graphs) == 1:
         return [replace(here, module=graphs[0], trips=here.trips * _loop_length(ran))]
     return None
 

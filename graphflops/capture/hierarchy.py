@@ -175,6 +175,10 @@ def _stack_entry(entry: Any) -> tuple[str, str]:
     return str(path), cls.__name__ if isinstance(cls, type) else str(cls).rpartition(".")[2]
 
 
+# What a strict export calls the model in the graphs within: it stands above it there.
+_EXPORTED = "_export_root"
+
+
 @cache
 def clean_path(path: str) -> str:
     """A path as ``named_modules`` spells it: Dynamo writes ``L['self'].layers['0']``.
@@ -184,7 +188,7 @@ def clean_path(path: str) -> str:
     path = re.sub(r"^L\[['\"]?\w+['\"]?\]", "self", path)
     path = re.sub(r"\[['\"]?([^\]'\"]+)['\"]?\]", r".\1", path)
     path = re.sub(r"\._(modules|parameters|buffers)(?=\.)", "", path)
-    return re.sub(r"^(L__self__|self)(\.|$)", "", path)
+    return re.sub(r"^(L__self__|self|_export_root)(\.|$)", "", path)
 
 
 def _parameters(held: Mapping[str, torch.Tensor | None]) -> tuple[Parameter, ...]:
@@ -263,7 +267,8 @@ def _stack_entries(graph: fx.GraphModule) -> Iterator[tuple[str, str, str]]:
             for node in holder.graph.nodes:
                 for key, entry in _stack(node).items():
                     path, cls = _stack_entry(entry)
-                    yield str(key), clean_path(path), cls
+                    if path != _EXPORTED:
+                        yield str(key), clean_path(path), cls
 
 
 def _stack_calls(graph: fx.GraphModule) -> dict[str, int]:

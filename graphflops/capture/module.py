@@ -19,13 +19,13 @@ from torch._dynamo.eval_frame import OptimizedModule
 from torch._dynamo.exc import TorchDynamoException
 
 from graphflops.capture.counting_thread import DifferentiatesError, below_autograd
+from graphflops.capture.control_flow import calls_of_graph
 from graphflops.capture.decompose import Expander
 from graphflops.capture.experts import Surroundings, ways_to_run
 from graphflops.capture.exporting import exporting
 from graphflops.capture.failure import explain_failure, refuse_mixed_dtypes, refuse_unseen
 from graphflops.capture.fake.stand_in import Inputs, StandIn, stand_in
 from graphflops.capture.forward import ForwardTape, HigherOrderError
-from graphflops.capture.graph import operator_calls
 from graphflops.capture.hierarchy import calls_in_graph, counted_calls, module_path, modules_of
 from graphflops.capture.nodes import follow_nodes
 from graphflops.capture.outcome import notes_of, settled
@@ -183,15 +183,15 @@ class _Job:
                     args, kwargs = self._advanced(own)
                 program = torch.export.export(own.model, args, kwargs, strict=False)
             exported = time.perf_counter() - start
-            found, invocation = operator_calls(program.graph_module, module_path)
-            refuse_mixed_dtypes(found)
+            found = calls_of_graph(program.graph_module, module_path)
+            refuse_mixed_dtypes(found.calls)
             return Capture(
-                calls=found,
-                fallback=Expander(invocation),
+                calls=found.calls,
+                fallback=found.fallback,
                 modules=modules_of(modules, calls_in_graph(modules, calls, program.graph_module)),
                 method=self.method,
                 inputs=program_inputs(program),
-                notes=notes_of(known),
+                notes=(*notes_of(known), *found.notes),
                 assumptions=known.symbols.assumptions(),
                 timings={
                     "export": exported,

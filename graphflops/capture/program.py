@@ -12,8 +12,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature, InputKind
 
-from graphflops.capture.decompose import Expander
-from graphflops.capture.graph import operator_calls
+from graphflops.capture.control_flow import calls_of_graph
 from graphflops.capture.hierarchy import module_path, modules_of_graph, modules_of_program
 from graphflops.capture.invocation import is_operator
 from graphflops.capture.metadata import output_metas
@@ -68,14 +67,14 @@ def captured(
     graph = program.graph_module
     views, lost = unseen_views(graph)
     backward = backward_nodes(graph.graph, program.graph_signature)
-    calls, invocation = operator_calls(graph, module_path, views, backward)
+    calls, fallback, chosen = calls_of_graph(graph, module_path, views, backward)
     return Capture(
         calls=calls,
-        fallback=Expander(invocation),
+        fallback=fallback,
         modules=modules,
         method=method,
         inputs=program_inputs(program),
-        notes=(*notes, *lost, *unknown_phases(calls)),
+        notes=(*notes, *lost, *chosen, *unknown_phases(calls)),
     )
 
 
@@ -141,10 +140,10 @@ def capture_graph(
 
 def _captured(module: fx.GraphModule) -> Capture:
     backward = backward_nodes(module.graph)
-    calls, invocation = operator_calls(module, module_path, backward=backward)
+    calls, fallback, chosen = calls_of_graph(module, module_path, backward=backward)
     return Capture(
         calls=calls,
-        fallback=Expander(invocation),
+        fallback=fallback,
         modules=modules_of_graph(module),
         method="graph module",
         inputs=tuple(
@@ -152,7 +151,7 @@ def _captured(module: fx.GraphModule) -> Capture:
             for node in module.graph.find_nodes(op="placeholder")
             for meta in output_metas(node.meta.get("val"), node.name)
         ),
-        notes=unknown_phases(calls),
+        notes=(*chosen, *unknown_phases(calls)),
     )
 
 
