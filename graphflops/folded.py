@@ -78,7 +78,7 @@ class Change:
         return name.removesuffix(self.dropped) + self.suffix
 
     def _tensor(self, meta: TensorMeta) -> TensorMeta:
-        return TensorMeta(meta.shape, meta.dtype, meta.strides, self.name(meta.name))
+        return TensorMeta(meta.shape, meta.dtype, meta.strides, self.name(meta.name), meta.sparse)
 
     def _tensors(self, value: Tensors) -> Tensors:
         if isinstance(value, tuple):

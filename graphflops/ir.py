@@ -49,6 +49,20 @@ def dtype_bits(dtype: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class SparseStorage:
+    """What a sparse tensor holds in memory.
+
+    Attributes:
+        elements: Elements that are stored, those of blocks all; ``None`` if how many they are
+            follows from values that nobody knows.
+        index_nbytes: Bytes of the indices that say where they lie.
+    """
+
+    elements: Dim | None
+    index_nbytes: Dim = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TensorMeta:
     """What is known of a tensor without its values.
 
@@ -58,28 +72,40 @@ class TensorMeta:
         strides: Elements between neighbours along each axis, if known; a stride of 0 marks
             an axis that was broadcast and holds no further elements.
         name: The value's name in its graph: two equal names are one tensor. Not compared.
+        sparse: What it stores, if it is sparse.
     """
 
     shape: tuple[Dim, ...]
     dtype: str = "float32"
     strides: tuple[Dim, ...] | None = None
     name: str = field(default="", compare=False)
+    sparse: SparseStorage | None = None
 
     @property
     def numel(self) -> Dim:
-        """Number of elements."""
+        """Number of elements that the shape has."""
         return prod(self.shape)
 
     @property
+    def stored(self) -> Dim:
+        """Number of elements that are stored: all but of a sparse tensor.
+
+        Where nobody knows it the largest number, all.
+        """
+        held = None if self.sparse is None else self.sparse.elements
+        return self.numel if held is None else held
+
+    @property
     def nbytes(self) -> Dim:
-        """Bytes of the elements that exist in memory: a broadcast axis counts once."""
-        elements: Dim = prod(self.shape)
+        """Bytes that exist in memory: a broadcast axis counts once, indices of sparse ones too."""
+        elements, indices = self.stored, 0 if self.sparse is None else self.sparse.index_nbytes
         if self.strides is not None and 0 in self.strides:
             pairs = zip(self.shape, self.strides, strict=True)
             elements = prod(size for size, stride in pairs if stride != 0)
         bits = dtype_bits(self.dtype)
         # Whole bytes for every dtype of eight bits or more; packed ones round up.
-        return elements * (bits // 8) if bits % 8 == 0 else (elements * bits + 7) // 8
+        own = elements * (bits // 8) if bits % 8 == 0 else (elements * bits + 7) // 8
+        return own + indices
 
     @property
     def is_complex(self) -> bool:

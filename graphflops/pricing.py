@@ -13,7 +13,7 @@ from graphflops.folded import Folded
 from graphflops.interruption import raise_interruption
 from graphflops.ir import Fallback, OpCall, OpRecord, Status
 from graphflops.registry import Entry, Registry
-from graphflops.traffic import streamed
+from graphflops.traffic import streamed, untouched
 
 
 def price_all(
@@ -74,12 +74,14 @@ def price(call: OpCall, registry: Registry, fallback: Fallback | None = None) ->
 
     Returns:
         A record: COUNTED by a handler or a formula, FREE by declaration, DECOMPOSED into
-        priced calls, or UNKNOWN with no cost.
+        priced calls, or UNKNOWN with no cost, as where a formula is not one for sparse tensors.
 
     Raises:
         HandlerError: The handler failed, or returned something that is not a cost.
     """
     entry = registry.lookup(call)
+    if not _is_for_layouts(entry, call):
+        return OpRecord(call=call, status=Status.UNKNOWN, cost=None)
     if entry is None:
         return _fall_back(call, registry, fallback)
     if not entry.has_price:
@@ -117,6 +119,17 @@ def _fall_back(call: OpCall, registry: Registry, fallback: Fallback | None) -> O
     moves = cost.bytes_read != 0 or cost.bytes_written != 0
     cost = cost.moving(*streamed(call)) if moves else cost
     return replace(unknown, status=Status.DECOMPOSED, cost=cost * call.trips, parts=parts)
+
+
+def _is_for_layouts(entry: Entry | None, call: OpCall) -> bool:
+    """Return True if what sparse tensors store decides a price, and it is known."""
+    inputs = [tensor.sparse for _, tensor in call.tensors() if tensor.sparse is not None]
+    stored = inputs + [tensor.sparse for tensor in call.outputs if tensor.sparse is not None]
+    if entry is None or not stored:
+        return not stored
+    moves_nothing = entry.handler is None and entry.traffic is untouched
+    is_known = moves_nothing or all(sparse.elements is not None for sparse in stored)
+    return is_known and len(inputs) <= entry.sparse
 
 
 def _knows(registry: Registry, op: str, overload: str) -> bool:

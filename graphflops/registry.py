@@ -20,6 +20,8 @@ from graphflops.traffic import TrafficRule, streamed
 
 Handler: TypeAlias = Callable[..., OpCost]
 H = TypeVar("H", bound=Handler)
+MANY = sys.maxsize
+"""Of sparse inputs, as many as there may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class Entry:
         origin: ``file:line`` of the registration.
         wants_call: Whether the handler takes the whole call as ``call``.
         integers: Whether arithmetic on integers counts; by default FLOPs are floating-point.
+        sparse: How many inputs may be sparse, at most; with more of them the price is unknown.
     """
 
     op: str
@@ -48,6 +51,7 @@ class Entry:
     origin: str = ""
     wants_call: bool = False
     integers: bool = False
+    sparse: int = 0
 
     @property
     def has_price(self) -> bool:
@@ -82,6 +86,7 @@ class Registry:
             the entry that says why it costs nothing, or ``None`` where it is seen.
         integers: Whether arithmetic on integers counts as well.
         flops_per_mac: FLOPs in its unit that a multiply-accumulate makes; the base's by default.
+        sparse: How many inputs of a call may be sparse, unless its handler says otherwise.
 
     Example:
         >>> registry = Registry("mine")
@@ -93,7 +98,7 @@ class Registry:
         ['mylib::scale']
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a way of counting differs by
         self,
         name: str,
         base: Registry | None = None,
@@ -101,11 +106,13 @@ class Registry:
         overlooks: Callable[[OpCall], Entry | None] | None = None,
         integers: bool = False,
         flops_per_mac: int | None = None,
+        sparse: int = 0,
     ) -> None:
         self.name = name
         self.base = base
         self.overlooks = overlooks
         self.integers = integers
+        self.sparse = sparse
         self._flops_per_mac = flops_per_mac
         self._entries: dict[str, Entry] = {}
         self._resolved: dict[tuple[str, str], Entry | None] = {}
@@ -132,6 +139,7 @@ class Registry:
             overlooks=self.overlooks,
             integers=self.integers,
             flops_per_mac=self._flops_per_mac,
+            sparse=self.sparse,
         )
         joined._entries = self._entries
         return joined
@@ -139,12 +147,16 @@ class Registry:
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
 
-    def register(self, *ops: str, traffic: TrafficRule | None = streamed) -> Callable[[H], H]:
+    def register(
+        self, *ops: str, traffic: TrafficRule | None = streamed, sparse: int = 0
+    ) -> Callable[[H], H]:
         """Register a handler for one or more operators.
 
         Args:
             *ops: Operator names. Several share a handler only where one formula fits all.
             traffic: The rule for bytes read and written; ``None`` if the handler returns them.
+            sparse: How many inputs may be sparse, at most: of those the formula looks at what
+                is ``stored``. A call with more of them has no price.
 
         Returns:
             A decorator. The handler's parameters are the operator schema's own names, and
@@ -170,6 +182,7 @@ class Registry:
                         traffic=traffic,
                         origin=origin,
                         integers=self.integers,
+                        sparse=sparse or self.sparse,
                     )
                 )
             return handler
@@ -189,7 +202,11 @@ class Registry:
         """
         origin = _caller()
         for op in ops:
-            self._add(Entry(op=op, handler=None, traffic=traffic, reason=reason, origin=origin))
+            self._add(
+                Entry(
+                    op=op, handler=None, traffic=traffic, reason=reason, origin=origin, sparse=MANY
+                )
+            )
 
     def lookup(self, call: OpCall) -> Entry | None:
         """The entry for a call: its overload, its packet, the packet it is in-place of."""

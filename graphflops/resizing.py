@@ -10,7 +10,7 @@ from typing import Any
 import sympy
 
 from graphflops.cost import Dim, substitute
-from graphflops.ir import OpCall, TensorMeta
+from graphflops.ir import OpCall, SparseStorage, TensorMeta
 
 
 class Resizing:
@@ -30,7 +30,11 @@ class Resizing:
 
     def tensor(self, meta: TensorMeta) -> TensorMeta:
         """A tensor."""
-        return replace(meta, shape=self.value(meta.shape), strides=self.value(meta.strides))
+        sizes = {"shape": self.value(meta.shape), "strides": self.value(meta.strides)}
+        if (sparse := meta.sparse) is None:
+            return replace(meta, **sizes)
+        elements, index_nbytes = self.value((sparse.elements, sparse.index_nbytes))
+        return replace(meta, sparse=SparseStorage(elements, index_nbytes), **sizes)
 
     def call(self, call: OpCall) -> OpCall:
         """A call."""

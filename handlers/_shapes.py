@@ -24,6 +24,18 @@ def contraction(macs: Dim, tensor: TensorMeta) -> OpCost:
     return OpCost(flops=per_mac * macs, macs=macs)
 
 
+def of_stored(macs: Dim, *factors: TensorMeta) -> Dim:
+    """Return those of the multiply-accumulates of a product that a sparse factor leaves.
+
+    Each element of a factor takes part in as many, and of a sparse one those that are stored do.
+    """
+    for factor in factors:
+        if factor.sparse is not None and macs != 0:
+            each = macs // factor.numel if isinstance(macs, int) else macs / factor.numel
+            macs = each * factor.stored
+    return macs
+
+
 def dims_of(dim: object, rank: int) -> tuple[int, ...]:
     """Normalize a ``dim`` argument: ``None`` or empty means every axis."""
     if dim is None or dim == ():

@@ -13,7 +13,7 @@ from .pointwise import per_element
 if TYPE_CHECKING:
     from graphflops.ir import TensorMeta
 
-register("aten::relu")(per_element("A comparison", 1))
+register("aten::relu", sparse=1)(per_element("A comparison", 1))
 register("aten::relu6", "aten::hardtanh")(per_element("Clamp to two bounds, 2 each", 4))
 register("aten::threshold")(per_element("A comparison", 1))
 register("aten::sigmoid")(

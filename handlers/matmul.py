@@ -8,20 +8,33 @@ from typing import TYPE_CHECKING
 from graphflops.cost import Dim, OpCost
 from graphflops.registry import register
 
-from ._shapes import contraction, reduced, summed
+from ._shapes import contraction, of_stored, reduced, summed
 
 if TYPE_CHECKING:
     from graphflops.ir import TensorMeta
 
 
-@register("aten::mm", "aten::mv", "aten::bmm", "aten::matmul")
-def matmul(self: TensorMeta, *, out: TensorMeta) -> OpCost:
+@register("aten::mm", "aten::bmm", sparse=1)
+def mm(self: TensorMeta, mat2: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """Matrix product, (B, M, K) @ (B, K, N), with a batch or without: as ``matmul``."""
+    return matmul(self, mat2, out=out)
+
+
+@register("aten::mv", sparse=1)
+def mv(self: TensorMeta, vec: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """Product with a vector, (M, K) @ (K): as ``matmul``. ``FlopCounterMode`` counts 0."""
+    return matmul(self, vec, out=out)
+
+
+@register("aten::matmul", sparse=1)
+def matmul(self: TensorMeta, other: TensorMeta, *, out: TensorMeta) -> OpCost:
     """Matrix product, (..., M, K) @ (..., K, N), batch axes broadcast.
 
     Each output element is a dot product over K, the last axis of ``self``:
-    MACs = numel(out) * K, FLOPs = 2 * MACs. ``FlopCounterMode`` counts ``mv`` as 0.
+    MACs = numel(out) * K, FLOPs = 2 * MACs. Of a sparse factor the stored elements take part:
+    with Z of them in (M, K), MACs = Z * N.
     """
-    return contraction(out.numel * self.shape[-1], out)
+    return contraction(of_stored(out.numel * self.shape[-1], self, other), out)
 
 
 @register("aten::dot", "aten::vdot")
@@ -67,13 +80,16 @@ def tensordot(
     return contraction(out.numel * depth, out) + sums
 
 
-@register("aten::linear")
-def linear(input: TensorMeta, bias: TensorMeta | None, *, out: TensorMeta) -> OpCost:
+@register("aten::linear", sparse=1)
+def linear(
+    input: TensorMeta, weight: TensorMeta, bias: TensorMeta | None, *, out: TensorMeta
+) -> OpCost:
     """Linear layer, (..., K) @ (N, K)^T + bias.
 
-    MACs = numel(out) * K; FLOPs = 2 * MACs, plus one addition per output for a bias.
+    MACs = numel(out) * K, of a sparse factor as in ``matmul``; FLOPs = 2 * MACs, plus one
+    addition per output for a bias.
     """
-    product = contraction(out.numel * input.shape[-1], out)
+    product = contraction(of_stored(out.numel * input.shape[-1], input, weight), out)
     return product if bias is None else product + OpCost(flops=out.numel)
 
 
@@ -113,17 +129,24 @@ def matmul_backward(grad: TensorMeta, self: TensorMeta, mask: tuple[bool, bool])
     return contraction(sum(mask) * grad.numel * self.shape[-1], grad)
 
 
-@register("aten::addmm")
+@register("aten::addmm", "aten::_sparse_addmm", sparse=1)
 def addmm(
-    self: TensorMeta, mat1: TensorMeta, beta: object, alpha: object, *, out: TensorMeta
+    self: TensorMeta,
+    mat1: TensorMeta,
+    mat2: TensorMeta,
+    beta: object,
+    alpha: object,
+    *,
+    out: TensorMeta,
 ) -> OpCost:
     """beta * self + alpha * (mat1 @ mat2), (M, K) @ (K, N).
 
-    MACs = M * K * N; FLOPs = 2 * MACs, one addition per output, and one multiplication per
-    output (alpha) or per element of ``self`` (beta) where the scalar is not 1. The reference
-    decomposition multiplies by 1 too; kernels do not.
+    MACs = M * K * N, of a sparse factor as in ``matmul``; FLOPs = 2 * MACs, one addition per
+    output, and one multiplication per output (alpha) or per element of ``self`` (beta) where the
+    scalar is not 1. The reference decomposition multiplies by 1 too; kernels do not.
     """
-    return _scaled_sum(self, mat1.shape[-1], beta, alpha, out)
+    macs = of_stored(out.numel * mat1.shape[-1], mat1, mat2)
+    return contraction(macs, out) + _scaled_sum(self, beta, alpha, out)
 
 
 @register("aten::baddbmm")
@@ -131,7 +154,8 @@ def baddbmm(
     self: TensorMeta, batch1: TensorMeta, beta: object, alpha: object, *, out: TensorMeta
 ) -> OpCost:
     """beta * self + alpha * (batch1 @ batch2), (B, M, K) @ (B, K, N): as ``addmm``, B times."""
-    return _scaled_sum(self, batch1.shape[-1], beta, alpha, out)
+    product = contraction(out.numel * batch1.shape[-1], out)
+    return product + _scaled_sum(self, beta, alpha, out)
 
 
 @register("aten::addbmm")
@@ -143,25 +167,24 @@ def addbmm(
     Each output is a dot product over batch and K: MACs = B * M * K * N; the rest as ``addmm``.
     """
     depth = batch1.shape[0] * batch1.shape[-1]
-    return _scaled_sum(self, depth, beta, alpha, out)
+    return contraction(out.numel * depth, out) + _scaled_sum(self, beta, alpha, out)
 
 
-@register("aten::addmv")
+@register("aten::addmv", sparse=1)
 def addmv(
     self: TensorMeta, mat: TensorMeta, beta: object, alpha: object, *, out: TensorMeta
 ) -> OpCost:
     """beta * self + alpha * (mat @ vec), (M, K) @ (K,): as ``addmm`` with N = 1."""
-    return _scaled_sum(self, mat.shape[-1], beta, alpha, out)
+    product = contraction(of_stored(out.numel * mat.shape[-1], mat), out)
+    return product + _scaled_sum(self, beta, alpha, out)
 
 
-def _scaled_sum(
-    added: TensorMeta, depth: Dim, beta: object, alpha: object, out: TensorMeta
-) -> OpCost:
+def _scaled_sum(added: TensorMeta, beta: object, alpha: object, out: TensorMeta) -> OpCost:
     # beta = 0 ignores the added matrix: nothing is scaled or added.
     flops: Dim = 0 if beta == 0 else out.numel
     flops += 0 if alpha == 1 else out.numel
     flops += 0 if beta in {0, 1} else added.numel
-    return contraction(out.numel * depth, out) + OpCost(flops=flops)
+    return OpCost(flops=flops)
 
 
 @register("transformers::grouped_mm_fallback")

@@ -32,7 +32,7 @@ def per_element(
 
     def handler(*, out: TensorMeta) -> OpCost:
         per = flops if complex_flops is None or not out.is_complex else complex_flops
-        return OpCost(flops=per * out.numel, transcendentals=transcendentals * out.numel)
+        return OpCost(flops=per * out.stored, transcendentals=transcendentals * out.stored)
 
     split = f", {transcendentals} of them transcendental" if transcendentals else ""
     split += f"; {complex_flops} if complex" if complex_flops else ""
@@ -53,19 +53,20 @@ register(
     *("aten::trunc", "aten::fix", "aten::fmod", "aten::remainder"),
     *("aten::maximum", "aten::minimum", "aten::fmax", "aten::fmin"),
     *("aten::eq", "aten::ne", "aten::lt", "aten::le", "aten::gt", "aten::ge", "aten::isnan"),
+    sparse=1,
 )(per_element("One arithmetic operation or comparison", 1))
 
 
-@register("aten::mul", "aten::multiply", "prims::mul")
+@register("aten::mul", "aten::multiply", "prims::mul", sparse=2)
 def mul(self: object, other: object, *, out: TensorMeta) -> OpCost:
     """A multiplication: 1 FLOP per output element.
 
     Complex: (a + bi)(c + di) is 4 multiplications and 2 additions, 6; by a real number 2.
     """
-    return OpCost(flops=_COMPLEX_PRODUCT[_complex_operands(self, other)] * out.numel)
+    return OpCost(flops=_COMPLEX_PRODUCT[_complex_operands(self, other)] * out.stored)
 
 
-@register("aten::div", "aten::divide", "aten::true_divide", "prims::div")
+@register("aten::div", "aten::divide", "aten::true_divide", "prims::div", sparse=1)
 def div(self: object, other: object, *, out: TensorMeta) -> OpCost:
     """A division: 1 FLOP per output element.
 
@@ -75,7 +76,7 @@ def div(self: object, other: object, *, out: TensorMeta) -> OpCost:
     del self
     by_complex = _complex_operands(other) == 1
     per = 11 if by_complex else 2
-    return OpCost(flops=(per if out.is_complex else 1) * out.numel)
+    return OpCost(flops=(per if out.is_complex else 1) * out.stored)
 
 
 _COMPLEX_PRODUCT = (1, 2, 6)
@@ -91,9 +92,11 @@ def _complex_operands(*operands: object) -> int:
     )
 
 
-register("aten::square", "aten::outer")(per_element("A multiplication", 1, complex_flops=6))
+register("aten::square", "aten::outer", sparse=1)(
+    per_element("A multiplication", 1, complex_flops=6)
+)
 register("aten::reciprocal", "prims::reciprocal")(per_element("A division", 1, complex_flops=11))
-register("aten::neg", "aten::negative")(per_element("A negation", 1, complex_flops=2))
+register("aten::neg", "aten::negative", sparse=1)(per_element("A negation", 1, complex_flops=2))
 
 register(
     *("aten::exp", "aten::exp2", "aten::expm1", "aten::log", "aten::log1p", "aten::log2"),
@@ -101,18 +104,23 @@ register(
     *("aten::asin", "aten::acos", "aten::atan", "aten::atan2", "aten::sinh", "aten::cosh"),
     *("aten::tanh", "aten::asinh", "aten::acosh", "aten::atanh", "aten::erf", "aten::erfc"),
     *("aten::erfinv", "aten::lgamma", "aten::digamma", "aten::arctan2"),
+    sparse=1,
 )(per_element("One elementary function", 1, 1))
 
 
-@register("aten::add", "aten::sub", "aten::subtract", "aten::rsub")
-def add(other: object, alpha: object, *, out: TensorMeta) -> OpCost:
+@register("aten::add", "aten::sub", "aten::subtract", "aten::rsub", sparse=2)
+def add(self: TensorMeta, other: object, alpha: object, *, out: TensorMeta) -> OpCost:
     """self + alpha * other: 1 FLOP per output element, and 1 per element of ``other`` to scale it.
 
-    An ``alpha`` of 1, or a number as ``other``, scales nothing.
+    An ``alpha`` of 1, or a number as ``other``, scales nothing. With a sparse one, additions are
+    made where both have an element: those stored in either, less those of the result.
     """
-    scaled = 0 if alpha == 1 or isinstance(other, int | float) else getattr(other, "numel", 0)
+    scaled = 0 if alpha == 1 or isinstance(other, int | float) else getattr(other, "stored", 0)
+    sums = out.numel
+    if self.sparse is not None or getattr(other, "sparse", None) is not None:
+        sums = self.stored + getattr(other, "stored", 0) - out.stored
     # A complex addition is two real ones, and so is scaling by a real number.
-    return OpCost(flops=(2 if out.is_complex else 1) * (out.numel + scaled))
+    return OpCost(flops=(2 if out.is_complex else 1) * (sums + scaled))
 
 
 register("aten::logical_not")(per_element("A comparison with 0", 1))

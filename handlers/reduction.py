@@ -14,10 +14,23 @@ if TYPE_CHECKING:
     from graphflops.ir import TensorMeta
 
 
-@register("aten::sum", "aten::prod", "aten::amax", "aten::amin", "aten::argmax", "aten::argmin")
+@register("aten::prod", "aten::amax", "aten::amin", "aten::argmax", "aten::argmin")
 def reduce(self: TensorMeta, *, out: TensorMeta) -> OpCost:
     """One operation per element that disappears: n - m; a complex addition is two."""
     return OpCost(flops=(2 if self.is_complex else 1) * reduced(self.numel, out.numel))
+
+
+@register(
+    *("aten::sum", "aten::_sparse_sum", "aten::_sparse_csr_sum"),
+    *("aten::coalesce", "aten::_coalesce"),
+    sparse=1,
+)
+def sum_of(self: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """An addition for each element that disappears, of those that are stored: n - m.
+
+    A complex one is two.
+    """
+    return OpCost(flops=(2 if self.is_complex else 1) * reduced(self.stored, out.stored))
 
 
 @register("aten::nansum")

@@ -11,7 +11,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 
-from graphflops.capture.values import KnownValues, no_modes
+from graphflops.capture.no_modes import no_modes
+from graphflops.capture.values import KnownValues
 
 # A token has a number for every expert, of which there are hundreds.
 _LARGEST = 1 << 22

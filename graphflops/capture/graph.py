@@ -366,8 +366,10 @@ def is_view(result: object, inputs: Iterable[object]) -> bool:
 
 
 def _storage(value: object) -> int | None:
-    if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+    if not isinstance(value, torch.Tensor):
         return None
+    if value.layout != torch.strided:
+        return id(value)  # it has no storage
     inner: torch.Tensor = value
     while _functorch.is_functorch_wrapped_tensor(inner):
         inner = _functorch.get_unwrapped(inner)

@@ -29,6 +29,8 @@ class Literals(TorchFunctionMode):
     ) -> Any:
         if func is torch.tensor and not isinstance(args[0], torch.Tensor):
             args = (self._read(args[0]), *args[1:])
+        elif func is torch.sparse_coo_tensor and _is_sizeless(args, kwargs or {}):
+            args = (*args, self._known.sparse.size(*args))
         elif func in _FINITE and isinstance(args[0], FakeTensor):
             out = func(*args, **(kwargs or {}))
             self._known.assume(out, whether=func is torch.isfinite)
@@ -50,6 +52,11 @@ class Literals(TorchFunctionMode):
     def _listed(self, index: Any) -> Any:
         """One index of several: a tensor stays what it is, one in a list is read."""
         return self._read(index) if isinstance(index, list | tuple) else index
+
+
+def _is_sizeless(args: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Return True for fake indices and values of a sparse tensor without its size."""
+    return all(isinstance(arg, FakeTensor) for arg in args) and "size" not in kwargs
 
 
 def _is_number(value: object) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from graphflops.capture.sparse import storage_of
 from graphflops.capture.symbols import SymbolicShapes
 from graphflops.cost import Dim, as_dim
 from graphflops.ir import TensorMeta, Tensors, Value
@@ -37,12 +38,13 @@ def dtype_name(dtype: torch.dtype) -> str:
 def tensor_meta(tensor: torch.Tensor, name: str = "") -> TensorMeta:
     """Shape, dtype and strides of a tensor, whatever kind it is."""
     # Sparse, nested and jagged tensors have no strides.
-    strided = tensor.layout == torch.strided and not tensor.is_nested
+    strided = tensor.layout is torch.strided and not tensor.is_nested
     return TensorMeta(
         shape=tuple(map(dim, tensor.shape)),
         dtype=dtype_name(tensor.dtype),
         strides=tuple(map(dim, tensor.stride())) if strided else None,
         name=name,
+        sparse=None if strided else storage_of(tensor),
     )
 
 

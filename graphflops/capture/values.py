@@ -26,7 +26,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from graphflops.capture.fake.cache import remember_no_views
 from graphflops.capture.literals import Literals
+from graphflops.capture.no_modes import no_modes
 from graphflops.capture.source import line_running
+from graphflops.capture.sparse import MAKERS, READ_VALUES, SparseRules
 from graphflops.capture.symbols import SymbolicShapes
 from graphflops.errors import CaptureError
 
@@ -42,29 +44,12 @@ UNCOUNTED = (
     "and what that computes would not be counted. Let it use a "
     "concurrent.futures.ThreadPoolExecutor, whose work is counted, or call the parts in turn."
 )
-_PRE_DISPATCH = torch._C.DispatchKeySet(torch._C.DispatchKey.PreDispatch)
-_OWN_RULES = {torch.ops.aten.nonzero.default, torch.ops.aten._grouped_mm.default}
+_OWN_RULES = {torch.ops.aten.nonzero.default, torch.ops.aten._grouped_mm.default, *MAKERS}
 _FILLED = {  # with a number: of a tensor that they take, they read the shape alone
     *(torch.ops.aten.zeros_like.default, torch.ops.aten.new_zeros.default),
     *(torch.ops.aten.ones_like.default, torch.ops.aten.new_ones.default),
     *(torch.ops.aten.full_like.default, torch.ops.aten.new_full.default),
 }
-
-
-@contextlib.contextmanager
-def no_modes() -> Iterator[None]:
-    """Compute with real tensors, unseen by any mode.
-
-    What ``_disable_current_modes`` does; but that takes modes off and puts them on again, after
-    which torch looks all operators up anew. A fake tensor must not come in: it would be taken
-    for one with memory.
-    """
-    with (
-        torch._C.DisableTorchFunction(),
-        torch._C._DisableTorchDispatch(),
-        torch._C._ExcludeDispatchKeyGuard(_PRE_DISPATCH),
-    ):
-        yield
 
 
 _DEVICE = torch.ops.prim.device.default
@@ -90,6 +75,7 @@ class KnownValues:
         supposed: Whether a value was supposed that is not known.
         operators: How many operators have made a fake tensor.
         numbers: Lines of the model that made a Python number of a value that nobody knows.
+        sparse: What operators make of sparse tensors.
     """
 
     def __init__(self) -> None:
@@ -108,6 +94,7 @@ class KnownValues:
         # References, though weak: another storage could come to lie at the same address.
         self._stale: set[StorageWeakRef] = set()
         self._thread = threading.get_ident()
+        self.sparse = SparseRules(mode, self.value)
         self._dispatch, self._from_tensor = mode.dispatch, mode.from_tensor
         mode.from_tensor = self.from_tensor
         mode.dispatch = self.dispatch
@@ -259,6 +246,8 @@ class KnownValues:
                 return func.decompose(*args, **kwargs)
         if func._schema.is_mutable:
             args, kwargs = self._unwritten(args, kwargs)
+        if self.sparse.in_use and self.sparse.takes(args, kwargs):
+            return self.sparse.run(func, args, kwargs)
         if func in _OWN_RULES and (shaped := self._shaped(func, args, kwargs)) is not None:
             return shaped
         if _DEPENDS_ON_VALUES.intersection(func.tags):
@@ -303,6 +292,11 @@ class KnownValues:
 
     def _shaped(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """The result of an operator where its own rule for shapes says too little."""
+        if func in MAKERS:
+            out = self.sparse.run(func, args, kwargs)
+            if func in READ_VALUES:
+                self.asked |= self._derive(out, args)
+            return out
         if func is torch.ops.aten.nonzero.default:
             value = self._value(args[0])
             if value is _UNKNOWN or value.numel() <= LARGEST:
@@ -379,11 +373,11 @@ def _fakes(tree: Any) -> list[FakeTensor]:
 
 
 def _is_real(leaf: Any) -> bool:
-    """Whether a leaf is a tensor with memory, neither fake nor a wrapper of others."""
+    """Whether a leaf is a dense tensor with memory, neither fake nor a wrapper of others."""
     if not isinstance(leaf, torch.Tensor):
         return False
     wraps = type(leaf).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
-    return not (wraps or leaf.is_meta)
+    return not (wraps or leaf.is_meta) and leaf.layout is torch.strided
 
 
 def _memory(value: torch.Tensor) -> StorageWeakRef:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from dataclasses import replace
 from functools import cache
 
 from graphflops.conventions.exact import exact
 from graphflops.cost import Dim, OpCost
-from graphflops.ir import OpCall
+from graphflops.ir import OpCall, TensorMeta, Tensors
 from graphflops.pricing import cost_of
-from graphflops.registry import Entry
+from graphflops.registry import MANY, Entry
 from graphflops.traffic import copied_unless_view
 
 
@@ -17,6 +18,19 @@ def exact_cost(call: OpCall) -> OpCost:
     """What one run of a call costs under ``exact``; only bytes move where that has no handler."""
     entry = exact().lookup(call)
     return OpCost().moving(*copied_unless_view(call)) if entry is None else cost_of(call, entry)
+
+
+def as_dense(call: OpCall) -> OpCall:
+    """A call as it is seen by who looks at shapes alone."""
+    if all(tensor.sparse is None for _, tensor in call.tensors()):
+        return call
+    return replace(call, inputs={name: _dense(value) for name, value in call.inputs.items()})
+
+
+def _dense(value: Tensors) -> Tensors:
+    if isinstance(value, TensorMeta):
+        return replace(value, sparse=None)
+    return tuple([tensor and replace(tensor, sparse=None) for tensor in value])
 
 
 def exact_traffic(call: OpCall) -> tuple[Dim, Dim]:
@@ -58,4 +72,11 @@ def decomposed(call: OpCall, convention: str, more: Container[str] = ()) -> Entr
 @cache
 def overlooked(op: str, reason: str) -> Entry:
     """The entry of a call that a convention does not see: no FLOPs, the bytes of ``exact``."""
-    return Entry(op=op, handler=None, traffic=exact_traffic, reason=reason, origin=__file__)
+    return Entry(
+        op=op,
+        handler=None,
+        traffic=exact_traffic,
+        reason=reason,
+        origin=__file__,
+        sparse=MANY,
+    )

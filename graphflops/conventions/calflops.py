@@ -39,7 +39,7 @@ from graphflops.conventions._shared import PRODUCTS, decomposed, exact_traffic, 
 from graphflops.conventions.convention import Convention
 from graphflops.cost import FLOPS_PER_MAC, Dim, OpCost
 from graphflops.ir import OpCall, TensorMeta
-from graphflops.registry import Entry, Registry
+from graphflops.registry import MANY, Entry, Registry
 
 _F = "function."
 _ATTENTION = _F + "multi_head_attention_forward"
@@ -94,7 +94,7 @@ def _unseen(call: OpCall) -> str:
     return ""
 
 
-CALFLOPS = Registry("calflops", overlooks=_overlooks, integers=True)
+CALFLOPS = Registry("calflops", overlooks=_overlooks, integers=True, sparse=MANY)
 CONVENTION = Convention(
     registry=lambda: CALFLOPS,
     unit="half a multiply-accumulate; for what is none, a rough estimate",

@@ -23,7 +23,7 @@ from graphflops.conventions._shared import decomposed, exact_traffic, overlooked
 from graphflops.conventions.convention import Convention
 from graphflops.cost import Dim, OpCost
 from graphflops.ir import OpCall, TensorMeta
-from graphflops.registry import Entry, Registry
+from graphflops.registry import MANY, Entry, Registry
 
 IGNORED = {
     *("Int", "ScalarImplicit", "__and__", "arange", "bitwise_not", "cat", "chunk"),
@@ -49,7 +49,7 @@ def _overlooks(call: OpCall) -> Entry | None:
     return None
 
 
-FVCORE = Registry("fvcore", overlooks=_overlooks, integers=True, flops_per_mac=1)
+FVCORE = Registry("fvcore", overlooks=_overlooks, integers=True, sparse=MANY, flops_per_mac=1)
 CONVENTION = Convention(
     registry=lambda: FVCORE,
     unit="a multiply-accumulate, counted once",

@@ -13,23 +13,23 @@ An operator without a handler is priced by the formula registered for it, as the
 It is FlopCounterMode on meta tensors. On a CPU model that one misses attention and recurrent
 layers, whose CPU kernels have no formula; here every kernel counts as what it is on meta.
 
-Backward operators count likewise. A fused backward of attention is its four products, and the
-fifth that its kernel computes again, Q K^T, comes as a call of its own: five together, as
-FlopCounterMode counts the CUDA kernels. Its backward of a convolution in g groups comes out
-at (1 + g) x forward (pytorch#183405); that fault is not followed, either gradient costs as
-many MACs as the forward.
+A sparse matrix counts as the dense one of its shape. Backward operators count likewise. A
+fused backward of attention is its four products, and the fifth that its kernel computes again,
+Q K^T, comes as a call of its own: five together, as FlopCounterMode counts the CUDA kernels.
+Its backward of a convolution in g groups comes out at (1 + g) x forward (pytorch#183405); that
+fault is not followed, either gradient costs as many MACs as the forward.
 
 Source: ``torch/utils/flop_counter.py`` of PyTorch 2.13.
 """
 
 from __future__ import annotations
 
-from graphflops.conventions._shared import exact_cost, overlooked
+from graphflops.conventions._shared import as_dense, exact_cost, overlooked
 from graphflops.conventions.convention import Convention
 from graphflops.conventions.exact import exact
 from graphflops.cost import FLOPS_PER_MAC, OpCost
 from graphflops.ir import ATTENTION_SCORES, OpCall
-from graphflops.registry import Entry, Registry
+from graphflops.registry import MANY, Entry, Registry
 
 _KERNELS = (
     *("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention"),
@@ -75,7 +75,7 @@ def _is_of_vectors(call: OpCall) -> bool:
     return vectors == {True} if call.op == "aten::inner" else len(right.shape) == 1
 
 
-TORCH = Registry("torch", overlooks=_overlooks, integers=True)
+TORCH = Registry("torch", overlooks=_overlooks, integers=True, sparse=MANY)
 CONVENTION = Convention(
     registry=lambda: TORCH,
     unit="half a multiply-accumulate",
@@ -94,9 +94,6 @@ CONVENTION = Convention(
 def contraction(call: OpCall) -> OpCost:
     """2 x the MACs of exact; no bias, and nothing that is no contraction."""
     cost = exact_cost(call)
-    return OpCost(
-        flops=FLOPS_PER_MAC * cost.macs,
-        macs=cost.macs,
-        bytes_read=cost.bytes_read,
-        bytes_written=cost.bytes_written,
-    )
+    macs = cost.macs if (seen := as_dense(call)) is call else exact_cost(seen).macs
+    moved = cost.bytes_read, cost.bytes_written
+    return OpCost(flops=FLOPS_PER_MAC * macs, macs=macs).moving(*moved)

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from graphflops.capture.sparse import is_sparse, with_pattern_of
 from graphflops.capture.symbols import Size, Specs, symbolic_shape
 from graphflops.capture.values import LARGEST, KnownValues
+from graphflops.errors import ModelSpecError
 
 CPU = torch.device("cpu")
 USUAL = frozenset({torch.Tensor, nn.Parameter, nn.Buffer})
@@ -60,6 +62,9 @@ class FakeTensors:
     def _converted(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a fake tensor of an unusual class or layout, as torch makes it."""
         fake: torch.Tensor = self._known.mode.from_tensor(tensor, static_shapes=True)
+        if is_sparse(tensor):
+            self._known.sparse.in_use = True
+            return with_pattern_of(fake, tensor)
         return fake
 
     def _fake(self, tensor: torch.Tensor, *, is_parameter: bool) -> torch.Tensor:
@@ -138,6 +143,8 @@ class MetaTensors:
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a tensor on meta of the same class."""
+        if is_sparse(tensor):
+            return tensor.to("meta")
         like = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
         if isinstance(tensor, nn.Parameter):
             return nn.Parameter(like, requires_grad=tensor.requires_grad)
@@ -162,6 +169,8 @@ class InputTensors:
 
     def _fake(self, tensor: torch.Tensor) -> torch.Tensor:
         mode, device = self._known.mode, self._device
+        if is_sparse(tensor):
+            return self._sparse(tensor)
         if id(tensor) in self._specs:
             shape = symbolic_shape(self._known.symbols, tensor, self._specs[id(tensor)])
             return _symbolic(tensor, shape, mode, device)
@@ -171,6 +180,14 @@ class InputTensors:
             return torch.empty_strided(
                 tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device
             )
+
+    def _sparse(self, tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) in self._specs:
+            raise ModelSpecError(
+                "dynamic_shapes names axes of a sparse input: how much it stores is a number. "
+                "Leave it out of the symbolic ones."
+            )
+        return self._known.sparse.fake(tensor, self._device)
 
 
 def _symbolic(

@@ -19,9 +19,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from graphflops.capture.fake.code import is_own_class
+from graphflops.capture.no_modes import no_modes
 from graphflops.capture.regions import caches
 from graphflops.capture.regions.held import variables
-from graphflops.capture.values import KnownValues, no_modes
+from graphflops.capture.values import KnownValues
 
 _PLAIN = {int, float, bool, str, bytes, complex, type(None), type(...)}
 _VALUES = {torch.dtype, torch.device, torch.layout, torch.memory_format, range, slice}
