@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphflops.cost import Dim, OpCost
-from graphflops.registry import register
+from graphflops.registry import free, register
+from graphflops.traffic import gathered
 
 from ._shapes import contraction
 
@@ -193,3 +194,10 @@ def fused_gru_cell(hx: TensorMeta, input_bias: TensorMeta | None) -> OpCost:
     """The pointwise half of ``gru_cell``, products done: 16 per unit, 6 more for two biases."""
     biases = 0 if input_bias is None else 2 * 3
     return _gru(hx.numel) + OpCost(flops=biases * hx.numel)
+
+
+free(
+    "aten::_pack_padded_sequence",
+    reason="copy: the rows of sequences without their padding, step by step",
+    traffic=gathered,
+)

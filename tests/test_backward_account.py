@@ -55,7 +55,7 @@ SPELT_OUT: dict[str, tuple[tuple[Any, ...], Any]] = {
 }
 # Composites of many parts, some of them counted unlike the reference: scans, a matrix of blocks.
 LARGE = {"cumprod_backward", "matrix_exp_backward"}
-_SPARSE = "sparse tensors: how many elements there are is a value"
+_SPARSE = "rare operators on sparse tensors, which are unsupported"
 _NESTED = "nested tensors: their sizes are values"
 OUT_OF_REACH: dict[str, str] = {
     "_backward": "Tensor.backward itself: it runs autograd, which calls the others",
@@ -65,7 +65,7 @@ OUT_OF_REACH: dict[str, str] = {
     **dict.fromkeys(("_sparse_softmax_backward_data", "_sparse_mm_reduce_impl_backward"), _SPARSE),
     **dict.fromkeys(("_sparse_log_softmax_backward_data", "to_dense_backward"), _SPARSE),
     "to_mkldnn_backward": "a layout of oneDNN, which has no strides",
-    "_pack_padded_sequence_backward": "lengths of the sequences are values",
+    "_pack_padded_sequence_backward": "composite: it comes apart in slices and copies",
     "_ctc_loss_backward": "lengths of the sequences are values, and so is its forward's result",
     "cudnn_affine_grid_generator_backward": "cuDNN's own, without a shape rule, as its forward",
     "lstm_mps_backward": "its forward keeps a workspace that only that device knows",

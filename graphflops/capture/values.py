@@ -24,6 +24,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
 
+from graphflops.capture import packed
 from graphflops.capture.fake.cache import remember_no_views
 from graphflops.capture.literals import Literals
 from graphflops.capture.no_modes import no_modes
@@ -44,7 +45,9 @@ UNCOUNTED = (
     "and what that computes would not be counted. Let it use a "
     "concurrent.futures.ThreadPoolExecutor, whose work is counted, or call the parts in turn."
 )
-_OWN_RULES = {torch.ops.aten.nonzero.default, torch.ops.aten._grouped_mm.default, *MAKERS}
+_OWN_RULES = {
+    *(torch.ops.aten.nonzero.default, torch.ops.aten._grouped_mm.default, packed.PACK, *MAKERS),
+}
 _FILLED = {  # with a number: of a tensor that they take, they read the shape alone
     *(torch.ops.aten.zeros_like.default, torch.ops.aten.new_zeros.default),
     *(torch.ops.aten.ones_like.default, torch.ops.aten.new_ones.default),
@@ -216,9 +219,13 @@ class KnownValues:
         value = self._value(tensor)
         if value is _UNKNOWN:
             return tensor
-        self.asked |= self._origins.get(tensor, set())
+        self.note_asked(tensor)
         with no_modes():
             return value.tolist()
+
+    def note_asked(self, tensor: torch.Tensor) -> None:
+        """Note that a size or a branch follows from a tensor's value."""
+        self.asked |= self._origins.get(tensor, set())
 
     def number(self, tensor: torch.Tensor) -> float:
         """A floating-point number as Python's; one that only data can give is supposed."""
@@ -226,7 +233,7 @@ class KnownValues:
         if value is _UNKNOWN:
             self.numbers[line_running()] = None
             return DRAWN
-        self.asked |= self._origins.get(tensor, set())
+        self.note_asked(tensor)
         with no_modes():
             return float(value)
 
@@ -292,6 +299,8 @@ class KnownValues:
 
     def _shaped(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """The result of an operator where its own rule for shapes says too little."""
+        if func is packed.PACK:
+            return packed.pack(self, *args, **kwargs)
         if func in MAKERS:
             out = self.sparse.run(func, args, kwargs)
             if func in READ_VALUES:
