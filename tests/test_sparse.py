@@ -277,7 +277,7 @@ def test_an_export_without_what_is_stored_is_unsupported() -> None:
 
 
 def test_sparse_inputs_have_no_symbolic_axes() -> None:
-    with pytest.raises(gf.ModelSpecError, match="axes of a sparse input"):
+    with pytest.raises(gf.ModelSpecError, match="axes of a sparse or nested input"):
         gf.count(
             Call(lambda a, x: a @ x), (_adjacency(), X), dynamic_shapes={"args": ({0: "M"}, None)}
         )

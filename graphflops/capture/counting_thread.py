@@ -22,6 +22,7 @@ from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
 from torch._export.non_strict_utils import _tensor_min_max
 from torch.autograd import forward_ad
 from torch.distributions import Distribution
+from torch.nested._internal import nested_tensor
 from torch.utils import _python_dispatch as dispatch
 
 from graphflops import process
@@ -217,6 +218,12 @@ def _power(original: Any, base: Any, exponent: Any) -> Any:
     return base**exponent if TOLD.exporting else original(base, exponent)
 
 
+def _nested_dummy(original: Callable[[], torch.Tensor]) -> torch.Tensor:
+    # torch makes it once for the process: not of fake tensors.
+    with dispatch._disable_current_modes():
+        return original()
+
+
 COUNTING = Patches(
     NoCollection(),
     _DeviceOfNewTensors(),
@@ -234,6 +241,7 @@ COUNTING = Patches(
     replacing(torch.autograd, "_engine_run_backward", _differentiate),
     replacing(forward_ad, "enter_dual_level", _differentiate),
     replacing(torch.utils, "swap_tensors", _convert),
+    replacing(nested_tensor, "_nt_view_dummy", _nested_dummy),
     replacing(Distribution, "__init__", _distribution),
     replacing(torch.utils.checkpoint, _without_reentrant(), _checkpointed),
     Exchange(torch.utils.checkpoint, "CheckpointFunction", _reentrant),

@@ -19,9 +19,11 @@ from torch._export.non_strict_utils import _NonStrictTorchFunctionHandler
 from torch._ops import HigherOrderOperator, _set_mode_pre_dispatch, unset_mode_pre_dispatch
 from torch._subclasses.schema_check_mode import SchemaCheckMode
 from torch.autograd import forward_ad
+from torch.nested._internal.nested_tensor import NestedTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from graphflops.capture import nested
 from graphflops.capture.counting_thread import model_running
 from graphflops.capture.graph import instances_mapped
 from graphflops.capture.invocation import Invocation
@@ -69,13 +71,14 @@ class ForwardTape(Tape, SchemaCheckMode):
         kwargs = kwargs or {}
         if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
             return func(*args, **kwargs)
+        if NestedTensor in types:
+            # It comes apart in operators on its values: these come here.
+            with self._seeing():
+                return nested.on_parts(func, types, args, kwargs)
         if (keys := _casting(func, args)) is not None:
             # It casts, and calls itself again: that comes here.
-            _set_mode_pre_dispatch(self)  # type: ignore[no-untyped-call]  # torch's gap
-            try:
+            with self._seeing():
                 return func.redispatch(keys, *args, **kwargs)
-            finally:
-                unset_mode_pre_dispatch(None, schema_check=True)  # type: ignore[no-untyped-call]  # likewise
         if forward_ad._current_level >= 0:
             # Tangents are computed along with it, which autograd calls.
             with _BelowAutograd(self.record):
@@ -95,6 +98,15 @@ class ForwardTape(Tape, SchemaCheckMode):
             self.add(call, ran)
         SIGNALS.let_through()
         return out
+
+    @contextmanager
+    def _seeing(self) -> Iterator[None]:
+        """See operators that one calls which is being looked at."""
+        _set_mode_pre_dispatch(self)  # type: ignore[no-untyped-call]  # torch's gap
+        try:
+            yield
+        finally:
+            unset_mode_pre_dispatch(None, schema_check=True)  # type: ignore[no-untyped-call]  # likewise
 
 
 class _BelowAutograd(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from graphflops.capture import packed
+from graphflops.capture import nested, packed
 
 if TYPE_CHECKING:
     from graphflops.capture.values import KnownValues
@@ -33,6 +33,8 @@ class Literals(TorchFunctionMode):
             args = (self._read(args[0]), *args[1:])
         elif func is torch.sparse_coo_tensor and _is_sizeless(args, kwargs or {}):
             args = (*args, self._known.sparse.size(*args))
+        elif func is nested.ATTENTION and nested.is_jagged(args[0] if args else None):
+            return nested.attention(self._known, *args, **(kwargs or {}))
         elif func is packed.PAD:
             return packed.pad(self._known, *args, **(kwargs or {}))
         elif func in _FINITE and isinstance(args[0], FakeTensor):

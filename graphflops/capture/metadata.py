@@ -10,6 +10,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from graphflops.capture.nested import is_jagged, parts_of
 from graphflops.capture.sparse import storage_of
 from graphflops.capture.symbols import SymbolicShapes
 from graphflops.cost import Dim, as_dim
@@ -37,7 +38,9 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 def tensor_meta(tensor: torch.Tensor, name: str = "") -> TensorMeta:
     """Shape, dtype and strides of a tensor, whatever kind it is."""
-    # Sparse, nested and jagged tensors have no strides.
+    if is_jagged(tensor):
+        return tensor_meta(parts_of(tensor)["values"], name)
+    # Sparse and nested tensors have no strides.
     strided = tensor.layout is torch.strided and not tensor.is_nested
     return TensorMeta(
         shape=tuple(map(dim, tensor.shape)),

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch.autograd.graph import _engine_run_backward
+from torch.nested._internal.nested_tensor import NestedTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphflops.capture.fused import parts
@@ -84,6 +85,8 @@ class StepTape(Tape, TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if NestedTensor in types:
+            return NotImplemented  # it is an operator on its values, which comes here
         if func is torch.ops.prim.device.default:
             return args[0].device  # of a fake tensor, which autograd asks for all the time
         if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":

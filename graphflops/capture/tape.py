@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from graphflops.capture.graph import is_view
 from graphflops.capture.invocation import Invocation
 from graphflops.capture.metadata import bound_arguments, tensor_meta, written_arguments
+from graphflops.capture.nested import is_jagged, parts_of
 from graphflops.capture.running import Modules, Owner
 from graphflops.folded import Block, Change, Repetition, unfolded
 from graphflops.ir import NamedTensors, OpCall, TensorMeta, Tensors, Value
@@ -184,8 +185,11 @@ def named_tensors(
     """The input tensors under the names that the model's forward has for them."""
     named = dict(inspect.signature(model.forward).bind_partial(*args).arguments) | dict(kwargs)
     leaves, _ = pytree.tree_flatten_with_path(named)
-    return [
-        (re.sub(r"\W+", "_", pytree.keystr(path)).strip("_"), leaf)
-        for path, leaf in leaves
-        if isinstance(leaf, torch.Tensor)
-    ]
+    found: list[tuple[str, torch.Tensor]] = []
+    for path, leaf in leaves:
+        name = re.sub(r"\W+", "_", pytree.keystr(path)).strip("_")
+        if is_jagged(leaf):
+            found += [(f"{name}_{part}", tensor) for part, tensor in parts_of(leaf).items()]
+        elif isinstance(leaf, torch.Tensor):
+            found.append((name, leaf))
+    return found

@@ -124,7 +124,9 @@ class _ModelCopies(Copies):
             what = f"holds a {type(value).__name__}, which has no fake tensor ({error})"
             raise self.refuse(what, "Count the model without it.") from error
         self.know(value, fake)
-        if type(value) is not FakeTensor and (held := vars(value)):
+        # Those of a nested tensor are what it is made of.
+        is_own = type(value) is FakeTensor or value.is_nested
+        if not is_own and (held := vars(value)):
             self.later(lambda: _add_attributes(fake, self.attributes(held)))
         return self._with_hooks(value, fake)
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from graphflops.capture import nested
 from graphflops.capture.sparse import is_sparse, with_pattern_of
 from graphflops.capture.symbols import Size, Specs, symbolic_shape
 from graphflops.capture.values import LARGEST, KnownValues
@@ -61,6 +62,8 @@ class FakeTensors:
 
     def _converted(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a fake tensor of an unusual class or layout, as torch makes it."""
+        if tensor.is_nested:
+            return nested.like(tensor, self.plain, self._known.mode)
         fake: torch.Tensor = self._known.mode.from_tensor(tensor, static_shapes=True)
         if is_sparse(tensor):
             self._known.sparse.in_use = True
@@ -143,7 +146,7 @@ class MetaTensors:
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a tensor on meta of the same class."""
-        if is_sparse(tensor):
+        if is_sparse(tensor) or tensor.is_nested:
             return tensor.to("meta")
         like = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
         if isinstance(tensor, nn.Parameter):
@@ -169,8 +172,8 @@ class InputTensors:
 
     def _fake(self, tensor: torch.Tensor) -> torch.Tensor:
         mode, device = self._known.mode, self._device
-        if is_sparse(tensor):
-            return self._sparse(tensor)
+        if tensor.is_nested or is_sparse(tensor):
+            return self._stored(tensor)
         if id(tensor) in self._specs:
             shape = symbolic_shape(self._known.symbols, tensor, self._specs[id(tensor)])
             return _symbolic(tensor, shape, mode, device)
@@ -181,13 +184,16 @@ class InputTensors:
                 tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device
             )
 
-    def _sparse(self, tensor: torch.Tensor) -> torch.Tensor:
+    def _stored(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the fake tensor of one that stores fewer elements than its shape has."""
         if id(tensor) in self._specs:
             raise ModelSpecError(
-                "dynamic_shapes names axes of a sparse input: how much it stores is a number. "
-                "Leave it out of the symbolic ones."
+                "dynamic_shapes names axes of a sparse or nested input: how much it stores is a "
+                "number. Leave it out of the symbolic ones."
             )
-        return self._known.sparse.fake(tensor, self._device)
+        if not tensor.is_nested:
+            return self._known.sparse.fake(tensor, self._device)
+        return nested.like(tensor, self._fake, self._known.mode)
 
 
 def _symbolic(

@@ -1,0 +1,12 @@
+"""Nested tensors: what torch does beside the operators that it calls on their rows."""
+
+from __future__ import annotations
+
+from graphflops.registry import free
+from graphflops.traffic import streamed
+
+free(
+    *("aten::_jagged_to_padded_dense_forward", "aten::_padded_dense_to_jagged_forward"),
+    reason="copy: rows of sequences with or without padding",
+    traffic=streamed,
+)
