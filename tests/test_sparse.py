@@ -243,6 +243,27 @@ def test_training_of_values_costs_a_dense_product_as_in_a_run() -> None:
     assert (report.forward.macs, report.backward.macs) == (K * C, N * C * N)
 
 
+@pytest.mark.parametrize("layout", ["coo", "csr"])
+def test_a_sparse_weight_has_the_elements_of_its_shape_and_the_bytes_of_what_it_stores(
+    layout: str,
+) -> None:
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(SPARSE[layout][0]())
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.weight @ x
+
+    model = Weighted()
+    model(X).sum().backward()  # a gradient that it has already changes nothing
+    report = gf.count_training(model, (X,))
+    # Autograd multiplies densely and keeps what has a place.
+    assert (report.forward.macs, report.backward.macs) == (K * C, N * C * N)
+    indices = 2 * 8 * K if layout == "coo" else 8 * (N + 1) + 8 * K
+    assert (report.forward.params, report.forward.root.param_bytes) == (N * N, 4 * K + indices)
+
+
 @pytest.mark.parametrize("regions", [True, False])
 def test_layers_that_store_more_or_less_are_not_alike(regions: bool) -> None:
     matrices = [

@@ -15,6 +15,7 @@ from torch.export import ExportedProgram
 
 from graphflops.capture.metadata import dtype_name
 from graphflops.capture.running import Modules
+from graphflops.capture.sparse import storage_of
 from graphflops.ir import Module, Parameter, TensorMeta
 
 Calls = Counter[int]
@@ -196,8 +197,12 @@ def _parameters(held: Mapping[str, torch.Tensor | None]) -> tuple[Parameter, ...
 
 
 def _parameter(name: str, value: torch.Tensor, identity: int) -> Parameter:
-    strides = value.stride() if value.layout == torch.strided and not value.is_nested else None
-    numel, nbytes = _size(value.shape, value.dtype, strides)
+    if value.layout != torch.strided or value.is_nested:
+        meta = TensorMeta(
+            shape=tuple(value.shape), dtype=dtype_name(value.dtype), sparse=storage_of(value)
+        )
+        return parameter_of(name, meta, trainable=value.requires_grad, identity=identity)
+    numel, nbytes = _size(value.shape, value.dtype, value.stride())
     trainable = value.requires_grad
     return Parameter(name=name, identity=identity, numel=numel, nbytes=nbytes, trainable=trainable)
 
@@ -209,15 +214,15 @@ def parameter_of(name: str, meta: TensorMeta, *, trainable: bool, identity: int)
 
 
 @cache
-def _size(
-    shape: torch.Size, dtype: torch.dtype, strides: tuple[int, ...] | None
-) -> tuple[int, int]:
+def _size(shape: torch.Size, dtype: torch.dtype, strides: tuple[int, ...]) -> tuple[int, int]:
     """Elements of a parameter, and bytes: those of repeated layers are alike."""
     meta = TensorMeta(shape=tuple(shape), dtype=dtype_name(dtype), strides=strides)
     return int(meta.numel), int(meta.nbytes)
 
 
 def _storage_identity(value: torch.Tensor) -> int:
+    if value.layout is not torch.strided:
+        return id(value)
     # A program holds tied weights as two tensors over one storage.
     return int(value.untyped_storage()._cdata)
 

@@ -66,12 +66,6 @@ def pattern_of(tensor: torch.Tensor) -> Pattern:
         return Pattern(tensor.detach(), Known.PLACES)
 
 
-def with_pattern_of(fake: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """Return a fake tensor whose elements lie where those of another do."""
-    vars(fake)[_PATTERN] = pattern_of(tensor)
-    return fake
-
-
 def storage_of(tensor: torch.Tensor) -> SparseStorage | None:
     """Return what a sparse tensor stores; nothing of a dense one."""
     if not is_sparse(tensor):

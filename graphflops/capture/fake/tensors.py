@@ -10,7 +10,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from graphflops.capture import nested
-from graphflops.capture.sparse import is_sparse, with_pattern_of
+from graphflops.capture.sparse import is_sparse
 from graphflops.capture.symbols import Size, Specs, symbolic_shape
 from graphflops.capture.values import LARGEST, KnownValues
 from graphflops.errors import ModelSpecError
@@ -64,10 +64,12 @@ class FakeTensors:
         """Return a fake tensor of an unusual class or layout, as torch makes it."""
         if tensor.is_nested:
             return nested.like(tensor, self.plain, self._known.mode)
-        fake: torch.Tensor = self._known.mode.from_tensor(tensor, static_shapes=True)
+        fake: torch.Tensor
         if is_sparse(tensor):
-            self._known.sparse.in_use = True
-            return with_pattern_of(fake, tensor)
+            fake = self._known.sparse.fake(tensor, CPU if tensor.is_meta else tensor.device)
+            vars(fake)["_is_param"] = isinstance(tensor, nn.Parameter)
+            return fake.requires_grad_(tensor.requires_grad)
+        fake = self._known.mode.from_tensor(tensor, static_shapes=True)
         return fake
 
     def _fake(self, tensor: torch.Tensor, *, is_parameter: bool) -> torch.Tensor:
