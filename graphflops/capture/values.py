@@ -248,7 +248,7 @@ class KnownValues:
             return self._dispatch(func, types, args, kwargs)
         if threading.get_ident() != self._thread:
             raise CaptureError(f"the forward computes in another thread, {UNCOUNTED}")
-        if _is_composite(func):
+        if _is_composite(func) and _FAKES.issuperset(types):
             with self.mode:
                 return func.decompose(*args, **kwargs)
         if func._schema.is_mutable:
@@ -405,6 +405,7 @@ def _is_composite(func: Any) -> bool:
 
 
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+_FAKES = frozenset({FakeTensor})
 
 
 def _is_determined(func: Any) -> bool:
