@@ -38,10 +38,10 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 def tensor_meta(tensor: torch.Tensor, name: str = "") -> TensorMeta:
     """Shape, dtype and strides of a tensor, whatever kind it is."""
-    if is_jagged(tensor):
-        return tensor_meta(parts_of(tensor)["values"], name)
     # Sparse and nested tensors have no strides.
     strided = tensor.layout is torch.strided and not tensor.is_nested
+    if not strided and is_jagged(tensor):
+        return tensor_meta(parts_of(tensor)["values"], name)
     return TensorMeta(
         shape=tuple(map(dim, tensor.shape)),
         dtype=dtype_name(tensor.dtype),
