@@ -85,6 +85,21 @@ def dynamic_int4_mm(in_features: Dim, *, out: TensorMeta) -> OpCost:
     return OpCost(macs=out.numel * in_features)
 
 
+@register("quantized::linear_dynamic", "quantized::linear_relu_dynamic")
+def packed_linear_dynamic(W_prepack: TensorMeta, *, out: TensorMeta) -> OpCost:  # noqa: N803 - likewise
+    """(..., K) in floats, rounded on the way in, by a packed (N, K), as integers.
+
+    MACs = numel(out) * K, no FLOPs.
+    """
+    return OpCost(macs=out.numel * W_prepack.shape[1])
+
+
+@register("quantized::linear_dynamic_fp16", "quantized::linear_relu_dynamic_fp16")
+def packed_linear_half(W_prepack: TensorMeta, *, out: TensorMeta) -> OpCost:  # noqa: N803 - likewise
+    """(..., K) by a packed (N, K) in half precision: MACs = numel(out) * K, FLOPs = 2 * MACs."""
+    return contraction(out.numel * W_prepack.shape[1], out)
+
+
 free(
     *("aten::_convert_weight_to_int4pack", "aten::_convert_weight_to_int4pack_for_cpu"),
     *("aten::_dyn_quant_pack_4bit_weight", "quantized_decomposed::convert_element_type"),

@@ -27,6 +27,7 @@ from graphflops.capture import nested
 from graphflops.capture.counting_thread import model_running
 from graphflops.capture.graph import instances_mapped
 from graphflops.capture.invocation import Invocation
+from graphflops.capture.quantized import run_quantized
 from graphflops.capture.running import Running
 from graphflops.capture.tape import Tape, tensors_in
 from graphflops.interruption import SIGNALS
@@ -89,7 +90,10 @@ class ForwardTape(Tape, SchemaCheckMode):
         """Run an operator and record the call."""
         # Before it runs: an operator may change the shape of what it is given.
         bound = self.bound(func, args, kwargs)
-        out = func(*args, **kwargs)
+        if func.namespace == "quantized":
+            out = run_quantized(func, args, kwargs)
+        else:
+            out = func(*args, **kwargs)
         if tensors_in(out) or func._schema.is_mutable:
             ran = Invocation(func, args, kwargs, out)
             trips, caller = instances_mapped(out), self._callers.last

@@ -11,6 +11,7 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from graphflops.capture.nested import is_jagged, parts_of
+from graphflops.capture.quantized import packed_weight
 from graphflops.capture.sparse import storage_of
 from graphflops.capture.symbols import SymbolicShapes
 from graphflops.cost import Dim, as_dim
@@ -67,6 +68,8 @@ def argument(
         return describe(value)
     if isinstance(value, list | tuple):
         return tuple(argument(item, describe) for item in value)
+    if isinstance(value, torch.ScriptObject) and (weight := packed_weight(value)) is not None:
+        return tensor_meta(weight, f"packed {id(value)}")
     return _plain(value)
 
 

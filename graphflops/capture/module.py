@@ -18,8 +18,8 @@ from torch import nn
 from torch._dynamo.eval_frame import OptimizedModule
 from torch._dynamo.exc import TorchDynamoException
 
-from graphflops.capture.counting_thread import DifferentiatesError, below_autograd
 from graphflops.capture.control_flow import calls_of_graph
+from graphflops.capture.counting_thread import DifferentiatesError, below_autograd
 from graphflops.capture.decompose import Expander
 from graphflops.capture.experts import Surroundings, ways_to_run
 from graphflops.capture.exporting import exporting
@@ -30,6 +30,7 @@ from graphflops.capture.hierarchy import calls_in_graph, counted_calls, module_p
 from graphflops.capture.nodes import follow_nodes
 from graphflops.capture.outcome import notes_of, settled
 from graphflops.capture.program import program_inputs
+from graphflops.capture.quantized import leave_out_observers
 from graphflops.capture.regions import Regions
 from graphflops.capture.regions.taping import TapeTracer
 from graphflops.capture.running import Running, run_by
@@ -144,6 +145,7 @@ class _Job:
                 args, kwargs = self._advanced(own)
                 running = Running(modules)
                 follow_nodes(self._model, own.model, running)
+                observed = leave_out_observers(modules)
                 tape = ForwardTape(running, exporting=self._told)
                 given = tape.know_all(modules, args, kwargs)
                 reused = self._regions = Regions(
@@ -163,7 +165,7 @@ class _Job:
                 modules=modules_of(modules, running.calls),
                 method=self.method,
                 inputs=given,
-                notes=(*notes_of(known), *reused.notes),
+                notes=(*notes_of(known), *reused.notes, *observed),
                 assumptions=known.symbols.assumptions(),
                 regions=reused.counts,
                 timings={
