@@ -44,8 +44,11 @@ _Stack: Any = torch._ops._ModeStackStateForPreDispatch
 _largest_or_smallest: Any = _tensor_min_max
 
 
-class DifferentiatesError(BaseException):
-    """A forward computes derivatives; no model is to take it for a failure of that."""
+class NeedsAutogradError(BaseException):
+    """A forward computes derivatives, or on tensors that autograd takes apart.
+
+    No model is to take it for a failure of what it does.
+    """
 
 
 class _Told(threading.local):
@@ -197,9 +200,18 @@ def _is_exporting(original: Callable[[], bool]) -> bool:
     return TOLD.exporting or original()
 
 
-def _differentiate(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def need_autograd() -> None:
+    """Note that what comes next is not to be run below autograd.
+
+    Raises:
+        NeedsAutogradError: It is.
+    """
     if TOLD.below_autograd:
-        raise DifferentiatesError
+        raise NeedsAutogradError
+
+
+def _differentiate(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    need_autograd()
     return original(*args, **kwargs)
 
 
@@ -311,7 +323,7 @@ def below_autograd() -> Iterator[None]:
     That takes a third less time than with the graph, and the same operators.
 
     Raises:
-        DifferentiatesError: The model computes derivatives.
+        NeedsAutogradError: The model cannot be run so.
     """
     before, TOLD.below_autograd = TOLD.below_autograd, True
     try:

@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphflops.capture import nested
-from graphflops.capture.counting_thread import model_running
+from graphflops.capture.counting_thread import model_running, need_autograd
 from graphflops.capture.graph import instances_mapped
 from graphflops.capture.invocation import Invocation
 from graphflops.capture.quantized import run_quantized
@@ -74,6 +74,7 @@ class ForwardTape(Tape, SchemaCheckMode):
             return func(*args, **kwargs)
         if NestedTensor in types:
             # It comes apart in operators on its values: these come here.
+            need_autograd()
             with self._seeing():
                 return nested.on_parts(func, types, args, kwargs)
         if (keys := _casting(func, args)) is not None:

@@ -19,7 +19,7 @@ from torch._dynamo.eval_frame import OptimizedModule
 from torch._dynamo.exc import TorchDynamoException
 
 from graphflops.capture.control_flow import calls_of_graph
-from graphflops.capture.counting_thread import DifferentiatesError, below_autograd
+from graphflops.capture.counting_thread import NeedsAutogradError, below_autograd
 from graphflops.capture.decompose import Expander
 from graphflops.capture.experts import Surroundings, ways_to_run
 from graphflops.capture.exporting import exporting
@@ -119,7 +119,7 @@ class _Job:
         try:
             with below_autograd():
                 return self._eagerly(regions=regions)
-        except DifferentiatesError:
+        except NeedsAutogradError:
             # What a layer adds to a backward pass is not known of one that is repeated.
             return self._eagerly(regions=False)
         except _HOLDS_GRAPHS:

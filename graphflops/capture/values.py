@@ -401,7 +401,9 @@ def _is_small(out: Any, largest: int) -> bool:
 
 @cache
 def _is_composite(func: Any) -> bool:
-    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _COMPOSITE)
+    name = func.name()  # some are known to Python alone
+    has_kernels = torch._C._dispatch_has_kernel(name)
+    return has_kernels and torch._C._dispatch_has_kernel_for_dispatch_key(name, _COMPOSITE)
 
 
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
