@@ -91,7 +91,7 @@ def _on_meta(workload: Workload) -> int:
 
 
 def _with_values(workload: Workload, *, supposing: bool) -> int:
-    *_, (_, even) = ways_to_run(workload.model)
+    *_, (_, even) = ways_to_run(workload.model, ())
     own = stand_in(workload.model, workload.args, workload.kwargs)
     # On the CPU it has no formula for the kernels of attention and recurrent layers.
     with (

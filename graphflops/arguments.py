@@ -37,6 +37,23 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     return number
 
 
+def sizes(name: str, value: Any) -> dict[str, int]:
+    """Whole numbers by name, 0 or more.
+
+    Raises:
+        ModelSpecError: It is something else.
+
+    Example:
+        >>> sizes("assume", {"u0": 10})
+        {'u0': 10}
+    """
+    given = {} if value is None else value
+    if not isinstance(given, Mapping):
+        msg = f'{name} is of type {type(value).__name__}. Give sizes by name, such as {{"u0": 10}}.'
+        raise ModelSpecError(msg)
+    return {key: whole(f"{name}[{key!r}]", size, least=0) for key, size in given.items()}
+
+
 def one_of(name: str, value: Any, known: Iterable[str]) -> None:
     """Check a word against those that mean something.
 

@@ -28,6 +28,10 @@ def bound(report: Report, values: Mapping[str, int]) -> Report:
     for name in values:
         if name not in known:
             have = f"They are in {', '.join(known)}." if known else "They are numbers already."
+            if any(name == size.name for size in report.capture.data_sizes):
+                have = (
+                    f"It is a size that follows from data: count again with assume={{{name!r}: N}}."
+                )
             raise ModelSpecError(f"the costs of {report.model} have no symbol {name!r}. {have}")
     values = {name: whole(name, value) for name, value in values.items()}
     for assumption in report.capture.assumptions:

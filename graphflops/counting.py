@@ -34,6 +34,7 @@ def count(
     registry: Registry | None = None,
     on_unknown: OnUnknown = "warn",
     regions: bool = True,
+    assume: Mapping[str, int] | None = None,
 ) -> Report:
     """Count one forward pass, without running it and without its weights.
 
@@ -57,6 +58,8 @@ def count(
             ``"ignore"`` them. The report names them in any case.
         regions: Whether a layer of an ``nn.Module`` that is repeated is traced once and its calls
             are repeated for all instances that provably do the same. The report is the same.
+        assume: What sizes that follow from data are, by the names that reports have for them:
+            ``{"u0": 10}``. They stand at their largest otherwise.
 
     Returns:
         The report.
@@ -78,9 +81,12 @@ def count(
     """
     arguments.one_of("on_unknown", on_unknown, get_args(OnUnknown))
     positional, named = arguments.inputs(args, kwargs)
+    assumed = arguments.sizes("assume", assume)
     prices = prices_of(convention, registry)
     with explained_changes():
-        captured = capture(model, positional, named, dynamic_shapes, regions=regions)
+        captured = capture(
+            model, positional, named, dynamic_shapes, regions=regions, assume=assumed
+        )
     found = report(captured, captured.modules[0].cls or type(model).__name__, prices)
     if not found.complete and on_unknown != "ignore":
         complain(found, on_unknown)

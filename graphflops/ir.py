@@ -286,6 +286,48 @@ class LayersReused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DataSize:
+    """A size that follows from data, which a count does not have.
+
+    Attributes:
+        name: Its symbol.
+        operator: What makes it, e.g. ``"aten::nonzero"``.
+        source: ``file:line`` of the model's code where it does, if known.
+        largest: The largest it can be; ``None`` where nothing bounds it.
+        value: What it is counted as; ``None`` where it stays a symbol.
+        count: How many sizes go by the name.
+        is_supposed: Whether the value is any number at all, and another came to the same calls.
+    """
+
+    name: str
+    operator: str
+    source: str = ""
+    largest: Dim | None = None
+    value: Dim | None = None
+    count: int = 0
+    is_supposed: bool = False
+
+    @property
+    def origin(self) -> str:
+        """The operator and the line that make it."""
+        return f"{self.operator} at {self.source}" if self.source else self.operator
+
+    def __str__(self) -> str:
+        times = f", {self.count} times" if self.count > 1 else ""
+        if self.value is None:
+            said = f"{self.name} is open, for nothing bounds it"
+        elif self.is_supposed:
+            said = f"{self.name} = {self.value}, and another number comes to the same calls"
+        elif self.value == self.largest:
+            said = f"{self.name} = {self.value}, the largest it can be"
+        elif self.largest is None:
+            said = f"{self.name} = {self.value}, as assumed"
+        else:
+            said = f"{self.name} = {self.value}, as assumed, of {self.largest} at most"
+        return f"{said}: {self.origin}{times}."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capture:
     """A model as a graph: its calls in order and its modules in registration order.
 
@@ -298,6 +340,7 @@ class Capture:
         caches: Names of those inputs that hold what earlier tokens left behind.
         notes: Sentences a reader of the report must know about this capture.
         assumptions: Conditions on the symbolic sizes under which the graph is this one.
+        data_sizes: Sizes that follow from data.
         regions: Repeated layers that were traced once.
         timings: Seconds that parts of the capture took, by what they are.
         fallback: What PyTorch knows of operators without a handler.
@@ -311,6 +354,7 @@ class Capture:
     caches: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     assumptions: tuple[sympy.Basic, ...] = ()
+    data_sizes: tuple[DataSize, ...] = ()
     regions: LayersReused = LayersReused()
     timings: Mapping[str, float] = field(default_factory=dict, compare=False)
     fallback: Fallback | None = field(default=None, compare=False, repr=False)

@@ -31,6 +31,7 @@ def count_training(
     accumulation: int = 1,
     steps: int = 1,
     regions: bool = True,
+    assume: Mapping[str, int] | None = None,
     convention: str = "exact",
     registry: Registry | None = None,
     on_unknown: counting.OnUnknown = "warn",
@@ -56,6 +57,7 @@ def count_training(
         accumulation: Passes whose gradients are added up before a step of the optimizer.
         steps: Steps of the optimizer; totals are multiplied by it.
         regions: As in :func:`graphflops.count`.
+        assume: Likewise.
         convention: ``"exact"`` or ``"torch"``; the others have no backward but 2 x forward.
         registry: Handlers of your own, looked up before those of the convention.
         on_unknown: As in :func:`graphflops.count`.
@@ -99,9 +101,10 @@ def count_training(
     steps = arguments.whole("steps", steps)
     arguments.one_of("on_unknown", on_unknown, get_args(counting.OnUnknown))
     positional, named = arguments.inputs(args, kwargs)
+    assumed = arguments.sizes("assume", assume)
     prices = counting.prices_of(convention, registry)
     with explained_changes():
-        captured = capture_training(model, positional, named, loss, regions=regions)
+        captured = capture_training(model, positional, named, loss, regions=regions, assume=assumed)
     found = TrainingReport.of(
         counting.report(captured.capture, type(model).__name__, prices),
         loss=captured.loss,

@@ -10,8 +10,8 @@ from typing import Any
 
 from graphflops.analysis.accelerators import Measurement
 from graphflops.analysis.optimizers import OptimizerStep
-from graphflops.cost import Dim, OpCost
-from graphflops.errors import ModelSpecError
+from graphflops.cost import Dim, OpCost, substitute
+from graphflops.errors import ModelSpecError, UnboundSymbolError
 from graphflops.folded import Folded
 from graphflops.ir import OpRecord, Phase
 from graphflops.render import training as rendering
@@ -44,9 +44,11 @@ class ModuleTraining:
 
     @property
     def ratio(self) -> float | None:
-        """FLOPs of its backward pass over those of its forward; ``None`` if that has none."""
+        """FLOPs of its backward pass over those of its forward; ``None`` if there is no number."""
         forward, backward = self.forward.flops, self.backward.flops
-        return None if forward == 0 else float(backward / forward)
+        if forward == 0 or not (isinstance(forward, int) and isinstance(backward, int)):
+            return None
+        return backward / forward
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -112,7 +114,7 @@ class TrainingReport:
         by_dtype = (self.forward.by_dtype(), self.backward.by_dtype())
         macs = Counter({dtype: 0 for costs in by_dtype for dtype in costs})
         for costs in by_dtype:
-            macs.update({dtype: int(cost.macs) for dtype, cost in costs.items()})
+            macs.update({dtype: _in_scale(cost.macs) for dtype, cost in costs.items()})
         return macs.most_common(1)[0][0] if macs else ""
 
     @property
@@ -211,6 +213,7 @@ class TrainingReport:
 
         Raises:
             ModelSpecError: A time or a rate is not positive.
+            UnboundSymbolError: The cost is no number yet.
 
         Example:
             >>> import torch, graphflops
@@ -236,6 +239,12 @@ class TrainingReport:
             )
             raise ModelSpecError(msg)
         flops = cost.flops - (cost.flops_masked if causal else 0)
+        if not isinstance(flops, int):
+            msg = (
+                f"a pass takes {flops} FLOPs, which is no number yet: sizes follow from data, as "
+                "the notes of the report say. Count with assume= for them."
+            )
+            raise UnboundSymbolError(msg)
         return float(flops * self.accumulation / (step_time * peak_flops))
 
     def tree(self, depth: int | None = None) -> str:
@@ -272,6 +281,15 @@ class TrainingReport:
     def parts(self) -> tuple[Report, Report, Report]:
         """Forward, backward and recomputation, in this order."""
         return self.forward, self.backward, self.recompute
+
+
+def _in_scale(value: Dim) -> int:
+    """A count as a number to compare others with: sizes that are open are large."""
+    symbols = () if isinstance(value, int) else value.free_symbols
+    return int(substitute(value, {symbol.name: _LARGE for symbol in symbols}))
+
+
+_LARGE = 1000
 
 
 def _part(whole: Report, phase: Phase) -> Report:

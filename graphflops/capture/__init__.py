@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from graphflops.capture.module import capture_module
+from graphflops.capture.open_sizes import check_assumed, with_sizes
 from graphflops.capture.program import (
     capture_graph,
     capture_program,
@@ -26,13 +27,14 @@ from graphflops.errors import CaptureError, ModelSpecError
 from graphflops.ir import Capture
 
 
-def capture(
+def capture(  # noqa: PLR0913 - what may be captured, and how to go about it
     model: object,
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
     *,
     regions: bool = True,
+    assume: Mapping[str, int] | None = None,
 ) -> Capture:
     """Capture a model, whatever form it comes in.
 
@@ -43,30 +45,34 @@ def capture(
         kwargs: Keyword inputs, likewise.
         dynamic_shapes: As ``torch.export.export`` takes it, for a module.
         regions: Whether to trace a repeated layer of a module once.
+        assume: Sizes that follow from data, by name.
 
     Raises:
         ModelSpecError: ``model`` is none of these.
         CaptureError: It is, and could not be captured.
     """
-    start = time.perf_counter()
+    start, assumed = time.perf_counter(), assume or {}
     if isinstance(model, str | PathLike):
-        found = capture_file(Path(model))
+        found = with_sizes(capture_file(Path(model)), assume=assumed)
         _refuse_other_inputs(found, (args, kwargs or {}))
     elif isinstance(model, ExportedProgram):
-        found = capture_program(model, tuple(args), kwargs or {})
+        found = with_sizes(capture_program(model, tuple(args), kwargs or {}), assume=assumed)
     elif isinstance(model, fx.GraphModule) and is_aten_graph(model):
-        found = capture_graph(model, tuple(args), kwargs or {})
+        found = with_sizes(capture_graph(model, tuple(args), kwargs or {}), assume=assumed)
     elif isinstance(model, fx.GraphModule):
         inputs = tuple(args), kwargs or {}
         found = capture_torch_graph(model, *inputs, dynamic_shapes, regions=regions)
     elif isinstance(model, nn.Module):
-        found = capture_module(model, tuple(args), kwargs or {}, dynamic_shapes, regions=regions)
+        found = capture_module(
+            model, tuple(args), kwargs or {}, dynamic_shapes, regions=regions, assume=assumed
+        )
     else:
         msg = (
             f"a {type(model).__name__} cannot be counted. Give an nn.Module, an ExportedProgram, "
             "an fx.GraphModule or the path of a .pt2 file."
         )
         raise ModelSpecError(msg)
+    check_assumed(assumed, found.data_sizes)
     return replace(found, seconds=time.perf_counter() - start)
 
 

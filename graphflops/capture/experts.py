@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 
+from graphflops.capture.data_sizes import UndecidedSizeError
 from graphflops.capture.no_modes import no_modes
 from graphflops.capture.values import KnownValues
 
@@ -21,13 +22,28 @@ Surroundings = Callable[[Any, KnownValues], contextlib.AbstractContextManager[An
 """What a stand-in runs in, given it and the mode of its fake tensors."""
 
 
-def ways_to_run(model: nn.Module) -> Iterator[tuple[str, Surroundings]]:
-    """Ways to run a model: what is done to it, in words, and what it runs in; plainest first."""
+def ways_to_run(
+    model: nn.Module, failures: Sequence[tuple[str, Exception]]
+) -> Iterator[tuple[str, Surroundings]]:
+    """Ways to run a model: what is done to it, in words, and what it runs in; plainest first.
+
+    Args:
+        model: The model.
+        failures: Of the ways so far, each with its name; whoever tries them adds to it.
+    """
     yield "", lambda *_: contextlib.nullcontext()
     # transformers could compute some otherwise than by a loop.
     if any(part.config._experts_implementation == "eager" for part in _mixtures(model)):
         yield "experts grouped", lambda own, _: _grouped(own)
     yield "experts chosen evenly", lambda _, known: _EvenlyChosen(known)
+    # What a router chooses decides sizes, but is not all that does.
+    if any(isinstance(error, UndecidedSizeError) for _, error in failures):
+        yield "", lambda _, known: _all_at_their_largest(known)
+
+
+def _all_at_their_largest(known: KnownValues) -> contextlib.AbstractContextManager[None]:
+    known.sizes.waits = False
+    return contextlib.nullcontext()
 
 
 def _grouped(model: nn.Module) -> contextlib.AbstractContextManager[None]:

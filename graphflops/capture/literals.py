@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
@@ -41,8 +42,12 @@ class Literals(TorchFunctionMode):
             out = func(*args, **(kwargs or {}))
             self._known.assume(out, whether=func is torch.isfinite)
             return out
+        elif func is nn.functional.one_hot and self._known.value(args[0]) is None:
+            self._known.sizes.is_routed = True
         elif func is torch.Tensor.__float__ and _is_number(args[0]):
             return self._known.number(args[0])
+        elif func is torch.Tensor.__int__ and _is_one(args[0]):
+            return self._known.integer(args[0])
         elif func is torch.Tensor.__format__ and not args[0].dim():
             number = self._known.number if _is_number(args[0]) else self._read
             return format(number(args[0]), args[1])
@@ -65,8 +70,11 @@ def _is_sizeless(args: Any, kwargs: Mapping[str, Any]) -> bool:
     return all(isinstance(arg, FakeTensor) for arg in args) and "size" not in kwargs
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     """Return True for a fake tensor of one floating-point number."""
-    if not isinstance(value, FakeTensor) or not value.is_floating_point():
-        return False
-    return all(size == 1 for size in value.shape)
+    return _is_one(value) and value.is_floating_point()
+
+
+def _is_one(value: object) -> bool:
+    """Return True for a fake tensor of one element."""
+    return isinstance(value, FakeTensor) and all(size == 1 for size in value.shape)

@@ -8,9 +8,9 @@ attention, is traced by ``torch.export``.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch._dynamo.exc import TorchDynamoException
 
 from graphflops.capture.control_flow import calls_of_graph
 from graphflops.capture.counting_thread import NeedsAutogradError, below_autograd
+from graphflops.capture.data_sizes import OTHERWISE, SUPPOSED
 from graphflops.capture.decompose import Expander
 from graphflops.capture.experts import Surroundings, ways_to_run
 from graphflops.capture.exporting import exporting
@@ -28,6 +29,7 @@ from graphflops.capture.fake.stand_in import Inputs, StandIn, stand_in
 from graphflops.capture.forward import ForwardTape, HigherOrderError
 from graphflops.capture.hierarchy import calls_in_graph, counted_calls, module_path, modules_of
 from graphflops.capture.nodes import follow_nodes
+from graphflops.capture.open_sizes import refuse_decisive, with_sizes
 from graphflops.capture.outcome import notes_of, settled
 from graphflops.capture.program import program_inputs
 from graphflops.capture.quantized import leave_out_observers
@@ -55,6 +57,7 @@ def capture_module(  # noqa: PLR0913 - what torch.export takes, and how to go ab
     advance: Advance | None = None,
     *,
     regions: bool = True,
+    assume: Mapping[str, int] | None = None,
 ) -> Capture:
     """Run a module under fake tensors and record its calls and hierarchy.
 
@@ -70,21 +73,26 @@ def capture_module(  # noqa: PLR0913 - what torch.export takes, and how to go ab
         advance: From these inputs, fake, to those of a later call of the model, which is the
             one to capture.
         regions: Whether to trace a repeated layer once and reuse it where it does the same.
+        assume: Sizes that follow from data, by name.
 
     Raises:
         CaptureError: The model's forward failed, or no way of capturing it worked.
     """
     model = model._orig_mod if isinstance(model, OptimizedModule) else model
     failures: list[tuple[str, Exception]] = []
-    for way, told in itertools.product(ways_to_run(model), (False, True)):
-        job = _Job(model, args, kwargs, dynamic_shapes, advance, *way, told=told)
+    ways = ((way, told) for way in ways_to_run(model, failures) for told in (False, True))
+    for way, told in ways:
+        job = _Job(model, args, kwargs, dynamic_shapes, advance, *way, assume or {}, told=told)
         try:
-            return job.run(regions=regions)
+            found = job.run(regions=regions)
+            refuse_decisive(found, partial(job.otherwise, regions=regions))
         except GraphFlopsError:
             raise
         except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
             raise_interruption(error)
             failures.append((job.method, error))
+        else:
+            return found
     raise explain_failure(model, args, kwargs, failures) from failures[0][1]
 
 
@@ -104,13 +112,15 @@ class _Job:
         advance: Advance | None,
         manner: str,
         around: Surroundings,
+        assume: Mapping[str, int],
         *,
         told: bool,
     ) -> None:
         self._model, self._args, self._kwargs = model, args, kwargs
         self._dynamic_shapes, self._advance = dynamic_shapes, advance
-        self._around, self._told = around, told
+        self._around, self._assume, self._told = around, assume, told
         self._manner = [manner, "told that it is exported" * told]
+        self._supposed = SUPPOSED
         self._regions: Regions | None = None
         self.method = self._named("eager tracing")
 
@@ -131,6 +141,11 @@ class _Job:
                 raise
         with below_autograd():
             return self._eagerly(regions=False)
+
+    def otherwise(self, *, regions: bool) -> Capture:
+        """The capture with other numbers where any would do."""
+        self._supposed = OTHERWISE
+        return self.run(regions=regions)
 
     def _named(self, method: str) -> str:
         return ", ".join(filter(None, (method, *self._manner)))
@@ -159,7 +174,7 @@ class _Job:
             refuse_mixed_dtypes(tape.traced())
             calls, given = settled(known, Folded(tape.items), given)
             ran = time.perf_counter()
-            return Capture(
+            captured = Capture(
                 calls=calls,
                 fallback=Expander(tape.invocations.__getitem__),
                 modules=modules_of(modules, running.calls),
@@ -167,6 +182,7 @@ class _Job:
                 inputs=given,
                 notes=(*notes_of(known), *reused.notes, *observed),
                 assumptions=known.symbols.assumptions(),
+                data_sizes=tuple(known.sizes.found.values()),
                 regions=reused.counts,
                 timings={
                     "forward": ran - start - reused.seconds,
@@ -174,6 +190,7 @@ class _Job:
                     "modules": time.perf_counter() - ran,
                 },
             )
+            return with_sizes(captured, known.sizes.bounds())
 
     def _by_export(self) -> Capture:
         """Export it and read the graph."""
@@ -187,7 +204,7 @@ class _Job:
             exported = time.perf_counter() - start
             found = calls_of_graph(program.graph_module, module_path)
             refuse_mixed_dtypes(found.calls)
-            return Capture(
+            captured = Capture(
                 calls=found.calls,
                 fallback=found.fallback,
                 modules=modules_of(modules, calls_in_graph(modules, calls, program.graph_module)),
@@ -195,11 +212,13 @@ class _Job:
                 inputs=program_inputs(program),
                 notes=(*notes_of(known), *found.notes),
                 assumptions=known.symbols.assumptions(),
+                data_sizes=tuple(known.sizes.found.values()),
                 timings={
                     "export": exported,
                     "reading the graph": time.perf_counter() - start - exported,
                 },
             )
+            return with_sizes(captured, known.sizes.bounds())
 
     def _advanced(self, own: StandIn) -> Inputs:
         """The inputs of the call that is to be captured."""
@@ -214,4 +233,6 @@ class _Job:
             register_caches(self._model)
             inputs = self._args, dict(self._kwargs)
             specs = axis_specs(self._model, inputs, self._dynamic_shapes)
-            yield stand_in(self._model, *inputs, specs)
+            own = stand_in(self._model, *inputs, specs)
+            own.known.sizes.begin(self._assume, self._supposed)
+            yield own

@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature, InputKind
 
 from graphflops.capture.control_flow import calls_of_graph
+from graphflops.capture.graph_sizes import sizes_in_graph
 from graphflops.capture.hierarchy import module_path, modules_of_graph, modules_of_program
 from graphflops.capture.invocation import is_operator
 from graphflops.capture.metadata import output_metas
@@ -75,6 +76,7 @@ def captured(
         method=method,
         inputs=program_inputs(program),
         notes=(*notes, *lost, *chosen, *unknown_phases(calls)),
+        data_sizes=sizes_in_graph(graph),
     )
 
 
@@ -152,6 +154,7 @@ def _captured(module: fx.GraphModule) -> Capture:
             for meta in output_metas(node.meta.get("val"), node.name)
         ),
         notes=(*chosen, *unknown_phases(calls)),
+        data_sizes=sizes_in_graph(module),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import sympy
@@ -25,7 +25,12 @@ from torch.export.dynamic_shapes import (
     _StaticDim,
     _tree_map_with_path,
 )
-from torch.fx.experimental.symbolic_shapes import DimConstraints, DimDynamic, ShapeEnv
+from torch.fx.experimental.symbolic_shapes import (
+    DimConstraints,
+    DimDynamic,
+    GuardOnDataDependentSymNode,
+    ShapeEnv,
+)
 from torch.utils import _pytree as pytree
 from torch.utils._sympy import functions as torch_functions
 from torch.utils._sympy.numbers import int_oo
@@ -44,11 +49,15 @@ class SymbolicShapes(ShapeEnv):
 
     Attributes:
         symbols: The named ones.
+        fresh: Symbols that operators have made of data since they were looked at.
+        answer: Gives a number that follows from data where Python asks for one, or an error.
     """
 
     def __init__(self) -> None:
         super().__init__(tracked_fakes=[])
         self.symbols = Symbols(self)
+        self.fresh: list[sympy.Symbol] = []
+        self.answer: Callable[[sympy.Basic], sympy.Basic | Exception | None] = lambda _: None
         self._refusals: list[Exception] = []
 
     def caught_by_the_model(self) -> list[str]:
@@ -60,10 +69,28 @@ class SymbolicShapes(ShapeEnv):
                 found.append(f"{short_path(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}")
         return list(dict.fromkeys(found))
 
-    def _make_data_dependent_error(self, *args: Any, **kwargs: Any) -> Any:
-        error = super()._make_data_dependent_error(*args, **kwargs)
-        self._refusals.append(error)
-        return error
+    def evaluate_expr(self, orig_expr: sympy.Basic, *args: Any, **kwargs: Any) -> sympy.Basic:
+        """Say what a size or a condition is."""
+        try:
+            return super().evaluate_expr(orig_expr, *args, **kwargs)
+        except GuardOnDataDependentSymNode as error:
+            answer = self.answer(orig_expr) or error
+            if not isinstance(answer, Exception):
+                return answer
+            self._refusals.append(answer)
+            raise answer from error
+
+    def create_unbacked_symint(self, *args: Any, **kwargs: Any) -> torch.SymInt:
+        """Make a number that follows from data."""
+        size = super().create_unbacked_symint(*args, **kwargs)
+        self.fresh += size.node.expr.free_symbols
+        return size
+
+    def create_unbacked_symbool(self) -> torch.SymBool:
+        """Make a truth value that follows from data."""
+        truth = super().create_unbacked_symbool()
+        self.fresh += truth.node.expr.free_symbols
+        return truth
 
     def produce_guards(self, *_: Any, **__: Any) -> list[str]:
         """None: what a graph assumes is not solved for inputs it accepts, it is stated."""
@@ -154,10 +181,9 @@ class Symbols:
     def settled(self) -> dict[str, Number]:
         """What sizes have turned out to be, by readable name: numbers, or what others are."""
         return {
-            self.readable.get(symbol, symbol).name: as_dim(
-                self.shapes.replace(symbol).xreplace(self.readable)
-            )
+            self.readable[symbol].name: as_dim(self.shapes.replace(symbol).xreplace(self.readable))
             for symbol in self.shapes.replacements
+            if symbol in self.readable
         }
 
     def assumptions(self) -> tuple[sympy.Basic, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from graphflops.capture.counting_thread import model_running
+from graphflops.capture.data_sizes import OTHERWISE, SUPPOSED
 from graphflops.capture.decompose import Expander
 from graphflops.capture.experts import Surroundings, ways_to_run
 from graphflops.capture.failure import (
@@ -31,6 +33,7 @@ from graphflops.capture.fake.stand_in import StandIn, stand_in
 from graphflops.capture.gradients import Gradients
 from graphflops.capture.hierarchy import modules_of
 from graphflops.capture.loss import Loss, loss_of
+from graphflops.capture.open_sizes import check_assumed, refuse_decisive, with_sizes
 from graphflops.capture.outcome import notes_of, settled
 from graphflops.capture.owners import LOSS, Owners
 from graphflops.capture.regions import Regions
@@ -59,13 +62,14 @@ class TrainingCapture:
     differentiated: frozenset[int]
 
 
-def capture_training(
+def capture_training(  # noqa: PLR0913 - what a step is of, and how to go about it
     model: nn.Module,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     loss: Loss | None,
     *,
     regions: bool = True,
+    assume: Mapping[str, int] | None = None,
 ) -> TrainingCapture:
     """Run a forward and a backward pass under fake tensors and record their calls.
 
@@ -78,6 +82,7 @@ def capture_training(
         kwargs: Keyword inputs.
         loss: From the model's output to a scalar; by default its own loss, or a sum.
         regions: Whether to run a repeated layer once and reuse it where it does the same.
+        assume: Sizes that follow from data, by name.
 
     Raises:
         CaptureError: The forward fails, there is nothing to differentiate, or an operator has
@@ -87,17 +92,19 @@ def capture_training(
     model = model._orig_mod if isinstance(model, OptimizedModule) else model
     _refuse_untrainable(model, (args, kwargs))
     failures: list[tuple[str, Exception]] = []
-    for manner, surroundings in ways_to_run(model):
+    for manner, surroundings in ways_to_run(model, failures):
         method = f"autograd, {manner}" if manner else "autograd"
-        step = _Step(model, args, kwargs, loss, surroundings)
+        step = _Step(model, args, kwargs, loss, surroundings, assume or {})
         try:
             found = step.run(regions=regions)
+            refuse_decisive(found.capture, partial(step.otherwise, regions=regions))
         except GraphFlopsError:
             raise
         except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
             raise_interruption(error)
             failures.append((method, error))
             continue
+        check_assumed(assume or {}, found.capture.data_sizes)
         seconds = time.perf_counter() - start
         return replace(found, capture=replace(found.capture, method=method, seconds=seconds))
     raise explain_failure(model, args, kwargs, failures) from failures[0][1]
@@ -106,16 +113,18 @@ def capture_training(
 class _Step:
     """A training step that is to be captured in one way."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what capture_training takes
         self,
         model: nn.Module,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         loss: Loss | None,
         surroundings: Surroundings,
+        assume: Mapping[str, int],
     ) -> None:
         self._model, self._args, self._kwargs = model, args, kwargs
-        self._loss, self._surroundings = loss, surroundings
+        self._loss, self._surroundings, self._assume = loss, surroundings, assume
+        self._supposed = SUPPOSED
         self._regions: Regions | None = None
 
     def run(self, *, regions: bool) -> TrainingCapture:
@@ -128,10 +137,16 @@ class _Step:
                 raise
         return self._run(regions=False)
 
+    def otherwise(self, *, regions: bool) -> Capture:
+        """The capture with other numbers where any would do."""
+        self._supposed = OTHERWISE
+        return self.run(regions=regions).capture
+
     def _run(self, *, regions: bool) -> TrainingCapture:
         self._regions = None
         with QUIET.holding():
             own = stand_in(self._model, self._args, self._kwargs)
+            own.known.sizes.begin(self._assume, self._supposed)
             with self._surroundings(own.model, own.known):
                 return self._recorded(own, regions=regions)
 
@@ -166,12 +181,14 @@ class _Step:
             inputs=given,
             notes=(*notes_of(known), *reused.notes),
             assumptions=known.symbols.assumptions(),
+            data_sizes=tuple(known.sizes.found.values()),
             regions=reused.counts,
             timings={
                 "forward and backward": time.perf_counter() - start - reused.seconds,
                 "region check": reused.seconds,
             },
         )
+        capture = with_sizes(capture, known.sizes.bounds())
         return TrainingCapture(
             capture=capture, loss=described, differentiated=frozenset(map(id, differentiated))
         )

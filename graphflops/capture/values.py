@@ -15,6 +15,7 @@ from functools import cache
 from types import MethodType
 from typing import Any
 
+import sympy
 import torch
 from torch import nn
 from torch._dispatch.python import enable_python_dispatcher
@@ -25,6 +26,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
 
 from graphflops.capture import packed
+from graphflops.capture.data_sizes import DataSizes
 from graphflops.capture.fake.cache import remember_no_views
 from graphflops.capture.literals import Literals
 from graphflops.capture.no_modes import no_modes
@@ -73,6 +75,7 @@ class KnownValues:
     Attributes:
         mode: The mode; it calls back on every operator.
         symbols: The symbolic sizes of inputs in the mode.
+        sizes: Sizes that follow from data.
         asked: Of what a size or a branch has followed: values of inputs, numbers drawn.
         largest: Elements of the largest value that is computed.
         supposed: Whether a value was supposed that is not known.
@@ -85,8 +88,10 @@ class KnownValues:
         shape_env = SymbolicShapes()
         self.symbols = shape_env.symbols
         # Typed as anything: two of its methods are exchanged for ours.
+        shape_env.answer = self._number_for
         mode: Any = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shape_env)
         self.mode: FakeTensorMode = mode
+        self.sizes = DataSizes(mode)
         self.supposed = False
         self.operators = 0
         self.numbers: dict[str, None] = {}
@@ -229,13 +234,29 @@ class KnownValues:
 
     def number(self, tensor: torch.Tensor) -> float:
         """A floating-point number as Python's; one that only data can give is supposed."""
-        value = self._value(tensor)
-        if value is _UNKNOWN:
+        if (value := self._value(tensor)) is _UNKNOWN:
             self.numbers[line_running()] = None
             return DRAWN
         self.note_asked(tensor)
         with no_modes():
             return float(value)
+
+    def integer(self, tensor: torch.Tensor) -> int:
+        """The same as a whole number."""
+        if (value := self._value(tensor)) is _UNKNOWN:
+            return self.sizes.whole_number()
+        self.note_asked(tensor)
+        with no_modes():
+            return int(value)
+
+    def _number_for(self, expr: sympy.Basic) -> sympy.Basic | Exception | None:
+        """A number that only data can give, for which Python asks; a condition is refused."""
+        if not isinstance(expr, sympy.Expr):
+            return self.sizes.refusal(expr)
+        if expr.is_integer:
+            return sympy.Integer(self.sizes.whole_number())
+        self.numbers[line_running()] = None
+        return sympy.Float(DRAWN)
 
     def dispatch(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -257,13 +278,19 @@ class KnownValues:
             return self.sparse.run(func, args, kwargs)
         if func in _OWN_RULES and (shaped := self._shaped(func, args, kwargs)) is not None:
             return shaped
-        if _DEPENDS_ON_VALUES.intersection(func.tags):
+        depends = not _DEPENDS_ON_VALUES.isdisjoint(func.tags)
+        if depends:
             value = self._compute(func, args, kwargs)
             if value is not _UNKNOWN:
                 out = self._fake(value, args)
                 self.asked |= self._derive(out, (args, kwargs))
                 return out
-        out = self._dispatch(func, types, args, kwargs)
+        fresh = len(self.symbols.shapes.fresh)
+        out = self.sizes.made(func, args, kwargs)
+        if out is None:
+            out = self._dispatch(func, types, args, kwargs)
+        if depends or len(self.symbols.shapes.fresh) > fresh:
+            out = self.sizes.settled(func, args, kwargs, out, fresh)
         self.operators += isinstance(out, torch.Tensor)
         self._note(func, out, args, kwargs)
         return out

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from graphflops.cli.flags import (
+    Assume,
     Convention,
     Depth,
     Format,
@@ -23,6 +24,7 @@ from graphflops.cli.flags import (
     Strict,
     Symbolic,
     Timings,
+    assumed_sizes,
     model_flags,
 )
 from graphflops.cli.output import rolled_up, write_timings, writes_output, written
@@ -64,10 +66,11 @@ def count(
     symbolic: Symbolic = None,
     strict: Strict = False,
     regions: Regions = True,
+    assume: Assume = None,
     timings: Timings = False,
 ) -> str:
     """Count one forward pass: by module, with totals and coverage."""
-    report = _report(model, flags, convention, symbolic, regions=regions, strict=strict)
+    report = _report(model, flags, convention, symbolic, assume, regions=regions, strict=strict)
     rolled = rolled_up(report)
     if reconcile is not None:
         text = written(report.reconcile(reconcile), output_format.value)
@@ -109,9 +112,10 @@ def list_ops(
     symbolic: Symbolic = None,
     strict: Strict = False,
     regions: Regions = True,
+    assume: Assume = None,
 ) -> str:
     """List every operator call: module, operator, shapes, cost, source line."""
-    report = _report(model, flags, convention, symbolic, regions=regions, strict=strict)
+    report = _report(model, flags, convention, symbolic, assume, regions=regions, strict=strict)
     from graphflops.render import data, tables
 
     records = report.sorted_records(sort.value, top)
@@ -135,9 +139,10 @@ def explain(
     convention: Convention = "exact",
     symbolic: Symbolic = None,
     regions: Regions = True,
+    assume: Assume = None,
 ) -> str:
     """Say why a call costs what it costs: formula, numbers put in, source."""
-    report = _report(model, flags, convention, symbolic, regions=regions)
+    report = _report(model, flags, convention, symbolic, assume, regions=regions)
     return "\n\n".join(map(report.explain, report.find(what)))
 
 
@@ -146,6 +151,7 @@ def _report(
     flags: ModelFlags,
     convention: str,
     symbolic: str | None,
+    assume: list[str] | None,
     *,
     regions: bool,
     strict: bool = False,
@@ -177,6 +183,7 @@ def _report(
             convention=convention,
             on_unknown=on_unknown,
             regions=regions,
+            assume=assumed_sizes(assume),
         )
         notes = (*workload.notes, *report.capture.notes)
         return replace(

@@ -87,6 +87,13 @@ Regions = Annotated[
     ),
 ]
 Timings = Annotated[bool, typer.Option("--timings", help="Say on stderr where the time went.")]
+Assume = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=SIZE",
+        help="What a size that follows from data is, by its name in the report; repeatable.",
+    ),
+]
 Symbolic = Annotated[
     str | None,
     typer.Option(
@@ -160,6 +167,18 @@ def model_flags(command: Callable[..., str]) -> Callable[..., str]:
     ]
     declare(run, [*own, *shared])
     return run
+
+
+def assumed_sizes(texts: list[str] | None) -> dict[str, int]:
+    """Sizes as ``--assume`` gives them, by name."""
+    sizes = {}
+    for text in texts or ():
+        name, _, size = text.partition("=")
+        if not (name and size.isdecimal()):
+            msg = f"--assume {text!r} is not NAME=SIZE. Write e.g. --assume u0=10."
+            raise typer.BadParameter(msg)
+        sizes[name] = int(size)
+    return sizes
 
 
 def _parse_override(text: str) -> tuple[str, Any]:

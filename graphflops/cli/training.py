@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from graphflops.cli.flags import (
+    Assume,
     Convention,
     Depth,
     Format,
@@ -19,6 +20,7 @@ from graphflops.cli.flags import (
     ReportFormat,
     Strict,
     Timings,
+    assumed_sizes,
     finite,
     model_flags,
 )
@@ -78,6 +80,7 @@ def train(
     convention: Convention = "exact",
     strict: Strict = False,
     regions: Regions = True,
+    assume: Assume = None,
     timings: Timings = False,
 ) -> str:
     """Count a training step: forward, backward by module, recomputation, optimizer."""
@@ -115,6 +118,7 @@ def train(
             convention=convention,
             on_unknown=on_unknown,
             regions=regions,
+            assume=assumed_sizes(assume),
         )
         report = replace(report, notes=(*workload.notes, *report.notes))
         if step_time is not None:

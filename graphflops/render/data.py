@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from graphflops.cost import Dim, OpCost
-from graphflops.ir import OpRecord, Status, TensorMeta
+from graphflops.ir import DataSize, OpRecord, Status, TensorMeta
 from graphflops.render.escape import csv_cell
 from graphflops.tree import ModuleNode
 
@@ -45,6 +45,7 @@ def to_dict(report: Report, *, ops: bool = False) -> dict[str, Any]:
             "seconds": round(report.capture.seconds, 3),
             "regions": asdict(report.capture.regions),
             "notes": list(report.capture.notes),
+            "data_sizes": list(map(data_size_dict, report.capture.data_sizes)),
         },
         "convention": report.convention,
         "flops_per_mac": report.registry.flops_per_mac,
@@ -107,6 +108,18 @@ def call_dict(record: OpRecord) -> dict[str, Any]:
         "trips": number(call.trips),
         **(empty if record.cost is None else cost_dict(record.cost)),
         "source": call.source,
+    }
+
+
+def data_size_dict(size: DataSize) -> dict[str, Any]:
+    """A size that follows from data."""
+    return {
+        "name": size.name,
+        "operator": size.operator,
+        "source": size.source,
+        "largest": None if size.largest is None else number(size.largest),
+        "value": None if size.value is None else number(size.value),
+        "count": size.count,
     }
 
 

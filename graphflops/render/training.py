@@ -10,7 +10,7 @@ from graphflops.cost import OpCost
 from graphflops.render import data, tables
 from graphflops.render.tables import TRAINING_HEADERS, aligned, labelled, pairs
 from graphflops.render.tree import not_called, render_tree
-from graphflops.render.units import exact, parameters, quantity
+from graphflops.render.units import exact, parameters, percent, quantity
 from graphflops.tree import ModuleNode
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def footer(report: TrainingReport) -> list[tuple[str, str]]:
         if part.records
     ]
     if report.unattributed != OpCost():
-        share = report.unattributed.flops / report.backward.flops
-        lines.append(("Unattributed", f"{float(share):.2%} of the backward FLOPs"))
+        share = percent(report.unattributed.flops, report.backward.flops)
+        lines.append(("Unattributed", f"{share or 'some'} of the backward FLOPs"))
     lines.append(("Captured by", tables.captured_by(report.forward.capture)))
     return lines + [("Note", note) for note in report.notes]
 
@@ -189,6 +189,7 @@ def to_dict(report: TrainingReport, *, ops: bool = False) -> dict[str, Any]:
             "seconds": round(report.forward.capture.seconds, 3),
             "regions": asdict(report.forward.capture.regions),
             "notes": list(report.notes),
+            "data_sizes": list(map(data.data_size_dict, report.forward.capture.data_sizes)),
         },
         "utilization": _utilization_dict(report),
         "modules": _module_dicts(report, None),
