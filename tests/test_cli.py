@@ -242,7 +242,7 @@ BAD_INPUT = {
     ("count", "models.py:broken"): "RuntimeError: out of luck",
     ("count", "models.py:Tiny"): "Tiny needs inputs: x. Give --input x=SHAPE",
     ("count", "models.py:picky"): "ValueError: I want four columns (at models.py:15: raise",
-    ("count", "models.py:branchy"): "cannot be captured as a graph. eager tracing: Guard",
+    ("count", "models.py:branchy"): "only data can give u0",
     ("count", "models.py:tiny", "--seq-len", "4"): "--seq-len does not apply",
     ("count", "models.py:tiny", "--input", "y=3x4"): "takes no input named 'y'. Known: x, scale",
     ("count", "models.py:tiny", "--input", "x"): "is not NAME=SHAPE[:DTYPE]",

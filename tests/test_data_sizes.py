@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import graphflops as gf
+from graphflops import models
 from graphflops.render import data
 
 ROWS, WIDE = 64, 8
@@ -276,3 +277,34 @@ def test_the_command_line(run: Run) -> None:
     code, _, err = run("count", *command, "--assume", "u0:10")
     assert code != 0
     assert "--assume 'u0:10' is not NAME=SIZE" in " ".join(err.split())
+
+
+def _labelled(own: Any, x: torch.Tensor) -> Any:
+    labels = torch.arange(5, device=x.device).repeat(20)[x.argsort(0)[:, 0]]
+    for label in torch.unique(torch.cat([labels, x.argmax(-1) % 7])):
+        own.linear(x[:2] * label)
+    return x
+
+
+def test_values_are_as_many_as_those_that_they_are_picked_from() -> None:
+    report = _count(_labelled)
+    (size,) = report.capture.data_sizes
+    assert (size.operator, size.largest) == ("aten::unique", 5 + 7)
+    assert report.macs == (5 + 7) * 2 * WIDE * WIDE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "flops"),
+    [
+        ("retinanet_resnet50_fpn", 303_080_874_496),
+        ("fcos_resnet50_fpn", 256_414_105_600),
+        ("ssdlite320_mobilenet_v3_large", 1_166_343_808),
+    ],
+)
+def test_detectors(name: str, flops: int) -> None:
+    # As counted on the CPU with random weights: what is detected has no part in the contractions.
+    workload = models.resolve(f"torchvision:{name}", models.Options(image_size=320))
+    report = gf.count(workload.model, (), workload.kwargs, on_unknown="ignore")
+    assert 2 * report.macs == flops
+    assert report.unsupported_ops().keys() <= {"torchvision::nms"}

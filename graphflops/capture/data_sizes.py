@@ -49,12 +49,21 @@ class DataSizes:
         waits: Whether sizes that come after such a choice are left to be decided otherwise.
     """
 
-    def __init__(self, mode: FakeTensorMode) -> None:
+    def __init__(
+        self, mode: FakeTensorMode, distinct: Callable[[torch.Tensor], int | None]
+    ) -> None:
+        """Find none yet.
+
+        Args:
+            mode: The mode of the fake tensors.
+            distinct: Bounds how many distinct values a tensor has, if it can.
+        """
         self.found: dict[str, DataSize] = {}
         self._assumed: Mapping[str, int] = {}
         self._supposed = SUPPOSED
         self.is_routed = False
         self.waits = True
+        self._distinct = distinct
         self._mode, self._shapes = mode, cast("Any", mode.shape_env)
         self._names: dict[tuple[str, str, Dim | None], str] = {}
         self._open: dict[sympy.Symbol, sympy.Symbol] = {}
@@ -178,7 +187,10 @@ class DataSizes:
         """Return the largest value of a size in a result, if there is one."""
         rule = _rule_of(func)
         if rule is not None:
-            return rule.largest(*args, **kwargs)
+            largest = rule.largest(*args, **kwargs)
+            bound = self._distinct(args[0]) if name_of(func) == "aten::unique" else None
+            fewer = bound is not None and isinstance(largest, int) and bound < largest
+            return bound if fewer else largest
         return upper_bound(self._shapes, symbol)
 
     def _plain(self, func: Any, tensor: torch.Tensor) -> torch.Tensor:

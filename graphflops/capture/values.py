@@ -27,6 +27,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from graphflops.capture import packed
 from graphflops.capture.data_sizes import DataSizes
+from graphflops.capture.distinct import DistinctValues
 from graphflops.capture.fake.cache import remember_no_views
 from graphflops.capture.literals import Literals
 from graphflops.capture.no_modes import no_modes
@@ -91,7 +92,8 @@ class KnownValues:
         shape_env.answer = self._number_for
         mode: Any = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shape_env)
         self.mode: FakeTensorMode = mode
-        self.sizes = DataSizes(mode)
+        self._distinct = DistinctValues(self.value)
+        self.sizes = DataSizes(mode, self._distinct.of)
         self.supposed = False
         self.operators = 0
         self.numbers: dict[str, None] = {}
@@ -293,6 +295,7 @@ class KnownValues:
             out = self.sizes.settled(func, args, kwargs, out, fresh)
         self.operators += isinstance(out, torch.Tensor)
         self._note(func, out, args, kwargs)
+        self._distinct.follow(func, args, out)
         return out
 
     def _note(self, func: Any, out: Any, args: Any, kwargs: Mapping[str, Any]) -> None:

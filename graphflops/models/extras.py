@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
@@ -39,7 +40,8 @@ def repair_torchvision() -> bool:
 
     Without that part, the shape functions that torchvision registers on import find no
     operators to belong to, and it fails, and all of timm and most of transformers with it. A
-    count needs no kernels: with the two declared, whatever is written in Python works.
+    count needs no kernels: with those declared that detectors call, what is written in Python
+    works.
 
     Returns:
         Whether that was so; a torchvision that is missing or broken otherwise stays as it is.
@@ -49,12 +51,29 @@ def repair_torchvision() -> bool:
     except Exception as error:  # noqa: BLE001 - whoever needs it imports it and says what is wrong
         if "operator torchvision::nms does not exist" not in str(error):
             return False
-        for name in ("nms", "qnms"):
-            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        for name, schema in _SCHEMAS.items():
             torch.library.define(f"torchvision::{name}", schema)
-        importlib.import_module("torchvision")
+        _let_run(importlib.import_module("torchvision"))
         return True
     return False
+
+
+_SCHEMAS = {
+    "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "roi_align": "(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, "
+    "SymInt pooled_width, int sampling_ratio, bool aligned) -> Tensor",
+}
+
+
+def _let_run(torchvision: Any) -> None:
+    """Let torchvision call the operators that were declared, which have no kernels."""
+    shape = importlib.import_module("torchvision._meta_registrations").meta_roi_align
+    torch.library.register_fake("torchvision::roi_align", shape)
+    # The function of this name stands in the package's place for the module.
+    module: Any
+    for module in (torchvision.extension, sys.modules["torchvision.ops.roi_align"]):
+        module._has_ops = lambda: True
 
 
 @contextlib.contextmanager
