@@ -286,6 +286,21 @@ def _labelled(own: Any, x: torch.Tensor) -> Any:
     return x
 
 
+def _dropped(own: Any, x: torch.Tensor) -> Any:
+    for p in (0.1, 0.9):
+        if torch.rand(1).item() >= p:
+            x = own.linear(x)
+    return x
+
+
+@pytest.mark.parametrize("count", [gf.count, gf.count_training])
+def test_a_layer_that_is_dropped_at_random_follows_one_draw(count: Any) -> None:
+    report = count(Layer(_dropped).to("meta"), (meta(ROWS, WIDE),))
+    passes = 1 if count is gf.count else 2  # the weight's gradient
+    assert report.macs == passes * ROWS * WIDE * WIDE
+    assert "Random numbers that decide what runs are taken to be 0.5" in str(report)
+
+
 def test_values_are_as_many_as_those_that_they_are_picked_from() -> None:
     report = _count(_labelled)
     (size,) = report.capture.data_sizes

@@ -306,9 +306,9 @@ class KnownValues:
         elif _is_determined(func) and (func.is_view or _is_small(out, self.largest)):
             self._remember(out, self._compute(func, args, kwargs))
             self._derive(out, (args, kwargs))
-        elif func is torch.ops.aten.rand.default and not out.dim():
+        elif func is torch.ops.aten.rand.default and _is_small(out, 1):
             # One number: a layer asks whether it is dropped.
-            self._remember(out, torch.tensor(DRAWN, dtype=out.dtype))
+            self._remember(out, torch.full(out.shape, DRAWN, dtype=out.dtype))
             self._origins[out] = {CHANCE}
         elif func._schema.is_mutable:
             self._forget(args)
