@@ -34,14 +34,7 @@ def bound(report: Report, values: Mapping[str, int]) -> Report:
                 )
             raise ModelSpecError(f"the costs of {report.model} have no symbol {name!r}. {have}")
     values = {name: whole(name, value) for name, value in values.items()}
-    for assumption in report.capture.assumptions:
-        if holds(assumption, values) is False:
-            sizes = ", ".join(f"{name} = {value}" for name, value in values.items())
-            msg = (
-                f"this graph of {report.model} holds where {assumption}, so not for {sizes}. "
-                "Count again with inputs of about that size."
-            )
-            raise ModelSpecError(msg)
+    refuse_sizes(report, values)
     put = Resizing(values)
     records = Folded.of(report.records).mapped(lambda record: (_bound_record(record, put),))
     inputs = tuple((name, put.tensor(meta)) for name, meta in report.capture.inputs)
@@ -50,6 +43,22 @@ def bound(report: Report, values: Mapping[str, int]) -> Report:
         records=records,
         capture=replace(report.capture, inputs=inputs),
     )
+
+
+def refuse_sizes(report: Report, values: Mapping[str, int]) -> None:
+    """Check that the graph of a report holds for some sizes.
+
+    Raises:
+        ModelSpecError: It does not.
+    """
+    for assumption in report.capture.assumptions:
+        if holds(assumption, values) is False:
+            sizes = ", ".join(f"{name} = {value}" for name, value in values.items())
+            msg = (
+                f"this graph of {report.model} holds where {assumption}, so not for {sizes}. "
+                "Count again with inputs of about that size."
+            )
+            raise ModelSpecError(msg)
 
 
 def holds(condition: sympy.Basic, values: Mapping[str, int]) -> bool | None:

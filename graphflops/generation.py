@@ -121,7 +121,7 @@ class _Counter:
     def prefill(self, new_tokens: int) -> GenerationReport:
         """A report without steps."""
         prompt = self._prompt
-        notes = []
+        notes = [*prompt.notes]
         try:
             captured, self._left = capture_prefill(prompt, self._symbols, regions=self._regions)
             self._check(captured, prompt.sizes)

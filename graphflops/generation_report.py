@@ -11,7 +11,7 @@ import sympy
 
 from graphflops.analysis.reconcile import Reconciliation
 from graphflops.arguments import whole
-from graphflops.binding import holds_throughout
+from graphflops.binding import holds_throughout, refuse_sizes
 from graphflops.cost import Dim, OpCost, substitute
 from graphflops.errors import ModelSpecError
 from graphflops.render import generation as rendering
@@ -283,6 +283,8 @@ class GenerationReport:
             merged["K"] = merged["P"]
         found = replace(self, sizes={**merged, "M": merged["K"] + merged["N"] - 1})
         found._require_graphs()
+        for report in (found.symbolic_prefill, *(step.report for step, _, _ in found._ranges())):
+            refuse_sizes(report, found._bound(report))
         return found
 
     def formula(self) -> str:

@@ -20,6 +20,12 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from graphflops.capture.generate_loop import (
+    CONTINUED,
+    GenerateLoop,
+    returns_cache,
+    with_positions,
+)
 from graphflops.capture.metadata import argument
 from graphflops.capture.module import capture_module
 from graphflops.capture.symbols import Symbols
@@ -28,12 +34,21 @@ from graphflops.cost import Dim
 from graphflops.errors import ModelSpecError
 from graphflops.ir import Capture, TensorMeta
 
-# Inputs with an axis along the tokens, by what reads them.
-_READ = {
-    False: ("input_ids", "attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids"),
-    True: ("decoder_input_ids", "decoder_attention_mask", "decoder_position_ids"),
+# Inputs with an axis along the tokens, and which it is, by what reads them.
+_READ: dict[bool, dict[str, int]] = {
+    False: {
+        "input_ids": 1,
+        "attention_mask": 1,
+        "position_ids": -1,
+        "token_type_ids": -1,
+        "mm_token_type_ids": -1,
+        "moe_mm_token_type_ids": -1,
+        "cross_attention_mask": 1,
+        "image_attention_mask": 1,
+        "image_embeds_position_mask": 1,
+    },
+    True: {"decoder_input_ids": 1, "decoder_attention_mask": 1, "decoder_position_ids": -1},
 }
-_ENCODED = {"input_ids", "inputs_embeds", "input_features", "input_values", "pixel_values"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +75,7 @@ class Prompt:
     @property
     def tokens(self) -> torch.Tensor:
         """The tokens that are continued, batch x length."""
-        tokens: torch.Tensor = self.inputs[_READ[self.encodes][0]]
+        tokens: torch.Tensor = self.inputs[CONTINUED[self.encodes]]
         return tokens
 
     @property
@@ -68,6 +83,8 @@ class Prompt:
         """What the cache is, in words."""
         from transformers import DynamicCache
 
+        if not self.inputs["use_cache"]:
+            return "none, a step reads all tokens again"
         kind = f"static, {self.room:,} tokens long" if self.static else "dynamic"
         if not self.model._supports_default_dynamic_cache():
             return "the model's own"
@@ -81,15 +98,30 @@ class Prompt:
     @property
     def is_text(self) -> bool:
         """Whether all inputs are tokens and masks of them, which follow the size of the batch."""
-        tensors = {name for name, value in self.inputs.items() if _is_tensor(value)}
-        return tensors <= {*_READ[False], *_READ[True]}
+        tensors = {name for name, value in self.inputs.items() if isinstance(value, torch.Tensor)}
+        return tensors <= _READ[False].keys() | _READ[True].keys()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of it."""
+        if self.inputs["use_cache"]:
+            return ()
+        note = (
+            f"{type(self.model).__name__} keeps no cache (use_cache is False): a step reads all "
+            "tokens again. Give use_cache=True with the inputs for steps of one token."
+        )
+        return (note,)
+
+    def loop(self, model: Any, inputs: Mapping[str, Any], room: int | torch.SymInt) -> GenerateLoop:
+        """The loop of ``generate`` over a stand-in of the model, for inputs of some size."""
+        return GenerateLoop(model, inputs, static=self.static, room=room)
 
     @property
     def sizes(self) -> dict[str, int]:
         """What the symbols stand for in these inputs, ``K`` at the first step."""
         read = self.inputs.get("input_ids")
         length = {} if read is None else {"P": int(read.shape[1])}
-        batch, cached = map(int, self.tokens.shape)
+        batch, cached = map(int, self.tokens.shape[:2])
         return {"B": batch, **length, "K": cached, "M": self.room}
 
 
@@ -111,7 +143,7 @@ def prompt_of(
         raise ModelSpecError(msg)
     given = {name: value for name, value in inputs.items() if value is not None}
     encodes = bool(model.config.is_encoder_decoder)
-    name = _READ[encodes][0]
+    name = CONTINUED[encodes]
     if name not in given:
         if not encodes:
             msg = f"{type(model).__name__} has nothing to continue. Give {name}, batch x length."
@@ -119,12 +151,12 @@ def prompt_of(
         batch = next(t.shape[0] for t in given.values() if isinstance(t, torch.Tensor))
         given[name] = torch.zeros(batch, 1, dtype=torch.int64)
     _check_images(model, given)
-    given["use_cache"] = True
+    given.setdefault("use_cache", model.generation_config.use_cache is not False)
     if "logits_to_keep" in inspect.signature(model.forward).parameters:
         given["logits_to_keep"] = logits_to_keep
     room = int(given[name].shape[1]) + new_tokens - 1
     _check_positions(model, room, new_tokens)
-    return Prompt(model=model, inputs=given, static=static, room=room)
+    return Prompt(model=model, inputs=with_positions(model, given), static=static, room=room)
 
 
 def _check_images(model: Any, inputs: Mapping[str, Any]) -> None:
@@ -201,24 +233,38 @@ def capture_prefill(
     left: list[Left] = []
 
     def begin(model: nn.Module, inputs: dict[str, Any], sized: Symbols) -> dict[str, Any]:
-        if not prompt.static:
-            model.forward = _recorded(model.forward, sized, left)
+        loop = prompt.loop(model, inputs, _room(prompt, symbols, sized))
+        if prompt.encodes:
+            model.forward = _encoding(model.forward, loop)
             return inputs
-        return {**inputs, _cache_name(): _static_cache(prompt, symbols, sized)}
+        if not prompt.static:
+            model.forward = _recorded(model.forward, sized, loop, left)
+        return loop.first_inputs()
 
     along = None if prompt.encodes else "P"
     inputs, axes = _resized(prompt, prompt.sizes, along, symbols)
-    captured = capture_module(
-        prompt.model, (), inputs, axes, begin if symbols else None, regions=regions
-    )
-    grows = "P" in symbols and along == "P"
-    return captured, left[0] if left and grows else None
+    captured = capture_module(prompt.model, (), inputs, axes, begin, regions=regions)
+    return captured, left[-1] if left and "P" in symbols else None
 
 
-def _recorded(forward: Any, sized: Symbols, left: list[Left]) -> Any:
+def _encoding(forward: Any, loop: GenerateLoop) -> Any:
+    """A forward that runs the encoder first, as ``generate`` does."""
+
+    @functools.wraps(forward)
+    def call(**_: Any) -> Any:
+        return forward(**loop.first_inputs())
+
+    return call
+
+
+def _recorded(forward: Any, sized: Symbols, loop: GenerateLoop, left: list[Left]) -> Any:
+    """A forward whose outputs are noted, if they are all that a step goes on from."""
+
     @functools.wraps(forward)
     def call(*args: Any, **kwargs: Any) -> Any:
         outputs = forward(*args, **kwargs)
+        if loop.use_cache and not returns_cache(outputs):
+            return outputs  # what is kept stays in the model, or in the cache that it was given
         leaves, spec = pytree.tree_flatten(outputs)
         shapes = [argument(leaf) if _is_size(leaf) else leaf for leaf in leaves]
         left.append(Left(tuple(shapes), spec, sized.assumptions()))
@@ -248,13 +294,12 @@ def capture_decode(
 
     def advance(model: nn.Module, inputs: dict[str, Any], sized: Symbols) -> dict[str, Any]:
         nonlocal caches
-        if prompt.static:
-            inputs[_cache_name()] = _static_cache(prompt, symbols, sized)
+        loop = prompt.loop(model, inputs, _room(prompt, symbols, sized))
         if left is None:
-            outputs = model(**inputs, return_dict=True)
+            outputs = model(**loop.first_inputs())
         else:
-            outputs = left.restored(sized, inputs[_READ[prompt.encodes][0]].device)
-        step = _next_inputs(prompt, model, inputs, outputs)
+            outputs = left.restored(sized, inputs[CONTINUED[prompt.encodes]].device)
+        step = loop.next_inputs(outputs)
         caches = _caches(model, step)
         return step
 
@@ -273,21 +318,11 @@ def _caches(model: nn.Module, inputs: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(name for name, _ in named_tensors(model, (), kept))
 
 
-def _cache_name() -> str:
-    """The name by which ``generate`` hands a model its cache: it depends on the version."""
-    from transformers.generation.utils import ALL_CACHE_NAMES, GenerationMixin
-
-    known = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
-    return str(next(name for name in ALL_CACHE_NAMES if name in known))
-
-
-def _static_cache(prompt: Prompt, symbols: frozenset[str], sized: Symbols) -> Any:
-    """A cache of its final length."""
-    from transformers import StaticCache
-
-    room = sized.size("M", max(prompt.room, 2)) if "M" in symbols else prompt.room
-    config = prompt.model.config.get_text_config(decoder=True)
-    return StaticCache(config=config, max_cache_len=room)
+def _room(prompt: Prompt, symbols: frozenset[str], sized: Symbols) -> int | torch.SymInt:
+    """Tokens that a cache of a fixed length has room for."""
+    if prompt.static and "M" in symbols:
+        return sized.size("M", max(prompt.room, 2))
+    return prompt.room
 
 
 def _resized(
@@ -301,70 +336,43 @@ def _resized(
         along: The symbol of the axis along the tokens that are continued.
         symbols: Which stay symbolic; these are 2 at least.
     """
-    batch, length = prompt.tokens.shape
+    batch, length = prompt.tokens.shape[:2]
     inputs, axes = {}, {}
     for name, value in prompt.inputs.items():
         inputs[name] = value
         if not isinstance(value, torch.Tensor):
             continue
-        labels = {0: "B"} if value.shape[0] == batch else {}
-        if name in _READ[prompt.encodes] and along and value.shape[-1] == length:
-            labels[value.dim() - 1] = along
-        elif prompt.encodes and name in _READ[False] and value.shape[-1] == sizes.get("P"):
-            labels[value.dim() - 1] = "P"
+        labels = {}
+        for label, names, size in (
+            (along, _READ[prompt.encodes], length),
+            ("P", _READ[False] if prompt.encodes else {}, sizes.get("P")),
+        ):
+            if label and name in names and value.shape[names[name]] == size:
+                labels[names[name] % value.dim()] = label
+        # Positions on several axes have one more in front.
+        first = value.dim() - 2 if name == "position_ids" else 0
+        if value.shape[first] == batch:
+            labels[first] = "B"
         for axis, label in labels.items():
             size = max(sizes[label], 2) if label in symbols else sizes[label]
-            inputs[name] = _stretched(inputs[name], axis, size)
+            counts = name == "position_ids" and label != "B"
+            inputs[name] = _stretched(inputs[name], axis, size, counts=counts)
         axes[name] = {axis: label for axis, label in labels.items() if label in symbols} or None
     return inputs, axes
 
 
-def _stretched(tensor: torch.Tensor, axis: int, size: int) -> torch.Tensor:
-    """A tensor cut to a size along an axis, or lengthened by its last element there."""
+def _stretched(tensor: torch.Tensor, axis: int, size: int, *, counts: bool) -> torch.Tensor:
+    """A tensor cut to a size along an axis, or lengthened there.
+
+    By its last element, from which positions count on.
+    """
     last = tensor.shape[axis] - 1
-    places = torch.arange(size, device=tensor.device).clamp(max=last)
-    return tensor if size == last + 1 else tensor.index_select(axis, places)
-
-
-def _next_inputs(
-    prompt: Prompt, model: Any, inputs: dict[str, Any], outputs: Any
-) -> dict[str, Any]:
-    """What the model's own ``generate`` gives it for the next token."""
-    from transformers.generation.utils import ALL_CACHE_NAMES, GenerationMixin
-
-    name = _READ[prompt.encodes][0]
-    grown = torch.cat([inputs[name], inputs[name][:, -1:]], dim=1)
-    if all(getattr(outputs, cache, None) is None for cache in ALL_CACHE_NAMES):
-        if type(model).generate is not GenerationMixin.generate:
-            msg = (
-                f"{type(model).__name__} has a generate() of its own, and its forward keeps no "
-                "cache: what a step costs cannot be seen. Count its language model instead."
-            )
-            raise ModelSpecError(msg)
-        # Nothing is kept: the whole sequence is read again.
-        return {**inputs, name: grown}
-    state = {key: value for key, value in inputs.items() if key != name}
-    if prompt.encodes:
-        state = {key: value for key, value in state.items() if key not in _ENCODED}
-        state["encoder_outputs"] = _encoded(outputs)
-    state = model._update_model_kwargs_for_generation(
-        outputs, state, is_encoder_decoder=prompt.encodes
-    )
-    step: dict[str, Any] = model.prepare_inputs_for_generation(
-        grown, next_sequence_length=1, is_first_iteration=False, **state
-    )
-    return {key: value for key, value in step.items() if value is not None}
-
-
-def _encoded(outputs: Any) -> Any:
-    from transformers.modeling_outputs import BaseModelOutput
-
-    return BaseModelOutput(last_hidden_state=outputs.encoder_last_hidden_state)
+    if size == last + 1:
+        return tensor
+    places = torch.arange(size, device=tensor.device)
+    longer = tensor.index_select(axis, places.clamp(max=last))
+    return longer + (places - last).clamp(min=0) if counts else longer
 
 
 def _is_size(leaf: Any) -> bool:
     return isinstance(leaf, torch.Tensor | torch.SymInt)
-
-
-def _is_tensor(leaf: Any) -> bool:
-    return isinstance(leaf, torch.Tensor)

@@ -1,0 +1,206 @@
+"""Generations as ``generate`` runs them, against a real run of it on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch.utils.flop_counter import FlopCounterMode
+
+import graphflops as gf
+
+Case = tuple[Any, dict[str, Any]]
+NEW = 4
+TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 100,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+}
+VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "image_size": 8,
+    "patch_size": 4,
+}
+T5 = {
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 2,
+    "num_heads": 4,
+    "vocab_size": 100,
+    "decoder_start_token_id": 0,
+    "pad_token_id": 0,
+}
+MPT = {"d_model": 32, "n_heads": 4, "n_layers": 2, "vocab_size": 100, "max_seq_len": 64}
+
+
+def built(kind: str, **settings: Any) -> Any:
+    """A small model with random weights, whose generation no token ends."""
+    model_class = getattr(transformers, kind)
+    config = model_class.config_class(**settings)
+    # Attention is written out: the counter sees no fused kernel on the CPU.
+    model = model_class._from_config(config, attn_implementation="eager").eval()
+    model.generation_config.eos_token_id = None
+    model.generation_config.pad_token_id = 0
+    return model
+
+
+def prompt(length: int, *, image: int = 0) -> dict[str, torch.Tensor]:
+    """Two sequences of tokens, of which some after the first stand for an image."""
+    tokens = torch.randint(3, 90, (2, length))
+    tokens[:, 1 : 1 + image] = 99
+    return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+
+
+def text(kind: str, **settings: Any) -> Callable[[], Case]:
+    return lambda: (built(kind, **settings), prompt(7))
+
+
+def padded() -> Case:
+    model, inputs = built("LlamaForCausalLM", **TEXT), prompt(7)
+    inputs["attention_mask"][0, :3] = 0
+    return model, inputs
+
+
+def qwen2_vl(*left_out: str) -> Callable[[], Case]:
+    def make() -> Case:
+        vision = {"depth": 2, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2}
+        vision |= {"patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2}
+        rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+        model = built(
+            "Qwen2VLForConditionalGeneration",
+            vision_config=vision,
+            text_config={**TEXT, "rope_parameters": rope},
+            image_token_id=99,
+            vision_start_token_id=98,
+            vision_end_token_id=97,
+            video_token_id=96,
+        )
+        inputs = prompt(8, image=4)
+        inputs["input_ids"][:, 0] = 98
+        # 4 x 4 patches of 4 x 4 pixels in 2 frames, merged by four.
+        inputs["pixel_values"] = torch.randn(2 * 16, 3 * 2 * 4 * 4)
+        inputs["image_grid_thw"] = torch.tensor([[1, 4, 4]] * 2)
+        inputs["mm_token_type_ids"] = inputs["input_ids"].eq(99).long()
+        return model, {name: value for name, value in inputs.items() if name not in left_out}
+
+    return make
+
+
+def mllama() -> Case:
+    vision = VISION | {"num_global_layers": 1, "attention_heads": 2, "vision_output_dim": 32}
+    vision |= {"max_num_tiles": 1, "supported_aspect_ratios": [[1, 1]]}
+    model = built(
+        "MllamaForConditionalGeneration",
+        vision_config=vision | {"intermediate_layers_indices": [0]},
+        text_config={**TEXT, "num_hidden_layers": 3, "cross_attention_layers": [1]},
+        image_token_index=99,
+    )
+    return model, prompt(8) | {
+        "pixel_values": torch.randn(2, 1, 1, 3, 8, 8),
+        "aspect_ratio_ids": torch.ones(2, 1, dtype=torch.int64),
+        "aspect_ratio_mask": torch.ones(2, 1, 1, dtype=torch.int64),
+        "cross_attention_mask": torch.ones(2, 8, 1, 1, dtype=torch.int64),
+    }
+
+
+def moonshine() -> Case:
+    sides = {
+        f"{side}_{name}": value
+        for side in ("encoder", "decoder")
+        for name, value in {"num_hidden_layers": 2, "num_attention_heads": 4}.items()
+    }
+    model = built(
+        "MoonshineForConditionalGeneration",
+        hidden_size=32,
+        intermediate_size=48,
+        vocab_size=100,
+        pad_token_id=0,
+        **sides,
+    )
+    return model, {"input_values": torch.randn(2, 2000)}
+
+
+def recurrent_gemma() -> Case:
+    own = {"lru_width": 32, "attention_window_size": 8, "head_dim": 8}
+    return built("RecurrentGemmaForCausalLM", **TEXT | {"num_hidden_layers": 3}, **own), prompt(3)
+
+
+def switch_transformers() -> Case:
+    sparse = {"num_experts": 2, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1}
+    kind = "SwitchTransformersForConditionalGeneration"
+    return built(kind, **T5, num_decoder_layers=2, **sparse), prompt(7)
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "padding on the left": padded,
+    "positions on three axes": qwen2_vl(),
+    "the same without a mask": qwen2_vl("attention_mask"),
+    "a mask of what each token sees of an image": mllama,
+    "an encoder that says what is padding": moonshine,
+    "an encoder that knows no cache": switch_transformers,
+    "state that is kept in modules": recurrent_gemma,
+    "no cache, by its config": text("MptForCausalLM", **MPT),
+    # It returns no cache, and fills the one that it is given.
+    "a cache that is only given": text("BertLMHeadModel", **TEXT),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_as_a_real_run(name: str) -> None:
+    model, inputs = CASES[name]()
+    assert 2 * gf.count_generation(model, inputs, max_new_tokens=NEW).macs == generated(
+        model, inputs
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("Gemma2ForCausalLM", {**TEXT, "head_dim": 8, "sliding_window": 8}),
+        ("T5ForConditionalGeneration", T5),
+    ],
+)
+def test_a_static_cache_as_in_a_real_run(kind: str, settings: dict[str, Any]) -> None:
+    model, inputs = built(kind, **settings), prompt(7)
+    run = generated(model, inputs, cache_implementation="static", disable_compile=True)
+    found = gf.count_generation(model, inputs, max_new_tokens=NEW, cache="static")
+    assert 2 * found.macs == run
+
+
+def generated(model: Any, inputs: dict[str, Any], **options: Any) -> int:
+    """FLOPs of the contractions that a real run of ``generate`` computes."""
+    length = {"min_new_tokens": NEW, "max_new_tokens": NEW, "do_sample": False}
+    with FlopCounterMode(display=False) as run, torch.no_grad():
+        model.generate(**inputs, **length, **options)
+    return run.get_total_flops()
+
+
+def test_a_model_without_a_cache_says_so_and_keeps_one_if_told() -> None:
+    model, inputs = built("MptForCausalLM", **MPT), prompt(7)
+    found = gf.count_generation(model, inputs, max_new_tokens=NEW)
+    assert found.cache == "none, a step reads all tokens again"
+    assert "Give use_cache=True" in found.all_notes[0]
+    inputs["use_cache"] = True
+    cached = gf.count_generation(model, inputs, max_new_tokens=NEW)
+    assert cached.cache == "dynamic"
+    assert not any("keeps no cache" in note for note in cached.all_notes)
+    assert 2 * cached.macs == generated(model, inputs)
+
+
+def test_sizes_that_no_graph_of_the_prompt_holds_for_are_refused_at_once() -> None:
+    model = built("MistralForCausalLM", **TEXT, sliding_window=8)
+    # Steps on both sides of the window, and a prompt that is shorter.
+    found = gf.count_generation(model, {"input_ids": prompt(3)["input_ids"]}, max_new_tokens=20)
+    with pytest.raises(gf.ModelSpecError, match="holds where P < 7, so not for B = 2, P = 20"):
+        found.subs(P=20)
