@@ -48,6 +48,7 @@ def count_generation(  # noqa: PLR0913 - all but two are keywords with defaults
         inputs: Inputs of the first pass by name: ``input_ids`` (B x P) and, where the model
             takes them, images, audio, masks. The inputs of an encoder, and
             ``decoder_input_ids`` if the decoder is to start with more than one token.
+            ``use_cache=True`` for a model whose generation config says that it keeps none.
         max_new_tokens: N, tokens to produce for each sequence.
         logits_to_keep: Positions of the prompt that logits are computed for, the last ones;
             0 means all. Ignored where the model has no such input.

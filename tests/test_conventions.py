@@ -269,7 +269,11 @@ def test_a_generation_in_closed_form_is_the_sum_of_its_steps_by_calflops() -> No
     )
 
     def step(cached: int) -> Any:
-        inputs = {"input_ids": ids(2, 1), "past_key_values": filled(model.config, 2, cached)}
+        inputs = {
+            "input_ids": ids(2, 1),
+            "position_ids": torch.full((2, 1), cached),
+            "past_key_values": filled(model.config, 2, cached),
+        }
         return gf.count(model, (), inputs, convention="calflops").flops
 
     assert found.convention == "calflops"

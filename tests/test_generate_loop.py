@@ -98,8 +98,8 @@ def qwen2_vl(*left_out: str) -> Callable[[], Case]:
 
 
 def mllama() -> Case:
-    vision = VISION | {"num_global_layers": 1, "attention_heads": 2, "vision_output_dim": 32}
-    vision |= {"max_num_tiles": 1, "supported_aspect_ratios": [[1, 1]]}
+    vision: dict[str, Any] = {**VISION, "num_global_layers": 1, "attention_heads": 2}
+    vision |= {"vision_output_dim": 32, "max_num_tiles": 1, "supported_aspect_ratios": [[1, 1]]}
     model = built(
         "MllamaForConditionalGeneration",
         vision_config=vision | {"intermediate_layers_indices": [0]},
@@ -183,7 +183,7 @@ def generated(model: Any, inputs: dict[str, Any], **options: Any) -> int:
     length = {"min_new_tokens": NEW, "max_new_tokens": NEW, "do_sample": False}
     with FlopCounterMode(display=False) as run, torch.no_grad():
         model.generate(**inputs, **length, **options)
-    return run.get_total_flops()
+    return int(run.get_total_flops())
 
 
 def test_a_model_without_a_cache_says_so_and_keeps_one_if_told() -> None:
@@ -191,11 +191,11 @@ def test_a_model_without_a_cache_says_so_and_keeps_one_if_told() -> None:
     found = gf.count_generation(model, inputs, max_new_tokens=NEW)
     assert found.cache == "none, a step reads all tokens again"
     assert "Give use_cache=True" in found.all_notes[0]
-    inputs["use_cache"] = True
-    cached = gf.count_generation(model, inputs, max_new_tokens=NEW)
+    caching = {**inputs, "use_cache": True}
+    cached = gf.count_generation(model, caching, max_new_tokens=NEW)
     assert cached.cache == "dynamic"
     assert not any("keeps no cache" in note for note in cached.all_notes)
-    assert 2 * cached.macs == generated(model, inputs)
+    assert 2 * cached.macs == generated(model, caching)
 
 
 def test_sizes_that_no_graph_of_the_prompt_holds_for_are_refused_at_once() -> None:

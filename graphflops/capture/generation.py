@@ -151,7 +151,10 @@ def prompt_of(
         batch = next(t.shape[0] for t in given.values() if isinstance(t, torch.Tensor))
         given[name] = torch.zeros(batch, 1, dtype=torch.int64)
     _check_images(model, given)
-    given.setdefault("use_cache", model.generation_config.use_cache is not False)
+    # Inputs made for one pass say False, which is nothing that a generation goes by.
+    given["use_cache"] = (
+        bool(given.get("use_cache")) or model.generation_config.use_cache is not False
+    )
     if "logits_to_keep" in inspect.signature(model.forward).parameters:
         given["logits_to_keep"] = logits_to_keep
     room = int(given[name].shape[1]) + new_tokens - 1

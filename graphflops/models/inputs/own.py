@@ -13,4 +13,7 @@ def rules(model: Any) -> dict[str, Callable[[Subject], Any]]:
     """Rules of a model's class, or of the family that its class is one of."""
     family = own_sound.FAMILIES.get(audio.family(model), {})
     name = type(model).__name__
+    if getattr(model, "can_generate", bool)():
+        # A model that generates takes what the model without its head takes.
+        family = family | own_vision.CLASSES.get(name.partition("For")[0] + "Model", {})
     return family | own_sound.CLASSES.get(name, {}) | own_vision.CLASSES.get(name, {})
