@@ -44,6 +44,28 @@ def as_dim(value: Dim) -> Dim:
     return int(value) if value.is_Integer else value
 
 
+def triangle(rows: Dim, columns: Dim, diagonal: Dim = 0) -> Dim:
+    """Entries of a rows x columns matrix on or below a diagonal (0 the main one, 1 above it).
+
+    Row i has ``i + 1 + diagonal`` of them, but at least 0 and at most ``columns``. That is
+    max(0, i + 1 + diagonal) - max(0, i + 1 + diagonal - columns), and either adds up over the
+    rows to a difference of two triangle numbers.
+    """
+    return _ramp(rows, diagonal) - _ramp(rows, diagonal - columns)
+
+
+def _ramp(rows: Dim, start: Dim) -> Dim:
+    # The sum of max(0, start + i) for i from 1 to rows.
+    return _triangular(start + rows) - _triangular(start)
+
+
+def _triangular(n: Dim) -> Dim:
+    if isinstance(n, int):
+        return max(n, 0) * (n + 1) // 2
+    n = sympy.Max(n, 0)
+    return n * (n + 1) / 2
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpCost:
     """What one or more operator calls cost. A value: ``+`` sums, ``* n`` repeats.

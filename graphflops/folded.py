@@ -78,7 +78,11 @@ class Change:
         return name.removesuffix(self.dropped) + self.suffix
 
     def _tensor(self, meta: TensorMeta) -> TensorMeta:
-        return TensorMeta(meta.shape, meta.dtype, meta.strides, self.name(meta.name), meta.sparse)
+        # Not by `replace`, which takes three times as long.
+        return TensorMeta(
+            *(meta.shape, meta.dtype, meta.strides, self.name(meta.name)),
+            *(meta.sparse, meta.hidden, meta.values),
+        )
 
     def _tensors(self, value: Tensors) -> Tensors:
         if isinstance(value, tuple):

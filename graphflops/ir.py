@@ -73,6 +73,9 @@ class TensorMeta:
             an axis that was broadcast and holds no further elements.
         name: The value's name in its graph: two equal names are one tensor. Not compared.
         sparse: What it stores, if it is sparse.
+        hidden: Of a mask of attention, how many elements let nothing through; ``None`` where
+            that is not known.
+        values: Of where packed sequences begin, the values, if they are known.
     """
 
     shape: tuple[Dim, ...]
@@ -80,6 +83,8 @@ class TensorMeta:
     strides: tuple[Dim, ...] | None = None
     name: str = field(default="", compare=False)
     sparse: SparseStorage | None = None
+    hidden: Dim | None = None
+    values: tuple[int, ...] | None = None
 
     @property
     def numel(self) -> Dim:

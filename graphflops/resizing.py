@@ -30,10 +30,11 @@ class Resizing:
 
     def tensor(self, meta: TensorMeta) -> TensorMeta:
         """A tensor."""
-        sizes = {"shape": self.value(meta.shape), "strides": self.value(meta.strides)}
+        of = self.value
+        sizes = {"shape": of(meta.shape), "strides": of(meta.strides), "hidden": of(meta.hidden)}
         if (sparse := meta.sparse) is None:
             return replace(meta, **sizes)
-        elements, index_nbytes = self.value((sparse.elements, sparse.index_nbytes))
+        elements, index_nbytes = of((sparse.elements, sparse.index_nbytes))
         return replace(meta, sparse=SparseStorage(elements, index_nbytes), **sizes)
 
     def call(self, call: OpCall) -> OpCall:

@@ -92,26 +92,6 @@ def larger(a: Dim, b: Dim) -> Dim:
     return sympy.Max(a, b)
 
 
-def triangle(rows: Dim, columns: Dim, diagonal: Dim = 0) -> Dim:
-    """Entries of a rows x columns matrix on or below a diagonal (0 the main one, 1 above it).
-
-    Row i has ``i + 1 + diagonal`` of them, but at least 0 and at most ``columns``. That is
-    max(0, i + 1 + diagonal) - max(0, i + 1 + diagonal - columns), and either adds up over the
-    rows to a difference of two triangle numbers.
-    """
-    return _ramp(rows, diagonal) - _ramp(rows, diagonal - columns)
-
-
-def _ramp(rows: Dim, start: Dim) -> Dim:
-    # The sum of max(0, start + i) for i from 1 to rows.
-    return _triangular(start + rows) - _triangular(start)
-
-
-def _triangular(n: Dim) -> Dim:
-    n = larger(n, 0)
-    return n * (n + 1) // 2 if isinstance(n, int) else n * (n + 1) / 2
-
-
 def per_axis(value: object, rank: int) -> tuple[Dim, ...]:
     """A per-axis option such as ``kernel_size``: one number stands for every axis."""
     values: Sequence[Dim] = value if isinstance(value, tuple) else (value,)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
-from graphflops.cost import FLOPS_PER_MAC, Dim, OpCost
+from graphflops.cost import FLOPS_PER_MAC, Dim, OpCost, triangle
 from graphflops.registry import register
 
-from ._shapes import contraction, reduced, triangle
+from ._shapes import contraction, reduced
 
 if TYPE_CHECKING:
     from graphflops.ir import TensorMeta
@@ -45,7 +45,7 @@ class Heads(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """What a call of any form comes down to; ``hidden`` are the scores a head's mask hides."""
+    """What a call of any form comes down to; ``hidden`` are the scores that masks hide."""
 
     heads: Heads
     like: TensorMeta
@@ -61,7 +61,7 @@ def attend(attention: Attention) -> OpCost:
     plus PyTorch's own decomposition (``_scaled_dot_product_attention_math``): Q and the K of
     every query head each scaled once, n additions for a mask, a softmax of 6 n - 2 R (maximum,
     test for wholly masked rows, subtraction, exp, sum, division), and 2 n for dropout.
-    ``flops_masked`` are the MACs of ``hidden`` scores per head, times 2.
+    ``flops_masked`` are the MACs of ``hidden`` scores, times 2.
     """
     heads, scores = attention.heads, attention.heads.scores
     depth = heads.depth + heads.value_depth
@@ -75,7 +75,7 @@ def attend(attention: Attention) -> OpCost:
 def products(attention: Attention, depth: Dim) -> OpCost:
     """Products of all scores with vectors of ``depth`` elements in all."""
     heads = attention.heads
-    masked = FLOPS_PER_MAC * heads.number * attention.hidden * depth
+    masked = FLOPS_PER_MAC * attention.hidden * depth
     return contraction(heads.scores * depth, attention.like) + OpCost(flops_masked=masked)
 
 
@@ -92,8 +92,22 @@ def heads_of(query: TensorMeta, key: TensorMeta, value: TensorMeta) -> Heads:
 
 
 def _beyond(heads: Heads, diagonal: Dim) -> Dim:
-    """Scores of one head above a diagonal."""
-    return heads.queries * heads.keys - triangle(heads.queries, heads.keys, diagonal)
+    """Scores above a diagonal."""
+    return heads.scores - _up_to(heads, diagonal)
+
+
+def _up_to(heads: Heads, diagonal: Dim) -> Dim:
+    """Scores on or below a diagonal."""
+    return heads.number * triangle(heads.queries, heads.keys, diagonal)
+
+
+def hidden_by(mask: TensorMeta | None, heads: Heads) -> Dim:
+    """Scores that a mask hides, which heads and rows may share."""
+    if mask is None or mask.hidden is None or mask.hidden == 0:
+        return 0
+    hidden, elements = mask.hidden * heads.scores, mask.numel
+    whole = isinstance(hidden, int) and isinstance(elements, int)
+    return hidden // elements if whole else hidden / elements
 
 
 def top_left(
@@ -106,7 +120,7 @@ def top_left(
 ) -> Attention:
     """A form of ``heads_of``, its causal mask aligned at the top left."""
     heads = heads_of(query, key, value)
-    hidden = _beyond(heads, 0) if causal else 0
+    hidden = _beyond(heads, 0) if causal else hidden_by(mask, heads)
     return Attention(heads, query, causal or mask is not None, dropout, hidden)
 
 
@@ -239,7 +253,7 @@ def windowed(
     if right is not None:
         hidden += _beyond(heads, diagonal + right)
     if left is not None:
-        hidden += triangle(heads.queries, heads.keys, diagonal - left - 1)
+        hidden += _up_to(heads, diagonal - left - 1)
     return Attention(heads, like, left is not None or right is not None, dropout, hidden)
 
 
@@ -285,12 +299,12 @@ def masked_by_type(
 ) -> Attention:
     """A form masked by a bias and a ``custom_mask_type``, which a ``window_size`` narrows."""
     bias, kind, window = mask
-    hidden: Dim = 0
+    hidden = hidden_by(bias, heads)
     if kind:
         diagonal = heads.keys - heads.queries if kind == 2 else 0
         hidden = _beyond(heads, diagonal)
         if window:
-            hidden += triangle(heads.queries, heads.keys, diagonal - window)
+            hidden += _up_to(heads, diagonal - window)
     return Attention(heads, like, bias is not None or kind != 0, dropout, hidden)
 
 
@@ -328,7 +342,7 @@ def cudnn(
         return top_left(query, key, value, mask, dropout, causal)
     starts, *sizes = longest
     heads = packed(query, value, starts, (sizes[0], sizes[1]), (sizes[0], sizes[1]))
-    hidden = _beyond(heads, 0) if causal else 0
+    hidden = _beyond(heads, 0) if causal else hidden_by(mask, heads)
     return Attention(heads, query, causal or mask is not None, dropout, hidden)
 
 

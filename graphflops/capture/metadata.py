@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, TypeGuard
 
@@ -89,11 +90,38 @@ def bound_arguments(
             value = argument(kwargs[name], describe)
         else:
             value = default
+        if isinstance(value, TensorMeta) and _reads_values(op):
+            given = args[position] if position < len(args) else kwargs[name]
+            value = _with_values(value, name, given)
         if holds_tensor(value):
             inputs[name] = value
         else:
             attrs[name] = value
     return inputs, attrs
+
+
+_MASKS = {"attn_mask", "attn_bias", "bias"}
+_STARTS = {"cum_seq_q", "cum_seq_k", "cu_seq_q", "cu_seq_k", "cu_seqlens_q", "cu_seqlens_k"}
+
+
+@cache
+def _reads_values(op: torch._ops.OpOverload) -> bool:
+    """Whether what an operator has to do follows from values: masks, and where sequences begin."""
+    return "attention" in op._opname or "_attn" in op._opname
+
+
+def _with_values(meta: TensorMeta, name: str, given: Any) -> TensorMeta:
+    """An argument of attention, with what is known of its values."""
+    tensor = given.meta.get("val") if isinstance(given, fx.Node) else given
+    # A mode of ours has them; a real tensor is a constant of a graph.
+    values = getattr(getattr(tensor, "fake_mode", None), "known_values", None)
+    if values is None:
+        return meta
+    if name in _MASKS:
+        return replace(meta, hidden=values.hidden(tensor))
+    if name in _STARTS and (value := values.value(tensor)) is not None:
+        return replace(meta, values=tuple(value.tolist()))
+    return meta
 
 
 def _plain(value: Any) -> Value:

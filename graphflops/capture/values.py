@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from functools import cache
 from types import MethodType
-from typing import Any
+from typing import Any, TypeAlias
 
 import sympy
 import torch
@@ -31,9 +31,11 @@ from graphflops.capture.distinct import DistinctValues
 from graphflops.capture.fake.cache import remember_no_views
 from graphflops.capture.literals import Literals
 from graphflops.capture.no_modes import no_modes
+from graphflops.capture.positions import Elements
 from graphflops.capture.source import line_running
 from graphflops.capture.sparse import MAKERS, READ_VALUES, SparseRules
 from graphflops.capture.symbols import SymbolicShapes
+from graphflops.cost import Dim
 from graphflops.errors import CaptureError
 
 # Positions and masks of a long prompt are computed, not what is made of pixels.
@@ -48,6 +50,8 @@ UNCOUNTED = (
     "and what that computes would not be counted. Let it use a "
     "concurrent.futures.ThreadPoolExecutor, whose work is counted, or call the parts in turn."
 )
+State: TypeAlias = tuple[torch.Tensor | None, set[str] | None, sympy.Basic | None]
+"""What is known of a tensor: its value, what that follows from, else what its elements are."""
 _OWN_RULES = {
     *(torch.ops.aten.nonzero.default, torch.ops.aten._grouped_mm.default, packed.PACK, *MAKERS),
 }
@@ -83,6 +87,8 @@ class KnownValues:
         operators: How many operators have made a fake tensor.
         numbers: Lines of the model that made a Python number of a value that nobody knows.
         sparse: What operators make of sparse tensors.
+        masks: Lines of the model that attend under a mask that is not known, or not in full.
+        elements: What is known of tensors that are too large to have a value, or symbolic.
     """
 
     def __init__(self) -> None:
@@ -97,10 +103,12 @@ class KnownValues:
         self.supposed = False
         self.operators = 0
         self.numbers: dict[str, None] = {}
+        self.masks: dict[str, None] = {}
         self.asked: set[str] = set()
         self.largest = LARGEST
         self._values: Any = WeakIdKeyDictionary()
         self._origins: Any = WeakIdKeyDictionary()
+        self.elements = Elements(self.value, LARGEST)
         # References, though weak: another storage could come to lie at the same address.
         self._stale: set[StorageWeakRef] = set()
         self._thread = threading.get_ident()
@@ -113,6 +121,7 @@ class KnownValues:
         remember_no_views(mode)
         # Whoever copies a cache or an input gets tensors of this mode.
         mode.__deepcopy__ = lambda _: mode
+        mode.known_values = self
 
     def know(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         """A fake tensor on a device that has the value of ``tensor``."""
@@ -145,6 +154,13 @@ class KnownValues:
         value = self._value(tensor)
         return None if value is _UNKNOWN else value
 
+    def hidden(self, mask: torch.Tensor) -> Dim | None:
+        """How many elements of a mask of attention let nothing through, as far as is known."""
+        found = self.elements.hidden(mask)
+        if not (found.is_whole if found is not None else mask.is_floating_point()):
+            self.masks[line_running()] = None
+        return None if found is None else found.hidden
+
     def another(self, tensor: torch.Tensor) -> FakeTensor:
         """A fake tensor of the same metadata, whose value is not known."""
         with no_modes():
@@ -153,17 +169,16 @@ class KnownValues:
             )
             return FakeTensor(self.mode, like, tensor.device)
 
-    def state(self, tensor: torch.Tensor) -> tuple[torch.Tensor | None, set[str] | None]:
-        """What is known of a tensor: its value, and what that follows from."""
-        value = self.value(tensor)
+    def state(self, tensor: torch.Tensor) -> State:
+        """What is known of a tensor."""
+        value, element = self.value(tensor), self.elements.get(tensor)
         with no_modes():
-            return None if value is None else value.clone(), self._origins.get(tensor)
+            return None if value is None else value.clone(), self._origins.get(tensor), element
 
-    def restore(
-        self, tensor: torch.Tensor, state: tuple[torch.Tensor | None, set[str] | None]
-    ) -> None:
+    def restore(self, tensor: torch.Tensor, state: State) -> None:
         """Know of a tensor what was known of another."""
-        value, origins = state
+        value, origins, element = state
+        self.elements.assign(tensor, element)
         if not self.is_own(tensor) or (value is None and tensor not in self._values):
             return
         with no_modes():
@@ -294,8 +309,13 @@ class KnownValues:
         if depends or len(self.symbols.shapes.fresh) > fresh:
             out = self.sizes.settled(func, args, kwargs, out, fresh)
         self.operators += isinstance(out, torch.Tensor)
+        element = self.elements.follow(func, out, args, kwargs)
         self._note(func, out, args, kwargs)
         self._distinct.follow(func, args, out)
+        if func._schema.is_mutable:
+            self.elements.forget(func, args, kwargs)
+        if element is not None and self._value(out) is _UNKNOWN:
+            self.elements.assign(out, element)
         return out
 
     def _note(self, func: Any, out: Any, args: Any, kwargs: Mapping[str, Any]) -> None:

@@ -1,0 +1,238 @@
+"""What the elements of fake tensors are, as expressions of their indices."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import sympy
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils.weak import WeakIdKeyDictionary
+
+from graphflops.capture.metadata import dim, schema_of, written_arguments
+from graphflops.capture.no_modes import no_modes
+from graphflops.capture.positions.counting import Mask, count_hidden
+from graphflops.capture.positions.expressions import (
+    constant,
+    index,
+    next_table,
+    table,
+    unknown,
+)
+from graphflops.capture.positions.rules import RULES, Rule
+from graphflops.cost import Dim
+
+_SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
+_MOST = 400
+"""Parts of an expression beyond which it is not followed."""
+HIDES = 0.5
+"""Share of the lowest number of a dtype below which an addend hides a score."""
+
+
+class Elements:
+    """The elements of fake tensors, where they follow from positions and from known values.
+
+    Args:
+        value: The value of a tensor, if it is known.
+        largest: Elements of the largest tensor whose value is computed.
+    """
+
+    def __init__(
+        self, value: Callable[[torch.Tensor], torch.Tensor | None], largest: int
+    ) -> None:
+        self._value, self._largest = value, largest
+        self._elements: Any = WeakIdKeyDictionary()
+        self._tables: dict[int, torch.Tensor] = {}
+        self._of_values: Any = WeakIdKeyDictionary()
+
+    def get(self, tensor: torch.Tensor) -> sympy.Basic | None:
+        """The element of a tensor that has no value."""
+        return self._elements.get(tensor) if self._elements else None
+
+    def assign(self, tensor: torch.Tensor, element: sympy.Basic | None) -> None:
+        """Note what the element of a tensor is."""
+        if element is not None:
+            self._elements[tensor] = element
+        elif self._elements:
+            self._elements.pop(tensor, None)
+
+    def forget(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
+        """Forget what shares memory with the arguments that an operator writes to."""
+        if not self._elements:
+            return
+        names = written_arguments(func)
+        written = {
+            tensor.untyped_storage()._cdata
+            for name, argument in _named(func, args, kwargs)
+            if name in names
+            for tensor in _tensors(argument)
+        }
+        for tensor in list(self._elements):
+            if tensor.untyped_storage()._cdata in written:
+                del self._elements[tensor]
+
+    def follow(
+        self, func: Any, out: Any, args: Any, kwargs: Mapping[str, Any]
+    ) -> sympy.Basic | None:
+        """The element of the result of an operator, if it follows from what is known."""
+        rule = RULES.get(func)
+        if rule is None or not isinstance(out, torch.Tensor) or not self._matters(out, args):
+            return None
+        found: dict[str, Any] = {}
+        for name, argument in _named(func, args, kwargs):
+            try:
+                found[name] = self._argument(argument)
+            except _NotFollowedError:
+                return None
+        element = rule(**self._asked(rule, found, out, args))
+        if element is None or _size(element) > _MOST:
+            return None
+        shape = [*map(dim, reversed(out.shape))]
+        single = {index(axis): sympy.Integer(0) for axis, size in enumerate(shape) if size == 1}
+        return sympy.sympify(element).xreplace(single)
+
+    def hidden(self, tensor: torch.Tensor) -> Mask | None:
+        """How many elements of a mask let nothing through; ``None`` if nothing is known of it."""
+        element = self.get(tensor)
+        if element is None and (value := self._value(tensor)) is not None:
+            element = self._of_value(value)
+        if element is None:
+            return None
+        lowest = 0.0 if tensor.dtype == torch.bool else _lowest(tensor.dtype)
+        return count_hidden(element, tuple(map(dim, tensor.shape)), lowest, self._tables)
+
+    def _matters(self, out: torch.Tensor, args: Any) -> bool:
+        """Whether a result may be made of positions: most are activations."""
+        tensors = list(_tensors(args))
+        if self._elements and any(tensor in self._elements for tensor in tensors):
+            return True
+        if out.is_floating_point():
+            return False
+        is_open = out._has_symbolic_sizes_strides or out.numel() > self._largest
+        if not (is_open or any(isinstance(leaf, _SYMBOLIC) for leaf in pytree.tree_leaves(args))):
+            return False
+        return not tensors or any(self._value(tensor) is not None for tensor in tensors)
+
+    def _asked(
+        self, rule: Rule, found: Mapping[str, Any], out: torch.Tensor, args: Any
+    ) -> dict[str, Any]:
+        """What a rule asks for, by name."""
+        given = list(_tensors(args))
+        beside: dict[str, Any] = {
+            "out": lambda: [*map(dim, out.shape)],
+            "sizes": lambda: [*map(dim, given[0].shape)],
+            "all_sizes": lambda: [[*map(dim, tensor.shape)] for tensor in given],
+            "dtype_out": lambda: out.dtype,
+            "dtype_in": lambda: given[0].dtype,
+        }
+        asked: dict[str, Any] = {}
+        for name in _parameters(rule):
+            schema_name = name.removesuffix("_")
+            if name in beside:
+                asked[name] = beside[name]()
+            elif schema_name in found:
+                asked[name] = found[schema_name]
+        return asked
+
+    def _argument(self, value: Any) -> Any:
+        """An argument as rules take it.
+
+        Raises:
+            _NotFollowedError: Nothing is known of it.
+        """
+        if isinstance(value, torch.Tensor):
+            return self._element(value)
+        if isinstance(value, torch.SymInt):
+            return dim(value)
+        if isinstance(value, list | tuple):
+            return [self._argument(item) for item in value]
+        if isinstance(value, bool | float):
+            return constant(value)
+        if isinstance(value, _SYMBOLIC):
+            raise _NotFollowedError
+        return value
+
+    def _element(self, tensor: torch.Tensor) -> sympy.Basic:
+        element = self.get(tensor)
+        if element is None and (value := self._value(tensor)) is not None:
+            element = self._of_value(value)
+        if element is not None:
+            return element
+        if tensor.dtype == torch.bool:
+            return unknown(truth=True, bound=1)
+        if not tensor.is_floating_point():
+            raise _NotFollowedError
+        # What is learned or computed from data is far from what hides a score.
+        return unknown(truth=False, bound=-_lowest(tensor.dtype) / 2)
+
+    def _of_value(self, value: torch.Tensor) -> sympy.Basic | None:
+        """An element of a tensor whose values are known."""
+        # One made in inference mode does not tell whether it has changed.
+        version = None if value.is_inference() else value._version
+        known = self._of_values.get(value)
+        if known is None or version is None or known[1] != version:
+            with no_modes():
+                known = self._of_values[value] = (self._read(value), version)
+        return known[0]  # type: ignore[no-any-return]  # weak dictionaries are untyped
+
+    def _read(self, value: torch.Tensor) -> sympy.Basic | None:
+        pairs = zip(value.shape, value.stride(), strict=True)
+        varies = [at for at, (size, stride) in enumerate(pairs) if size != 1 and stride != 0]
+        if not value.numel():
+            return sympy.Integer(0)
+        compact = value[tuple(slice(None) if at in varies else 0 for at in range(value.dim()))]
+        first = compact.reshape(-1)[0]
+        if bool((compact == first).all()):
+            return constant(first.item())
+        axes = tuple(value.dim() - 1 - at for at in varies)
+        if len(axes) == 1 and not value.is_floating_point() and value.dtype != torch.bool:
+            step = int(compact[1] - compact[0])
+            if bool((compact.diff() == step).all()):
+                return int(first) + step * index(axes[0])
+        number = next_table()
+        self._tables[number] = compact.clone()
+        element = table(number, axes)
+        return sympy.Ne(element, 0) if value.dtype == torch.bool else element
+
+
+class _NotFollowedError(Exception):
+    """An argument of which nothing is known."""
+
+
+def _lowest(dtype: torch.dtype) -> float:
+    """A score with less than this added is hidden."""
+    if not dtype.is_floating_point:
+        return 0.0
+    return float(torch.finfo(dtype).min) * HIDES
+
+
+def _size(element: sympy.Basic) -> int:
+    """Parts of an expression, as far as they matter."""
+    size, waiting = 0, [element]
+    while waiting and size <= _MOST:
+        waiting.extend(waiting.pop().args)
+        size += 1
+    return size
+
+
+@cache
+def _parameters(rule: Rule) -> tuple[str, ...]:
+    return tuple(inspect.signature(rule).parameters)
+
+
+def _named(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Arguments of an operator by schema name, defaults included."""
+    for position, (name, default) in enumerate(schema_of(func)):
+        given = args[position] if position < len(args) else kwargs.get(name, default)
+        yield name, given
+
+
+def _tensors(tree: Any) -> Iterator[torch.Tensor]:
+    if isinstance(tree, torch.Tensor):
+        yield tree
+    elif isinstance(tree, list | tuple):
+        for item in tree:
+            yield from _tensors(item)
