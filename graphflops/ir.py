@@ -161,6 +161,8 @@ class OpCall:
         for_weights: Whether a backward call serves the gradients of parameters alone; any
             other hands a gradient on to what was computed before.
         unused: Inputs whose gradients a fused backward makes though nobody asks for them.
+        hidden: Of a product that is part of attention, how many scores a mask hides, and how
+            many there are.
         repeats: Index of the equal call in the instance of the same layer that was traced, if
             this one was not. Not compared.
     """
@@ -182,6 +184,7 @@ class OpCall:
     phase: Phase = Phase.FORWARD
     for_weights: bool = False
     unused: frozenset[str] = frozenset()
+    hidden: tuple[Dim, Dim] = (0, 1)
     repeats: int | None = field(default=None, compare=False)
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import sympy
 
-from graphflops.cost import OpCost
+from graphflops.cost import FLOPS_PER_MAC, Dim, OpCost
 from graphflops.errors import HandlerError
 from graphflops.folded import Folded
 from graphflops.interruption import raise_interruption
@@ -44,7 +44,7 @@ def _key(call: OpCall) -> Hashable:
     """All of a call but where it was made: what a price follows from."""
     return (
         *(call.op, call.overload, call.is_view, call.trips, call.cls, call.caller, call.writes),
-        *(call.phase, call.for_weights, call.unused),
+        *(call.phase, call.for_weights, call.unused, call.hidden),
         *(call.outputs, tuple(call.inputs.values()), _typed(tuple(call.attrs.values()))),
         _shared(call),
     )
@@ -99,7 +99,15 @@ def cost_of(call: OpCall, entry: Entry) -> OpCost:
     """
     idle = entry.handler is None or _reads_nothing(call)
     cost = OpCost() if idle and entry.traffic is not None else _arithmetic(call, entry)
+    if call.hidden[0] != 0:
+        cost += OpCost(flops_masked=FLOPS_PER_MAC * _part(cost.macs, *call.hidden))
     return cost if entry.traffic is None else cost.moving(*entry.traffic(call))
+
+
+def _part(macs: Dim, hidden: Dim, scores: Dim) -> Dim:
+    """MACs of the hidden ones of some scores, of which each takes as many."""
+    whole = macs * hidden
+    return whole // scores if isinstance(whole, int) and isinstance(scores, int) else whole / scores
 
 
 def _fall_back(call: OpCall, registry: Registry, fallback: Fallback | None) -> OpRecord:

@@ -45,4 +45,5 @@ class Resizing:
             attrs={name: self.value(value) for name, value in call.attrs.items()},
             outputs=self.value(call.outputs),
             trips=self.value(call.trips),
+            hidden=self.value(call.hidden),
         )

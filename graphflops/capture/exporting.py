@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.export._trace
+import torch.fx.experimental.proxy_tensor
 from torch import nn
 from torch.fx import _symbolic_trace
 
@@ -77,7 +78,17 @@ class _Methods:
         self._kept = {}
 
 
+def _snapshot(original: Callable[..., Any], tensor: torch.Tensor, **how: Any) -> Any:
+    """Know of what a node of the graph keeps what is known of the tensor it is of."""
+    kept = original(tensor, **how)
+    values = getattr(getattr(tensor, "fake_mode", None), "known_values", None)
+    if values is not None:
+        values.restore(kept, values.state(tensor))
+    return kept
+
+
 _EXPORT = Patches(
+    replacing(torch.fx.experimental.proxy_tensor, "snapshot_fake", _snapshot),
     _Methods(),
     replacing(_symbolic_trace._Patcher, "patch_method", _patch_method),
     # The flags of an export are those of the thread already.

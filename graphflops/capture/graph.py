@@ -20,10 +20,12 @@ from graphflops.capture.metadata import (
     bound_arguments,
     dim,
     holds_tensor,
+    masked_output,
     output_metas,
     written_arguments,
 )
 from graphflops.capture.source import line_of_trace
+from graphflops.capture.written_out import MASKING
 from graphflops.cost import Dim
 from graphflops.ir import OpCall, Phase, TensorMeta, Tensors
 
@@ -232,12 +234,15 @@ def instances_mapped(value: Any) -> Dim:
 def _call(node: fx.Node, ran: Invocation, here: _Context, *, is_view: bool) -> OpCall:
     op = ran.target
     inputs, attrs = bound_arguments(op, ran.args, ran.kwargs)
+    outputs = output_metas(ran.result, node.name)
+    if op._schema.name in MASKING:
+        outputs = (masked_output(outputs[0], ran.result),)
     return OpCall(
         op=op._schema.name,
         overload=op._overloadname,
         inputs=inputs,
         attrs=attrs,
-        outputs=output_metas(ran.result, node.name),
+        outputs=outputs,
         writes=written_arguments(op),
         is_view=is_view,
         path=here.path,

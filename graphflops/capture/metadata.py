@@ -124,6 +124,14 @@ def _with_values(meta: TensorMeta, name: str, given: Any) -> TensorMeta:
     return meta
 
 
+def masked_output(meta: TensorMeta, result: torch.Tensor) -> TensorMeta:
+    """The result of an operator that may mask scores, with how many of them it has hidden."""
+    values = getattr(getattr(result, "fake_mode", None), "known_values", None)
+    if values is None or not result.is_floating_point() or values.elements.get(result) is None:
+        return meta
+    return replace(meta, hidden=values.hidden(result) or None)
+
+
 def _plain(value: Any) -> Value:
     if isinstance(value, torch.SymInt):
         return dim(value)

@@ -38,6 +38,7 @@ from graphflops.capture.regions.taping import TapeTracer
 from graphflops.capture.running import Running, run_by
 from graphflops.capture.symbols import Symbols, axis_specs
 from graphflops.capture.transformers_caches import register_caches
+from graphflops.capture.written_out import mark_hidden
 from graphflops.errors import GraphFlopsError
 from graphflops.folded import Folded
 from graphflops.interruption import raise_interruption
@@ -205,7 +206,7 @@ class _Job:
             found = calls_of_graph(program.graph_module, module_path)
             refuse_mixed_dtypes(found.calls)
             captured = Capture(
-                calls=found.calls,
+                calls=mark_hidden(Folded(found.calls)),
                 fallback=found.fallback,
                 modules=modules_of(modules, calls_in_graph(modules, calls, program.graph_module)),
                 method=self.method,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphflops.capture.values import CHANCE, DRAWN, INPUTS, KnownValues
+from graphflops.capture.written_out import mark_hidden
 from graphflops.folded import Folded
 from graphflops.ir import NamedTensors, OpCall
 from graphflops.resizing import Resizing
@@ -22,10 +23,11 @@ _READABLE = 40  # characters of a condition that a note quotes
 def settled(
     known: KnownValues, calls: Folded[OpCall], inputs: NamedTensors
 ) -> tuple[Folded[OpCall], NamedTensors]:
-    """Calls and inputs with the sizes that symbols have turned out to be.
+    """Calls and inputs with the sizes that symbols have turned out to be, and what masks hide.
 
     A size may be a symbol when a call is made, and a number that a later one asks for.
     """
+    calls = mark_hidden(calls)
     if not (sizes := known.symbols.settled()):
         return calls, inputs
     put = Resizing(sizes)
@@ -53,6 +55,8 @@ def notes_of(known: KnownValues) -> tuple[str, ...]:
         SUPPOSED: known.supposed,
         f"Numbers that only data can give are taken to be {DRAWN}, at {', '.join(known.numbers)}: "
         "with others, what follows from them may cost otherwise.": known.numbers,
+        f"What attention masks hide is not known in full, at {', '.join(known.masks)}: "
+        "flops_masked has what is known.": known.masks,
         f"Costs hold where {', '.join(short)}.": short,
         f"Values that depend on data were asked for at {', '.join(caught)}: the model caught the "
         "refusal and went on another way, which it may not do on data.": caught,

@@ -14,9 +14,15 @@ from torch.utils import _pytree as pytree
 
 from graphflops.capture.graph import is_view
 from graphflops.capture.invocation import Invocation
-from graphflops.capture.metadata import bound_arguments, tensor_meta, written_arguments
+from graphflops.capture.metadata import (
+    bound_arguments,
+    masked_output,
+    tensor_meta,
+    written_arguments,
+)
 from graphflops.capture.nested import is_jagged, parts_of
 from graphflops.capture.running import Modules, Owner
+from graphflops.capture.written_out import MASKING
 from graphflops.folded import Block, Change, Repetition, unfolded
 from graphflops.ir import NamedTensors, OpCall, TensorMeta, Tensors, Value
 
@@ -127,12 +133,15 @@ class Tape:
         func = ran.target
         name = self.unused(func._opname)
         inputs, attrs = bound
+        outputs = self._outputs(name, tensors_in(ran.result))
+        if func._schema.name in MASKING:
+            outputs = (masked_output(outputs[0], ran.result),)
         return OpCall(
             op=func._schema.name,
             overload=func._overloadname,
             inputs=inputs,
             attrs=attrs,
-            outputs=self._outputs(name, tensors_in(ran.result)),
+            outputs=outputs,
             writes=written_arguments(func),
             is_view=is_view(ran.result, tensors_in((ran.args, ran.kwargs))),
             path=owner.path,

@@ -178,7 +178,11 @@ class InputTensors:
             return self._stored(tensor)
         if id(tensor) in self._specs:
             shape = symbolic_shape(self._known.symbols, tensor, self._specs[id(tensor)])
-            return _symbolic(tensor, shape, mode, device)
+            fake = _symbolic(tensor, shape, mode, device)
+            if _has_values(tensor):
+                # A mask of ones is one at any size.
+                self._known.elements.assign_ones(fake, tensor)
+            return fake
         if _has_values(tensor):
             return self._known.know_input(tensor, device)
         with mode:

@@ -134,7 +134,7 @@ def _band(conditions: list[Any], sizes: tuple[sympy.Expr, ...]) -> Any:
     # Whole chunks along the diagonal, and what is left of one.
     chunk = _chunk(chunked[0], row, column)
     whole = sympy.floor(rows / chunk)
-    rest = rows - chunk * whole
+    rest = sympy.Mod(rows, chunk)
     return others * (whole * bounds.count(chunk, chunk) + bounds.count(rest, rest))
 
 
@@ -191,6 +191,11 @@ class _Bounds:
     def _at_most(self, value: Any) -> bool:
         """A value that is 0 at most."""
         value = sympy.expand(value)
+        for distance in value.atoms(sympy.Abs):
+            if value.coeff(distance) != 1:
+                return False
+            rest = value - distance
+            return self._at_most(rest + distance.args[0]) and self._at_most(rest - distance.args[0])
         a, b = value.coeff(self._row), value.coeff(self._column)
         rest = sympy.expand(value - a * self._row - b * self._column)
         if axes_of(rest):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -23,7 +24,9 @@ from graphflops.capture.positions.expressions import (
     unknown,
 )
 from graphflops.capture.positions.rules import RULES, Rule
+from graphflops.capture.written_out import MASKING
 from graphflops.cost import Dim
+from graphflops.interruption import raise_interruption
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _MOST = 400
@@ -59,6 +62,12 @@ class Elements:
         elif self._elements:
             self._elements.pop(tensor, None)
 
+    def assign_ones(self, fake: torch.Tensor, tensor: torch.Tensor) -> None:
+        """Note that all elements of a tensor are one, if they are in another."""
+        with no_modes():
+            if not tensor.is_floating_point() and bool((tensor == 1).all()):
+                self.assign(fake, constant(True if tensor.dtype == torch.bool else 1))
+
     def forget(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
         """Forget what shares memory with the arguments that an operator writes to."""
         if not self._elements:
@@ -79,7 +88,7 @@ class Elements:
     ) -> sympy.Basic | None:
         """The element of the result of an operator, if it follows from what is known."""
         rule = RULES.get(func)
-        if rule is None or not isinstance(out, torch.Tensor) or not self._matters(out, args):
+        if rule is None or not isinstance(out, torch.Tensor) or not self._matters(func, out, args):
             return None
         found: dict[str, Any] = {}
         for name, argument in _named(func, args, kwargs):
@@ -87,12 +96,14 @@ class Elements:
                 found[name] = self._argument(argument)
             except _NotFollowedError:
                 return None
-        element = rule(**self._asked(rule, found, out, args))
-        if element is None or _size(element) > _MOST:
-            return None
-        shape = [*map(dim, reversed(out.shape))]
-        single = {index(axis): sympy.Integer(0) for axis, size in enumerate(shape) if size == 1}
-        return sympy.sympify(element).xreplace(single)
+        with _as_far_as_known():
+            element = rule(**self._asked(rule, found, out, args))
+            if element is None or _size(element) > _MOST:
+                return None
+            shape = [*map(dim, reversed(out.shape))]
+            single = {index(axis): sympy.Integer(0) for axis, n in enumerate(shape) if n == 1}
+            return sympy.sympify(element).xreplace(single)
+        return None
 
     def hidden(self, tensor: torch.Tensor) -> Mask | None:
         """How many elements of a mask let nothing through; ``None`` if nothing is known of it."""
@@ -102,19 +113,28 @@ class Elements:
         if element is None:
             return None
         lowest = 0.0 if tensor.dtype == torch.bool else _lowest(tensor.dtype)
-        return count_hidden(element, tuple(map(dim, tensor.shape)), lowest, self._tables)
+        with _as_far_as_known():
+            return count_hidden(element, tuple(map(dim, tensor.shape)), lowest, self._tables)
+        return None
 
-    def _matters(self, out: torch.Tensor, args: Any) -> bool:
+    def _matters(self, func: Any, out: torch.Tensor, args: Any) -> bool:
         """Whether a result may be made of positions: most are activations."""
         tensors = list(_tensors(args))
         if self._elements and any(tensor in self._elements for tensor in tensors):
             return True
         if out.is_floating_point():
-            return False
+            # Scores that are masked.
+            return func._schema.name in MASKING and any(map(self._is_mask, tensors))
         is_open = out._has_symbolic_sizes_strides or out.numel() > self._largest
         if not (is_open or any(isinstance(leaf, _SYMBOLIC) for leaf in pytree.tree_leaves(args))):
             return False
         return not tensors or any(self._value(tensor) is not None for tensor in tensors)
+
+    def _is_mask(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor may be a mask of scores whose values are known."""
+        if tensor.dim() < 2 or not (tensor.dtype == torch.bool or tensor.is_floating_point()):  # noqa: PLR2004 - queries and keys
+            return False
+        return self._value(tensor) is not None
 
     def _asked(
         self, rule: Rule, found: Mapping[str, Any], out: torch.Tensor, args: Any
@@ -200,6 +220,15 @@ class Elements:
 
 class _NotFollowedError(Exception):
     """An argument of which nothing is known."""
+
+
+@contextlib.contextmanager
+def _as_far_as_known() -> Iterator[None]:
+    """Let nothing fail: what cannot be computed with expressions is not known."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - sympy has many ways to give up
+        raise_interruption(error)
 
 
 def _lowest(dtype: torch.dtype) -> float:

@@ -134,9 +134,11 @@ class _Pyramid:
         self._levels = {1: (values, values)}
 
     def at(self, extent: int, places: tuple[torch.Tensor, ...]) -> Range:
-        """Bounds in some blocks of an extent."""
+        """Bounds in some blocks of an extent; those beyond the table are asked for in vain."""
         low, high = self._level(extent)
-        return low[places], high[places]
+        pairs = zip(places, low.shape, strict=True)
+        within = tuple(place.clamp(0, size - 1) for place, size in pairs)
+        return low[within], high[within]
 
     def _level(self, extent: int) -> Range:
         if extent not in self._levels:
