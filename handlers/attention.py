@@ -6,6 +6,8 @@ mask is aligned where queries and keys differ in number. The work does not.
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +17,8 @@ from graphflops.registry import register
 from ._shapes import contraction, reduced
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from graphflops.ir import TensorMeta
 
 
@@ -156,7 +160,7 @@ def scaled_dot_product_attention(
 
     ``is_causal`` is the lower triangle aligned at the top left; what the triangle hides is
     listed in ``flops_masked``: 2 MACs * (hidden / L S). A mask given as a tensor hides what
-    its values say, which a count without values cannot know.
+    its values say: they are known where they follow from positions and from known inputs.
     """
     return attend(top_left(query, key, value, attn_mask, dropout_p, is_causal))
 
@@ -190,27 +194,56 @@ def flash_attention(
     return attend(bottom_right(query, key, value, dropout_p, is_causal))
 
 
-def packed(
-    query: TensorMeta,
-    value: TensorMeta,
-    starts: TensorMeta | None,
-    longest: tuple[Dim, Dim],
-    padded: tuple[Dim, Dim],
-) -> Heads:
-    """Of Q (B, L, H, D), or of sequences laid end to end, whose first rows ``starts`` lists.
+def attend_all(attentions: Iterable[Attention]) -> OpCost:
+    """Attention within each of several groups of sequences."""
+    return sum(map(attend, attentions), start=OpCost())
 
-    Where each begins are values: every sequence counts as long as the longest, an upper bound.
+
+class Packing(NamedTuple):
+    """Sequences laid end to end, or padded to one length.
+
+    Attributes:
+        starts: Where those of queries and of keys begin, the end of the last one included;
+            keys that have none of their own begin where queries do. ``None`` if padded.
+        longest: The lengths of the longest queries and keys.
+        padded: The lengths if they are padded.
     """
-    queries, keys = padded if starts is None else longest
-    sequences = query.shape[0] if starts is None else starts.shape[0] - 1
-    return Heads(
-        number=sequences * query.shape[-2],
-        kv_number=sequences * value.shape[-2],
-        queries=queries,
-        keys=keys,
-        depth=query.shape[-1],
-        value_depth=value.shape[-1],
-    )
+
+    starts: tuple[TensorMeta | None, TensorMeta | None]
+    longest: tuple[Dim, Dim]
+    padded: tuple[Dim, Dim]
+
+    def lengths(self, batch: Dim) -> dict[tuple[Dim, Dim], Dim]:
+        """How many sequences there are of each length of queries and keys.
+
+        Where they begin are values. If these are not known, each counts as long as the longest.
+        """
+        of_queries, of_keys = self.starts
+        if of_queries is None:
+            return {self.padded: batch}
+        of_keys = of_queries if of_keys is None else of_keys
+        if of_queries.values is None or of_keys.values is None:
+            return {self.longest: of_queries.shape[0] - 1}
+        return dict(Counter(zip(_steps(of_queries.values), _steps(of_keys.values), strict=True)))
+
+
+def _steps(starts: tuple[int, ...]) -> list[int]:
+    return [end - start for start, end in pairwise(starts)]
+
+
+def packed(query: TensorMeta, value: TensorMeta, packing: Packing) -> list[Heads]:
+    """Of Q (B, L, H, D), or of packed (tokens, H, D), the sequences of each length."""
+    return [
+        Heads(
+            number=sequences * query.shape[-2],
+            kv_number=sequences * value.shape[-2],
+            queries=queries,
+            keys=keys,
+            depth=query.shape[-1],
+            value_depth=value.shape[-1],
+        )
+        for (queries, keys), sequences in packing.lengths(query.shape[0]).items()
+    ]
 
 
 @register("aten::_flash_attention_forward", "aten::_flash_attention_forward_no_dropout_inplace")
@@ -219,6 +252,7 @@ def flash_attention_forward(
     key: TensorMeta,
     value: TensorMeta,
     cum_seq_q: TensorMeta | None,
+    cum_seq_k: TensorMeta | None,
     max_q: Dim,
     max_k: Dim,
     dropout_p: float,
@@ -226,17 +260,37 @@ def flash_attention_forward(
     window_size_left: Dim | None,
     window_size_right: Dim | None,
 ) -> OpCost:
-    """Attention of (B, L, H, D), or of packed (tokens, H, D) as its longest sequence.
+    """Attention of (B, L, H, D), or within each of the packed sequences of (tokens, H, D).
 
-    Packed sequences count max_q x max_k scores each, an upper bound: their own lengths are
-    values. Row i of L sees keys from c - ``window_size_left`` to c + ``window_size_right``,
+    Where these begin are values: if they are not known, each counts max_q x max_k scores, an
+    upper bound. Row i of L sees keys from c - ``window_size_left`` to c + ``window_size_right``,
     c = i + S - L; causal is 0 to the right, a negative window none. What that hides is listed
     in ``flops_masked``, as far as the window is a plain number.
     """
     padded = (query.shape[1], key.shape[1])
-    heads = packed(query, value, cum_seq_q, (max_q, max_k), padded)
+    packing = Packing((cum_seq_q, cum_seq_k), (max_q, max_k), padded)
     window = (window_size_left, window_size_right)
-    return attend(windowed(heads, query, dropout_p, is_causal, window))
+    heads = packed(query, value, packing)
+    return attend_all(windowed(h, query, dropout_p, is_causal, window) for h in heads)
+
+
+@register("torch_attn::_varlen_attn")
+def varlen_attention(
+    query: TensorMeta,
+    key: TensorMeta,
+    value: TensorMeta,
+    cu_seq_q: TensorMeta,
+    cu_seq_k: TensorMeta | None,
+    max_q: Dim,
+    max_k: Dim,
+    is_causal: bool,
+    window_size: tuple[int, int] | None,
+) -> OpCost:
+    """As ``_flash_attention_forward`` of packed (tokens, H, D)."""
+    return flash_attention_forward(
+        *(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, 0.0, is_causal),
+        *(window_size or (None, None)),
+    )
 
 
 def windowed(
@@ -269,15 +323,16 @@ def efficient_attention_forward(
     value: TensorMeta,
     bias: TensorMeta | None,
     cu_seqlens_q: TensorMeta | None,
+    cu_seqlens_k: TensorMeta | None,
     max_seqlen_q: Dim | None,
     max_seqlen_k: Dim | None,
     dropout_p: float,
     custom_mask_type: int,
     window_size: int | None,
 ) -> OpCost:
-    """Attention of (B, L, H, D), or of packed (1, tokens, H, D) as its longest sequence.
+    """Attention of (B, L, H, D), or within each of the packed sequences of (1, tokens, H, D).
 
-    Packed sequences count max_q x max_k scores each, an upper bound. ``custom_mask_type`` is 1
+    If where these begin is not known, each counts max_q x max_k scores. ``custom_mask_type`` is 1
     for causal from the top left, 2 from the bottom right; a ``window_size`` w then leaves each
     row its last w keys (``mem_eff_attention/kernel_forward.h``).
     """
@@ -286,9 +341,9 @@ def efficient_attention_forward(
         padded[0] if max_seqlen_q is None else max_seqlen_q,
         padded[1] if max_seqlen_k is None else max_seqlen_k,
     )
-    heads = packed(query, value, cu_seqlens_q, longest, padded)
+    heads = packed(query, value, Packing((cu_seqlens_q, cu_seqlens_k), longest, padded))
     mask = (bias, custom_mask_type, window_size)
-    return attend(masked_by_type(heads, query, dropout_p, mask))
+    return attend_all(masked_by_type(h, query, dropout_p, mask) for h in heads)
 
 
 def masked_by_type(
@@ -315,17 +370,18 @@ def cudnn_attention_forward(
     value: TensorMeta,
     attn_bias: TensorMeta | None,
     cum_seq_q: TensorMeta | None,
+    cum_seq_k: TensorMeta | None,
     max_q: Dim,
     max_k: Dim,
     dropout_p: float,
     is_causal: bool,
 ) -> OpCost:
-    """Attention of (B, H, L, D), or of packed (tokens, H, D) as its longest sequence.
+    """Attention of (B, H, L, D), or within each of the packed sequences of (tokens, H, D).
 
-    Packed sequences count max_q x max_k scores each, an upper bound. Causal is top left.
+    If where these begin is not known, each counts max_q x max_k scores. Causal is top left.
     """
-    longest = None if cum_seq_q is None else (cum_seq_q, max_q, max_k)
-    return attend(cudnn(query, key, value, attn_bias, dropout_p, is_causal, longest))
+    packing = Packing((cum_seq_q, cum_seq_k), (max_q, max_k), (max_q, max_k))
+    return attend_all(cudnn(query, key, value, attn_bias, dropout_p, is_causal, packing))
 
 
 def cudnn(
@@ -335,15 +391,16 @@ def cudnn(
     mask: TensorMeta | None,
     dropout: float,
     causal: bool,
-    longest: tuple[TensorMeta, Dim, Dim] | None,
-) -> Attention:
-    """As ``top_left``, or packed: where sequences start, and how long the longest are."""
-    if longest is None:
-        return top_left(query, key, value, mask, dropout, causal)
-    starts, *sizes = longest
-    heads = packed(query, value, starts, (sizes[0], sizes[1]), (sizes[0], sizes[1]))
-    hidden = _beyond(heads, 0) if causal else hidden_by(mask, heads)
-    return Attention(heads, query, causal or mask is not None, dropout, hidden)
+    packing: Packing,
+) -> list[Attention]:
+    """As ``top_left``, or packed."""
+    if packing.starts[0] is None:
+        return [top_left(query, key, value, mask, dropout, causal)]
+    masked = causal or mask is not None
+    return [
+        Attention(h, query, masked, dropout, _beyond(h, 0) if causal else 0)
+        for h in packed(query, value, packing)
+    ]
 
 
 @register("aten::_triton_scaled_dot_attention")

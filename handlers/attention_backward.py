@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from graphflops.cost import Dim, OpCost
 from graphflops.ir import ATTENTION_SCORES
@@ -21,6 +21,7 @@ from graphflops.registry import register
 from ._shapes import reduced
 from .attention import (
     Attention,
+    Packing,
     bottom_right,
     cudnn,
     heads_of,
@@ -74,14 +75,14 @@ def recompute(attention: Attention, unused: frozenset[str] = frozenset()) -> OpC
     return again + differentiate(attention) + differentiate(attention, unused) * -1
 
 
-Describe = Callable[..., Attention]
+Describe = TypeVar("Describe", bound=Callable[..., "Attention | list[Attention]"])
 
 
-def _backward(*ops: str) -> Callable[[Describe], Describe]:
+def _backward(*ops: str, namespace: str = "aten") -> Callable[[Describe], Describe]:
     """Register the backward and the recomputation of operators described by one function."""
 
     def decorate(describe: Describe) -> Describe:
-        register(*(f"aten::{op}" for op in ops))(_priced(describe, differentiate))
+        register(*(f"{namespace}::{op}" for op in ops))(_priced(describe, differentiate))
         scores = _priced(describe, recompute)
         scores.__doc__ = recompute.__doc__
         register(*(f"{ATTENTION_SCORES}.{op}" for op in ops), traffic=None)(scores)
@@ -95,7 +96,9 @@ def _priced(describe: Describe, price: Callable[..., OpCost]) -> Callable[..., O
 
     @wraps(describe)
     def handler(*, call: OpCall, **arguments: object) -> OpCost:
-        return price(describe(**arguments), call.unused)
+        found = describe(**arguments)
+        attentions = [found] if isinstance(found, Attention) else found
+        return sum((price(each, call.unused) for each in attentions), start=OpCost())
 
     call = Parameter("call", Parameter.KEYWORD_ONLY)
     declared = signature(describe)
@@ -154,17 +157,18 @@ def cudnn_attention_backward(
     value: TensorMeta,
     attn_bias: TensorMeta | None,
     cum_seq_q: TensorMeta | None,
+    cum_seq_k: TensorMeta | None,
     max_q: Dim,
     max_k: Dim,
     dropout_p: float,
     is_causal: bool,
-) -> Attention:
+) -> list[Attention]:
     """As ``_scaled_dot_product_flash_attention_backward``, laid out as the forward.
 
     Causal is aligned at the top left.
     """
-    longest = None if cum_seq_q is None else (cum_seq_q, max_q, max_k)
-    return cudnn(query, key, value, attn_bias, dropout_p, is_causal, longest)
+    packing = Packing((cum_seq_q, cum_seq_k), (max_q, max_k), (max_q, max_k))
+    return cudnn(query, key, value, attn_bias, dropout_p, is_causal, packing)
 
 
 @_backward("_flash_attention_backward")
@@ -173,17 +177,39 @@ def windowed_attention_backward(
     key: TensorMeta,
     value: TensorMeta,
     cum_seq_q: TensorMeta | None,
+    cum_seq_k: TensorMeta | None,
     max_q: Dim,
     max_k: Dim,
     dropout_p: float,
     is_causal: bool,
     window_size_left: Dim | None,
     window_size_right: Dim | None,
-) -> Attention:
+) -> list[Attention]:
     """As ``_scaled_dot_product_flash_attention_backward``, of ``_flash_attention_forward``."""
     padded = (query.shape[1], key.shape[1])
-    heads = packed(query, value, cum_seq_q, (max_q, max_k), padded)
-    return windowed(heads, query, dropout_p, is_causal, (window_size_left, window_size_right))
+    packing = Packing((cum_seq_q, cum_seq_k), (max_q, max_k), padded)
+    window = (window_size_left, window_size_right)
+    heads = packed(query, value, packing)
+    return [windowed(h, query, dropout_p, is_causal, window) for h in heads]
+
+
+@_backward("_varlen_attn_backward", namespace="torch_attn")
+def varlen_attention_backward(
+    query: TensorMeta,
+    key: TensorMeta,
+    value: TensorMeta,
+    cu_seq_q: TensorMeta,
+    cu_seq_k: TensorMeta | None,
+    max_q: Dim,
+    max_k: Dim,
+    is_causal: bool,
+    window_size: tuple[int, int] | None,
+) -> list[Attention]:
+    """As ``_scaled_dot_product_flash_attention_backward``, of ``_varlen_attn``."""
+    return windowed_attention_backward(
+        *(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, 0.0, is_causal),
+        *(window_size or (None, None)),
+    )
 
 
 @_backward("_efficient_attention_backward")
@@ -193,16 +219,19 @@ def efficient_attention_backward(
     value: TensorMeta,
     bias: TensorMeta | None,
     cu_seqlens_q: TensorMeta | None,
+    cu_seqlens_k: TensorMeta | None,
     max_seqlen_q: Dim,
     max_seqlen_k: Dim,
     dropout_p: float,
     custom_mask_type: int,
     window_size: int | None,
-) -> Attention:
+) -> list[Attention]:
     """As ``_scaled_dot_product_flash_attention_backward``, of ``_efficient_attention_forward``."""
     padded = (query.shape[1], key.shape[1])
-    heads = packed(query, value, cu_seqlens_q, (max_seqlen_q, max_seqlen_k), padded)
-    return masked_by_type(heads, query, dropout_p, (bias, custom_mask_type, window_size))
+    longest = (max_seqlen_q, max_seqlen_k)
+    heads = packed(query, value, Packing((cu_seqlens_q, cu_seqlens_k), longest, padded))
+    mask = (bias, custom_mask_type, window_size)
+    return [masked_by_type(h, query, dropout_p, mask) for h in heads]
 
 
 @register("higher_order::flex_attention_backward")

@@ -21,7 +21,7 @@ _ATTENTION = {
         )
     ),
     *("aten::_flash_attention_backward", "aten::_efficient_attention_backward"),
-    "aten::_cudnn_attention_backward",
+    *("aten::_cudnn_attention_backward", "torch_attn::_varlen_attn_backward"),
 }
 
 

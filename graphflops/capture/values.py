@@ -382,8 +382,11 @@ class KnownValues:
             return _UNKNOWN
         if unknown:
             return _UNKNOWN
-        with no_modes():
-            return func(*values[0], **values[1])
+        try:
+            with no_modes():
+                return func(*values[0], **values[1])
+        except NotImplementedError:  # it has no kernel for the CPU, where values are
+            return _UNKNOWN
 
     def _value(self, leaf: Any) -> Any:
         if isinstance(leaf, torch.device):
