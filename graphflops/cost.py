@@ -74,8 +74,8 @@ class OpCost:
         flops: Floating-point operations; a multiply-accumulate is two of them.
         macs: Multiply-accumulates, of contractions only (never ``flops / 2``).
         transcendentals: Those of the FLOPs that are ``exp``, ``log``, ``sqrt``, ``tanh``, ...
-        flops_masked: Those of the FLOPs that attention spends on positions its causal mask
-            hides. A kernel that skips them does ``flops - flops_masked``.
+        flops_masked: Those of the FLOPs that attention spends on positions that its mask
+            hides, as far as that is known. A kernel that skips them does ``flops - flops_masked``.
         bytes_read: Bytes read, each operator on its own (no fusion).
         bytes_written: Bytes written, likewise.
 

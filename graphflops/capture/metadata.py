@@ -119,9 +119,7 @@ def _with_values(meta: TensorMeta, name: str, given: Any) -> TensorMeta:
         return meta
     if name in _MASKS:
         return replace(meta, hidden=values.hidden(tensor))
-    if name in _STARTS and (value := values.value(tensor)) is not None:
-        return replace(meta, values=tuple(value.tolist()))
-    return meta
+    return replace(meta, values=values.starts(tensor)) if name in _STARTS else meta
 
 
 def masked_output(meta: TensorMeta, result: torch.Tensor) -> TensorMeta:

@@ -57,6 +57,8 @@ def notes_of(known: KnownValues) -> tuple[str, ...]:
         "with others, what follows from them may cost otherwise.": known.numbers,
         f"What attention masks hide is not known in full, at {', '.join(known.masks)}: "
         "flops_masked has what is known.": known.masks,
+        f"Where packed sequences begin is not known, at {', '.join(known.packings)}: each counts "
+        "as long as the longest.": known.packings,
         f"Costs hold where {', '.join(short)}.": short,
         f"Values that depend on data were asked for at {', '.join(caught)}: the model caught the "
         "refusal and went on another way, which it may not do on data.": caught,

@@ -88,6 +88,7 @@ class KnownValues:
         numbers: Lines of the model that made a Python number of a value that nobody knows.
         sparse: What operators make of sparse tensors.
         masks: Lines of the model that attend under a mask that is not known, or not in full.
+        packings: Lines that attend within packed sequences of unknown lengths.
         elements: What is known of tensors that are too large to have a value, or symbolic.
     """
 
@@ -104,6 +105,7 @@ class KnownValues:
         self.operators = 0
         self.numbers: dict[str, None] = {}
         self.masks: dict[str, None] = {}
+        self.packings: dict[str, None] = {}
         self.asked: set[str] = set()
         self.largest = LARGEST
         self._values: Any = WeakIdKeyDictionary()
@@ -160,6 +162,13 @@ class KnownValues:
         if not (found.is_whole if found is not None else mask.is_floating_point()):
             self.masks[line_running()] = None
         return None if found is None else found.hidden
+
+    def starts(self, tensor: torch.Tensor) -> tuple[int, ...] | None:
+        """Where packed sequences begin, if that is known."""
+        value = self.value(tensor)
+        if value is None:
+            self.packings[line_running()] = None
+        return None if value is None else tuple(value.tolist())
 
     def another(self, tensor: torch.Tensor) -> FakeTensor:
         """A fake tensor of the same metadata, whose value is not known."""

@@ -45,7 +45,7 @@ def totals(report: Report) -> list[tuple[str, str]]:
     ]
     if cost.flops_masked != 0:
         lines.append(
-            ("  causally masked", f"{exact(cost.flops_masked)}, which a causal kernel skips")
+            ("  masked", f"{exact(cost.flops_masked)}, which a kernel that knows the mask skips")
         )
     if {report.phase, *(record.call.phase for record in report.records)} == {Phase.FORWARD}:
         lines += _estimates(cost, bound)

@@ -40,7 +40,7 @@ def summary(report: TrainingReport) -> list[tuple[str, str]]:
     ]
     if (backward.flops_masked + forward.flops_masked) != 0:
         masked = forward.flops_masked + backward.flops_masked
-        lines.append(("Causally masked", f"{exact(masked)}, which a causal kernel skips"))
+        lines.append(("Masked", f"{exact(masked)}, which a kernel that knows the mask skips"))
     lines += _optimizer(report)
     if report.passes > 1:
         passes = f"{report.steps:,} x {report.accumulation:,} passes"

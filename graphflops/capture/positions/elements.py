@@ -25,12 +25,12 @@ from graphflops.capture.positions.expressions import (
 )
 from graphflops.capture.positions.rules import RULES, Rule
 from graphflops.capture.written_out import MASKING
-from graphflops.cost import Dim
 from graphflops.interruption import raise_interruption
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _MOST = 400
 """Parts of an expression beyond which it is not followed."""
+_CONNECTIVES = {"aten::bitwise_and", "aten::bitwise_or", "aten::logical_and", "aten::logical_or"}
 HIDES = 0.5
 """Share of the lowest number of a dtype below which an addend hides a score."""
 
@@ -43,9 +43,7 @@ class Elements:
         largest: Elements of the largest tensor whose value is computed.
     """
 
-    def __init__(
-        self, value: Callable[[torch.Tensor], torch.Tensor | None], largest: int
-    ) -> None:
+    def __init__(self, value: Callable[[torch.Tensor], torch.Tensor | None], largest: int) -> None:
         self._value, self._largest = value, largest
         self._elements: Any = WeakIdKeyDictionary()
         self._tables: dict[int, torch.Tensor] = {}
@@ -88,7 +86,17 @@ class Elements:
     ) -> sympy.Basic | None:
         """The element of the result of an operator, if it follows from what is known."""
         rule = RULES.get(func)
-        if rule is None or not isinstance(out, torch.Tensor) or not self._matters(func, out, args):
+        if rule is None or not isinstance(out, torch.Tensor):
+            return None
+        # Whoever watches functions would watch each attribute of a tensor.
+        with torch._C.DisableTorchFunction():
+            return self._follow(rule, func, out, (args, kwargs))
+
+    def _follow(
+        self, rule: Rule, func: Any, out: torch.Tensor, given: tuple[Any, Mapping[str, Any]]
+    ) -> sympy.Basic | None:
+        args, kwargs = given
+        if not self._matters(func, out, args):
             return None
         found: dict[str, Any] = {}
         for name, argument in _named(func, args, kwargs):
@@ -107,6 +115,10 @@ class Elements:
 
     def hidden(self, tensor: torch.Tensor) -> Mask | None:
         """How many elements of a mask let nothing through; ``None`` if nothing is known of it."""
+        with torch._C.DisableTorchFunction():
+            return self._hidden(tensor)
+
+    def _hidden(self, tensor: torch.Tensor) -> Mask | None:
         element = self.get(tensor)
         if element is None and (value := self._value(tensor)) is not None:
             element = self._of_value(value)
@@ -122,9 +134,12 @@ class Elements:
         tensors = list(_tensors(args))
         if self._elements and any(tensor in self._elements for tensor in tensors):
             return True
+        # Scores that are masked, and masks of which a part is not known.
+        names = MASKING if out.is_floating_point() else _CONNECTIVES
+        if func._schema.name in names and any(map(self._is_mask, tensors)):
+            return True
         if out.is_floating_point():
-            # Scores that are masked.
-            return func._schema.name in MASKING and any(map(self._is_mask, tensors))
+            return False
         is_open = out._has_symbolic_sizes_strides or out.numel() > self._largest
         if not (is_open or any(isinstance(leaf, _SYMBOLIC) for leaf in pytree.tree_leaves(args))):
             return False

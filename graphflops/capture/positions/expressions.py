@@ -19,7 +19,7 @@ from sympy.logic.boolalg import BooleanAtom, BooleanFunction
 _NUMBERS = itertools.count()
 
 
-class Unknown(sympy.Dummy):
+class Unknown(sympy.Dummy):  # type: ignore[misc]  # sympy is untyped
     """An element that nobody knows: a number between bounds.
 
     Attributes:

@@ -24,8 +24,6 @@ from graphflops.capture.positions.expressions import (
 Rule = Callable[..., Any]
 RULES: dict[Any, Rule] = {}
 """By overload."""
-_END = 2**62
-"""What a slice to the end ends at, or beyond."""
 
 
 def _rule(*names: str) -> Callable[[Rule], Rule]:
@@ -160,7 +158,7 @@ def _masked_fill(self: Any, mask: Any, value: Any) -> Any:
 
 
 @_rule("arange")
-def _arange(end: Any, start: Any = 0, step: Any = 1) -> Any:
+def _arange(start: Any = 0, step: Any = 1) -> Any:
     return start + step * index(0)
 
 
@@ -250,9 +248,7 @@ def _select(self: Any, dim: int, index_: Any, sizes: Sequence[Any]) -> Any:
 
 
 @_rule("slice")
-def _slice(  # noqa: PLR0913, PLR0917 - the operator's own
-    self: Any, dim: int, start: Any, end: Any, step: Any, sizes: Sequence[Any]
-) -> Any:
+def _slice(self: Any, dim: int, start: Any, step: Any, sizes: Sequence[Any]) -> Any:
     axis = _axis(dim, sizes)
     first = 0 if start is None else start
     if _is_negative(first):
@@ -284,7 +280,7 @@ def _cumsum(self: Any, dim: int, sizes: Sequence[Any]) -> Any:
 
 @_rule("sum")
 def _sum(
-    self: Any, sizes: Sequence[Any], dim: Sequence[int] | None = None, keepdim: Any = False
+    self: Any, sizes: Sequence[Any], dim: Sequence[int] | None = None, keepdim: Any = None
 ) -> Any:
     dims = range(len(sizes)) if dim is None or not len(dim) else dim
     summed = {_axis(d, sizes) for d in dims}
