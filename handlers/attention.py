@@ -6,7 +6,6 @@ mask is aligned where queries and keys differ in number. The work does not.
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
@@ -107,7 +106,7 @@ def _up_to(heads: Heads, diagonal: Dim) -> Dim:
 
 def hidden_by(mask: TensorMeta | None, heads: Heads) -> Dim:
     """Scores that a mask hides, which heads and rows may share."""
-    if mask is None or mask.hidden is None or mask.hidden == 0:
+    if mask is None or not mask.hidden:
         return 0
     hidden, elements = mask.hidden * heads.scores, mask.numel
     whole = isinstance(hidden, int) and isinstance(elements, int)
@@ -200,7 +199,7 @@ def attend_all(attentions: Iterable[Attention]) -> OpCost:
 
 
 class Packing(NamedTuple):
-    """Sequences laid end to end, or padded to one length.
+    """Sequences laid end to end, or padded.
 
     Attributes:
         starts: Where those of queries and of keys begin, the end of the last one included;
@@ -221,10 +220,13 @@ class Packing(NamedTuple):
         of_queries, of_keys = self.starts
         if of_queries is None:
             return {self.padded: batch}
-        of_keys = of_queries if of_keys is None else of_keys
+        of_keys = of_keys or of_queries
         if of_queries.values is None or of_keys.values is None:
             return {self.longest: of_queries.shape[0] - 1}
-        return dict(Counter(zip(_steps(of_queries.values), _steps(of_keys.values), strict=True)))
+        found: dict[tuple[Dim, Dim], Dim] = {}
+        for lengths in zip(*map(_steps, (of_queries.values, of_keys.values)), strict=True):
+            found[lengths] = found.get(lengths, 0) + 1
+        return found
 
 
 def _steps(starts: tuple[int, ...]) -> list[int]:
@@ -268,9 +270,8 @@ def flash_attention_forward(
     in ``flops_masked``, as far as the window is a plain number.
     """
     padded = (query.shape[1], key.shape[1])
-    packing = Packing((cum_seq_q, cum_seq_k), (max_q, max_k), padded)
+    heads = packed(query, value, Packing((cum_seq_q, cum_seq_k), (max_q, max_k), padded))
     window = (window_size_left, window_size_right)
-    heads = packed(query, value, packing)
     return attend_all(windowed(h, query, dropout_p, is_causal, window) for h in heads)
 
 
