@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,9 +16,6 @@ from graphflops.capture import nested, packed
 if TYPE_CHECKING:
     from graphflops.capture.values import KnownValues
 
-_FINITE = {torch.isfinite, torch.isnan, torch.isinf}
-"""A count takes numbers to be finite."""
-
 
 class Literals(TorchFunctionMode):
     """Where Python reads tensors that stand in a list or a text: fake ones show no values."""
@@ -30,32 +27,57 @@ class Literals(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func is torch.tensor and not isinstance(args[0], torch.Tensor):
+        reader = _READERS.get(func)
+        if reader is None:
+            return func(*args, **(kwargs or {}))
+        return reader(self, func, args, kwargs or {})
+
+    def _new(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        if not isinstance(args[0], torch.Tensor):
             args = (self._read(args[0]), *args[1:])
-        elif func is torch.sparse_coo_tensor and _is_sizeless(args, kwargs or {}):
+        return func(*args, **kwargs)
+
+    def _sparse(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        if all(isinstance(arg, FakeTensor) for arg in args) and "size" not in kwargs:
             args = (*args, self._known.sparse.size(*args))
-        elif func is nested.ATTENTION and nested.is_jagged(args[0] if args else None):
-            return nested.attention(self._known, *args, **(kwargs or {}))
-        elif func is packed.PAD:
-            return packed.pad(self._known, *args, **(kwargs or {}))
-        elif func in _FINITE and isinstance(args[0], FakeTensor):
-            out = func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
+
+    def _attention(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        if nested.is_jagged(args[0] if args else None):
+            return nested.attention(self._known, *args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _padded(self, _: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        return packed.pad(self._known, *args, **kwargs)
+
+    def _finite(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Take numbers to be finite."""
+        out = func(*args, **kwargs)
+        if isinstance(args[0], FakeTensor):
             self._known.assume(out, whether=func is torch.isfinite)
-            return out
-        elif func is nn.functional.one_hot and self._known.value(args[0]) is None:
+        return out
+
+    def _one_hot(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        if self._known.value(args[0]) is None:
             self._known.sizes.is_routed = True
-        elif func is torch.Tensor.__float__ and _is_number(args[0]):
-            return self._known.number(args[0])
-        elif func is torch.Tensor.__int__ and _is_one(args[0]):
-            return self._known.integer(args[0])
-        elif func is torch.Tensor.__format__ and not args[0].dim():
-            number = self._known.number if _is_number(args[0]) else self._read
-            return format(number(args[0]), args[1])
-        elif func in {torch.Tensor.__getitem__, torch.Tensor.__setitem__}:
-            several = isinstance(args[1], tuple)
-            index = tuple(map(self._listed, args[1])) if several else self._listed(args[1])
-            args = (args[0], index, *args[2:])
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
+
+    def _float(self, func: Any, args: Any, _: Mapping[str, Any]) -> Any:
+        return self._known.number(args[0]) if _is_number(args[0]) else func(*args)
+
+    def _int(self, func: Any, args: Any, _: Mapping[str, Any]) -> Any:
+        return self._known.integer(args[0]) if _is_one(args[0]) else func(*args)
+
+    def _format(self, func: Any, args: Any, _: Mapping[str, Any]) -> Any:
+        if args[0].dim():
+            return func(*args)
+        number = self._known.number if _is_number(args[0]) else self._read
+        return format(number(args[0]), args[1])
+
+    def _at(self, func: Any, args: Any, _: Mapping[str, Any]) -> Any:
+        several = isinstance(args[1], tuple)
+        index = tuple(map(self._listed, args[1])) if several else self._listed(args[1])
+        return func(args[0], index, *args[2:])
 
     def _read(self, tree: Any) -> Any:
         return pytree.tree_map_only(FakeTensor, self._known.literal, tree)
@@ -63,11 +85,6 @@ class Literals(TorchFunctionMode):
     def _listed(self, index: Any) -> Any:
         """One index of several: a tensor stays what it is, one in a list is read."""
         return self._read(index) if isinstance(index, list | tuple) else index
-
-
-def _is_sizeless(args: Any, kwargs: Mapping[str, Any]) -> bool:
-    """Return True for fake indices and values of a sparse tensor without its size."""
-    return all(isinstance(arg, FakeTensor) for arg in args) and "size" not in kwargs
 
 
 def _is_number(value: Any) -> bool:
@@ -78,3 +95,18 @@ def _is_number(value: Any) -> bool:
 def _is_one(value: object) -> bool:
     """Return True for a fake tensor of one element."""
     return isinstance(value, FakeTensor) and all(size == 1 for size in value.shape)
+
+
+_READERS: dict[Any, Callable[[Literals, Any, Any, Mapping[str, Any]], Any]] = {
+    torch.tensor: Literals._new,
+    torch.sparse_coo_tensor: Literals._sparse,
+    nested.ATTENTION: Literals._attention,
+    packed.PAD: Literals._padded,
+    **dict.fromkeys((torch.isfinite, torch.isnan, torch.isinf), Literals._finite),
+    nn.functional.one_hot: Literals._one_hot,
+    torch.Tensor.__float__: Literals._float,
+    torch.Tensor.__int__: Literals._int,
+    torch.Tensor.__format__: Literals._format,
+    torch.Tensor.__getitem__: Literals._at,
+    torch.Tensor.__setitem__: Literals._at,
+}

@@ -8,10 +8,8 @@ had at all. What is computed from known values alone is computed.
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 from collections.abc import Iterator, Mapping
-from functools import cache
 from types import MethodType
 from typing import Any, TypeAlias
 
@@ -25,22 +23,28 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
 
-from graphflops.capture import packed
 from graphflops.capture.data_sizes import DataSizes
 from graphflops.capture.distinct import DistinctValues
 from graphflops.capture.fake.cache import remember_no_views
+from graphflops.capture.leaves import are_small, fakes_in, is_real, memory_of
 from graphflops.capture.literals import Literals
 from graphflops.capture.no_modes import no_modes
+from graphflops.capture.own_rules import (
+    FILLED,
+    OWN_RULES,
+    depends_on_values,
+    is_composite,
+    is_determined,
+)
 from graphflops.capture.positions import Elements
 from graphflops.capture.source import line_running
-from graphflops.capture.sparse import MAKERS, READ_VALUES, SparseRules
+from graphflops.capture.sparse import SparseRules
 from graphflops.capture.symbols import SymbolicShapes
 from graphflops.cost import Dim
 from graphflops.errors import CaptureError
 
 # Positions and masks of a long prompt are computed, not what is made of pixels.
 LARGEST = 1 << 20
-_DEPENDS_ON_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 _UNKNOWN = object()
 INPUTS, CHANCE = "inputs", "chance"
 """What a known value may follow from: the values of inputs, a number drawn at random."""
@@ -52,16 +56,6 @@ UNCOUNTED = (
 )
 State: TypeAlias = tuple[torch.Tensor | None, set[str] | None, sympy.Basic | None]
 """What is known of a tensor: its value, what that follows from, else what its elements are."""
-_OWN_RULES = {
-    *(torch.ops.aten.nonzero.default, torch.ops.aten._grouped_mm.default, packed.PACK, *MAKERS),
-}
-_FILLED = {  # with a number: of a tensor that they take, they read the shape alone
-    *(torch.ops.aten.zeros_like.default, torch.ops.aten.new_zeros.default),
-    *(torch.ops.aten.ones_like.default, torch.ops.aten.new_ones.default),
-    *(torch.ops.aten.full_like.default, torch.ops.aten.new_full.default),
-}
-
-
 _DEVICE = torch.ops.prim.device.default
 
 
@@ -240,7 +234,7 @@ class KnownValues:
         if self.is_own(tensor):
             return tensor
         weights = isinstance(tensor, nn.Parameter) or tensor.is_floating_point()
-        if weights or not _is_real(tensor) or tensor.numel() > LARGEST:
+        if weights or not is_real(tensor) or tensor.numel() > LARGEST:
             return self._from_tensor(tensor, **options)
         # Strides and paddings that a module holds as a buffer decide sizes too.
         return self.know(tensor, tensor.device)
@@ -253,6 +247,10 @@ class KnownValues:
         self.note_asked(tensor)
         with no_modes():
             return value.tolist()
+
+    def note_derived(self, out: Any, args: Any) -> None:
+        """Note that a size follows from values, as a result does."""
+        self.asked |= self._derive(out, args)
 
     def note_asked(self, tensor: torch.Tensor) -> None:
         """Note that a size or a branch follows from a tensor's value."""
@@ -295,27 +293,34 @@ class KnownValues:
             return self._dispatch(func, types, args, kwargs)
         if threading.get_ident() != self._thread:
             raise CaptureError(f"the forward computes in another thread, {UNCOUNTED}")
-        if _is_composite(func) and _FAKES.issuperset(types):
+        if is_composite(func) and _FAKES.issuperset(types):
             with self.mode:
                 return func.decompose(*args, **kwargs)
         if func._schema.is_mutable:
             args, kwargs = self._unwritten(args, kwargs)
+        out = self._by_own_rule(func, args, kwargs)
+        return self._followed(func, types, args, kwargs) if out is None else out
+
+    def _by_own_rule(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Run an operator of which torch's rule for shapes says too little; ``None`` for others."""
         if self.sparse.in_use and self.sparse.takes(args, kwargs):
             return self.sparse.run(func, args, kwargs)
-        if func in _OWN_RULES and (shaped := self._shaped(func, args, kwargs)) is not None:
-            return shaped
-        depends = not _DEPENDS_ON_VALUES.isdisjoint(func.tags)
-        if depends:
+        rule = OWN_RULES.get(func)
+        out = None if rule is None else rule(self, func, args, kwargs)
+        if out is None and depends_on_values(func):
             value = self._compute(func, args, kwargs)
             if value is not _UNKNOWN:
                 out = self._fake(value, args)
-                self.asked |= self._derive(out, (args, kwargs))
-                return out
+                self.note_derived(out, (args, kwargs))
+        return out
+
+    def _followed(self, func: Any, types: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Run an operator on fakes, and note what is known of its result."""
         fresh = len(self.symbols.shapes.fresh)
         out = self.sizes.made(func, args, kwargs)
         if out is None:
             out = self._dispatch(func, types, args, kwargs)
-        if depends or len(self.symbols.shapes.fresh) > fresh:
+        if depends_on_values(func) or len(self.symbols.shapes.fresh) > fresh:
             out = self.sizes.settled(func, args, kwargs, out, fresh)
         self.operators += isinstance(out, torch.Tensor)
         element = self.elements.follow(func, out, args, kwargs)
@@ -329,13 +334,13 @@ class KnownValues:
 
     def _note(self, func: Any, out: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
         """Remember what is known of the result of an operator."""
-        if func in _FILLED and _is_small(out, self.largest):
+        if func in FILLED and are_small(out, self.largest):
             like = torch.empty_strided(out.shape, out.stride(), dtype=out.dtype)
             self._remember(out, self._compute(func, (like, *args[1:]), kwargs))
-        elif _is_determined(func) and (func.is_view or _is_small(out, self.largest)):
+        elif is_determined(func) and (func.is_view or are_small(out, self.largest)):
             self._remember(out, self._compute(func, args, kwargs))
             self._derive(out, (args, kwargs))
-        elif func is torch.ops.aten.rand.default and _is_small(out, 1):
+        elif func is torch.ops.aten.rand.default and are_small(out, 1):
             # One number: a layer asks whether it is dropped.
             self._remember(out, torch.full(out.shape, DRAWN, dtype=out.dtype))
             self._origins[out] = {CHANCE}
@@ -345,7 +350,7 @@ class KnownValues:
     def _unwritten(self, args: Any, kwargs: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
         """Arguments of an operator that writes to some: no tensor with data is to be written to."""
         leaves = pytree.tree_leaves((args, kwargs))
-        if any(isinstance(leaf, FakeTensor) for leaf in leaves) or not any(map(_is_real, leaves)):
+        if any(isinstance(leaf, FakeTensor) for leaf in leaves) or not any(map(is_real, leaves)):
             return args, kwargs
         # The mode runs what has no fake tensor.
         return (
@@ -356,37 +361,11 @@ class KnownValues:
     def _known_copy(self, tensor: torch.Tensor) -> torch.Tensor:
         return self.know(tensor, tensor.device)
 
-    def _shaped(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
-        """The result of an operator where its own rule for shapes says too little."""
-        if func is packed.PACK:
-            return packed.pack(self, *args, **kwargs)
-        if func in MAKERS:
-            out = self.sparse.run(func, args, kwargs)
-            if func in READ_VALUES:
-                self.asked |= self._derive(out, args)
-            return out
-        if func is torch.ops.aten.nonzero.default:
-            value = self._value(args[0])
-            if value is _UNKNOWN or value.numel() <= LARGEST:
-                return None
-            # A mask spread over features: how many it takes is all that is asked for.
-            with no_modes():
-                rows = int(torch.count_nonzero(value))
-            out = args[0].new_empty((rows, value.dim()), dtype=torch.int64)
-            self.asked |= self._derive(out, args)
-            return out
-        if args[0].dtype is torch.bfloat16:
-            return None
-        # The kernels of grouped products take all dtypes, their rule takes this one.
-        with self.mode:
-            left, right, *rest = args
-            return func(left.bfloat16(), right.bfloat16(), *rest, **kwargs).to(left.dtype)
-
     def _compute(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         values = pytree.tree_map(self._value, (args, kwargs))
         unknown = any(value is _UNKNOWN for value in pytree.tree_leaves(values))
         # A count never writes to a tensor of the model.
-        if func._schema.is_mutable and (unknown or any(map(_is_real, pytree.tree_leaves(args)))):
+        if func._schema.is_mutable and (unknown or any(map(is_real, pytree.tree_leaves(args)))):
             self._forget(args)
             return _UNKNOWN
         if unknown:
@@ -405,9 +384,9 @@ class KnownValues:
         if not isinstance(leaf, torch.Tensor):
             return leaf
         # One that is not fake is a constant of the model's code.
-        value = leaf if _is_real(leaf) else self._values.get(leaf)
+        value = leaf if is_real(leaf) else self._values.get(leaf)
         large = value is leaf and leaf.numel() > LARGEST
-        if value is None or large or _memory(value) in self._stale:
+        if value is None or large or memory_of(value) in self._stale:
             return _UNKNOWN
         return value
 
@@ -419,58 +398,24 @@ class KnownValues:
 
     def _derive(self, out: Any, args: Any) -> set[str]:
         """What ``out`` follows from, as ``args`` do; it is noted."""
-        origins: set[str] = set().union(*(self._origins.get(t, ()) for t in _fakes(args)))
+        origins: set[str] = set().union(*(self._origins.get(t, ()) for t in fakes_in(args)))
         if origins:
-            for fake in _fakes(out):
+            for fake in fakes_in(out):
                 self._origins[fake] = origins
         return origins
 
     def _forget(self, args: Any) -> None:
         """An operator writes something unknown: what shares the memory is unknown now."""
         for leaf in pytree.tree_leaves(args):
-            value = leaf if _is_real(leaf) else None
+            value = leaf if is_real(leaf) else None
             if isinstance(leaf, FakeTensor):
                 value = self._values.get(leaf)
             if value is not None:
-                self._stale.add(_memory(value))
+                self._stale.add(memory_of(value))
 
     def _fake(self, value: Any, args: Any) -> Any:
         device = next(t.device for t in pytree.tree_leaves(args) if isinstance(t, torch.Tensor))
         return pytree.tree_map_only(torch.Tensor, lambda t: self.know(t, device), value)
 
 
-def _fakes(tree: Any) -> list[FakeTensor]:
-    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, FakeTensor)]
-
-
-def _is_real(leaf: Any) -> bool:
-    """Whether a leaf is a dense tensor with memory, neither fake nor a wrapper of others."""
-    if not isinstance(leaf, torch.Tensor):
-        return False
-    wraps = type(leaf).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
-    return not (wraps or leaf.is_meta) and leaf.layout is torch.strided
-
-
-def _memory(value: torch.Tensor) -> StorageWeakRef:
-    return StorageWeakRef(value.untyped_storage())  # type: ignore[no-untyped-call]  # torch's gap
-
-
-def _is_small(out: Any, largest: int) -> bool:
-    tensors = [t for t in pytree.tree_leaves(out) if isinstance(t, torch.Tensor)]
-    sizes = [math.prod(t.shape) for t in tensors]
-    return bool(tensors) and all(isinstance(size, int) and size <= largest for size in sizes)
-
-
-@cache
-def _is_composite(func: Any) -> bool:
-    name = func.name()  # some are known to Python alone
-    has_kernels = torch._C._dispatch_has_kernel(name)
-    return has_kernels and torch._C._dispatch_has_kernel_for_dispatch_key(name, _COMPOSITE)
-
-
-_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 _FAKES = frozenset({FakeTensor})
-
-
-def _is_determined(func: Any) -> bool:
-    return torch.Tag.nondeterministic_seeded not in func.tags and "empty" not in func._schema.name

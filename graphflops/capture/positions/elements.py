@@ -104,14 +104,14 @@ class Elements:
                 found[name] = self._argument(argument)
             except _NotFollowedError:
                 return None
+        element = None
         with _as_far_as_known():
             element = rule(**self._asked(rule, found, out, args))
-            if element is None or _size(element) > _MOST:
-                return None
-            shape = [*map(dim, reversed(out.shape))]
-            single = {index(axis): sympy.Integer(0) for axis, n in enumerate(shape) if n == 1}
-            return sympy.sympify(element).xreplace(single)
-        return None
+        if element is None or _size(element) > _MOST:
+            return None
+        shape = [*map(dim, reversed(out.shape))]
+        single = {index(axis): sympy.Integer(0) for axis, n in enumerate(shape) if n == 1}
+        return sympy.sympify(element).xreplace(single)
 
     def hidden(self, tensor: torch.Tensor) -> Mask | None:
         """How many elements of a mask let nothing through; ``None`` if nothing is known of it."""
@@ -125,9 +125,10 @@ class Elements:
         if element is None:
             return None
         lowest = 0.0 if tensor.dtype == torch.bool else _lowest(tensor.dtype)
+        mask = None
         with _as_far_as_known():
-            return count_hidden(element, tuple(map(dim, tensor.shape)), lowest, self._tables)
-        return None
+            mask = count_hidden(element, tuple(map(dim, tensor.shape)), lowest, self._tables)
+        return mask  # noqa: RET504 - the block ends where something is not known
 
     def _matters(self, func: Any, out: torch.Tensor, args: Any) -> bool:
         """Whether a result may be made of positions: most are activations."""
@@ -211,7 +212,7 @@ class Elements:
         if known is None or version is None or known[1] != version:
             with no_modes():
                 known = self._of_values[value] = (self._read(value), version)
-        return known[0]  # type: ignore[no-any-return]  # weak dictionaries are untyped
+        return known[0]
 
     def _read(self, value: torch.Tensor) -> sympy.Basic | None:
         pairs = zip(value.shape, value.stride(), strict=True)

@@ -169,7 +169,7 @@ def _add(*terms: Range) -> Range:
 def _multiply(first: Range, *others: Range) -> Range:
     low, high = first
     for other in others:
-        corners = torch.broadcast_tensors(*[a * b for a in (low, high) for b in other])
+        corners = torch.broadcast_tensors(*[a * b for a in (low, high) for b in other])  # type: ignore[no-untyped-call]  # torch's gap
         low, high = torch.stack(corners).amin(0), torch.stack(corners).amax(0)
     return low, high
 
