@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all test-latest test-lowest lint types wheel bench clean
+.PHONY: demo test test-all test-latest test-lowest lint types wheel bench others clean
 
 demo: $(INSTALLED)  ## Count the Llama-3-8B shape, 2,048 tokens, without weights
 	$(BIN)/graphflops count hf:examples/configs/llama-3-8b --seq-len 2048
@@ -35,8 +35,11 @@ wheel: $(INSTALLED)  ## Build the wheel and count a model with it in an empty en
 bench: .venv/.bench  ## Side by side with other counters
 	$(BIN)/python -m benchmarks.vs_peers
 
+others: .venv-others/.installed  ## Models of other packages, counted and compared
+	.venv-others/bin/python -m benchmarks.others --resume
+
 clean:
-	rm -rf .venv .venv-latest .venv-lowest .venv-wheel dist build *.egg-info
+	rm -rf .venv .venv-latest .venv-lowest .venv-others .venv-wheel dist build *.egg-info
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -51,4 +54,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 .venv/.bench: $(INSTALLED)
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev,bench]"
+	touch $@
+
+# Sees what .venv has, so that there is one torch. torchaudio's extensions want CUDA: it does without.
+.venv-others/.installed: benchmarks/others/requirements.txt $(INSTALLED)
+	test -x .venv-others/bin/python || $(PYTHON) -m venv --without-pip .venv-others
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import torch; print(*torch.__path__)')/..')" \
+		> $$(.venv-others/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth
+	$(BIN)/pip --python .venv-others/bin/python install -q --no-deps -r benchmarks/others/requirements.txt
+	rm -f .venv-others/lib/python*/site-packages/torchaudio/lib/*.so
 	touch $@

@@ -101,6 +101,12 @@ def environment(packages: Iterable[str] = _MEASURED) -> dict[str, Any]:
     }
 
 
+def rows_of(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The environment and the rows of a sweep, by name."""
+    where, *rows = (json.loads(line) for line in path.read_text("utf-8").splitlines())
+    return where, sorted(rows, key=lambda row: str(row["name"]))
+
+
 def fill(page: Path, mark: str, text: str) -> None:
     """Put text between the marks ``<!-- mark -->`` and ``<!-- /mark -->`` of a page."""
     before, opening, rest = page.read_text(encoding="utf-8").partition(f"<!-- {mark} -->")

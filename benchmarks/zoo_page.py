@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -14,15 +15,22 @@ Row = dict[str, Any]
 _LONGEST = 160
 _MANY = 4
 
-_GROUPS: dict[str, Callable[[Row], bool]] = {
+_LIBRARIES: dict[str, Callable[[Row], bool]] = {
     "`AutoModel`": lambda row: row["auto"],
-    "other transformers": lambda row: row["name"].startswith("hf:") and not row["auto"],
-    "timm": lambda row: row["name"].startswith("timm:"),
-    "torchvision": lambda row: row["name"].startswith("torchvision:"),
+    "other transformers": lambda row: row["model"].startswith("hf:") and not row["auto"],
+    "timm": lambda row: row["model"].startswith("timm:"),
+    "torchvision": lambda row: row["model"].startswith("torchvision:"),
 }
+_TASKS: dict[str, Callable[[Row], bool]] = {
+    task: partial(lambda task, row: row.get("generates") == task, task)
+    for task in ("causal", "image-text", "sequence to sequence", "speech", "others")
+}
+_GROUPS = {"forward": _LIBRARIES, "training": _LIBRARIES, "generation": _TASKS}
+"""Kinds of models by mode, each with what belongs to it."""
 _OUTCOMES = {
     "counted": "counted",
     "no class": "no class: a config that no model is built from alone",
+    "no generation": "no class of it continues a prompt",
     "not built": "the library does not build it from its default config",
     "needs": "needs a package that is not installed",
     "refused": "refused: no inputs can be made for it",
@@ -33,7 +41,7 @@ _OUTCOMES = {
     "out of memory": "more memory than allowed",
     "crashed": "the process ended",
 }
-_UNBUILT = {"no class", "not built", "needs"}
+_UNBUILT = {"no class", "not built", "needs", "no generation"}
 _VERDICTS = {
     "equal": "equal to the last digit",
     "equal as exported": "equal once the model knows it is exported: it then computes otherwise",
@@ -50,57 +58,43 @@ _PAGE = """\
 
 <!-- Written by `python -m benchmarks.zoo`; edit the script, not this page. -->
 
-Models by name, each with the inputs that `graphflops count NAME` makes for it, built on meta from
-the default config and counted in eval mode, {depth}:
+Models by name, each with the inputs that `graphflops count NAME`, `train NAME` and `generate NAME`
+make for it, built on meta from the default config, {depth}:
 {tried}.
 
 {shares}
 
-Each model has a process of its own with {limit:.0f} seconds and {memory_limit_gib} GiB, {workers}
+Each count has a process of its own with {limit:.0f} seconds and {memory_limit_gib} GiB, {workers}
 at a time on {cpus} cores. torch {torch}, transformers {transformers}, timm {timm}, torchvision
 {torchvision}, Python {python}, {date}. `--resume` goes on where a sweep stopped, and
 `--render-only` writes this page again from the results.
-
-## Outcomes
-
-{outcomes}
-
-By which rung of the ladder they were captured:
-
-{rungs}
-
-{statuses}
-
-{unknown}
-
-## Time
-
-{time}
-
-## Contractions
-
-2 x MACs against `FlopCounterMode` on the same model and inputs, run eagerly: on meta tensors under
-a fake mode, or, for models that ask for values of their inputs, on fake tensors that know them,
-with attention as plain products (it has no formula for the fused kernel of the CPU). Experts are
-batched products: its shape rule of grouped ones takes nothing but bfloat16.
-
-{verdicts}
-
-{causes}
-
-## What was not counted
-
-{failures}
-
+{sections}
 ## What was counted
+
+MACs, of a training step without what is computed again, and of a generation of {new_tokens} tokens.
 {full}
 {table}
 """
+_TITLES = {
+    "forward": ("Forward", "The model in eval mode, by the class that `graphflops count` builds."),
+    "training": ("Training", "A step in training mode: forward, the loss, backward."),
+    "generation": (
+        "Generation",
+        "By the class that generates, if transformers has one: a prompt, then new tokens.",
+    ),
+}
+_CONTRACTIONS = """\
+2 x MACs against `FlopCounterMode` on the same model and inputs, run eagerly: on meta tensors under
+a fake mode, or, for forwards that ask for values of their inputs, on fake tensors that know them,
+with attention as plain products (it has no formula for the fused kernel of the CPU). Experts are
+batched products: its shape rule of grouped ones takes nothing but bfloat16. Its formula for the
+backward of convolutions in groups is wrong: arithmetic takes its place."""
 
 
 def render(where: dict[str, Any], rows: list[Row]) -> str:
     """The whole page."""
-    counted = [row for row in rows if row["outcome"] == "counted"]
+    by_mode = {mode: [row for row in rows if row["mode"] == mode] for mode in _TITLES}
+    by_mode = {mode: found for mode, found in by_mode.items() if found}
     quick = any(row.get("cut") for row in rows)
     depth = (
         f"cut to {where['depth']} layers where a config says how many" if quick else "at full depth"
@@ -111,19 +105,29 @@ def render(where: dict[str, Any], rows: list[Row]) -> str:
         **{key: where[key] for key in keys},
         **where["packages"],
         depth=depth,
-        tried=_tried(where, rows),
-        shares=_shares(rows, counted),
-        outcomes=_tally(rows, _outcome, _OUTCOMES, "tried"),
-        rungs=_tally(counted, lambda row: str(row["method"]), _methods(counted), "counted"),
-        statuses=_statuses(counted),
-        unknown=_unknown(counted),
-        time=_time(where, rows, counted),
-        verdicts=_tally(counted, _verdict, _VERDICTS, "counted"),
-        causes="\n".join(_causes(counted)),
-        failures=_failures(rows),
+        tried=_tried(where, next(iter(by_mode.values()))),
+        shares="\n".join(_shares(mode, found) for mode, found in by_mode.items()),
+        sections="\n".join(_section(where, mode, found) for mode, found in by_mode.items()),
+        new_tokens=where.get("new_tokens", 0),
         full=full if quick else "",
-        table=_counted(counted, quick=quick),
+        table=_counted(rows, quick=quick),
     )
+
+
+def _section(where: dict[str, Any], mode: str, rows: list[Row]) -> str:
+    """All about one way of counting."""
+    counted = [row for row in rows if row["outcome"] == "counted"]
+    compared = [row for row in counted if "flop_counter" in row]
+    title, said = _TITLES[mode]
+    parts = [f"\n## {title}", said, _tally(rows, _outcome, _OUTCOMES, "tried")]
+    if methods := _methods(counted):
+        rungs = _tally(counted, lambda row: str(row["method"]), methods, "counted")
+        parts += ["By which rung of the ladder they were captured:", rungs]
+    parts += [_statuses(counted), _unknown(counted), _time(where, rows, counted)]
+    if compared:
+        verdicts = _tally(compared, _verdict, _VERDICTS, "counted")
+        parts += ["### Contractions", _CONTRACTIONS, verdicts, "\n".join(_causes(compared))]
+    return "\n\n".join([*parts, "### What was not counted", _failures(rows), ""])
 
 
 def _outcome(row: Row) -> str:
@@ -135,12 +139,13 @@ def _verdict(row: Row) -> str:
 
 
 def _methods(rows: list[Row]) -> dict[str, str]:
-    return {method: method for method, _ in Counter(row["method"] for row in rows).most_common()}
+    found = Counter(row["method"] for row in rows if "method" in row)
+    return {method: method for method, _ in found.most_common()}
 
 
 def _tried(where: dict[str, Any], rows: list[Row]) -> str:
     """How many of those that each library lists."""
-    tried = Counter(row["name"].partition(":")[0] for row in rows)
+    tried = Counter(row["model"].partition(":")[0] for row in rows)
     libraries = {"hf": "transformers types", "timm": "in timm", "torchvision": "in torchvision"}
     return ", ".join(
         f"{tried[source]} of {where['listed'][source]:,} {library}"
@@ -149,25 +154,23 @@ def _tried(where: dict[str, Any], rows: list[Row]) -> str:
     )
 
 
-def _shares(rows: list[Row], counted: list[Row]) -> str:
+def _shares(mode: str, rows: list[Row]) -> str:
     """The figures of merit."""
+    counted = [row for row in rows if row["outcome"] == "counted"]
     lines = []
-    for group, belongs in _GROUPS.items():
+    for group, belongs in _GROUPS[mode].items():
         built = [row for row in rows if belongs(row) and _outcome(row) not in _UNBUILT]
         done = sum(row["outcome"] == "counted" for row in built)
         if built:
-            lines.append(
-                f"- {group}: **{_share(done, len(built))}** of those it builds are counted."
-            )
+            lines.append(f"{group} {_share(done, len(built))}")
     complete = sum(not row["unknown"] for row in counted)
-    lines.append(f"- No call without a price: {_share(complete, len(counted))} of those counted.")
-    found = Counter(map(_verdict, counted))
-    compared = sum(found[verdict] for verdict in _COMPARED)
-    equal = found["equal"] + found["equal as exported"]
-    lines.append(
-        f"- Contractions equal to `FlopCounterMode`: {_share(equal, compared)} of those it runs."
-    )
-    return "\n".join(lines)
+    said = f"- {_TITLES[mode][0]}, counted of those built: {'; '.join(lines)}. "
+    said += f"No call without a price: {_share(complete, len(counted))}."
+    found = Counter(_verdict(row) for row in counted if "flop_counter" in row)
+    if compared := sum(found[verdict] for verdict in _COMPARED):
+        equal = found["equal"] + found["equal as exported"]
+        said += f" Contractions equal to `FlopCounterMode`: {_share(equal, compared)}."
+    return said
 
 
 def _share(part: int, whole: int) -> str:
@@ -176,7 +179,8 @@ def _share(part: int, whole: int) -> str:
 
 def _tally(rows: list[Row], key: Callable[[Row], str], known: dict[str, str], total: str) -> str:
     """How many rows of each kind, by where the models come from."""
-    groups = {name: [*filter(belongs, rows)] for name, belongs in _GROUPS.items()}
+    kinds = _GROUPS[rows[0]["mode"]] if rows else _LIBRARIES
+    groups = {name: [*filter(belongs, rows)] for name, belongs in kinds.items()}
     groups = {name: members for name, members in groups.items() if members}
     counts = [Counter(map(key, members)) for members in groups.values()]
     everything = sum(counts, Counter[str]())
@@ -208,12 +212,13 @@ def _time(where: dict[str, Any], rows: list[Row], counted: list[Row]) -> str:
     if not counted:
         return "Nothing was counted."
     timed = [row["seconds"] for row in rows if "seconds" in row]
+    stages = [stage for stage in _STAGES if any(stage in row["seconds"] for row in counted)]
     total = sum(sum(spans.get(stage, 0) for stage in _STAGES) for spans in timed)
     imports = sum(spans["import"] for spans in timed) + where["preload"]
     medians = ", ".join(
-        f"{stage} {median(row['seconds'][stage] for row in counted):.2f}" for stage in _STAGES
+        f"{stage} {median(row['seconds'][stage] for row in counted):.2f}" for stage in stages
     )
-    whole = median(sum(row["seconds"][stage] for stage in _STAGES) for row in counted)
+    whole = median(sum(row["seconds"][stage] for stage in stages) for row in counted)
     return (
         f"Median seconds of a model that is counted: **{whole:.2f}** ({medians}); of all workers "
         f"{total / 60:.0f} minutes. Imports take **{imports / (total + where['preload']):.1%}** of "
@@ -230,7 +235,7 @@ def _causes(rows: list[Row]) -> Iterable[str]:
     found: dict[str, list[str]] = {}
     for row in rows:
         for cause in _cause(row["flop_counter"]):
-            found.setdefault(cause, []).append(row["name"])
+            found.setdefault(cause, []).append(row["model"])
     for cause, names in sorted(found.items(), key=lambda item: -len(item[1])):
         some = ", ".join(f"`{name}`" for name in names[:_MANY])
         yield f"- {cause}: {len(names)} ({some}{', ...' if len(names) > _MANY else ''})"
@@ -262,26 +267,37 @@ _UNSEEN = {
 
 
 def _counted(rows: list[Row], *, quick: bool) -> str:
+    """A line for each model that is counted in some way."""
+    by_model: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        if row["outcome"] == "counted":
+            by_model.setdefault(row["model"], {})[row["mode"]] = row
     lines = [
         (
-            f"`{row['name']}`" + (" *full*" if quick and not row["cut"] else ""),
-            f"`{row['class']}`",
-            row["method"],
-            _verdict(row),
-            f"{sum(row['seconds'][stage] for stage in ('build', 'count')):.1f}",
-            row["calls"],
-            sum(row["unknown"].values()),
-            row["macs"] if isinstance(row["macs"], int) else "depends on values",
+            f"`{model}`"
+            + (" *full*" if quick and not any(r["cut"] for r in ways.values()) else ""),
+            *(_figure(ways.get(mode)) for mode in _TITLES),
         )
-        for row in rows
+        for model, ways in by_model.items()
     ]
-    headers = ("name", "class", "rung", "contractions", "seconds", "calls", "unknown", "MACs")
-    return _table(lines, headers, numbers=4)
+    headers = ("name", *(title.lower() for title, _ in _TITLES.values()))
+    return _table(lines, headers, numbers=len(_TITLES))
+
+
+def _figure(row: Row | None) -> str:
+    """What a way of counting comes to, and what is the matter with it, if anything is."""
+    if row is None:
+        return ""
+    marks = [] if not row["unknown"] else ["incomplete"]
+    verdict = _verdict(row) if "flop_counter" in row else ""
+    marks += [verdict] if verdict in {"unexplained", "fails", "too slow"} else []
+    figure = f"{row['macs']:,}" if isinstance(row["macs"], int) else "depends on values"
+    return figure + (f" ({', '.join(marks)})" if marks else "")
 
 
 def _failures(rows: list[Row]) -> str:
     lines = [
-        (f"`{row['name']}`", row["outcome"], _text(row["reason"]))
+        (f"`{row['model']}`", row["outcome"], _text(row["reason"]))
         for outcome in _OUTCOMES
         for row in rows
         if _outcome(row) == outcome != "counted"

@@ -7,7 +7,8 @@ import math
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -17,14 +18,17 @@ from torch._subclasses import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import fuzz_contractions
+from benchmarks.failures import reason
 from benchmarks.peers import FLOPS_PER_MAC
-from benchmarks.zoo_worker import reason
+from benchmarks.real_runs.training import outputs_summed
 from graphflops.capture.experts import ways_to_run
 from graphflops.capture.fake.stand_in import on_meta, stand_in
 from graphflops.capture.outcome import SUPPOSED
-from graphflops.ir import OpRecord
+from graphflops.ir import ATTENTION_SCORES, OpRecord
 from graphflops.models import Workload
 from graphflops.report import Report
+from graphflops.training_report import TrainingReport
 
 Found = dict[str, Any]
 
@@ -57,40 +61,74 @@ def compare(report: Report, workload: Workload, end: float) -> Found:
     return exported | {"verdict": verdict, "exporting": True, "plain": plain["total"]}
 
 
+def compare_training(report: TrainingReport, workload: Workload, end: float) -> Found:
+    """FlopCounterMode's total for a training step, and how it relates to the count.
+
+    Its formula for the backward of convolutions in groups is wrong: arithmetic takes its place.
+    It runs attention as products, whose scores are kept: those that the backward of a fused
+    kernel computes again are left out of the count.
+    """
+    records = [record for part in report.parts for record in part.records]
+    macs = sum(
+        record.cost.macs
+        for record in records
+        if record.cost is not None and record.call.op != ATTENTION_SCORES
+    )
+    if not isinstance(macs, int):
+        return {"verdict": "symbolic", "total": None}
+    if hasattr(workload.model, "set_experts_implementation"):
+        # Its shape rule of grouped products takes nothing but bfloat16.
+        workload.model.set_experts_implementation("batched_mm")
+    run = partial(_total, workload, end, exporting=False, supposing=False, training=True)
+    return _against(run, macs, records)
+
+
 def _difference(report: Report, workload: Workload, end: float, *, exporting: bool) -> Found:
+    supposing = SUPPOSED in report.capture.notes
+    return _against(
+        lambda: _total(workload, end, exporting=exporting, supposing=supposing),
+        int(report.macs),
+        report.records,
+    )
+
+
+def _against(theirs: Callable[[], int], macs: int, records: Iterable[OpRecord]) -> Found:
+    """How a count relates to FlopCounterMode's total, which is computed or fails."""
     try:
-        supposing = SUPPOSED in report.capture.notes
-        total = _total(workload, end, exporting=exporting, supposing=supposing)
+        total = theirs()
     except TimeIsUpError:
         return {"verdict": "too slow", "total": None}
     except Exception as error:  # noqa: BLE001 - why it fails is a result
         return {"verdict": "fails", "total": None, "reason": reason(error)}
-    missing = FLOPS_PER_MAC * int(report.macs) - total
+    missing = FLOPS_PER_MAC * macs - total
     if not missing:
         return {"verdict": "equal", "total": total}
-    unseen = dict(_unseen(report))
+    unseen = dict(_unseen(records))
     unexplained = missing - sum(unseen.values())
     verdict = "unexplained" if unexplained else "explained"
     return {"verdict": verdict, "total": total, "unseen": unseen, "unexplained": unexplained}
 
 
-def _total(workload: Workload, end: float, *, exporting: bool, supposing: bool) -> int:
+def _total(
+    workload: Workload, end: float, *, exporting: bool, supposing: bool, training: bool = False
+) -> int:
     """On meta, where it knows all attention; with values of the inputs where they are needed."""
     with _exporting(exporting), _until(end):
         try:
-            return _on_meta(workload)
+            return _on_meta(workload, training=training)
         except TimeIsUpError:
             raise
         except Exception:  # noqa: BLE001 - values of the inputs may be what is missing
-            return _with_values(workload, supposing=supposing)
+            return _with_values(workload, supposing=supposing, training=training)
 
 
-def _on_meta(workload: Workload) -> int:
+def _on_meta(workload: Workload, *, training: bool) -> int:
     (model, *args), kwargs = on_meta(workload.model, workload.args, workload.kwargs)
-    return _run(model, (args, kwargs), FakeTensorMode(allow_non_fake_inputs=True))
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    return _run(model, (args, kwargs), mode, training=training)
 
 
-def _with_values(workload: Workload, *, supposing: bool) -> int:
+def _with_values(workload: Workload, *, supposing: bool, training: bool) -> int:
     *_, (_, even) = ways_to_run(workload.model, ())
     own = stand_in(workload.model, workload.args, workload.kwargs)
     # On the CPU it has no formula for the kernels of attention and recurrent layers.
@@ -101,13 +139,17 @@ def _with_values(workload: Workload, *, supposing: bool) -> int:
         _no_fast_path(),
         torch.backends.mkldnn.flags(enabled=False),
     ):
-        return _run(own.model, (own.args, own.kwargs), own.known.mode)
+        return _run(own.model, (own.args, own.kwargs), own.known.mode, training=training)
 
 
-def _run(model: nn.Module, inputs: Any, mode: FakeTensorMode) -> int:
+def _run(model: nn.Module, inputs: Any, mode: FakeTensorMode, *, training: bool) -> int:
     args, kwargs = inputs
-    with torch.no_grad(), mode, FlopCounterMode(display=False) as counter:
-        model(*args, **kwargs)
+    mapping = {operator: formula for operator, (formula, _) in fuzz_contractions.BY_HAND.items()}
+    counter = FlopCounterMode(display=False, custom_mapping=mapping if training else None)
+    with torch.set_grad_enabled(training), mode, counter:
+        output = model(*args, **kwargs)
+        if training:
+            outputs_summed(output).backward()  # type: ignore[no-untyped-call]  # torch's gap
     return int(counter.get_total_flops())
 
 
@@ -152,10 +194,10 @@ def _until(end: float) -> Iterator[None]:
 _GRACE = 15
 
 
-def _unseen(report: Report) -> Counter[str]:
+def _unseen(records: Iterable[OpRecord]) -> Counter[str]:
     """FLOPs of contractions that FlopCounterMode has no formula for, by operator."""
     found: Counter[str] = Counter()
-    for record in _leaves(report.records):
+    for record in _leaves(records):
         if record.cost is not None and record.cost.macs and _is_unseen(record):
             found[record.call.op] += FLOPS_PER_MAC * int(record.cost.macs)
     return found

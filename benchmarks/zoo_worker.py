@@ -4,46 +4,54 @@ from __future__ import annotations
 
 import contextlib
 import re
-import resource
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.machinery import SourceFileLoader
 from itertools import chain, zip_longest
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from benchmarks.failures import kind, reason
+
 if TYPE_CHECKING:
     from graphflops.models import Workload
     from graphflops.report import Report
 
-MEMORY_GIB = 8
-"""Memory that a worker may write to, with what the server has imported."""
+MODES = ("forward", "training", "generation")
+NEW_TOKENS = 16
+"""Of a generation; the prompt is as long as ``graphflops generate NAME`` makes it."""
 DEPTH = 4
 """Layers of the quick form."""
 SAMPLE = 300
 """Models of timm."""
-LONGEST_REASON = 300
 _TASKS = {"classification", "segmentation", "detection", "video", "optical flow"}
+_GENERATING = {
+    "speech": "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
+    "image-text": "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
+    "sequence to sequence": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+    "causal": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+}
 
 
-def limit_memory() -> None:
-    """Let allocations fail beyond the limit, in this process."""
-    size = MEMORY_GIB << 30
-    resource.setrlimit(resource.RLIMIT_DATA, (size, size))
-
-
-def start(sources: Iterable[str]) -> tuple[dict[str, bool], dict[str, Any]]:
-    """Names to try, each with whether ``AutoModel`` has a class for it, and facts to note."""
+def start(sources: Iterable[str]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Names to try, each with what transformers lists it as, and facts to note."""
     from transformers.models.auto import modeling_auto
 
     from benchmarks import zoo_preload
+    from benchmarks.sweep import MEMORY_GIB
     from graphflops.models import known
 
     listed: dict[str, dict[str, str]] = {source: {} for source in sources}
     for name, what in known(listed)[0].items():
         listed[name.partition(":")[0]][name] = what
     auto = {f"hf:{name}" for name in modeling_auto.MODEL_MAPPING_NAMES}
+    generating = {
+        f"hf:{name}": task
+        for task, names in reversed(_GENERATING.items())
+        for name in getattr(modeling_auto, names)
+    }
     names = [
         # A sweep that is cut short has those first that AutoModel has a class for.
         *sorted(listed.get("hf", {}), key=lambda name: name not in auto),
@@ -55,8 +63,16 @@ def start(sources: Iterable[str]) -> tuple[dict[str, bool], dict[str, Any]]:
         "preload": round(zoo_preload.SECONDS, 2),
         "memory_limit_gib": MEMORY_GIB,
         "depth": DEPTH,
+        "new_tokens": NEW_TOKENS,
     }
-    return {name: name in auto for name in names}, facts
+    return {
+        name: {"auto": name in auto, "generates": generating.get(name, "others")} for name in names
+    }, facts
+
+
+def may_generate(name: str) -> bool:
+    """Whether a model is of a library that has models that generate."""
+    return name.startswith("hf:")
 
 
 def _sample(homes: Mapping[str, str]) -> list[str]:
@@ -68,11 +84,15 @@ def _sample(homes: Mapping[str, str]) -> list[str]:
     return [name for name in turns if name is not None][:SAMPLE]
 
 
-def examine(name: str, quick: bool, limit: float) -> dict[str, Any]:
+def examine(
+    mode: str, name: str, listed: Mapping[str, Any], quick: bool, limit: float
+) -> dict[str, Any]:
     """Build a model and count it; the quick form at its own depth if it takes no other.
 
     Args:
+        mode: One of :data:`MODES`.
         name: As ``graphflops count`` takes it.
+        listed: What is known of it beforehand.
         quick: Whether to cut the depth.
         limit: Seconds there are for all of it.
     """
@@ -82,15 +102,13 @@ def examine(name: str, quick: bool, limit: float) -> dict[str, Any]:
     row: dict[str, Any] = {}
     with QUIET.holding():
         for cut in (True, False) if quick else (False,):
-            row = _examine(name, end, cut=cut)
+            row = _examine(mode, name, end, cut=cut)
             if row["outcome"] not in {"not built", "refused", "inputs do not fit"}:
                 break
-    return row
+    return {"mode": mode, "model": name} | {"auto": False} | dict(listed or {}) | row
 
 
-def _examine(name: str, end: float, *, cut: bool) -> dict[str, Any]:
-    import graphflops as gf
-    from benchmarks.zoo_peer import compare
+def _examine(mode: str, name: str, end: float, *, cut: bool) -> dict[str, Any]:
     from graphflops.models import Options, resolve
 
     seconds: dict[str, float] = {}
@@ -100,19 +118,59 @@ def _examine(name: str, end: float, *, cut: bool) -> dict[str, Any]:
             with _timed(seconds, "build"):
                 overrides = shallow(name) if cut else {}
                 found["cut"] = bool(overrides)
-                workload = resolve(name, Options(overrides=overrides))
+                options = Options(overrides=overrides, generates=mode == "generation")
+                workload = resolve(name, options)
             found |= _asked(workload)
             with _timed(seconds, "count"):
-                report = gf.count(
-                    workload.model, workload.args, workload.kwargs, on_unknown="ignore"
-                )
+                figures, compare = _COUNTS[mode](workload)
         except Exception as error:  # noqa: BLE001 - why a model is not counted is a result
-            return found | {"outcome": _outcome(error), "reason": reason(error)}
-    found |= _figures(report)
-    found["notes"] += report.capture.notes
-    with _timed(seconds, "compare"):
-        found["flop_counter"] = compare(report, workload, end)
+            return found | {"outcome": kind(error), "reason": reason(error)}
+    notes = [*found["notes"], *figures.pop("notes")]
+    found |= {"outcome": "counted"} | figures | {"notes": notes}
+    if compare is not None:
+        with _timed(seconds, "compare"):
+            found["flop_counter"] = compare(end)
     return found
+
+
+Counted = tuple[dict[str, Any], Callable[[float], dict[str, Any]] | None]
+
+
+def _forward(workload: Workload) -> Counted:
+    import graphflops as gf
+    from benchmarks.zoo_peer import compare
+
+    report = gf.count(workload.model, workload.args, workload.kwargs, on_unknown="ignore")
+    figures = _figures([report]) | {"method": report.capture.method}
+    return figures, lambda end: compare(report, workload, end)
+
+
+def _training(workload: Workload) -> Counted:
+    import graphflops as gf
+    from benchmarks.zoo_peer import compare_training
+    from graphflops.models.trained import Training, for_training
+
+    workload = for_training(workload, Training())
+    report = gf.count_training(workload.model, workload.args, workload.kwargs, on_unknown="ignore")
+    figures = _figures(report.parts) | {"loss": report.loss, "notes": [*report.notes]}
+    return figures, lambda end: compare_training(report, workload, end)
+
+
+def _generation(workload: Workload) -> Counted:
+    import graphflops as gf
+
+    report = gf.count_generation(
+        workload.model, dict(workload.kwargs), max_new_tokens=NEW_TOKENS, on_unknown="ignore"
+    )
+    figures = _figures([report.prefill, *(graph.report for graph in report.graphs)])
+    return figures | _totals(report) | {"notes": [*report.all_notes]}, None
+
+
+_COUNTS: dict[str, Callable[[Workload], Counted]] = {
+    "forward": _forward,
+    "training": _training,
+    "generation": _generation,
+}
 
 
 @contextlib.contextmanager
@@ -203,44 +261,23 @@ def _described(value: Any) -> Any:
     return pytree.tree_map(described, value)
 
 
-def _figures(report: Report) -> dict[str, Any]:
+def _figures(reports: Iterable[Report]) -> dict[str, Any]:
+    parts = [*reports]
+    statuses: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
+    for part in parts:
+        statuses.update({status.value: calls for status, calls in part.coverage.items()})
+        unknown.update(part.unsupported_ops())
     return {
-        "outcome": "counted",
-        "method": report.capture.method,
-        "calls": len(report.records),
-        "statuses": {status.value: calls for status, calls in report.coverage.items()},
-        "unknown": report.unsupported_ops(),
-        "macs": report.macs if isinstance(report.macs, int) else str(report.macs),
-        "flops": report.flops if isinstance(report.flops, int) else str(report.flops),
+        "calls": sum(len(part.records) for part in parts),
+        "statuses": dict(statuses),
+        "unknown": dict(unknown),
+        "notes": [*parts[0].capture.notes],
+        **_totals(sum((part.total for part in parts[1:]), start=parts[0].total)),
     }
 
 
-_NO_MEMORY = re.compile(r"MemoryError|an't allocate memory|annot allocate memory|bad_alloc")
-_NEEDS = re.compile(r"requires the (\S+) library|No module named '(\w+)")
-_OUTCOMES = {
-    "no model that is built from it alone": "no class",
-    "cannot build": "not built",
-    "cannot be built": "not built",
-    "fails on these inputs": "inputs do not fit",
-    "cannot be captured": "not captured",
-}
-
-
-def _outcome(error: Exception) -> str:
-    from graphflops.errors import CaptureError, ModelSpecError
-
-    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-        return "out of memory"
-    if needed := _NEEDS.search(str(error)):
-        return f"needs {needed[1] or needed[2]}"
-    told = isinstance(error, CaptureError | ModelSpecError)
-    said = (outcome for text, outcome in _OUTCOMES.items() if told and text in str(error))
-    return next(said, "refused" if told else "failed")
-
-
-def reason(error: BaseException) -> str:
-    """Type and first line, without folders of this machine."""
-    line = next(iter(str(error).strip().splitlines()), "no message")
-    line = re.sub(r"Model type should be one of .*?\. ", "", line)
-    line = re.sub(r"(?<![\w.])(?:/[\w.@+-]+)+/(?=[\w.-])", "", line)
-    return f"{type(error).__name__}: {line}"[:LONGEST_REASON]
+def _totals(cost: Any) -> dict[str, Any]:
+    """Multiply-accumulates and FLOPs; as text where they have symbols."""
+    totals = {"macs": cost.macs, "flops": cost.flops}
+    return {name: int(t) if getattr(t, "is_number", True) else str(t) for name, t in totals.items()}
