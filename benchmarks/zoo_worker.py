@@ -6,7 +6,7 @@ import contextlib
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import SourceFileLoader
 from itertools import chain, zip_longest
 from types import ModuleType
@@ -35,12 +35,28 @@ _GENERATING = {
 }
 
 
-def start(sources: Iterable[str]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+def start(sources: Sequence[str]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Names to try, each with what transformers lists it as, and facts to note."""
-    from transformers.models.auto import modeling_auto
-
     from benchmarks import zoo_preload
     from benchmarks.sweep import MEMORY_GIB
+    from graphflops.models import known
+
+    names = listed_models(sources)
+    found = Counter(name.partition(":")[0] for name in known(sources)[0])
+    facts = {
+        "listed": dict(found),
+        "preload": round(zoo_preload.SECONDS, 2),
+        "memory_limit_gib": MEMORY_GIB,
+        "depth": DEPTH,
+        "new_tokens": NEW_TOKENS,
+    }
+    return names, facts
+
+
+def listed_models(sources: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Names of models, each with whether ``AutoModel`` has a class for it and what generates."""
+    from transformers.models.auto import modeling_auto
+
     from graphflops.models import known
 
     listed: dict[str, dict[str, str]] = {source: {} for source in sources}
@@ -58,16 +74,9 @@ def start(sources: Iterable[str]) -> tuple[dict[str, dict[str, Any]], dict[str, 
         *_sample(listed.get("timm", {})),
         *(name for name, task in listed.get("torchvision", {}).items() if task in _TASKS),
     ]
-    facts = {
-        "listed": {source: len(found) for source, found in listed.items()},
-        "preload": round(zoo_preload.SECONDS, 2),
-        "memory_limit_gib": MEMORY_GIB,
-        "depth": DEPTH,
-        "new_tokens": NEW_TOKENS,
-    }
     return {
         name: {"auto": name in auto, "generates": generating.get(name, "others")} for name in names
-    }, facts
+    }
 
 
 def may_generate(name: str) -> bool:

@@ -21,12 +21,19 @@ RESULTS = {
 }
 _LONGEST = 200
 COMPARED = ("equal", "gap")
-NOT_COMPARED = {"run fails", "not built", "oracle"}
+NOT_COMPARED = {
+    *("run fails", "not built", "oracle", "too large", "no class", "not captured"),
+    *("inputs do not fit", "too slow", "out of memory"),
+}
 OUTCOMES = VERDICTS | {
     "not built": "transformers does not build it so",
     "too slow": "no answer in time",
     "out of memory": "more memory than allowed",
     "crashed": "the process ended",
+    "too large": "not run: more than 400 million parameters with four layers",
+    "no class": "no class: a config that no model is built from alone",
+    "not captured": "cannot be captured as a graph",
+    "inputs do not fit": "its own forward fails on the inputs made",
 }
 
 _PAGE = """\
@@ -112,9 +119,8 @@ def _tally(rows: list[Row]) -> str:
         groups.setdefault(_group(row), Counter())[row["outcome"]] += 1
     everything = sum(groups.values(), Counter[str]())
     lines = [
-        (said, *(count[outcome] or "" for count in groups.values()), everything[outcome])
-        for outcome, said in OUTCOMES.items()
-        if everything[outcome]
+        (OUTCOMES.get(outcome, outcome), *(n[outcome] or "" for n in groups.values()), number)
+        for outcome, number in everything.most_common()
     ]
     sums = ("**all**", *(count.total() for count in groups.values()), everything.total())
     return tabulate([*lines, sums], ("", *groups, "all"), tablefmt="github")
