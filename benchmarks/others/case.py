@@ -126,7 +126,8 @@ def _forward(built: Model) -> Row:
     if failure:
         return row | failure
     equal = report.macs == mode.found.total
-    outcome = verdict(mode.found, row["gaps"], equal=equal, complete=report.complete)
+    notes = report.capture.notes
+    outcome = verdict(mode.found, row["gaps"], equal=equal, complete=report.complete, notes=notes)
     return row | _counted(report) | {"outcome": outcome}
 
 

@@ -63,8 +63,9 @@ def examine(case: Named) -> Row:
     if mode.found.unpriced:
         row["unpriced"] = dict(mode.found.unpriced)
     equal = report.macs == mode.found.total
-    outcome = verdict(mode.found, row["gaps"], equal=equal, complete=report.complete)
-    if outcome == "differs":
+    notes = report.capture.notes
+    outcome = verdict(mode.found, row["gaps"], equal=equal, complete=report.complete, notes=notes)
+    if not equal:
         row["differences"] = {"forward": [str(report.macs), mode.found.total]}
     return row | {"outcome": outcome}
 

@@ -97,8 +97,8 @@ def examine(build: Build, runs: Sequence[Run] = RUNS) -> Row:
 
 
 SEVERITY = (
-    *("differs", "failed", "refused", "incomplete", "oracle", "split", "gap", "equal"),
-    "run fails",
+    *("differs", "failed", "refused", "incomplete", "oracle", "assumed", "split"),
+    *("gap", "equal", "run fails"),
 )
 """Outcomes from the worst on; a run that fails says nothing where others do not."""
 
@@ -188,13 +188,14 @@ def count(model: Any, inputs: dict[str, Any], run: Run) -> gf.GenerationReport:
 def _compared(ran: RealGeneration, report: gf.GenerationReport) -> Row:
     counted = [report.at(token).macs for token in range(1, report.new_tokens + 1)]
     equal = report.macs == ran.found.total
-    outcome = verdict(ran.found, ran.gaps, equal=equal, complete=report.complete)
+    notes = report.all_notes
+    outcome = verdict(ran.found, ran.gaps, equal=equal, complete=report.complete, notes=notes)
     by_step = len(ran.steps) == len(counted)
     if outcome in {"equal", "gap"} and by_step and counted != ran.steps:
         outcome = "split"
     row: Row = {"outcome": outcome}
     if outcome not in {"equal", "gap"}:
-        row["counted"] = str(report.macs)
+        row |= {"counted": str(report.macs), "notes": [*notes]}
         row["steps"] = [[str(ours) for ours in counted], ran.steps]
     if ran.found.unpriced:
         row["unpriced"] = dict(ran.found.unpriced)

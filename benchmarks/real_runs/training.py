@@ -157,7 +157,8 @@ def _compared(ran: RealStep, report: gf.TrainingReport) -> Row:
         ran.forward.macs + ran.backward.macs, ran.forward.unpriced + ran.backward.unpriced
     )
     equal = report.macs + report.recompute.macs == both.total and "trained" not in differences
-    outcome = verdict(both, ran.gaps, equal=equal, complete=report.complete)
+    notes = report.notes
+    outcome = verdict(both, ran.gaps, equal=equal, complete=report.complete, notes=notes)
     if differences and outcome in {"equal", "gap"}:
         outcome = "split"
     row |= {"outcome": outcome, "recompute": str(report.recompute.macs)}
