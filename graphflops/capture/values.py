@@ -57,6 +57,7 @@ UNCOUNTED = (
 State: TypeAlias = tuple[torch.Tensor | None, set[str] | None, sympy.Basic | None]
 """What is known of a tensor: its value, what that follows from, else what its elements are."""
 _DEVICE = torch.ops.prim.device.default
+_FAKES = frozenset({FakeTensor})
 
 
 def __torch_dispatch__(  # noqa: N807 - what stacks call it
@@ -416,6 +417,3 @@ class KnownValues:
     def _fake(self, value: Any, args: Any) -> Any:
         device = next(t.device for t in pytree.tree_leaves(args) if isinstance(t, torch.Tensor))
         return pytree.tree_map_only(torch.Tensor, lambda t: self.know(t, device), value)
-
-
-_FAKES = frozenset({FakeTensor})
