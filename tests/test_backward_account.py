@@ -35,11 +35,12 @@ COMPOSITE: dict[str, tuple[tuple[Any, ...], Any, int]] = {
     # A product with the mask of what was in range.
     "fake_quantize_per_tensor_affine_cachemask_backward": ((x, mask), x, 4 * 6),
     "fake_quantize_per_channel_affine_cachemask_backward": ((x, mask), x, 4 * 6),
-    # (2, 3) from 20 points of (2, 3): 2 x 20 x 2 x 3 MACs; 5 columns and 4 rows of the grid.
+    # (2, 3) from 20 points of (2, 3): 2 x 20 x 2 x 3 MACs; 5 columns and 4 rows of the grid, whose
+    # numbers are counted back in integers.
     "affine_grid_generator_backward": (
         (meta(2, 4, 5, 2), [2, 3, 4, 5], False),
         meta(2, 2, 3),
-        2 * 2 * 20 * 2 * 3 + (5 + 4) * 7,
+        2 * 2 * 20 * 2 * 3 + (5 + 4) * 6,
     ),
 }
 # Composites whose parts the reference spells out.

@@ -101,10 +101,10 @@ def test_short_time_transforms_and_back(*, normalized: bool) -> None:
     # 32 samples, padded to 40: 9 frames of 8, each windowed, transformed, maybe scaled.
     frame = 8 + 60 + (2 * 5 if normalized else 0)
     assert count(forth, meta(2, 32), window).flops == 2 * 9 * frame
-    # One-sided or not, real frames are transformed as such; complex ones are not, and their
-    # window is made complex too.
+    # One-sided or not, real frames are transformed as such; complex ones are not, and a real
+    # window scales both of their parts.
     twice = count(lambda x, w: forth(x, w, onesided=False), meta(2, 32, dtype=COMPLEX), window)
-    assert twice.flops == 2 * 9 * (6 * 8 + 120 + (2 * 8 if normalized else 0))
+    assert twice.flops == 2 * 9 * (2 * 8 + 120 + (2 * 8 if normalized else 0))
     # Back: transformed, scaled, windowed; 9 frames of 8 overlap into 40; so do the squares of
     # the window, once for both signals; and each of 32 samples is divided.
     frames, overlap = 9 * (60 + 8 + 8), 9 * 8 - 40

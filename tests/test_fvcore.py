@@ -154,23 +154,21 @@ class Encoder(NamedTuple):
     def fused(self, sums: int) -> dict[str, int]:
         """Of one operator. Q and K are scaled; the rest is per score, as below."""
         scaled = 12 * 2 * self.tokens
-        # torch.export makes transformers build the mask that an eager run does without.
-        mask = self.scores
         softmax = 6 * self.scores - 2 * self.rows
         return {
-            "aten::scaled_dot_product_attention": scaled + mask + softmax,
+            "aten::scaled_dot_product_attention": scaled + softmax,
             "aten::add": sums * self.tokens,
         }
 
     def eager(self, sums: int) -> dict[str, int]:
-        """Of operators of their own: scores are scaled, masked and normalized.
+        """Of operators of their own: scores are scaled and normalized.
 
         softmax is max, sub, exp, sum, div; the fused one also tests rows for being masked.
         """
         return {
             "aten::mul": self.scores,
             "aten::softmax": 5 * self.scores - 2 * self.rows,
-            "aten::add": sums * self.tokens + self.scores,
+            "aten::add": sums * self.tokens,
         }
 
 
