@@ -64,6 +64,7 @@ def test_dynamically_quantized_linears(dtype: torch.dtype, flops: int) -> None:
     report = gf.count(model, (torch.randn(2, 8),))
     assert report.complete
     assert (report.macs, report.flops) == (2 * 8 * 4, flops * 2 * 8 * 4)
+    assert gf.count(model, (torch.randn(2, 8),)).flops == report.flops
     (record,) = (r for r in report.records if r.call.op.startswith("quantized::"))
     assert record.cost is not None
     assert record.cost.bytes_written == 2 * 4 * 4

@@ -25,7 +25,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from graphflops.capture.data_sizes import DataSizes
 from graphflops.capture.distinct import DistinctValues
-from graphflops.capture.fake.cache import remember_no_views
+from graphflops.capture.fake.cache import remember_no_foreign, remember_no_views
 from graphflops.capture.leaves import are_small, fakes_in, is_real, memory_of
 from graphflops.capture.literals import Literals
 from graphflops.capture.no_modes import no_modes
@@ -116,6 +116,7 @@ class KnownValues:
         # Around its own one stand functions that keep a running compiler out, longer than it.
         mode.__torch_dispatch__ = MethodType(__torch_dispatch__, mode)
         remember_no_views(mode)
+        remember_no_foreign(mode)
         # Whoever copies a cache or an input gets tensors of this mode.
         mode.__deepcopy__ = lambda _: mode
         mode.known_values = self

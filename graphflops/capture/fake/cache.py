@@ -4,8 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, _BypassDispatchCache
 from torch.utils import _pytree as pytree
+
+
+def remember_no_foreign(mode: Any) -> None:
+    """Keep operators of other libraries from torch's memory, which forgets their results anyway.
+
+    What they are given is compared with what was given before, which objects of packed weights
+    refuse.
+
+    Args:
+        mode: A ``FakeTensorMode``.
+    """
+    remembered = mode._cached_dispatch_impl
+
+    def run(func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        is_foreign = isinstance(func, OpOverload) and func.namespace not in _OWN
+        return (mode._dispatch_impl if is_foreign else remembered)(func, types, args, kwargs)
+
+    mode._cached_dispatch_impl = run
+
+
+_OWN = {"aten", "prims", "prim"}
 
 
 def remember_no_views(mode: Any) -> None:
