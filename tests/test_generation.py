@@ -281,11 +281,14 @@ def test_a_static_cache_attends_to_its_full_length() -> None:
         "past_key_values": StaticCache(config=model.config, max_cache_len=room),
         "use_cache": True,
         "logits_to_keep": 1,
+        # As `generate` makes them: a row for each sequence.
+        "position_ids": torch.arange(6).repeat(2, 1),
     }
     assert found.prefill.flops == gf.count(model, kwargs=prefill).flops
     step = prefill | {
         "input_ids": ids(2, 1),
         "past_key_values": filled(model.config, 2, 6, StaticCache, max_cache_len=room),
+        "position_ids": torch.full((2, 1), 6),
     }
     assert found.at(2).flops == found.at(NEW).flops == gf.count(model, kwargs=step).flops
     assert found.kv_cache_bytes == 2 * room * 2 * 2 * 2 * 8 * 4

@@ -78,7 +78,12 @@ def _grouped_product(known: KnownValues, func: Any, args: Any, kwargs: Mapping[s
         return func(left.bfloat16(), right.bfloat16(), *rest, **kwargs).to(left.dtype)
 
 
+def _detach(_: KnownValues, __: Any, args: Any, ___: Mapping[str, Any]) -> Any:
+    return args[0]  # below autograd there is nothing to be detached from
+
+
 OWN_RULES: dict[Any, _Rule] = {
+    torch.ops.aten.detach_.default: _detach,
     torch.ops.aten.nonzero.default: _nonzero,
     torch.ops.aten._grouped_mm.default: _grouped_product,
     packed.PACK: _pack,

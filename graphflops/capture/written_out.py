@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from graphflops.cost import Dim
-from graphflops.folded import Folded
+from graphflops.folded import Block, Folded, Repetition, unfolded
 from graphflops.ir import OpCall, TensorMeta
 
 MASKING = frozenset(
@@ -43,7 +43,7 @@ def mark_hidden(calls: Folded[OpCall]) -> Folded[OpCall]:
     if not any(_masked(call) for call in calls.items if isinstance(call, OpCall)):
         return calls
     walk = _Walk()
-    walk.through(calls)
+    walk.through(calls.items)
     shares = walk.shares
     return calls.mapped(
         lambda call: (replace(call, hidden=shares[i]) if (i := call.original) in shares else call,)
@@ -68,14 +68,27 @@ class _Walk:
         self.shares: dict[int, Share] = {}
         self._made: dict[str, OpCall] = {}
         self._scores: dict[str, Share] = {}
+        self._repeated: dict[Block[OpCall], list[str]] = {}
 
-    def through(self, calls: Iterable[OpCall]) -> None:
-        """Look at all calls in order."""
-        for call in calls:
-            self._look(call)
-            for out in call.outputs:
+    def through(self, items: Iterable[OpCall | Repetition[OpCall]]) -> None:
+        """Look at all calls in order, at those that are repeated once."""
+        for item in items:
+            if isinstance(item, Repetition):
+                self._again(item)
+                continue
+            self._look(item)
+            for out in item.outputs:
                 # What is written to in place comes from where it came from.
-                self._made.setdefault(out.name, call)
+                self._made.setdefault(out.name, item)
+
+    def _again(self, repetition: Repetition[OpCall]) -> None:
+        """Know the scores of another instance of a layer: its backward pass takes them."""
+        block = repetition.block
+        if block not in self._repeated:
+            outputs = [out.name for call in unfolded(block.items) for out in call.outputs]
+            self._repeated[block] = [name for name in outputs if name in self._scores]
+        for name in self._repeated[block]:
+            self._scores[repetition.change.name(name)] = self._scores[name]
 
     def _look(self, call: OpCall) -> None:
         if (share := _masked(call)) is not None:
