@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
@@ -14,6 +14,7 @@ from graphflops import arguments, conventions
 from graphflops.capture import capture
 from graphflops.capture.counting_thread import in_counting_thread
 from graphflops.errors import UnknownOpError, UnknownOpWarning
+from graphflops.folded import Folded
 from graphflops.ir import Capture, OpRecord, Phase, Status
 from graphflops.pricing import price_all
 from graphflops.registry import Registry
@@ -140,9 +141,9 @@ def report(captured: Capture, name: str, registry: Registry) -> Report:
     )
 
 
-def _reasons(records: Iterable[OpRecord], registry: Registry) -> tuple[str, ...]:
+def _reasons(records: Folded[OpRecord], registry: Registry) -> tuple[str, ...]:
     """Why calls have no price, where the registry says so."""
-    unknown = (record.call for record in records if record.status is Status.UNKNOWN)
+    unknown = (found.call for found in records.distinct() if found.status is Status.UNKNOWN)
     entries = filter(None, map(registry.lookup, unknown))
     return tuple(dict.fromkeys(entry.reason for entry in entries))
 

@@ -209,6 +209,20 @@ class Folded(Sequence[T]):
 
         return Folded(through(self.items))
 
+    def distinct(self) -> Iterator[T]:
+        """All, but for each block that is repeated once."""
+        seen: set[Block[T]] = set()
+
+        def through(items: Iterable[T | Repetition[T]]) -> Iterator[T]:
+            for item in items:
+                if not isinstance(item, Repetition):
+                    yield item
+                elif item.block not in seen:
+                    seen.add(item.block)
+                    yield from through(item.block.items)
+
+        return through(self.items)
+
     def written_out(self, where: Callable[[T], bool]) -> Folded[T]:
         """The same, without repetitions that repeat something of a kind.
 
