@@ -22,6 +22,8 @@ from graphflops.cost import Dim, as_dim, triangle
 
 _MOST = 12
 """Conditions of a mask beyond which it is not counted in closed form."""
+_FEW = 8
+"""Alternatives beyond which elements are not counted in closed form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,10 @@ def _possible(seen: Any) -> Any:
 @lru_cache(maxsize=256)
 def _closed(seen: Any, sizes: tuple[sympy.Expr, ...]) -> Any:
     """How many elements are seen, as an expression of sizes; ``None`` where there is none."""
-    if seen == sympy.false or len(seen.atoms(Relational)) > _MOST:
-        return sympy.Integer(0) if seen == sympy.false else None
+    if seen == sympy.false:
+        return sympy.Integer(0)
+    if len(seen.atoms(Relational)) > _MOST or _alternatives(seen) > _FEW:
+        return None
     if isinstance(seen, sympy.Or):
         first, *others = seen.args
         return _of_either(first, sympy.Or(*others), sizes)
@@ -108,6 +112,11 @@ def _closed(seen: Any, sizes: tuple[sympy.Expr, ...]) -> Any:
             equal = _closed(sympy.And(others, sympy.Eq(*condition.args)), sizes)
             return None if whole is None or equal is None else whole - equal
     return _band(conditions, sizes)
+
+
+def _alternatives(seen: Any) -> int:
+    """How many of a condition's parts are alternatives: each doubles what is to be counted."""
+    return sum(len(either.args) for either in seen.atoms(sympy.Or)) + len(seen.atoms(sympy.Ne))
 
 
 def _of_either(one: Any, other: Any, sizes: tuple[sympy.Expr, ...]) -> Any:
