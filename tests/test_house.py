@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ def test_handlers_see_only_shapes_and_costs(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_is_about_one_subject(path: Path) -> None:
     assert len(path.read_text("utf-8").splitlines()) <= 420
+
+
+def test_every_folder_ships_in_the_wheel() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    folders = {path.parent.relative_to(ROOT) for path in SOURCES if path.name == "__init__.py"}
+    names = {".".join(folder.parts) for folder in folders if folder.parts[0] == "graphflops"}
+    assert {*names, "graphflops.handlers"} == set(project["tool"]["setuptools"]["packages"])
 
 
 def test_the_core_never_names_the_handlers_statically() -> None:
