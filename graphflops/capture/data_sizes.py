@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
+from graphflops.capture.leaves import tensors_in
 from graphflops.capture.metadata import dim
 from graphflops.capture.source import line_running
 from graphflops.capture.symbols import Size
@@ -104,7 +105,7 @@ class DataSizes:
         """
         fresh = self._shapes.fresh[known:]
         del self._shapes.fresh[known:]
-        tensors = [leaf for leaf in pytree.tree_leaves(out) if isinstance(leaf, torch.Tensor)]
+        tensors = tensors_in(out)
         for symbol in fresh:
             if any(symbol in _symbols(tensor.shape) for tensor in tensors):
                 self._settle(symbol, func, self._largest(symbol, func, args, kwargs))

@@ -27,9 +27,10 @@ from graphflops.capture import nested
 from graphflops.capture.counting_thread import model_running, need_autograd
 from graphflops.capture.graph import instances_mapped
 from graphflops.capture.invocation import Invocation
+from graphflops.capture.leaves import tensors_in
 from graphflops.capture.quantized import run_quantized
 from graphflops.capture.running import Running
-from graphflops.capture.tape import Tape, tensors_in
+from graphflops.capture.tape import Tape
 from graphflops.interruption import SIGNALS
 
 

@@ -11,6 +11,11 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
 
+def tensors_in(tree: Any) -> list[torch.Tensor]:
+    """Return the tensors in any structure, in order."""
+    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
 def fakes_in(tree: Any) -> list[FakeTensor]:
     """Return the fake tensors in any structure."""
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, FakeTensor)]
@@ -31,6 +36,6 @@ def memory_of(value: torch.Tensor) -> StorageWeakRef:
 
 def are_small(tree: Any, largest: int) -> bool:
     """Return True if a structure has tensors, and none has more than ``largest`` elements."""
-    tensors = [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+    tensors = tensors_in(tree)
     sizes = [math.prod(tensor.shape) for tensor in tensors]
     return bool(tensors) and all(isinstance(size, int) and size <= largest for size in sizes)

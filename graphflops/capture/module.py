@@ -128,11 +128,7 @@ class _Job:
     def run(self, *, regions: bool) -> Capture:
         """The capture, with layers reused if that goes well."""
         try:
-            with below_autograd():
-                return self._eagerly(regions=regions)
-        except NeedsAutogradError:
-            # What a layer adds to a backward pass is not known of one that is repeated.
-            return self._eagerly(regions=False)
+            return self._as_it_runs(regions=regions)
         except _HOLDS_GRAPHS:
             self.method = self._named("torch.export")
             return self._by_export()
@@ -140,8 +136,7 @@ class _Job:
             raise_interruption(error)
             if self._regions is None or not self._regions.tried:
                 raise
-        with below_autograd():
-            return self._eagerly(regions=False)
+        return self._as_it_runs(regions=False)
 
     def otherwise(self, *, regions: bool) -> Capture:
         """The capture with other numbers where any would do."""
@@ -150,6 +145,15 @@ class _Job:
 
     def _named(self, method: str) -> str:
         return ", ".join(filter(None, (method, *self._manner)))
+
+    def _as_it_runs(self, *, regions: bool) -> Capture:
+        """Run it below autograd, or above where it cannot do without."""
+        try:
+            with below_autograd():
+                return self._eagerly(regions=regions)
+        except NeedsAutogradError:
+            # What a layer adds to a backward pass is not known of one that is repeated.
+            return self._eagerly(regions=False)
 
     def _eagerly(self, *, regions: bool) -> Capture:
         """Run it under fake tensors, a tape recording its calls."""

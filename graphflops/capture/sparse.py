@@ -7,7 +7,7 @@ of fake tensors has the pattern that it makes of theirs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _pytree as pytree
 
+from graphflops.capture.leaves import tensors_in
 from graphflops.capture.no_modes import no_modes
 from graphflops.capture.source import line_running
 from graphflops.errors import CaptureError
@@ -188,7 +189,7 @@ class SparseRules:
 
     def takes(self, args: Any, kwargs: Mapping[str, Any]) -> bool:
         """Return True if a tensor among some arguments is sparse."""
-        return any(map(is_sparse, _tensors((args, kwargs))))
+        return any(map(is_sparse, tensors_in((args, kwargs))))
 
     def run(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """Return what an operator makes of fake tensors some of which are sparse.
@@ -197,7 +198,7 @@ class SparseRules:
             CaptureError: A size follows from where elements lie, and that is not known.
         """
         self.in_use = True
-        sparse = [is_sparse(tensor) for tensor in _tensors((args, kwargs))]
+        sparse = [is_sparse(tensor) for tensor in tensors_in((args, kwargs))]
         if func in _DENSE_RESULT and (len(sparse) == 1 or not all(sparse)):
             args = pytree.tree_map_only(torch.Tensor, self._densified, args)
             return self._rule(_DENSE_RESULT[func], (), args[: len(sparse)], kwargs)
@@ -225,7 +226,7 @@ class SparseRules:
         with no_modes():
             own_args, own_kwargs = pytree.tree_map_only(torch.Tensor, sample, (args, dict(kwargs)))
             result = func(*_on_cpu(own_args), **_on_cpu(own_kwargs))
-        device = next((tensor.device for tensor in _tensors(args)), torch.device("cpu"))
+        device = next((tensor.device for tensor in tensors_in(args)), torch.device("cpu"))
 
         def fake(made: torch.Tensor) -> torch.Tensor:
             if not is_sparse(made):
@@ -240,7 +241,7 @@ class SparseRules:
 
     def _known(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Known:
         """Return what is known of where the elements of a result lie."""
-        tensors = list(_tensors((args, kwargs)))
+        tensors = tensors_in((args, kwargs))
         sparse = [tensor for tensor in tensors if is_sparse(tensor)]
         known = min((pattern_of(tensor).known for tensor in sparse), default=Known.PLACES)
         decides = [t for t in tensors if not is_sparse(t) and self._decides(func, t)]
@@ -289,10 +290,6 @@ class SparseRules:
         with no_modes():
             like = torch.empty_strided(made.shape, made.stride(), dtype=made.dtype, device="meta")
             return FakeTensor(self._mode, like, device)
-
-
-def _tensors(tree: Any) -> Iterator[torch.Tensor]:
-    return (leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor))
 
 
 def _on_cpu(tree: Any) -> Any:

@@ -16,8 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from graphflops.capture.fused import parts
 from graphflops.capture.gradients import Gradients, Purpose, marked
 from graphflops.capture.invocation import Invocation
+from graphflops.capture.leaves import tensors_in
 from graphflops.capture.owners import Owners
-from graphflops.capture.tape import Item, Tape, tensors_in
+from graphflops.capture.tape import Item, Tape
 from graphflops.folded import Block, Change, unfolded
 from graphflops.interruption import SIGNALS
 from graphflops.ir import OpCall, Phase

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from graphflops.capture.graph import is_view
 from graphflops.capture.invocation import Invocation
+from graphflops.capture.leaves import tensors_in
 from graphflops.capture.metadata import (
     bound_arguments,
     masked_output,
@@ -181,11 +182,6 @@ class Tape:
                 self.know(tensor, name)
             found = self._metas[key] = tensor_meta(tensor, self._names[key])
         return found
-
-
-def tensors_in(tree: Any) -> list[torch.Tensor]:
-    """The tensors in any structure, in order."""
-    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
 def named_tensors(
