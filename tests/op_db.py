@@ -75,6 +75,7 @@ NOT_TRACEABLE: dict[str, str] = {
     **{name: _CUDA for name in OPINFOS if name.startswith("jiterator")},
 }
 """OpInfos that PyTorch itself cannot trace without data, with the reason."""
+COUNTABLE = [name for name in OPINFOS if name not in NOT_TRACEABLE]
 
 
 class Sample(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from op_db import (
+    COUNTABLE,
     DIFFERENT,
     NOT_TRACEABLE,
     OPINFOS,
@@ -15,8 +16,6 @@ from op_db import (
 )
 
 import graphflops as gf
-
-COUNTABLE = [name for name in OPINFOS if name not in NOT_TRACEABLE]
 
 
 def _holds(name: str, most: int) -> None:

@@ -10,15 +10,34 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
+_PLAIN = {int, float, bool, str, type(None), torch.dtype, torch.device}
+
 
 def tensors_in(tree: Any) -> list[torch.Tensor]:
     """Return the tensors in any structure, in order."""
-    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+    found: list[torch.Tensor] = []
+    _collect(tree, found)
+    return found
+
+
+def _collect(tree: Any, found: list[torch.Tensor]) -> None:
+    kind = type(tree)
+    if kind is tuple or kind is list:  # what nearly all arguments are; pytree takes its time
+        for item in tree:
+            _collect(item, found)
+    elif kind is dict:
+        for item in tree.values():
+            _collect(item, found)
+    elif isinstance(tree, torch.Tensor):
+        found.append(tree)
+    elif kind not in _PLAIN:
+        leaves = pytree.tree_leaves(tree)
+        found += [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
 def fakes_in(tree: Any) -> list[FakeTensor]:
     """Return the fake tensors in any structure."""
-    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, FakeTensor)]
+    return [tensor for tensor in tensors_in(tree) if isinstance(tensor, FakeTensor)]
 
 
 def is_real(leaf: Any) -> bool:

@@ -25,8 +25,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from graphflops.capture.data_sizes import DataSizes
 from graphflops.capture.distinct import DistinctValues
-from graphflops.capture.fake.cache import remember_no_foreign, remember_no_views
-from graphflops.capture.leaves import are_small, fakes_in, is_real, memory_of
+from graphflops.capture.fake.cache import DispatchCache
+from graphflops.capture.fake.new import FakeMaker
+from graphflops.capture.leaves import are_small, fakes_in, is_real, memory_of, tensors_in
 from graphflops.capture.literals import Literals
 from graphflops.capture.no_modes import no_modes
 from graphflops.capture.own_rules import (
@@ -85,6 +86,7 @@ class KnownValues:
         masks: Lines of the model that attend under a mask that is not known, or not in full.
         packings: Lines that attend within packed sequences of unknown lengths.
         elements: What is known of tensors that are too large to have a value, or symbolic.
+        fakes: Makes fake tensors of the mode.
     """
 
     def __init__(self) -> None:
@@ -110,13 +112,12 @@ class KnownValues:
         self._stale: set[StorageWeakRef] = set()
         self._thread = threading.get_ident()
         self.sparse = SparseRules(mode, self.value)
-        self._dispatch, self._from_tensor = mode.dispatch, mode.from_tensor
+        self.fakes = FakeMaker(mode)
+        self._dispatch, self._from_tensor = DispatchCache(mode, self.fakes).run, mode.from_tensor
         mode.from_tensor = self.from_tensor
         mode.dispatch = self.dispatch
         # Around its own one stand functions that keep a running compiler out, longer than it.
         mode.__torch_dispatch__ = MethodType(__torch_dispatch__, mode)
-        remember_no_views(mode)
-        remember_no_foreign(mode)
         # Whoever copies a cache or an input gets tensors of this mode.
         mode.__deepcopy__ = lambda _: mode
         mode.known_values = self
@@ -169,10 +170,7 @@ class KnownValues:
     def another(self, tensor: torch.Tensor) -> FakeTensor:
         """A fake tensor of the same metadata, whose value is not known."""
         with no_modes():
-            like = torch.empty_strided(
-                tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta"
-            )
-            return FakeTensor(self.mode, like, tensor.device)
+            return self.fakes.like(tensor)
 
     def state(self, tensor: torch.Tensor) -> State:
         """What is known of a tensor."""
@@ -364,10 +362,13 @@ class KnownValues:
         return self.know(tensor, tensor.device)
 
     def _compute(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
-        values = pytree.tree_map(self._value, (args, kwargs))
-        unknown = any(value is _UNKNOWN for value in pytree.tree_leaves(values))
+        values: Any = None
+        unknown = any(self._value(tensor) is _UNKNOWN for tensor in tensors_in((args, kwargs)))
+        if not unknown:
+            values = pytree.tree_map(self._value, (args, kwargs))
+            unknown = any(value is _UNKNOWN for value in pytree.tree_leaves(values))
         # A count never writes to a tensor of the model.
-        if func._schema.is_mutable and (unknown or any(map(is_real, pytree.tree_leaves(args)))):
+        if func._schema.is_mutable and (unknown or any(map(is_real, tensors_in(args)))):
             self._forget(args)
             return _UNKNOWN
         if unknown:
@@ -408,10 +409,8 @@ class KnownValues:
 
     def _forget(self, args: Any) -> None:
         """An operator writes something unknown: what shares the memory is unknown now."""
-        for leaf in pytree.tree_leaves(args):
-            value = leaf if is_real(leaf) else None
-            if isinstance(leaf, FakeTensor):
-                value = self._values.get(leaf)
+        for tensor in tensors_in(args):
+            value = tensor if is_real(tensor) else self._values.get(tensor)
             if value is not None:
                 self._stale.add(memory_of(value))
 

@@ -36,8 +36,6 @@ class FakeTensors:
         # By the identity of the memory: a tensor that is all of it on meta, and what is known.
         self._memory: dict[int, torch.Tensor] = {}
         self._values: dict[int, torch.Tensor] = {}
-        # By device, and whether they are parameters.
-        self._firsts: dict[tuple[torch.device, bool], FakeTensor] = {}
 
     def weight(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a fake parameter or buffer; values of whole numbers are known, if they are few.
@@ -73,25 +71,12 @@ class FakeTensors:
         return fake
 
     def _fake(self, tensor: torch.Tensor, *, is_parameter: bool) -> torch.Tensor:
-        """Return a fake tensor, whose attributes are those of the first one.
-
-        There are thousands of experts, and the class's own way takes four times as long.
-        """
-        device, like = CPU if tensor.is_meta else tensor.device, self._on_meta(tensor)
-        first = self._firsts.get((device, is_parameter))
-        if first is None:
-            first = FakeTensor(self._known.mode, like, device, _is_param=is_parameter)
-            self._firsts[device, is_parameter] = first
-        fake = torch.Tensor._make_subclass(
-            FakeTensor,
-            like,
-            tensor.requires_grad,
-            dispatch_device=True,
-            device_for_backend_keys=first.fake_device,
+        return self._known.fakes.make(
+            self._on_meta(tensor),
+            CPU if tensor.is_meta else tensor.device,
+            is_parameter=is_parameter,
+            requires_grad=tensor.requires_grad,
         )
-        torch._C._set_throw_on_mutable_data_ptr(fake)
-        vars(fake).update(vars(first))
-        return fake
 
     def _on_meta(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a tensor on meta that lies in memory as this one does."""
