@@ -50,6 +50,9 @@ def notes_of(known: KnownValues) -> tuple[str, ...]:
         short.append(f"{more} longer conditions on sizes are met")
     caught = symbols.shapes.caught_by_the_model()
     sentences = {
+        f"Weights are distributed over {known.ranks} ranks: operators count as on one device, of "
+        "whole tensors; collectives as one rank calls them. A training step has all gradients "
+        "under weights.": known.ranks > 1,
         _ASKED: INPUTS in known.asked,
         _DRAWN: CHANCE in known.asked,
         SUPPOSED: known.supposed,

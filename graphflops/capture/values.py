@@ -87,6 +87,7 @@ class KnownValues:
         packings: Lines that attend within packed sequences of unknown lengths.
         elements: What is known of tensors that are too large to have a value, or symbolic.
         fakes: Makes fake tensors of the mode.
+        ranks: Over how many ranks weights are distributed.
     """
 
     def __init__(self) -> None:
@@ -99,7 +100,7 @@ class KnownValues:
         self._distinct = DistinctValues(self.value)
         self.sizes = DataSizes(mode, self._distinct.of)
         self.supposed = False
-        self.operators = 0
+        self.operators, self.ranks = 0, 1
         self.numbers: dict[str, None] = {}
         self.masks: dict[str, None] = {}
         self.packings: dict[str, None] = {}

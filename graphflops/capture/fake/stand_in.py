@@ -17,7 +17,13 @@ from torch.utils import _pytree as pytree
 from graphflops.capture.fake.class_attributes import CLASS_ATTRIBUTES
 from graphflops.capture.fake.code import own_class
 from graphflops.capture.fake.objects import PLAIN, Copies
+from graphflops.capture.fake.offloading import (
+    device_brought_to,
+    leave_where_it_is,
+    offloading_hooks,
+)
 from graphflops.capture.fake.tensors import (
+    CPU,
     FakeTensors,
     InputTensors,
     MetaTensors,
@@ -111,15 +117,18 @@ class _ModelCopies(Copies):
 
     def tensor(self, value: torch.Tensor) -> Any:
         """Return a fake tensor for one that is an attribute or an input."""
-        return self._fake(value, weight=False)
+        return self._fake(value)
 
-    def _fake(self, value: torch.Tensor, *, weight: bool) -> Any:
+    def _fake(self, value: torch.Tensor, *, of_weight: torch.device | None = None) -> Any:
         if self.inputs is not None:
             return self._with_hooks(value, self.inputs.of(value))
         if is_lazy(value):
             raise self.refuse("has weights without a shape", _RUN_ONCE)
         try:
-            fake = self._tensors.weight(value) if weight else self._tensors.plain(value)
+            if of_weight is None:
+                fake = self._tensors.plain(value)
+            else:
+                fake = self._tensors.weight(value, of_weight)
         except NotImplementedError as error:
             what = f"holds a {type(value).__name__}, which has no fake tensor ({error})"
             raise self.refuse(what, "Count the model without it.") from error
@@ -171,11 +180,7 @@ class _ModelCopies(Copies):
         for name in containers:
             content = held[name]
             held[name] = content.copy() if content else type(content)()
-        for name in ("_parameters", "_buffers"):
-            tensors = held[name]
-            for key, tensor in tensors.items():
-                if tensor is not None:
-                    tensors[key] = self._weight(tensor)
+        self._fill_tensors(held)
         children = held["_modules"]
         for key, child in children.items():
             self.place = f"{path}.{key}" if path else key
@@ -190,9 +195,21 @@ class _ModelCopies(Copies):
                 held[name] = self.of(content)
         object.__setattr__(made, "__dict__", held)
 
-    def _weight(self, tensor: torch.Tensor) -> Any:
+    def _fill_tensors(self, held: dict[str, Any]) -> None:
+        """Exchange parameters and buffers for fakes, which stand where a call would have them."""
+        offloading = offloading_hooks(held)
+        device = device_brought_to(offloading) or CPU
+        for name in ("_parameters", "_buffers"):
+            tensors = held[name]
+            for key, tensor in tensors.items():
+                if tensor is not None:
+                    tensors[key] = self._weight(tensor, device)
+        for hook in map(self.of, offloading):
+            self.later(partial(leave_where_it_is, hook))
+
+    def _weight(self, tensor: torch.Tensor, device: torch.device) -> Any:
         made = self.made(tensor)
-        return self._fake(tensor, weight=True) if made is None else made
+        return self._fake(tensor, of_weight=device) if made is None else made
 
 
 _RUN_ONCE = "Run it once on real inputs, which gives them one, or build it with the size it has."

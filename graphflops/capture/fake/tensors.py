@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,15 +38,19 @@ class FakeTensors:
         self._memory: dict[int, torch.Tensor] = {}
         self._values: dict[int, torch.Tensor] = {}
 
-    def weight(self, tensor: torch.Tensor) -> torch.Tensor:
+    def weight(self, tensor: torch.Tensor, of_meta: torch.device = CPU) -> torch.Tensor:
         """Return a fake parameter or buffer; values of whole numbers are known, if they are few.
 
         Strides and paddings that a module holds as a buffer decide sizes.
+
+        Args:
+            tensor: The parameter or buffer.
+            of_meta: Where one stands that is on meta.
         """
         if type(tensor) not in USUAL or not _is_dense(tensor):
             return self._converted(tensor)
         is_parameter = type(tensor) is nn.Parameter
-        fake = self._fake(tensor, is_parameter=is_parameter)
+        fake = self._fake(tensor, is_parameter=is_parameter, of_meta=of_meta)
         if not (is_parameter or tensor.is_floating_point()):
             self._know(fake, tensor)
         return fake
@@ -67,13 +72,16 @@ class FakeTensors:
             fake = self._known.sparse.fake(tensor, CPU if tensor.is_meta else tensor.device)
             vars(fake)["_is_param"] = isinstance(tensor, nn.Parameter)
             return fake.requires_grad_(tensor.requires_grad)
+        self._known.ranks = max(self._known.ranks, _ranks(tensor))
         fake = self._known.mode.from_tensor(tensor, static_shapes=True)
         return fake
 
-    def _fake(self, tensor: torch.Tensor, *, is_parameter: bool) -> torch.Tensor:
+    def _fake(
+        self, tensor: torch.Tensor, *, is_parameter: bool, of_meta: torch.device = CPU
+    ) -> torch.Tensor:
         return self._known.fakes.make(
             self._on_meta(tensor),
-            CPU if tensor.is_meta else tensor.device,
+            of_meta if tensor.is_meta else tensor.device,
             is_parameter=is_parameter,
             requires_grad=tensor.requires_grad,
         )
@@ -109,6 +117,16 @@ class FakeTensors:
         self._known.assign(fake, value)
 
 
+def _ranks(tensor: torch.Tensor) -> int:
+    """Return over how many ranks a tensor is distributed: 1 for most."""
+    distributed: Any = sys.modules.get("torch.distributed.tensor")
+    if distributed is None or not isinstance(tensor, distributed.DTensor):
+        return 1
+    found: Any = tensor
+    ranks: int = found.device_mesh.size()
+    return ranks
+
+
 def _is_dense(tensor: torch.Tensor) -> bool:
     """Return True for a tensor that has strides, and no history."""
     return (
@@ -123,7 +141,7 @@ def _is_dense(tensor: torch.Tensor) -> bool:
 class MetaTensors:
     """Makes a tensor on meta for each tensor of a model and its inputs."""
 
-    def weight(self, tensor: torch.Tensor) -> torch.Tensor:
+    def weight(self, tensor: torch.Tensor, _: torch.device = CPU) -> torch.Tensor:
         """Return a parameter or buffer on meta."""
         return self.of(tensor)
 
