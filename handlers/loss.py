@@ -81,6 +81,20 @@ def nll_loss_forward(
     return OpCost(flops=flops)
 
 
+@register("aten::_ctc_loss")
+def ctc_loss(out: tuple[TensorMeta, ...]) -> OpCost:
+    """Sum over all alignments of labels and steps, in logarithms: -log p(labels).
+
+    log_alpha is (batch, steps, states), with 2 L + 1 states for L labels. Each state after the
+    first step is log(exp a + exp b + exp c) + m + x of three before it, whose maximum is m:
+    9 FLOPs, 3 exp and 1 log. The last two states add up: 6, 2 exp and 1 log. All sequences count
+    as long as the longest. Source: ``LossCTC.cpp``.
+    """
+    batch, steps, states = out[1].shape
+    cells = batch * (steps - 1) * states
+    return OpCost(flops=9 * cells + 6 * batch, transcendentals=4 * cells + 3 * batch)
+
+
 @register("aten::margin_ranking_loss")
 def margin_ranking_loss(
     input1: TensorMeta, input2: TensorMeta, target: TensorMeta, reduction: int

@@ -83,3 +83,20 @@ def multilabel_margin_loss_backward(self: TensorMeta) -> OpCost:
     positions held labels. Source: ``LossMultiLabelMargin.cpp``.
     """
     return OpCost(flops=2 * self.numel + 4 * self.numel * self.shape[-1])
+
+
+@register("aten::_ctc_loss_backward")
+def ctc_loss_backward(log_alpha: TensorMeta, *, out: TensorMeta) -> OpCost:
+    """log_beta as log_alpha, from the end; (exp x - exp(s + loss - x)) g of each label and step.
+
+    With log_alpha of (batch, steps, states): 9 FLOPs, 3 exp and 1 log for each state before the
+    last step; s, for each label, adds up log_alpha + log_beta of its states: 6, 2 exp and 1 log.
+    Then 4 and 2 exp for each element of the gradient. All sequences count as long as the longest.
+    Source: ``LossCTC.cpp``.
+    """
+    batch, steps, states = log_alpha.shape
+    cells = batch * (steps - 1) * states
+    return OpCost(
+        flops=(9 + 6) * cells + 4 * out.numel,
+        transcendentals=(4 + 3) * cells + 2 * out.numel,
+    )

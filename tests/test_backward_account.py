@@ -67,7 +67,6 @@ OUT_OF_REACH: dict[str, str] = {
     **dict.fromkeys(("_sparse_log_softmax_backward_data", "to_dense_backward"), _SPARSE),
     "to_mkldnn_backward": "a layout of oneDNN, which has no strides",
     "_pack_padded_sequence_backward": "composite: it comes apart in slices and copies",
-    "_ctc_loss_backward": "lengths of the sequences are values, and so is its forward's result",
     "cudnn_affine_grid_generator_backward": "cuDNN's own, without a shape rule, as its forward",
     "lstm_mps_backward": "its forward keeps a workspace that only that device knows",
     "glu_backward_jvp": "a derivative of the backward in forward mode",

@@ -230,6 +230,17 @@ def _power(original: Any, base: Any, exponent: Any) -> Any:
     return base**exponent if TOLD.exporting else original(base, exponent)
 
 
+def _formatting(_: object, held: Callable[[], bool]) -> Callable[[Any, str], str]:
+    def text(number: Any, spec: str) -> str:
+        # A log's: no cost follows from what stands in it.
+        is_written = spec and held()
+        return (
+            format(number.node.pytype(1), spec) if is_written else object.__format__(number, spec)
+        )
+
+    return text
+
+
 def _nested_dummy(original: Callable[[], torch.Tensor]) -> torch.Tensor:
     # torch makes it once for the process: not of fake tensors.
     with dispatch._disable_current_modes():
@@ -250,6 +261,8 @@ COUNTING = Patches(
     replacing(builtins, "max", _extreme(torch.maximum)),
     replacing(builtins, "min", _extreme(torch.minimum)),
     replacing(math, "pow", _power),
+    Exchange(torch.SymInt, "__format__", _formatting),
+    Exchange(torch.SymFloat, "__format__", _formatting),
     replacing(torch.autograd, "_engine_run_backward", _differentiate),
     replacing(forward_ad, "enter_dual_level", _differentiate),
     replacing(torch.utils, "swap_tensors", _convert),

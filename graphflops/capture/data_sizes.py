@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import sympy
 import torch
@@ -17,11 +17,13 @@ from torch.utils import _pytree as pytree
 
 from graphflops.capture.leaves import tensors_in
 from graphflops.capture.metadata import dim
+from graphflops.capture.no_modes import no_modes
 from graphflops.capture.source import line_running
 from graphflops.capture.symbols import Size
 from graphflops.cost import Dim
 from graphflops.ir import DataSize
 
+_Value: TypeAlias = Callable[[torch.Tensor], torch.Tensor | None]
 _NO_BOUND = sys.maxsize - 1
 """What torch has for the largest value of a size where it knows none."""
 
@@ -51,12 +53,16 @@ class DataSizes:
     """
 
     def __init__(
-        self, mode: FakeTensorMode, distinct: Callable[[torch.Tensor], int | None]
+        self,
+        mode: FakeTensorMode,
+        value: _Value,
+        distinct: Callable[[torch.Tensor], int | None],
     ) -> None:
         """Find none yet.
 
         Args:
             mode: The mode of the fake tensors.
+            value: Gives what is known of a tensor's value.
             distinct: Bounds how many distinct values a tensor has, if it can.
         """
         self.found: dict[str, DataSize] = {}
@@ -64,7 +70,7 @@ class DataSizes:
         self._supposed = SUPPOSED
         self.is_routed = False
         self.waits = True
-        self._distinct = distinct
+        self._value, self._distinct = value, distinct
         self._mode, self._shapes = mode, cast("Any", mode.shape_env)
         self._names: dict[tuple[str, str, Dim | None], str] = {}
         self._open: dict[sympy.Symbol, sympy.Symbol] = {}
@@ -74,7 +80,7 @@ class DataSizes:
         """Go by what a user says, and by a number where any would do."""
         self._assumed, self._supposed = assumed, supposed
 
-    def made(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> torch.Tensor | None:
+    def made(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """Return the result of an operator that is known but for a size; ``None`` of others.
 
         That is quick: a result with a symbol takes torch twenty times as long.
@@ -85,13 +91,15 @@ class DataSizes:
         source = args[0]
         memo = rule.memo if isinstance(source, FakeTensor) else ""
         size: Size | None = getattr(source, memo, None)
+        if size is None and rule.known is not None:
+            size = rule.known(self._value, *args)
         if size is None:
             largest = rule.largest(*args, **kwargs)
             size = cast("Size", self._decided(name_of(func), largest)[1])
         if memo:
             setattr(source, memo, size)
         with self._mode:
-            return rule.result(size, source)
+            return rule.result(size, *args)
 
     def settled(self, func: Any, args: Any, kwargs: Mapping[str, Any], out: Any, known: int) -> Any:
         """Return the result of an operator with numbers for the symbols that it has made.
@@ -229,12 +237,14 @@ class _Rule(NamedTuple):
 
     Attributes:
         largest: Its largest value, from the operator's arguments.
-        result: The result, from the size and the first argument.
+        result: The result, from the size and the arguments.
+        known: The size, from the values of tensors and the arguments, where those decide it.
         memo: Where torch keeps the size for the next call with the same first argument.
     """
 
     largest: Callable[..., Size]
-    result: Callable[[Size, torch.Tensor], torch.Tensor] | None = None
+    result: Callable[..., Any] | None = None
+    known: Callable[..., int | None] | None = None
     memo: str = ""
 
 
@@ -250,24 +260,44 @@ def _boxes(boxes: torch.Tensor, *_: Any) -> Size:
     return boxes.shape[0]
 
 
-def _indices(size: Size, x: torch.Tensor) -> torch.Tensor:
+def _indices(size: Size, x: torch.Tensor, *_: Any) -> torch.Tensor:
     shape, stride = (size, x.dim()), (1, size)
     return torch.empty_strided(shape, stride, dtype=torch.int64, device=x.device)
 
 
-def _elements(size: Size, x: torch.Tensor) -> torch.Tensor:
+def _elements(size: Size, x: torch.Tensor, *_: Any) -> torch.Tensor:
     return torch.empty(size, dtype=x.dtype, device=x.device)
 
 
-def _kept(size: Size, boxes: torch.Tensor) -> torch.Tensor:
+def _kept(size: Size, boxes: torch.Tensor, *_: Any) -> torch.Tensor:
     return torch.empty(size, dtype=torch.int64, device=boxes.device)
+
+
+def _labels(_: torch.Tensor, targets: torch.Tensor, *__: Any) -> Size:
+    # One row for each sequence, or all in one.
+    return targets.shape[-1]
+
+
+def _longest(value: _Value, _: Any, __: Any, ___: Any, lengths: Any, *____: Any) -> int | None:
+    if isinstance(lengths, torch.Tensor):
+        known = value(lengths)
+        with no_modes():
+            return None if known is None else int(known.max())
+    longest: int = max(lengths)
+    return longest
+
+
+def _ctc_loss(size: Size, log_probs: torch.Tensor, *__: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    steps, batch, _ = log_probs.shape
+    return log_probs.new_empty(batch), log_probs.new_empty((batch, steps, 2 * size + 1))
 
 
 _CALLED = {"aten::_local_scalar_dense": "aten::item", "aten::_unique2": "aten::unique"}
 _RULES = {
-    "aten::nonzero": _Rule(_numel, _indices, "nonzero_memo"),
+    "aten::nonzero": _Rule(_numel, _indices, memo="nonzero_memo"),
     "aten::masked_select": _Rule(_numel_of_both, _elements),
     "aten::_unique2": _Rule(_numel),
+    "aten::_ctc_loss": _Rule(_labels, _ctc_loss, _longest),
     "torchvision::nms": _Rule(_boxes, _kept),
 }
 

@@ -82,6 +82,9 @@ class ForwardTape(Tape, SchemaCheckMode):
             # It casts, and calls itself again: that comes here.
             with self._seeing():
                 return func.redispatch(keys, *args, **kwargs)
+        if func in _BY_VALUES:
+            with self._seeing():
+                return func.decompose(*args, **kwargs)
         if forward_ad._current_level >= 0:
             # Tangents are computed along with it, which autograd calls.
             with _BelowAutograd(self.record):
@@ -139,6 +142,8 @@ def _casting(func: Any, args: Any) -> DispatchKeySet | None:
     return None
 
 
+_BY_VALUES = {torch.ops.aten.ctc_loss.Tensor, torch.ops.aten.ctc_loss.IntList}
+"""Composites with parts whose sizes follow from values: written apart."""
 _AUTOCAST = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
 
 

@@ -98,7 +98,7 @@ class KnownValues:
         mode: Any = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shape_env)
         self.mode: FakeTensorMode = mode
         self._distinct = DistinctValues(self.value)
-        self.sizes = DataSizes(mode, self._distinct.of)
+        self.sizes = DataSizes(mode, self.value, self._distinct.of)
         self.supposed = False
         self.operators, self.ranks = 0, 1
         self.numbers: dict[str, None] = {}
