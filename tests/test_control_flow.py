@@ -11,6 +11,7 @@ import pytest
 import torch
 from calls import Call
 from torch import nn
+from torch._dynamo import trace_rules
 from torch._higher_order_ops.map import map as mapped
 from torch._higher_order_ops.scan import scan
 from torch._higher_order_ops.while_loop import while_loop
@@ -139,6 +140,19 @@ def test_branches_of_which_either_may_be_larger() -> None:
     report = gf.count(Call(run), (X,), dynamic_shapes=(({0: "B"},),))
     note = report.capture.notes[-1]
     assert "its true branch, though for other sizes another may be larger" in note
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tables_of_dynamo_that_a_process_group_clears_are_made_before_a_count() -> None:
+    trace_rules.clear_lru_cache()
+    for _ in range(2):
+        assert gf.count(Model(branch), (X,)).macs
+
+    def asks(x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if torch.compiler.is_compiling() else x - 1
+
+    compiled = torch.compile(asks, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(X), X + 1)
 
 
 @pytest.mark.filterwarnings("ignore")

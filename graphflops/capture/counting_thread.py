@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.utils.checkpoint
+from torch._dynamo import trace_rules
 from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
 from torch._export.non_strict_utils import _tensor_min_max
 from torch.autograd import forward_ad
@@ -190,10 +191,22 @@ class _DeviceOfNewTensors:
         self._before = None
 
 
+class _DynamoTables:
+    """The tables in which Dynamo looks functions up, of what torch has when they are made.
+
+    Made before a count, they have torch's own functions and none of those that stand in for
+    them. A process group that is started lets them be made again.
+    """
+
+    def install(self, _: Patches) -> None:
+        TorchInGraphFunctionVariable._get_handlers()
+        trace_rules.get_torch_obj_rule_map()
+
+    def remove(self) -> None:
+        pass
+
+
 process.is_traced_by_dynamo = torch.compiler.is_dynamo_compiling
-# Dynamo looks functions up in a table that it makes once, of what torch has at that time: made
-# now, it has torch's own and none of those that stand in for them during a count.
-TorchInGraphFunctionVariable._get_handlers()
 
 
 def _is_exporting(original: Callable[[], bool]) -> bool:
@@ -248,6 +261,7 @@ def _nested_dummy(original: Callable[[], torch.Tensor]) -> torch.Tensor:
 
 
 COUNTING = Patches(
+    _DynamoTables(),
     NoCollection(),
     _DeviceOfNewTensors(),
     OwnGenerators(),
