@@ -6,7 +6,9 @@ way to capture it, for minutes.
 
 from __future__ import annotations
 
+import contextlib
 import dis
+import inspect
 import signal
 import sys
 import threading
@@ -117,6 +119,32 @@ def _is_interruption(error: BaseException) -> bool:
         return True
     package = type(error).__module__.partition(".")[0]
     return package not in _LIBRARIES and not _was_raised(error.__traceback__)
+
+
+def end_what_is_suspended(error: BaseException, before: BaseException | None) -> None:
+    """End the ``with`` statements that an interruption has left open, which would end later.
+
+    One that interrupts ``contextlib`` itself leaves its generator suspended for as long as the
+    traceback holds it. Ended then, it would put back what a count has long left: a mode, a flag.
+
+    Args:
+        error: What ends the count.
+        before: What was being handled when it began, which is none of its.
+    """
+    seen: BaseException | None = error
+    while seen is not None and seen is not before:
+        for frame, _ in reversed([*traceback.walk_tb(seen.__traceback__)]):
+            held = frame.f_locals.get("self")
+            if isinstance(held, contextlib._GeneratorContextManager):
+                _close(getattr(held, "gen", None))
+        seen = seen.__context__
+
+
+def _close(generator: Any) -> None:
+    # What it cleans up may be gone already.
+    with contextlib.suppress(Exception):
+        if inspect.getgeneratorstate(generator) == inspect.GEN_SUSPENDED:
+            generator.close()
 
 
 def _was_raised(trace: TracebackType | None) -> bool:

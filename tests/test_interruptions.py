@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import gc
 import logging
 import math
@@ -11,7 +12,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -92,8 +93,12 @@ def of_model(model: nn.Module) -> list[Any]:
 
 
 @contextmanager
-def interrupted(at: int, error: type[BaseException]) -> Iterator[list[int]]:
+def interrupted(
+    at: int, error: type[BaseException], among: Callable[[FrameType], Any] = bool
+) -> Iterator[list[int]]:
     """Send a signal, whose handler raises, at some call of a function in the block.
+
+    Calls are counted of those functions that ``among`` picks by their frames.
 
     In a finalizer Python drops what is raised; here it is raised at the end of the block.
     """
@@ -104,8 +109,8 @@ def interrupted(at: int, error: type[BaseException]) -> Iterator[list[int]]:
         sys.settrace(trace)  # what raises below a profiler ends it
         raise error
 
-    def profile(_: FrameType, event: str, __: object) -> None:
-        if event == "call":
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and among(frame):
             calls[0] += 1
             if calls[0] == at:
                 signal.raise_signal(signal.SIGUSR1)
@@ -158,6 +163,28 @@ def test_interrupted_at_any_call(count: Any, times: int) -> None:
     assert raised == 2 * times
     again = count(subject, (x,))
     assert str(again).split("Captured")[0] == str(report).split("Captured")[0]
+
+
+def _in_contextlib(frame: FrameType) -> bool:
+    return frame.f_code.co_filename == contextlib.__file__
+
+
+def test_interrupted_within_with_statements() -> None:
+    # Their generators stay suspended, for as long as a traceback is held.
+    subject, x = model(), torch.randn(4, 8)
+    with interrupted(-1, AlarmError, _in_contextlib) as calls:
+        gf.count(subject, (x,))
+    process, held = of_process(), []
+    for at in range(1, calls[0], calls[0] // 60):
+        try:
+            with interrupted(at, AlarmError, _in_contextlib):
+                gf.count(subject, (x,))
+        except AlarmError as error:
+            held.append(error)
+        assert of_process() == process, f"call {at}"
+        held.clear()
+        gc.collect()
+        assert of_process() == process, f"call {at}, its traceback gone"
 
 
 class Casting(nn.Module):

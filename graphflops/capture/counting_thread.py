@@ -11,6 +11,7 @@ import concurrent.futures
 import functools
 import inspect
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ from graphflops.capture.thread_state import ThreadState
 from graphflops.capture.transformers_caches import RegisteredClasses
 from graphflops.capture.values import UNCOUNTED
 from graphflops.errors import CaptureError
-from graphflops.interruption import SIGNALS
+from graphflops.interruption import SIGNALS, end_what_is_suspended
 from graphflops.process import Exchange, NoCollection, Patches, holds_of_thread, replacing
 from graphflops.versions import explained_changes
 
@@ -300,12 +301,16 @@ def in_counting_thread(function: Callable[_P, _R]) -> Callable[_P, _R]:
     def count(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         if COUNTING.held():
             return function(*args, **kwargs)
-        before = ThreadState.now(), RandomState(), holds_of_thread()
+        before, handled = (ThreadState.now(), RandomState(), holds_of_thread()), sys.exc_info()[1]
         try:
             SIGNALS.take()
             with explained_changes():
                 COUNTING.hold()
             return function(*args, **kwargs)
+        except BaseException as error:
+            SIGNALS.hold_back()
+            end_what_is_suspended(error, handled)
+            raise
         finally:
             try:
                 _leave(*before)
