@@ -156,7 +156,14 @@ CASES: dict[str, Callable[[], Case]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+# Each of their steps is another graph: a minute and more.
+LONG = {"an encoder that knows no cache", "state that is kept in modules"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in CASES],
+)
 def test_as_a_real_run(name: str) -> None:
     model, inputs = CASES[name]()
     assert 2 * gf.count_generation(model, inputs, max_new_tokens=NEW).macs == generated(

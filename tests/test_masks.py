@@ -165,6 +165,7 @@ def test_backward_of_attention_written_out() -> None:
     assert step.backward.total.flops_masked == 2 * forward
 
 
+@pytest.mark.slow  # a window that a generation crosses: a minute
 def test_generation_in_closed_form() -> None:
     config = transformers.MistralConfig(**BASE | WINDOW)
     with torch.device("meta"):
