@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import sympy
 
@@ -110,6 +110,17 @@ def _part(macs: Dim, hidden: Dim, scores: Dim) -> Dim:
     return whole // scores if isinstance(whole, int) and isinstance(scores, int) else whole / scores
 
 
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """Tells whether an operator has an entry in a registry; equal for the same registry."""
+
+    registry: Registry
+
+    def __call__(self, op: str, overload: str) -> bool:
+        """Return True for an operator with an entry."""
+        return self.registry.lookup(OpCall(op=op, overload=overload)) is not None
+
+
 def _fall_back(call: OpCall, registry: Registry, fallback: Fallback | None) -> OpRecord:
     unknown = OpRecord(call=call, status=Status.UNKNOWN, cost=None)
     if fallback is None:
@@ -117,7 +128,7 @@ def _fall_back(call: OpCall, registry: Registry, fallback: Fallback | None) -> O
     if (flops := fallback.formula(call)) is not None:
         cost = OpCost(flops=flops).moving(*streamed(call))
         return replace(unknown, status=Status.COUNTED, cost=cost * call.trips)
-    calls = fallback.decompose(call, lambda op, overload: _knows(registry, op, overload))
+    calls = fallback.decompose(call, Priced(registry))
     parts = tuple(price_all(calls, registry)) if calls is not None else ()
     costs = [part.cost for part in parts if part.cost is not None]
     if calls is None or len(costs) < len(parts):
@@ -138,10 +149,6 @@ def _is_for_layouts(entry: Entry | None, call: OpCall) -> bool:
     moves_nothing = entry.handler is None and entry.traffic is untouched
     is_known = moves_nothing or all(sparse.elements is not None for sparse in stored)
     return is_known and len(inputs) <= entry.sparse
-
-
-def _knows(registry: Registry, op: str, overload: str) -> bool:
-    return registry.lookup(OpCall(op=op, overload=overload)) is not None
 
 
 def _reads_nothing(call: OpCall) -> bool:

@@ -4,11 +4,16 @@ from typing import Any
 
 import pytest
 import sympy
+import torch
+from calls import Call
+from torch._decomp import register_decomposition
 
+from graphflops.capture import capture
+from graphflops.conventions import exact
 from graphflops.cost import OpCost
 from graphflops.errors import HandlerError
 from graphflops.ir import OpCall, Status, TensorMeta
-from graphflops.pricing import price
+from graphflops.pricing import price, price_all
 from graphflops.registry import Registry
 from graphflops.traffic import untouched
 
@@ -99,3 +104,43 @@ def test_a_broken_handler_is_named_with_its_call(handler: Any, complaint: str) -
     message = str(raised.value)
     for part in (complaint, "t::op", "op_7", "layers.0", "[2, 3]", "test_pricing.py:"):
         assert part in message
+
+
+@torch.library.custom_op("pricing_of_parts::inner", mutates_args=())
+def inner(x: torch.Tensor) -> torch.Tensor:
+    return x.exp()
+
+
+@torch.library.custom_op("pricing_of_parts::outer", mutates_args=())
+def outer(x: torch.Tensor) -> torch.Tensor:
+    return x.exp() + 1
+
+
+inner.register_fake(torch.empty_like)
+outer.register_fake(torch.empty_like)
+
+
+@register_decomposition(torch.ops.pricing_of_parts.inner.default)
+def _of_inner(x: torch.Tensor) -> torch.Tensor:
+    return x.exp()
+
+
+@register_decomposition(torch.ops.pricing_of_parts.outer.default)
+def _of_outer(x: torch.Tensor) -> Any:
+    return inner(x) + 1
+
+
+def test_parts_of_an_operator_are_those_that_a_registry_prices() -> None:
+    captured = capture(Call(outer), (torch.zeros(3),))
+    own = Registry("own", base=exact())
+
+    @own.register("pricing_of_parts::inner")
+    def of_inner(*, out: TensorMeta) -> OpCost:
+        """Ten of each."""
+        return OpCost(flops=10 * out.numel)
+
+    # The same capture, priced in turn.
+    for registry, flops in ((exact(), 3 + 3), (own, 30 + 3), (exact(), 3 + 3)):
+        (record,) = price_all(captured.calls, registry, captured.fallback)
+        assert record.cost is not None
+        assert record.cost.flops == flops

@@ -55,9 +55,10 @@ class Expander:
         """The calls an operator decomposes into, as far down as ``known`` operators.
 
         Traced under the capture's own fake tensors; ``None`` if PyTorch has no decomposition
-        or it cannot be traced. Alike calls are traced once.
+        or it cannot be traced. Alike calls are traced once, for each ``known`` that is equal.
         """
-        key = (call.op, call.overload, tuple(call.inputs.items()), tuple(call.attrs.items()))
+        shapes = tuple(call.inputs.items()), tuple(call.attrs.items())
+        key = (call.op, call.overload, *shapes, known)
         if key not in self._parts:
             found = self._invocation(call.original)
             self._parts[key] = _trace(found.target, found.args, found.kwargs, known)
