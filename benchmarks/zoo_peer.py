@@ -48,9 +48,7 @@ def compare(report: Report, workload: Workload, end: float) -> Found:
         return {"verdict": "symbolic", "total": None}
     # Its hooks take parameters that want gradients, and there are none under no_grad.
     model = workload.model.requires_grad_(False)
-    if hasattr(model, "set_experts_implementation"):
-        # Its shape rule of grouped products takes nothing but bfloat16.
-        model.set_experts_implementation("batched_mm")
+    _multiply_in_batches(model)
     plain = _difference(report, workload, end, exporting=False)
     if plain["verdict"] in {"equal", "explained"}:
         return plain
@@ -76,11 +74,20 @@ def compare_training(report: TrainingReport, workload: Workload, end: float) -> 
     )
     if not isinstance(macs, int):
         return {"verdict": "symbolic", "total": None}
-    if hasattr(workload.model, "set_experts_implementation"):
-        # Its shape rule of grouped products takes nothing but bfloat16.
-        workload.model.set_experts_implementation("batched_mm")
+    _multiply_in_batches(workload.model)
     run = partial(_total, workload, end, exporting=False, supposing=False, training=True)
     return _against(run, macs, records)
+
+
+def _multiply_in_batches(model: nn.Module) -> None:
+    """Let experts multiply in a way that FlopCounterMode sees: it has no grouped products.
+
+    Some have a config of their own for each layer, which the model's own method does not reach.
+    """
+    for module in model.modules():
+        config: Any = getattr(module, "config", None)
+        if hasattr(config, "_experts_implementation"):
+            config._experts_implementation = "batched_mm"
 
 
 def _difference(report: Report, workload: Workload, end: float, *, exporting: bool) -> Found:
