@@ -62,5 +62,6 @@ def test_what_is_listed_as_not_traceable_is_not(name: str) -> None:
 
 
 def test_differences_are_few() -> None:
-    assert len(DIFFERENT) < 0.05 * len(OPINFOS)
+    # Those of one function in several forms count once.
+    assert len({name.partition(".chunked")[0] for name in DIFFERENT}) <= 0.05 * len(OPINFOS)
     assert set(DIFFERENT) | set(NOT_TRACEABLE) <= set(OPINFOS)
