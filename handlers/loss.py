@@ -81,6 +81,12 @@ def nll_loss_forward(
     return OpCost(flops=flops)
 
 
+def alignments(log_alpha: TensorMeta) -> Dim:
+    """States of a CTC loss that follow from those of the step before: the first has none."""
+    batch, steps, states = log_alpha.shape
+    return batch * reduced(steps, 1) * states
+
+
 @register("aten::_ctc_loss")
 def ctc_loss(out: tuple[TensorMeta, ...]) -> OpCost:
     """Sum over all alignments of labels and steps, in logarithms: -log p(labels).
@@ -90,8 +96,7 @@ def ctc_loss(out: tuple[TensorMeta, ...]) -> OpCost:
     9 FLOPs, 3 exp and 1 log. The last two states add up: 6, 2 exp and 1 log. All sequences count
     as long as the longest. Source: ``LossCTC.cpp``.
     """
-    batch, steps, states = out[1].shape
-    cells = batch * (steps - 1) * states
+    batch, cells = out[1].shape[0], alignments(out[1])
     return OpCost(flops=9 * cells + 6 * batch, transcendentals=4 * cells + 3 * batch)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from graphflops.cost import OpCost
 from graphflops.registry import register
 
-from .loss import MEAN
+from .loss import MEAN, alignments
 
 if TYPE_CHECKING:
     from graphflops.ir import TensorMeta
@@ -94,8 +94,7 @@ def ctc_loss_backward(log_alpha: TensorMeta, *, out: TensorMeta) -> OpCost:
     Then 4 and 2 exp for each element of the gradient. All sequences count as long as the longest.
     Source: ``LossCTC.cpp``.
     """
-    batch, steps, states = log_alpha.shape
-    cells = batch * (steps - 1) * states
+    cells = alignments(log_alpha)
     return OpCost(
         flops=(9 + 6) * cells + 4 * out.numel,
         transcendentals=(4 + 3) * cells + 2 * out.numel,

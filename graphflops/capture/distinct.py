@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
 
+from graphflops.capture.leaves import tensors_in
 from graphflops.capture.no_modes import no_modes
 
 _ATEN = torch.ops.aten
@@ -36,7 +36,7 @@ class DistinctValues:
         if func is _ATEN.remainder.Scalar:
             bound = abs(args[1]) if isinstance(args[1], int) else None
         else:
-            tensors = [x for x in pytree.tree_leaves(args[0]) if isinstance(x, torch.Tensor)]
+            tensors = tensors_in(args[0])
             bounds = [bound for x in tensors if (bound := self.of(x)) is not None]
             bound = sum(bounds) if len(bounds) == len(tensors) else None
         for tensor in outs:

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from graphflops.capture.counting_thread import model_running
 from graphflops.capture.fake.stand_in import on_meta
+from graphflops.capture.leaves import tensors_in
 from graphflops.capture.source import is_models, short_path
 from graphflops.errors import CaptureError, GraphFlopsError
 from graphflops.interruption import raise_interruption
@@ -133,7 +133,6 @@ def _inputs(args: Any, kwargs: Any) -> str:
     shown = [
         f"{name} {str(t.dtype).removeprefix('torch.')}{list(t.shape)}"
         for name, value in named
-        for t in pytree.tree_leaves(value)
-        if isinstance(t, torch.Tensor)
+        for t in tensors_in(value)
     ]
     return ", ".join(shown) or "none"

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from torch.utils import _pytree as pytree
 
+from graphflops.capture.leaves import tensors_in
 from graphflops.capture.owners import Owners
 from graphflops.capture.running import Owner
 from graphflops.capture.tape import Item
@@ -72,7 +72,7 @@ class Gradients:
         Raises:
             CaptureError: One of them is an operator without a derivative.
         """
-        tensors = (leaf for leaf in pytree.tree_leaves(results) if isinstance(leaf, torch.Tensor))
+        tensors = tensors_in(results)
         waiting: list[Any] = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
         while waiting:
             node = waiting.pop()

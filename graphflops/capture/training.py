@@ -17,7 +17,6 @@ import torch
 from torch import nn
 from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn.parameter import is_lazy
-from torch.utils import _pytree as pytree
 
 from graphflops.capture.counting_thread import model_running
 from graphflops.capture.data_sizes import OTHERWISE, SUPPOSED
@@ -32,6 +31,7 @@ from graphflops.capture.failure import (
 from graphflops.capture.fake.stand_in import StandIn, stand_in
 from graphflops.capture.gradients import Gradients
 from graphflops.capture.hierarchy import modules_of
+from graphflops.capture.leaves import tensors_in
 from graphflops.capture.loss import Loss, loss_of
 from graphflops.capture.open_sizes import check_assumed, refuse_decisive, with_sizes
 from graphflops.capture.outcome import notes_of, settled
@@ -229,7 +229,7 @@ def _refuse_untrainable(model: nn.Module, inputs: object) -> None:
     name = type(model).__name__
     parameters = list(model.parameters())
     # A saliency map, an adversarial example.
-    asked = any(isinstance(x, torch.Tensor) and x.requires_grad for x in pytree.tree_leaves(inputs))
+    asked = any(tensor.requires_grad for tensor in tensors_in(inputs))
     if torch.is_inference_mode_enabled() or any(
         p.is_inference() for p in parameters if not is_lazy(p)
     ):

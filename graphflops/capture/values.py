@@ -416,5 +416,5 @@ class KnownValues:
                 self._stale.add(memory_of(value))
 
     def _fake(self, value: Any, args: Any) -> Any:
-        device = next(t.device for t in pytree.tree_leaves(args) if isinstance(t, torch.Tensor))
+        device = tensors_in(args)[0].device
         return pytree.tree_map_only(torch.Tensor, lambda t: self.know(t, device), value)
