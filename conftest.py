@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphflops.models.extras import repair_torchvision
+from graphflops.models.optional_dependencies import repair_torchvision
 
 # Tests build transformers models without asking graphflops for them.
 repair_torchvision()

@@ -27,9 +27,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import graphflops as gf
 from benchmarks.results import environment, fill
-from graphflops.capture.loss import loss_of
+from graphflops.capture.record.loss import loss_of
 from graphflops.models import Options, resolve
-from graphflops.models.trained import Training, for_training
+from graphflops.models.prepare_training import Training, for_training
 from graphflops.models.workload import Workload
 
 ROOT = Path(__file__).parents[1]
@@ -141,7 +141,7 @@ def _row(case: Case) -> dict[str, Any]:
     seconds = medians(
         {
             **counters(workload, training=case.trained),
-            "graphflops --no-regions": lambda: _graphflops(workload, regions=False),
+            "graphflops --no-reuse-layers": lambda: _graphflops(workload, reuse_layers=False),
             "torch.export": lambda: _export(workload),
         },
         case.rounds,
@@ -191,9 +191,9 @@ def _count_once(case: Case) -> None:
     print(seconds, int(status.partition("VmHWM:")[2].split()[0]) / 1024)
 
 
-def _graphflops(workload: Workload, *, regions: bool = True) -> gf.OpCost:
+def _graphflops(workload: Workload, *, reuse_layers: bool = True) -> gf.OpCost:
     model, args, kwargs = workload.model, workload.args, workload.kwargs
-    return gf.count(model, args, kwargs, regions=regions, on_unknown="ignore").total
+    return gf.count(model, args, kwargs, reuse_layers=reuse_layers, on_unknown="ignore").total
 
 
 def _graphflops_training(step: Workload) -> gf.OpCost:
@@ -236,7 +236,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
     headers = [
         *("model", "graphflops", "FlopCounterMode", "ratio"),
         *("training: graphflops", "FlopCounterMode", "ratio"),
-        *("--no-regions", "torch.export", "alone", "peak memory"),
+        *("--no-reuse-layers", "torch.export", "alone", "peak memory"),
     ]
     shown = [
         [
@@ -245,7 +245,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
             _shown(row["ratios"][""], ""),
             *_seconds(row, "graphflops, training", "FlopCounterMode, training"),
             _shown(row["ratios"][", training"], ""),
-            *_seconds(row, "graphflops --no-regions", "torch.export"),
+            *_seconds(row, "graphflops --no-reuse-layers", "torch.export"),
             f"{row['alone']['seconds']:.2f} s",
             f"{row['alone']['peak_mib'] / 1024:.2f} GiB",
         ]

@@ -21,13 +21,13 @@ import graphflops as gf
 from benchmarks import fuzz_contractions, fuzz_state
 from benchmarks.fuzz_graphs import Graph, generate, on_meta
 from benchmarks.fuzz_modules import SEEN
-from graphflops.ir import OpRecord, Phase
+from graphflops.core.ir import OpRecord, Phase
 from graphflops.render.data import schema
 
 Rows = list[tuple[Any, ...]]
-EVERY = {"twice": 4, "regions": 4, "threads": 10, "compile": 500, "rendered": 10}
+EVERY = {"twice": 4, "layer_reuse": 4, "threads": 10, "compile": 500, "rendered": 10}
 """How rarely the slow ones are made: of every so many seeds one; where layers were reused,
-``regions`` always."""
+``reuse_layers`` always."""
 
 
 @dataclass
@@ -111,13 +111,13 @@ class _Examination:
             self._failed(error)
             return
         self.found.operators = Counter(record.call.op for record in counted.records)
-        self.found.reused = counted.parts[0].capture.regions.layers
-        due |= asked & {"regions"} if self.found.reused else set()
+        self.found.reused = counted.parts[0].capture.layer_reuse.layers
+        due |= asked & {"layer_reuse"} if self.found.reused else set()
         if unknown := counted.report.unsupported_ops():
             self.fail("unsupported", str(unknown))
         checks: dict[str, Callable[[Counted], None]] = {
             "twice": self._twice,
-            "regions": self._regions,
+            "layer_reuse": self._regions,
             "threads": self._threads,
             "totals": self._totals,
             "rendered": self._rendered,
@@ -135,12 +135,12 @@ class _Examination:
         except Exception as error:  # noqa: BLE001 - a failure is what is looked for
             self.fail(name, _told(error))
 
-    def count(self, graph: Graph | None = None, *, regions: bool = True) -> Counted:
+    def count(self, graph: Graph | None = None, *, reuse_layers: bool = True) -> Counted:
         """Count a model, by default the one that is examined."""
         graph = graph or self.graph
         function: Any = gf.count_training if self.training else gf.count
         report = function(
-            graph.model, graph.args, graph.kwargs, regions=regions, on_unknown="ignore"
+            graph.model, graph.args, graph.kwargs, reuse_layers=reuse_layers, on_unknown="ignore"
         )
         return Counted(report, report.parts if self.training else (report,))
 
@@ -185,7 +185,7 @@ class _Examination:
         self._equal(counted, self.count(), "twice")
 
     def _regions(self, counted: Counted) -> None:
-        self._equal(counted, self.count(regions=False), "regions", order=_with_sums_last)
+        self._equal(counted, self.count(reuse_layers=False), "layer_reuse", order=_with_sums_last)
 
     def _neighbour(self) -> Graph | None:
         """Another model, which is counted at the same time."""
@@ -250,8 +250,26 @@ class _Examination:
 
 
 _OF_CALLS = (
-    *("op", "path", "overload", "inputs", "attrs", "outputs", "writes", "is_view", "cls", "source"),
-    *("caller", "phase", "for_weights", "unused", "trips", "index"),
+    *(
+        "op",
+        "module_path",
+        "overload",
+        "inputs",
+        "attrs",
+        "outputs",
+        "writes",
+        "is_view",
+        "module_class",
+        "source_line",
+    ),
+    *(
+        "torch_function",
+        "phase",
+        "is_weight_gradient",
+        "discarded_gradients",
+        "trip_count",
+        "index",
+    ),
 )
 _OF_RECORDS = (*_OF_CALLS, "status", "cost")
 
@@ -277,7 +295,7 @@ def _with_sums_last(rows: Rows) -> Rows:
 
 def _is_sum(row: tuple[Any, ...]) -> bool:
     of_record = dict(zip(_OF_RECORDS, row, strict=True))
-    is_add = of_record["op"] == "aten::add" and not of_record["source"]
+    is_add = of_record["op"] == "aten::add" and not of_record["source_line"]
     return is_add and of_record["phase"] is Phase.BACKWARD
 
 

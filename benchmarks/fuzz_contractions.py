@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.fuzz_graphs import Graph
-from graphflops.ir import ATTENTION_SCORES, OpRecord, Phase
+from graphflops.core.ir import ATTENTION_SCORES, OpRecord, Phase
 
 aten = torch.ops.aten
 Formula = Callable[..., int]

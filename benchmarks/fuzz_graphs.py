@@ -24,10 +24,10 @@ from benchmarks.fuzz_modules import (
     Custom,
     Keeping,
     Model,
+    ModuleStack,
     OnlyInTraining,
     PlainTensor,
     Residual,
-    Running,
     Stack,
     Twice,
     add_hooks,
@@ -40,7 +40,7 @@ ATTEMPTS = 6
 DTYPES = (torch.float32,) * 4 + (torch.float64, torch.bfloat16)
 SIZES = (1, 2, 3, 4, 5, 6, 8)
 STATEFUL: dict[str, Callable[[fuzz_layers.Shape], nn.Module]] = {
-    "buffers written": lambda shape: Running(shape[-1]),
+    "buffers written": lambda shape: ModuleStack(shape[-1]),
     "tensor written": lambda _shape: PlainTensor(),
     "results kept": lambda _shape: Keeping(),
     "chance": lambda _shape: Chance(),

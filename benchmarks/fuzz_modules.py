@@ -134,7 +134,7 @@ class Custom(nn.Module):
         return Product.apply(x, self.weight)  # type: ignore[no-untyped-call,no-any-return]
 
 
-class Running(nn.Module):
+class ModuleStack(nn.Module):
     """Buffers written in the forward pass: in place, anew, and through a view."""
 
     mean: torch.Tensor

@@ -18,7 +18,7 @@ CHECKS = {
     "untouched": "model, inputs, random generators and process are as before: every object the "
     "very same one, every tensor bit by bit, flags, hooks, handlers, names of torch",
     "twice": "a second count gives the same, record by record",
-    "regions": (
+    "layer_reuse": (
         "so does one without layer reuse; sums of gradients that autograd makes on its own may "
         "stand elsewhere"
     ),

@@ -38,7 +38,7 @@ class Model:
         """The model in eval mode with its keyword inputs."""
         import torch
 
-        from graphflops.models.extras import repair_torchvision
+        from graphflops.models.optional_dependencies import repair_torchvision
 
         repair_torchvision()
         import transformers

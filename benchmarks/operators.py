@@ -17,7 +17,7 @@ from typing import Any
 from tabulate import tabulate
 
 from graphflops import conventions
-from graphflops.registry import Entry
+from graphflops.pricing.registry import Registration
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "operators.md"
@@ -31,7 +31,8 @@ HEAD = """\
 <!-- Made by `python -m benchmarks.operators` from the handlers; edit those, not this page. -->
 
 Every operator with a price of its own, by family; what is not here is priced through PyTorch's
-decomposition into what is. *Bytes* names the rule in `graphflops.traffic`. *Checked against*:
+decomposition into what is. *Bytes* names the rule in `graphflops.pricing.memory_traffic`.
+*Checked against*:
 **prims** is PyTorch's reference decomposition on the samples of its own operator tests, equal on
 all that it can spell out; **FlopCounterMode** is PyTorch's counter on meta tensors; **by hand** is
 arithmetic written out in a test, or another form of the same computation.
@@ -48,7 +49,7 @@ def page() -> str:
     """The page as it should stand."""
     rows = json.loads(RESULTS.read_text("utf-8"))["rows"]
     checked = _checked(rows)
-    families: defaultdict[str, list[Entry]] = defaultdict(list)
+    families: defaultdict[str, list[Registration]] = defaultdict(list)
     for entry in conventions.exact():
         source = Path(entry.origin.rpartition(":")[0])
         # What plugins and tests have registered beside ours is not ours to document.
@@ -61,7 +62,7 @@ def page() -> str:
     return HEAD + "".join(tables) + _sweep(rows)
 
 
-def _table(family: str, entries: Iterable[Entry], checked: set[str]) -> str:
+def _table(family: str, entries: Iterable[Registration], checked: set[str]) -> str:
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for entry in entries:
         against = _against(family, entry, checked)
@@ -77,14 +78,14 @@ def _markdown(rows: Iterable[Sequence[str]], headers: list[str]) -> str:
     return re.sub(r"-{3,}", "---", re.sub(r" {2,}", " ", table))
 
 
-def _formula(entry: Entry) -> str:
+def _formula(entry: Registration) -> str:
     if entry.handler is None:
         return f"free: {entry.reason}"
     text = inspect.cleandoc(entry.handler.__doc__ or "")
     return " ".join(text.replace("|", "\\|").replace("``", "`").split())
 
 
-def _against(family: str, entry: Entry, checked: set[str]) -> str:
+def _against(family: str, entry: Registration, checked: set[str]) -> str:
     if entry.handler is None:
         return ""
     if entry.op.partition(".")[0] in checked:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import graphflops as gf
 from graphflops import conventions
+from graphflops.core.module_tree import roll_up
 from graphflops.models import Options, resolve
-from graphflops.pricing import price_all
+from graphflops.pricing.price import price_all
 from graphflops.render.data import environment
-from graphflops.tree import roll_up
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "pricing.json"

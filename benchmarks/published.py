@@ -16,10 +16,10 @@ from statistics import median
 from typing import Any
 
 from benchmarks.results import environment
-from graphflops.analysis.reconcile import Difference, Reconciliation
-from graphflops.generation import count_generation
-from graphflops.generation_report import GenerationReport
+from graphflops.analysis.compare_conventions import ConventionComparison, Difference
+from graphflops.counting.generation import count_generation
 from graphflops.models import Options, resolve
+from graphflops.reports.generation import GenerationReport
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "published.json"
@@ -72,12 +72,12 @@ def main() -> None:
     sections = []
     for workload in WORKLOADS:
         report, seconds = _counted(workload)
-        parted = report.reconcile("exact")
+        parted = report.compare_conventions("exact")
         facts = {
             "seconds": round(seconds, 2),
             "evaluation_ms": round(_evaluation(report, workload.longer), 2),
-            "calflops": {"macs": parted.here.macs, "flops": parted.here.flops},
-            "exact": {"macs": parted.there.macs, "flops": parted.there.flops},
+            "calflops": {"macs": parted.ours.macs, "flops": parted.ours.flops},
+            "exact": {"macs": parted.theirs.macs, "flops": parted.theirs.flops},
         }
         results[workload.model] = facts
         sections.append(_section(workload, parted, facts))
@@ -109,7 +109,7 @@ def _evaluation(report: GenerationReport, longer: int) -> float:
     return median(times)
 
 
-def _section(workload: Workload, parted: Reconciliation, facts: dict[str, Any]) -> str:
+def _section(workload: Workload, parted: ConventionComparison, facts: dict[str, Any]) -> str:
     invented, missed = (_grouped(parted.modules, sign) for sign in (-1, 1))
     here, there = facts["calflops"], facts["exact"]
     shares = (f"{there[unit] / here[unit]:.2%}" for unit in ("macs", "flops"))

@@ -16,7 +16,7 @@ from tabulate import tabulate
 import graphflops as gf
 from benchmarks.results import environment, fill
 from graphflops.models import Options, resolve
-from graphflops.models.trained import Training, for_training
+from graphflops.models.prepare_training import Training, for_training
 from graphflops.render.units import quantity
 
 ROOT = Path(__file__).parents[1]

@@ -20,8 +20,8 @@ from fvcore.nn import FlopCountAnalysis
 from tabulate import tabulate
 
 import graphflops as gf
-from graphflops.cost import FLOPS_PER_MAC
-from graphflops.ir import OpCall, TensorMeta
+from graphflops.core.cost import FLOPS_PER_MAC
+from graphflops.core.ir import OpCall, TensorMeta
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "vs_fvcore.md"
 ATTENTION = "aten::scaled_dot_product_attention"

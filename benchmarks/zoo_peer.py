@@ -22,13 +22,13 @@ from benchmarks import fuzz_contractions
 from benchmarks.failures import reason
 from benchmarks.peers import FLOPS_PER_MAC
 from benchmarks.real_runs.training import outputs_summed
-from graphflops.capture.experts import ways_to_run
+from graphflops.capture.fake.moe_strategies import moe_strategies
 from graphflops.capture.fake.stand_in import on_meta, stand_in
-from graphflops.capture.outcome import SUPPOSED
-from graphflops.ir import ATTENTION_SCORES, OpRecord
+from graphflops.capture.record.finalize import SUPPOSED
+from graphflops.core.ir import ATTENTION_SCORES, OpRecord
 from graphflops.models import Workload
-from graphflops.report import Report
-from graphflops.training_report import TrainingReport
+from graphflops.reports.report import Report
+from graphflops.reports.training import TrainingReport
 
 Found = dict[str, Any]
 
@@ -136,7 +136,7 @@ def _on_meta(workload: Workload, *, training: bool) -> int:
 
 
 def _with_values(workload: Workload, *, supposing: bool, training: bool) -> int:
-    *_, (_, even) = ways_to_run(workload.model, ())
+    *_, (_, even) = moe_strategies(workload.model, ())
     own = stand_in(workload.model, workload.args, workload.kwargs)
     # On the CPU it has no formula for the kernels of attention and recurrent layers.
     with (

@@ -11,7 +11,7 @@ import torch  # noqa: E402 - the clock starts first
 import graphflops as gf  # noqa: E402
 from benchmarks import zoo_peer  # noqa: E402, F401 - with zoo_worker, so that edits do not mix in
 from graphflops.models import Options, known, resolve  # noqa: E402
-from graphflops.process import QUIET  # noqa: E402
+from graphflops.runtime.patches import QUIET  # noqa: E402
 
 # A worker has one core, and threads of the server would not be there after a fork.
 torch.set_num_threads(1)

@@ -17,7 +17,7 @@ from benchmarks.failures import kind, reason
 
 if TYPE_CHECKING:
     from graphflops.models import Workload
-    from graphflops.report import Report
+    from graphflops.reports.report import Report
 
 MODES = ("forward", "training", "generation")
 NEW_TOKENS = 16
@@ -105,7 +105,7 @@ def examine(
         quick: Whether to cut the depth.
         limit: Seconds there are for all of it.
     """
-    from graphflops.process import QUIET
+    from graphflops.runtime.patches import QUIET
 
     end = time.perf_counter() + limit
     row: dict[str, Any] = {}
@@ -157,7 +157,7 @@ def _forward(workload: Workload) -> Counted:
 def _training(workload: Workload) -> Counted:
     import graphflops as gf
     from benchmarks.zoo_peer import compare_training
-    from graphflops.models.trained import Training, for_training
+    from graphflops.models.prepare_training import Training, for_training
 
     workload = for_training(workload, Training())
     report = gf.count_training(workload.model, workload.args, workload.kwargs, on_unknown="ignore")
@@ -171,7 +171,7 @@ def _generation(workload: Workload) -> Counted:
     report = gf.count_generation(
         workload.model, dict(workload.kwargs), max_new_tokens=NEW_TOKENS, on_unknown="ignore"
     )
-    figures = _figures([report.prefill, *(graph.report for graph in report.graphs)])
+    figures = _figures([report.prefill, *(graph.report for graph in report.decode_graphs)])
     return figures | _totals(report) | {"notes": [*report.all_notes]}, None
 
 

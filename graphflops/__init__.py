@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graphflops.analysis.accelerators import peak_flops
-    from graphflops.cost import Dim, OpCost
-    from graphflops.counting import count
+    from graphflops.core.cost import Dim, OpCost
+    from graphflops.core.ir import OpCall, OpRecord, Phase, Status, TensorMeta
+    from graphflops.core.module_tree import ModuleNode
+    from graphflops.counting.forward import count
+    from graphflops.counting.generation import count_generation
+    from graphflops.counting.training import count_training
     from graphflops.errors import (
         CaptureError,
         DuplicateHandlerError,
@@ -25,19 +29,19 @@ if TYPE_CHECKING:
         UnknownOpWarning,
         VersionError,
     )
-    from graphflops.generation import count_generation
-    from graphflops.generation_report import GenerationReport
-    from graphflops.ir import OpCall, OpRecord, Phase, Status, TensorMeta
-    from graphflops.registry import Registry, register
-    from graphflops.report import Report
-    from graphflops.training import count_training
-    from graphflops.training_report import ModuleTraining, TrainingReport
-    from graphflops.tree import ModuleNode
+    from graphflops.pricing.registry import Registry, register
+    from graphflops.reports.generation import GenerationReport
+    from graphflops.reports.report import Report
+    from graphflops.reports.training import ModuleTraining, TrainingReport
 
 _HOMES = {
     "analysis.accelerators": ("peak_flops",),
-    "cost": ("Dim", "OpCost"),
-    "counting": ("count",),
+    "core.cost": ("Dim", "OpCost"),
+    "core.ir": ("OpCall", "OpRecord", "Phase", "Status", "TensorMeta"),
+    "core.module_tree": ("ModuleNode",),
+    "counting.forward": ("count",),
+    "counting.generation": ("count_generation",),
+    "counting.training": ("count_training",),
     "errors": (
         "CaptureError",
         "DuplicateHandlerError",
@@ -51,14 +55,10 @@ _HOMES = {
         "UnknownOpWarning",
         "VersionError",
     ),
-    "generation": ("count_generation",),
-    "generation_report": ("GenerationReport",),
-    "ir": ("OpCall", "OpRecord", "Phase", "Status", "TensorMeta"),
-    "registry": ("Registry", "register"),
-    "report": ("Report",),
-    "training": ("count_training",),
-    "training_report": ("ModuleTraining", "TrainingReport"),
-    "tree": ("ModuleNode",),
+    "pricing.registry": ("Registry", "register"),
+    "reports.generation": ("GenerationReport",),
+    "reports.report": ("Report",),
+    "reports.training": ("ModuleTraining", "TrainingReport"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -102,7 +102,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    with importlib.import_module(f"{__name__}.versions").explained_changes():
+    with importlib.import_module(f"{__name__}.runtime.versions").explained_changes():
         return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
 
 

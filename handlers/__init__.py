@@ -1,6 +1,6 @@
 """The handlers of the ``exact`` convention: one file per family of operators.
 
-Importing this package fills ``graphflops.registry.EXACT``. It ships as
+Importing this package fills ``graphflops.pricing.registry.EXACT``. It ships as
 ``graphflops.handlers``, whatever the folder is called in a checkout.
 """
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import sympy
 
-from graphflops.cost import Dim, OpCost
-from graphflops.ir import TensorMeta
+from graphflops.core.cost import Dim, OpCost
+from graphflops.core.ir import TensorMeta
 
 from ._shapes import smaller
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import sympy
 
-from graphflops.cost import FLOPS_PER_MAC, Dim, OpCost
+from graphflops.core.cost import FLOPS_PER_MAC, Dim, OpCost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 # Real operations in one complex operation: (a+bi)(c+di) is 4 multiplications and 2 additions.
 COMPLEX_FLOPS_PER_MAC = 8

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphflops.cost import OpCost
-from graphflops.registry import register
+from graphflops.core.cost import OpCost
+from graphflops.pricing.registry import register
 
 from ._shapes import lanes, reduced
 from .pointwise import per_element
 
 if TYPE_CHECKING:
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 register("aten::threshold_backward")(per_element("A comparison", 1))
 register("aten::hardtanh_backward")(per_element("Two comparisons", 2))

@@ -10,15 +10,15 @@ from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
-from graphflops.cost import FLOPS_PER_MAC, Dim, OpCost, triangle
-from graphflops.registry import register
+from graphflops.core.cost import FLOPS_PER_MAC, Dim, OpCost, triangle
+from graphflops.pricing.registry import register
 
 from ._shapes import contraction, reduced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 
 class Heads(NamedTuple):
@@ -106,9 +106,9 @@ def _up_to(heads: Heads, diagonal: Dim) -> Dim:
 
 def hidden_by(mask: TensorMeta | None, heads: Heads) -> Dim:
     """Scores that a mask hides, which heads and rows may share."""
-    if mask is None or not mask.hidden:
+    if mask is None or not mask.masked_elements:
         return 0
-    hidden, elements = mask.hidden * heads.scores, mask.numel
+    hidden, elements = mask.masked_elements * heads.scores, mask.numel
     whole = isinstance(hidden, int) and isinstance(elements, int)
     return hidden // elements if whole else hidden / elements
 
@@ -221,10 +221,12 @@ class Packing(NamedTuple):
         if of_queries is None:
             return {self.padded: batch}
         of_keys = of_keys or of_queries
-        if of_queries.values is None or of_keys.values is None:
+        if of_queries.known_values is None or of_keys.known_values is None:
             return {self.longest: of_queries.shape[0] - 1}
         found: dict[tuple[Dim, Dim], Dim] = {}
-        for lengths in zip(*map(_steps, (of_queries.values, of_keys.values)), strict=True):
+        for lengths in zip(
+            *map(_steps, (of_queries.known_values, of_keys.known_values)), strict=True
+        ):
             found[lengths] = found.get(lengths, 0) + 1
         return found
 

@@ -14,9 +14,9 @@ from functools import wraps
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, TypeVar
 
-from graphflops.cost import Dim, OpCost
-from graphflops.ir import ATTENTION_SCORES
-from graphflops.registry import register
+from graphflops.core.cost import Dim, OpCost
+from graphflops.core.ir import ATTENTION_SCORES
+from graphflops.pricing.registry import register
 
 from ._shapes import reduced
 from .attention import (
@@ -33,7 +33,7 @@ from .attention import (
 )
 
 if TYPE_CHECKING:
-    from graphflops.ir import OpCall, TensorMeta
+    from graphflops.core.ir import OpCall, TensorMeta
 
 
 def differentiate(attention: Attention, unused: frozenset[str] = frozenset()) -> OpCost:
@@ -98,7 +98,7 @@ def _priced(describe: Describe, price: Callable[..., OpCost]) -> Callable[..., O
     def handler(*, call: OpCall, **arguments: object) -> OpCost:
         found = describe(**arguments)
         attentions = [found] if isinstance(found, Attention) else found
-        return sum((price(each, call.unused) for each in attentions), start=OpCost())
+        return sum((price(each, call.discarded_gradients) for each in attentions), start=OpCost())
 
     call = Parameter("call", Parameter.KEYWORD_ONLY)
     declared = signature(describe)

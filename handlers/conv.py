@@ -5,13 +5,13 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from graphflops.cost import Dim, OpCost
-from graphflops.registry import register
+from graphflops.core.cost import Dim, OpCost
+from graphflops.pricing.registry import register
 
 from ._shapes import contraction, summed
 
 if TYPE_CHECKING:
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 
 @register("aten::conv1d", "aten::conv2d", "aten::conv3d")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from graphflops.cost import Dim, OpCost
-from graphflops.ir import TensorMeta
-from graphflops.registry import register
+from graphflops.core.cost import Dim, OpCost
+from graphflops.core.ir import TensorMeta
+from graphflops.pricing.registry import register
 
 from ._shapes import contraction, reduced
 from .reduction import vector_norm

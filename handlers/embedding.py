@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from graphflops.cost import OpCost
-from graphflops.ir import TensorMeta
-from graphflops.registry import free, register
-from graphflops.traffic import gathered, scattered
+from graphflops.core.cost import OpCost
+from graphflops.core.ir import TensorMeta
+from graphflops.pricing.memory_traffic import gather_elements, scatter_elements
+from graphflops.pricing.registry import free, register
 
 from ._shapes import reduced
 
@@ -13,7 +13,7 @@ free(
     *("aten::embedding", "aten::index", "aten::index_select", "aten::gather", "aten::take"),
     *("aten::take_along_dim", "aten::_unsafe_index", "aten::_unsafe_masked_index"),
     reason="lookup: the indexed elements are copied out",
-    traffic=gathered,
+    traffic=gather_elements,
 )
 
 free(
@@ -21,41 +21,41 @@ free(
     *("aten::slice_scatter", "aten::select_scatter", "aten::diagonal_scatter"),
     *("aten::as_strided_scatter",),
     reason="scatter: elements are copied to their places",
-    traffic=scattered,
+    traffic=scatter_elements,
 )
 
 
-@register("aten::index_put", "aten::_index_put_impl", traffic=scattered)
+@register("aten::index_put", "aten::_index_put_impl", traffic=scatter_elements)
 def index_put(values: TensorMeta, accumulate: bool) -> OpCost:
     """self[indices] = values; with ``accumulate``, one addition per value."""
     return OpCost(flops=values.numel if accumulate else 0)
 
 
-@register("aten::_unsafe_masked_index_put_accumulate", traffic=scattered)
+@register("aten::_unsafe_masked_index_put_accumulate", traffic=scatter_elements)
 def masked_index_put(values: TensorMeta) -> OpCost:
     """self[indices] += values where the mask holds: one addition per value."""
     return OpCost(flops=values.numel)
 
 
-@register("aten::put", traffic=scattered)
+@register("aten::put", traffic=scatter_elements)
 def put(source: TensorMeta, accumulate: bool) -> OpCost:
     """self.flatten()[index] = source; with ``accumulate``, one addition per source element."""
     return OpCost(flops=source.numel if accumulate else 0)
 
 
-@register("aten::scatter_add", traffic=scattered)
+@register("aten::scatter_add", traffic=scatter_elements)
 def scatter_add(src: TensorMeta) -> OpCost:
     """self[index] += src: one addition per source element."""
     return OpCost(flops=src.numel)
 
 
-@register("aten::scatter_reduce", traffic=scattered)
+@register("aten::scatter_reduce", traffic=scatter_elements)
 def scatter_reduce(src: TensorMeta, reduce: str) -> OpCost:
     """One operation per source element; a mean also counts and divides (2 more)."""
     return OpCost(flops=src.numel * (3 if reduce == "mean" else 1))
 
 
-@register("aten::index_reduce", traffic=scattered)
+@register("aten::index_reduce", traffic=scatter_elements)
 def index_reduce(source: TensorMeta, reduce: str, *, out: TensorMeta) -> OpCost:
     """One operation per source element.
 
@@ -110,7 +110,7 @@ def embedding_bag(
     )
 
 
-@register("aten::index_add", traffic=scattered)
+@register("aten::index_add", traffic=scatter_elements)
 def index_add(source: TensorMeta, alpha: object) -> OpCost:
     """self[index] += alpha * source: one addition per source element, one more to scale."""
     return OpCost(flops=source.numel * (1 if alpha == 1 else 2))

@@ -13,14 +13,14 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from graphflops.cost import Dim, OpCost
-from graphflops.registry import register
+from graphflops.core.cost import Dim, OpCost
+from graphflops.pricing.registry import register
 
 from ._lapack import floor
 from ._shapes import log2_ceil
 
 if TYPE_CHECKING:
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 
 def _transform(elements: Dim, transformed: TensorMeta, dim: tuple[int, ...]) -> Dim:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphflops.cost import Dim, OpCost
-from graphflops.registry import free, register
-from graphflops.traffic import created, overwritten, streamed
+from graphflops.core.cost import Dim, OpCost
+from graphflops.pricing.memory_traffic import overwrite_target, read_all_write_all, write_only
+from graphflops.pricing.registry import free, register
 
 from ._shapes import contraction, reduced
 from .reduction import norm
@@ -14,7 +14,7 @@ from .reduction import norm
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
     Tensors = tuple[TensorMeta, ...]
 
@@ -122,6 +122,10 @@ def products(self: Tensors, *, out: Tensors | TensorMeta) -> OpCost:
     return sum((contraction(o.numel * a.shape[-1], o) for a, o in pairs), start=OpCost())
 
 
-free("aten::_foreach_clone", reason="copy: elements are moved, none is computed", traffic=streamed)
-free("aten::_foreach_zero", reason="fill: constants are written", traffic=created)
-free("aten::_foreach_copy", reason="copy into existing tensors", traffic=overwritten)
+free(
+    "aten::_foreach_clone",
+    reason="copy: elements are moved, none is computed",
+    traffic=read_all_write_all,
+)
+free("aten::_foreach_zero", reason="fill: constants are written", traffic=write_only)
+free("aten::_foreach_copy", reason="copy into existing tensors", traffic=overwrite_target)

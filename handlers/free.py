@@ -5,15 +5,15 @@ What is not listed here and has no handler is *unknown*, never silently free.
 
 from __future__ import annotations
 
-from graphflops.registry import free
-from graphflops.traffic import (
-    copied_unless_view,
-    created,
-    gathered,
-    overwritten,
-    streamed,
-    untouched,
+from graphflops.pricing.memory_traffic import (
+    copy_unless_view,
+    gather_elements,
+    no_traffic,
+    overwrite_target,
+    read_all_write_all,
+    write_only,
 )
+from graphflops.pricing.registry import free
 
 free(
     *("aten::view", "aten::_unsafe_view", "aten::view_as", "aten::expand", "aten::expand_as"),
@@ -28,14 +28,14 @@ free(
     *("aten::_reshape_alias", "aten::_conj", "aten::_neg_view", "aten::lift"),
     *("aten::atleast_1d", "aten::atleast_2d", "aten::atleast_3d", "aten::moveaxis"),
     reason="view: the same memory under other sizes and strides",
-    traffic=untouched,
+    traffic=no_traffic,
 )
 
 free(
     *("aten::reshape", "aten::reshape_as", "aten::flatten", "aten::ravel", "aten::contiguous"),
     *("aten::to", "aten::_to_copy", "aten::type_as", "aten::resolve_conj", "aten::resolve_neg"),
     reason="layout or dtype: a view where possible, else a copy or conversion",
-    traffic=copied_unless_view,
+    traffic=copy_unless_view,
 )
 
 free(
@@ -48,7 +48,7 @@ free(
     *("aten::pixel_unshuffle", "aten::channel_shuffle", "aten::im2col", "aten::combinations"),
     "aten::_conj_physical",
     reason="copy: elements are moved, none is computed",
-    traffic=streamed,
+    traffic=read_all_write_all,
 )
 
 free(
@@ -61,21 +61,21 @@ free(
         )
     ),
     reason="copy of a view: elements are moved, none is computed",
-    traffic=streamed,
+    traffic=read_all_write_all,
 )
 
 free(
     *("aten::slice_copy", "aten::select_copy", "aten::narrow_copy", "aten::diagonal_copy"),
     *("aten::unfold_copy", "aten::as_strided_copy"),
     reason="copy of a part: only what is copied is read",
-    traffic=gathered,
+    traffic=gather_elements,
 )
 
 free(
     *("aten::where", "aten::masked_fill", "aten::masked_select", "aten::tril", "aten::triu"),
     *("aten::nonzero", "aten::nonzero_static"),
     reason="selection: elements are chosen by a mask, a position or an order",
-    traffic=streamed,
+    traffic=read_all_write_all,
 )
 
 free(
@@ -84,7 +84,7 @@ free(
     *("aten::bitwise_right_shift", "aten::__rshift__", "aten::any", "aten::signbit"),
     *("aten::one_hot", "aten::bincount", "aten::_is_all_true", "aten::hash_tensor"),
     reason="logic: integers, booleans or bit patterns, no floating-point arithmetic",
-    traffic=streamed,
+    traffic=read_all_write_all,
 )
 
 free(
@@ -92,7 +92,7 @@ free(
     *("aten::new_empty", "aten::new_empty_strided", "aten::resize", "aten::resize_as"),
     "aten::_efficientzerotensor",
     reason="allocation: memory is reserved, nothing is written",
-    traffic=untouched,
+    traffic=no_traffic,
 )
 
 free(
@@ -100,13 +100,13 @@ free(
     *("aten::new_ones", "aten::full", "aten::full_like", "aten::new_full", "aten::scalar_tensor"),
     *("aten::eye", "aten::tril_indices", "aten::triu_indices", "aten::fill", "aten::zero"),
     reason="fill: constants are written",
-    traffic=created,
+    traffic=write_only,
 )
 
 free(
     "aten::copy",
     reason="copy into an existing tensor",
-    traffic=overwritten,
+    traffic=overwrite_target,
 )
 
 free(
@@ -116,5 +116,5 @@ free(
     *("aten::_local_scalar_dense", "aten::size", "aten::requires_grad_", "prim::device"),
     *("aten::_print", "higher_order::print"),
     reason="metadata, check or message: sizes and conditions, no tensor arithmetic",
-    traffic=untouched,
+    traffic=no_traffic,
 )

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphflops.cost import OpCost
-from graphflops.registry import free, register
-from graphflops.traffic import streamed
+from graphflops.core.cost import OpCost
+from graphflops.pricing.memory_traffic import read_all_write_all
+from graphflops.pricing.registry import free, register
 
 from ._shapes import contraction
 
 if TYPE_CHECKING:
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 free(
     *("aten::select_backward", "aten::slice_backward", "aten::diagonal_backward"),
     *("aten::masked_scatter_backward", "aten::max_unpool2d", "aten::max_unpool3d"),
     reason="copy: the gradient is put into zeros",
-    traffic=streamed,
+    traffic=read_all_write_all,
 )
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from graphflops.cost import Dim, OpCost
-from graphflops.registry import free, register
-from graphflops.traffic import streamed, untouched
+from graphflops.core.cost import Dim, OpCost
+from graphflops.pricing.memory_traffic import no_traffic, read_all_write_all
+from graphflops.pricing.registry import free, register
 
 from ._lapack import Work, geqrf, getrf, getrs, orgqr, ormqr, potrf, potri, sytrf, trtrs
 from ._shapes import reduced, smaller
 
 if TYPE_CHECKING:
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 
 def batch(matrices: TensorMeta) -> Dim:
@@ -58,13 +58,13 @@ def lu(A: TensorMeta) -> OpCost:  # noqa: N803 - the schema's name
 free(
     "aten::lu_unpack",
     reason="selection: triangles of a matrix, and a permutation written out",
-    traffic=streamed,
+    traffic=read_all_write_all,
 )
 
 free(
     "aten::_linalg_check_errors",
     reason="check: a flag of each factorization, no tensor arithmetic",
-    traffic=untouched,
+    traffic=no_traffic,
 )
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphflops.cost import OpCost
-from graphflops.registry import register
+from graphflops.core.cost import OpCost
+from graphflops.pricing.registry import register
 
 from .loss import MEAN, alignments
 
 if TYPE_CHECKING:
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 
 @register("aten::mse_loss_backward")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from graphflops.registry import free
-from graphflops.traffic import streamed
+from graphflops.pricing.memory_traffic import read_all_write_all
+from graphflops.pricing.registry import free
 
 free(
     *("aten::_jagged_to_padded_dense_forward", "aten::_padded_dense_to_jagged_forward"),
     reason="copy: rows of sequences with or without padding",
-    traffic=streamed,
+    traffic=read_all_write_all,
 )

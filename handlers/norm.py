@@ -9,11 +9,11 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from graphflops.cost import Dim, OpCost
-from graphflops.registry import register
+from graphflops.core.cost import Dim, OpCost
+from graphflops.pricing.registry import register
 
 if TYPE_CHECKING:
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 
 # running = (1 - momentum) * running + momentum * batch for mean and variance, 3 each, and the

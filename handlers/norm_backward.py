@@ -9,14 +9,14 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from graphflops.cost import Dim, OpCost
-from graphflops.registry import register
+from graphflops.core.cost import Dim, OpCost
+from graphflops.pricing.registry import register
 
 from ._shapes import reduced
 from .norm import channels_of
 
 if TYPE_CHECKING:
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 Mask = tuple[bool, bool, bool]
 

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphflops.cost import Dim, OpCost
-from graphflops.registry import register
-from graphflops.traffic import streamed
+from graphflops.core.cost import Dim, OpCost
+from graphflops.pricing.memory_traffic import read_all_write_all
+from graphflops.pricing.registry import register
 
 if TYPE_CHECKING:
-    from graphflops.ir import OpCall, TensorMeta
+    from graphflops.core.ir import OpCall, TensorMeta
 
     Tensors = tuple[TensorMeta, ...]
 
 
 def gradients_kept(call: OpCall) -> tuple[Dim, Dim]:
     """Each tensor read once and written once but for gradients, which only unscaling writes."""
-    read, written = streamed(call)
+    read, written = read_all_write_all(call)
     if "grads" in call.writes and "grad_scale" not in call.inputs:
         written -= sum((t.nbytes for name, t in call.tensors() if name == "grads"), start=0)
     return read, written

@@ -10,16 +10,16 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from graphflops.cost import Dim, OpCost
-from graphflops.registry import register
-from graphflops.traffic import streamed_in_training
+from graphflops.core.cost import Dim, OpCost
+from graphflops.pricing.memory_traffic import read_all_write_all_in_training
+from graphflops.pricing.registry import register
 
 from ._shapes import broadcast_numel, lanes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 
 def per_element(
@@ -214,7 +214,7 @@ def floor_divide(*, out: TensorMeta) -> OpCost:
     return OpCost(flops=_FLOOR_DIVIDE * out.numel)
 
 
-@register("aten::dropout", traffic=streamed_in_training)
+@register("aten::dropout", traffic=read_all_write_all_in_training)
 def dropout(p: float, train: bool, *, out: TensorMeta) -> OpCost:
     """Training: compare a uniform sample, mask, scale, 3 FLOPs per element. Evaluation: none.
 
@@ -238,7 +238,7 @@ def diff(self: TensorMeta, n: int, dim: int, *, out: TensorMeta) -> OpCost:
     return OpCost(flops=n * out.numel + lanes(self, dim) * (n * (n - 1) // 2))
 
 
-@register("aten::feature_dropout", traffic=streamed_in_training)
+@register("aten::feature_dropout", traffic=read_all_write_all_in_training)
 def feature_dropout(p: float, train: bool, *, out: TensorMeta) -> OpCost:
     """Training: a sample per channel scaled (1), and a multiplication per element.
 
@@ -250,7 +250,7 @@ def feature_dropout(p: float, train: bool, *, out: TensorMeta) -> OpCost:
     return OpCost(flops=out.numel + prod(out.shape[:2]))
 
 
-@register("aten::feature_alpha_dropout", traffic=streamed_in_training)
+@register("aten::feature_alpha_dropout", traffic=read_all_write_all_in_training)
 def feature_alpha_dropout(p: float, train: bool, *, out: TensorMeta) -> OpCost:
     """Training: a slope and an offset per channel (4), a product and a sum per element.
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import sympy
 
-from graphflops.cost import Dim, OpCost
-from graphflops.registry import register
+from graphflops.core.cost import Dim, OpCost
+from graphflops.pricing.registry import register
 
 from ._shapes import per_axis
 
 if TYPE_CHECKING:
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 _RANK = {"1d": 1, "2d": 2, "3d": 3}
 

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphflops.cost import OpCost
-from graphflops.registry import free, register
-from graphflops.traffic import created, overwritten, streamed, untouched
+from graphflops.core.cost import OpCost
+from graphflops.pricing.memory_traffic import (
+    no_traffic,
+    overwrite_target,
+    read_all_write_all,
+    write_only,
+)
+from graphflops.pricing.registry import free, register
 
 from ._shapes import reduced
 from .pointwise import per_element
 
 if TYPE_CHECKING:
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 register(
     *(
@@ -65,7 +70,7 @@ free(
     *("prims::bitwise_not", "prims::shift_left", "prims::shift_right_arithmetic"),
     *("prims::signbit", "prims::gcd", "prims::xor_sum"),
     reason="selection, logic or bit patterns: no floating-point arithmetic",
-    traffic=streamed,
+    traffic=read_all_write_all,
 )
 free(
     *("prims::broadcast_in_dim", "prims::transpose", "prims::squeeze", "prims::split_dim"),
@@ -78,23 +83,23 @@ free(
         "prims::imag",
     ),
     reason="view: the same memory under other sizes and strides",
-    traffic=untouched,
+    traffic=no_traffic,
 )
 free(
     *("prims::convert_element_type", "prims::clone", "prims::cat", "prims::collapse"),
     *("prims::rev", "prims::reshape", "prims::device_put", "prims::conj_physical"),
     reason="copy or conversion: elements are moved, none is computed",
-    traffic=streamed,
+    traffic=read_all_write_all,
 )
 free(
     *("prims::copy_to", "prims::copy_strided"),
     reason="copy into an existing tensor",
-    traffic=overwritten,
+    traffic=overwrite_target,
 )
 free(
     *("prims::iota", "prims::fill", "prims::scalar_tensor", "prims::full", "prims::full_like"),
     *("prims::empty_strided", "prims::empty_permuted", "prims::normal", "prims::resize"),
     "prims::uniform",
     reason="fill, range, allocation or random numbers: no floating-point arithmetic",
-    traffic=created,
+    traffic=write_only,
 )

@@ -11,14 +11,14 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from graphflops.cost import Dim, OpCost
-from graphflops.registry import free, register
-from graphflops.traffic import streamed
+from graphflops.core.cost import Dim, OpCost
+from graphflops.pricing.memory_traffic import read_all_write_all
+from graphflops.pricing.registry import free, register
 
 from ._shapes import contraction, reduced
 
 if TYPE_CHECKING:
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 # Two elements in one byte: the sizes of such a tensor count bytes.
 _PAIRED = "float4_e2m1fn_x2"
@@ -104,7 +104,7 @@ free(
     *("aten::_convert_weight_to_int4pack", "aten::_convert_weight_to_int4pack_for_cpu"),
     *("aten::_dyn_quant_pack_4bit_weight", "quantized_decomposed::convert_element_type"),
     reason="packing or conversion: bits are rearranged",
-    traffic=streamed,
+    traffic=read_all_write_all,
 )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphflops.cost import Dim, OpCost
-from graphflops.registry import register
+from graphflops.core.cost import Dim, OpCost
+from graphflops.pricing.registry import register
 
 from ._shapes import contraction, dims_of, lanes, log2_ceil, reduced, smaller
 from .pointwise import per_element
 
 if TYPE_CHECKING:
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 
 @register("aten::prod", "aten::amax", "aten::amin", "aten::argmax", "aten::argmin")

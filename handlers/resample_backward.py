@@ -9,9 +9,9 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from graphflops.cost import Dim, OpCost
-from graphflops.ir import TensorMeta
-from graphflops.registry import register
+from graphflops.core.cost import Dim, OpCost
+from graphflops.core.ir import TensorMeta
+from graphflops.pricing.registry import register
 
 from .resample import FILTERS, LINEAR, positions_of, reached, reflected
 

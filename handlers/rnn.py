@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphflops.cost import Dim, OpCost
-from graphflops.registry import free, register
-from graphflops.traffic import gathered
+from graphflops.core.cost import Dim, OpCost
+from graphflops.pricing.memory_traffic import gather_elements
+from graphflops.pricing.registry import free, register
 
 from ._shapes import contraction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 _SIGMOID = OpCost(flops=4, transcendentals=1)
 _TANH = OpCost(flops=1, transcendentals=1)
@@ -199,5 +199,5 @@ def fused_gru_cell(hx: TensorMeta, input_bias: TensorMeta | None) -> OpCost:
 free(
     "aten::_pack_padded_sequence",
     reason="copy: the rows of sequences without their padding, step by step",
-    traffic=gathered,
+    traffic=gather_elements,
 )

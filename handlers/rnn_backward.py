@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphflops.cost import Dim, OpCost
-from graphflops.registry import register
+from graphflops.core.cost import Dim, OpCost
+from graphflops.pricing.registry import register
 
 from ._shapes import contraction, summed
 from .rnn import MODES, directions_of, tokens_of
 
 if TYPE_CHECKING:
-    from graphflops.ir import OpCall, TensorMeta
+    from graphflops.core.ir import OpCall, TensorMeta
 
 # Per unit, from the gradients of h and c to those of the gates and of the last state.
 # LSTM: tanh(c) again; o: g tanh(c); c: g o (1 - tanh(c)^2) added, 5; i, f, g and the last c a
@@ -80,7 +80,7 @@ def mkldnn_rnn_layer_backward(
     the kernel makes all the same: that of the input, of the weights, and of the first state,
     whose batch of tokens is then passed over. ``cx_tmp`` stands for what runs through the steps.
     """
-    unused, tokens, kind = call.unused, tokens_of(input), MODES[mode]
+    unused, tokens, kind = call.discarded_gradients, tokens_of(input), MODES[mode]
     cost = OpCost()
     if "cx_tmp" not in unused:
         cost += _step(kind, tokens, (weight1, weight2), 0, ("input" not in unused, False))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphflops.cost import OpCost
-from graphflops.registry import free, register
-from graphflops.traffic import gathered, streamed, untouched
+from graphflops.core.cost import OpCost
+from graphflops.pricing.memory_traffic import gather_elements, no_traffic, read_all_write_all
+from graphflops.pricing.registry import free, register
 
 from ._shapes import contraction, of_stored
 
 if TYPE_CHECKING:
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 
 @register("aten::_sparse_mm.default", sparse=1)
@@ -80,7 +80,7 @@ free(
     *("aten::crow_indices", "aten::col_indices", "aten::ccol_indices", "aten::row_indices"),
     *("aten::is_coalesced", "aten::_coalesced", "aten::sparse_dim", "aten::dense_dim"),
     reason="indices and values, put together or taken apart: the same memory",
-    traffic=untouched,
+    traffic=no_traffic,
 )
 
 free(
@@ -89,11 +89,11 @@ free(
     *("aten::_to_sparse_bsr", "aten::to_sparse_bsc", "aten::_to_sparse_bsc"),
     *("aten::to_dense", "aten::_to_dense", "aten::_spdiags"),
     reason="another layout: elements are moved, none is computed",
-    traffic=streamed,
+    traffic=read_all_write_all,
 )
 
 free(
     "aten::sparse_mask",
     reason="selection: elements are chosen by where others lie",
-    traffic=gathered,
+    traffic=gather_elements,
 )

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphflops.cost import OpCost
-from graphflops.registry import free, register
-from graphflops.traffic import streamed
+from graphflops.core.cost import OpCost
+from graphflops.pricing.memory_traffic import read_all_write_all
+from graphflops.pricing.registry import free, register
 
 from ._shapes import lanes, reduced
 from .pointwise import per_element
 
 if TYPE_CHECKING:
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 register(
     *("aten::polygamma", "aten::igamma", "aten::igammac", "aten::special_airy_ai"),
@@ -61,5 +61,5 @@ def logcumsumexp(self: TensorMeta, dim: int) -> OpCost:
 free(
     "aten::frexp",
     reason="bit patterns: mantissa and exponent are taken apart",
-    traffic=streamed,
+    traffic=read_all_write_all,
 )

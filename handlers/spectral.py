@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from graphflops.cost import Dim, OpCost
-from graphflops.registry import register
+from graphflops.core.cost import Dim, OpCost
+from graphflops.pricing.registry import register
 
 from ._lapack import floor, geqrf, ormqr, trtrs
 from ._shapes import contraction, dims_of, lanes, reduced, smaller
@@ -20,7 +20,7 @@ from .linalg import batch, inverse
 from .reduction import vector_norm
 
 if TYPE_CHECKING:
-    from graphflops.ir import TensorMeta
+    from graphflops.core.ir import TensorMeta
 
 
 def _estimate(flops: Dim, matrices: TensorMeta) -> OpCost:

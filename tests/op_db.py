@@ -16,7 +16,7 @@ from torch.testing._internal.opinfo.core import OpInfo
 from torch.utils import _pytree as pytree
 
 import graphflops as gf
-from graphflops.capture.loss import loss_of
+from graphflops.capture.record.loss import loss_of
 
 
 def name_of(info: OpInfo) -> str:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.export import Dim
 
 import graphflops as gf
-from graphflops.arguments import whole
+from graphflops.core.arguments import whole
 
 BOGUS: Any = "bogus"
 LINEAR = nn.Linear(3, 4)
@@ -80,7 +80,10 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
         "kwargs is of type dict. Give a mapping of inputs by",
     ),
     (lambda: trained(steps=1.5), "steps is 1.5. Give a whole number, 1 or more."),
-    (lambda: trained(accumulation=True), "accumulation is True. Give a whole number"),
+    (
+        lambda: trained(gradient_accumulation_steps=True),
+        "accumulation is True. Give a whole number",
+    ),
     (lambda: trained(steps=0), "steps is 0. Give a whole number, 1 or more."),
     (lambda: trained(on_unknown="Warn"), "on_unknown is 'Warn'. Did you mean 'warn'"),
     (lambda: trained(optimizer=3), "3 is no optimizer known here"),

@@ -15,9 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 import graphflops as gf
 from graphflops import conventions
 from graphflops.conventions import exact
-from graphflops.cost import OpCost
-from graphflops.ir import OpCall, TensorMeta
-from graphflops.pricing import price
+from graphflops.core.cost import OpCost
+from graphflops.core.ir import OpCall, TensorMeta
+from graphflops.pricing.price import price
 
 aten = torch.ops.aten
 SCORES = "graphflops::attention_scores"

@@ -15,8 +15,8 @@ from calls import count_call, meta
 
 import graphflops as gf
 from graphflops import conventions
-from graphflops.ir import TensorMeta
-from graphflops.pricing import price as price_call
+from graphflops.core.ir import TensorMeta
+from graphflops.pricing.price import price as price_call
 
 aten = torch.ops.aten
 MASKS = [(True, True, True), (True, False, False), (False, True, False), (False, False, True)]

@@ -14,7 +14,7 @@ from torch._inductor import config
 from torch.export.experimental import _export_forward_backward
 
 import graphflops as gf
-from graphflops.ir import Phase
+from graphflops.core.ir import Phase
 
 X = torch.randn(2, 8)
 

@@ -18,7 +18,7 @@ from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import graphflops as gf
-from graphflops.capture.hierarchy import clean_path
+from graphflops.capture.record.module_hierarchy import clean_path
 
 
 class Block(nn.Module):
@@ -200,7 +200,7 @@ class Regions(nn.Module):
             return self.linear(x)
 
 
-def test_regions_of_no_grad_and_autocast_are_walked() -> None:
+def test_layer_reuse_of_no_grad_and_autocast_are_walked() -> None:
     with torch.enable_grad():
         program = torch.export.export(Regions(), (torch.randn(2, 4),), strict=False)
     assert "wrap_with_set_grad_enabled" in str(program.graph)
@@ -262,10 +262,10 @@ def test_source_lines_point_into_the_model() -> None:
     case = ARCHITECTURES["bert"]()
     report = gf.count(case.model, kwargs=case.inputs)
     linear = next(record for record in report.records if record.call.op == "aten::linear")
-    assert re.fullmatch(r"transformers/models/bert/modeling_bert\.py:\d+", linear.call.source)
+    assert re.fullmatch(r"transformers/models/bert/modeling_bert\.py:\d+", linear.call.source_line)
     # Not the line inside nn.Linear, but the one that calls it.
     own = gf.count(Untidy().eval(), (torch.randn(2, 4),)).records[0]
-    assert re.fullmatch(r"tests/test_capture\.py:\d+", own.call.source)
+    assert re.fullmatch(r"tests/test_capture\.py:\d+", own.call.source_line)
 
 
 class Untidy(nn.Module):

@@ -79,7 +79,7 @@ def test_ops_lists_calls_the_most_expensive_first(run: Run) -> None:
         f"layers.0.mlp.{name}_proj" for name in ("gate", "up", "down")
     }
     assert all(int(row["macs"]) == 16 * 4096 * 11008 for row in rows)
-    assert all(row["source"].startswith("transformers/models/llama/") for row in rows)
+    assert all(row["source_line"].startswith("transformers/models/llama/") for row in rows)
     for style, start in (("table", "  #"), ("json", "["), ("md", "|")):
         code, out, _ = run("ops", "models.py:tiny", "--format", style)
         assert code == 0
@@ -158,21 +158,27 @@ def test_a_convention_prices_the_same_calls(run: Run) -> None:
 
 
 def test_reconcile_says_where_two_conventions_part(run: Run) -> None:
-    code, out, err = run("count", "models.py:tiny", "--reconcile", "calflops")
+    code, out, err = run("count", "models.py:tiny", "--compare-conventions", "calflops")
     assert (code, err) == (0, "")
     # 3 x 2 bias additions that calflops leaves out.
     assert "difference -6 FLOPs" in out
     assert "exact: Linear layer" in out
-    code, out, _ = run("count", "models.py:tiny", "--reconcile", "fvcore", "--format", "json")
+    code, out, _ = run(
+        "count", "models.py:tiny", "--compare-conventions", "fvcore", "--format", "json"
+    )
     assert json.loads(out)["totals"]["flops_difference"] == 24 - 54
-    code, out, _ = run("count", "models.py:tiny", "--reconcile", "torch", "--format", "csv")
+    code, out, _ = run(
+        "count", "models.py:tiny", "--compare-conventions", "torch", "--format", "csv"
+    )
     (row,) = csv.DictReader(io.StringIO(out))
     assert (row["module"], row["operator"], row["flops_difference"]) == (
         "linear",
         "aten::linear",
         "-6",
     )
-    assert run("count", "models.py:tiny", "--reconcile", "torch", "--format", "md")[1].count("|")
+    assert run("count", "models.py:tiny", "--compare-conventions", "torch", "--format", "md")[
+        1
+    ].count("|")
 
 
 def test_conventions_are_listed_with_what_they_count(run: Run) -> None:
@@ -255,7 +261,12 @@ BAD_INPUT = {
     ("count", "timm:resnet18", "--seq-len", "4"): "--seq-len does not apply to a timm model",
     ("count", "timm:vit_tiny_patch16_224", "--input", "x=1x3x96x96"): "Input height (96)",
     ("count", "hf:bert", "--convention", "calflop"): "is no convention. Did you mean calflops?",
-    ("count", "hf:bert", "--reconcile", "deepspeed"): "is no convention. Known: exact, torch",
+    (
+        "count",
+        "hf:bert",
+        "--compare-conventions",
+        "deepspeed",
+    ): "is no convention. Known: exact, torch",
     ("ops", "hf:bert", "--convention", "FVcore"): "Did you mean fvcore?",
     ("models", "resnet5O"): "Did you mean timm:resnet50",
     ("models", "hf:qqqqq"): "Give a part of a name, or a glob",

@@ -58,7 +58,7 @@ def test_generate_sums_prefill_and_steps(run: Run) -> None:
     code, out, _ = run(*call, "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [int(row["flops"]) for row in rows if not row["path"]] == [found["totals"]["flops"]]
-    code, out, _ = run(*call, "--reconcile", "calflops")
+    code, out, _ = run(*call, "--compare-conventions", "calflops")
     assert code == 0
     assert "LlamaForCausalLM: exact and calflops" in out
     code, out, _ = run(*call, "--formula")

@@ -45,7 +45,7 @@ def test_formats(run: Run) -> None:
     }
     assert found["unattributed"]["flops"] == 0
     assert {op["phase"] for op in found["ops"]} == {"forward", "backward"}
-    assert any(op["for_weights"] for op in found["ops"])
+    assert any(op["is_weight_gradient"] for op in found["ops"])
     assert found["utilization"] is None
     _, out, _ = run("train", "models.py:tiny", "--format", "csv")
     rows = {row["path"]: row for row in csv.DictReader(io.StringIO(out))}
@@ -58,7 +58,7 @@ def test_formats(run: Run) -> None:
 def test_steps_multiply(run: Run) -> None:
     arguments = ("train", "models.py:tiny", "--format", "json", "--optimizer", "adamw")
     _, once, _ = run(*arguments)
-    _, often, _ = run(*arguments, "--accumulation", "4", "--steps", "3")
+    _, often, _ = run(*arguments, "--gradient-accumulation-steps", "4", "--steps", "3")
     one, many = json.loads(once), json.loads(often)
     assert many["totals"]["model_flops"] == 12 * one["totals"]["model_flops"]
     # Three steps, and before each three sums of 10 gradients.

@@ -115,7 +115,7 @@ def test_a_module_costs_what_its_export_costs(name: str, tmp_path: Path) -> None
 def test_branches_that_are_not_taken_are_shown() -> None:
     report = gf.count(Model(branch), (X,))
     *_, not_taken = report.records
-    assert (not_taken.call.op, not_taken.call.trips) == ("aten::linear", 0)
+    assert (not_taken.call.op, not_taken.call.trip_count) == ("aten::linear", 0)
     assert not_taken.cost == gf.OpCost()
 
 

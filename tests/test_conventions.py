@@ -242,7 +242,7 @@ def test_handlers_of_ones_own_win_over_every_convention() -> None:
         report = gf.count(Call(torch.tanh), (meta(3, 5),), registry=mine, convention=name)
         assert report.flops == 7 * 15
         # ... and on both sides of a reconciliation.
-        assert all(not report.reconcile(n).operators for n in conventions.names())
+        assert all(not report.compare_conventions(n).operators for n in conventions.names())
 
 
 def test_symbolic_shapes_in_every_convention() -> None:
@@ -254,10 +254,10 @@ def test_symbolic_shapes_in_every_convention() -> None:
         report = gf.count(model, args, dynamic_shapes=shapes, convention=name)
         concrete = gf.count(model, args, convention=name)
         assert report.total.subs(B=3, C=5) == concrete.total
-        bound = report.subs(B=3, C=5).reconcile("torch")
-        assert bound.operators == concrete.reconcile("torch").operators
-        found = report.reconcile("exact")
-        rest = sum(row.flops for row in found.operators) - (found.there.flops - found.here.flops)
+        bound = report.subs(B=3, C=5).compare_conventions("torch")
+        assert bound.operators == concrete.compare_conventions("torch").operators
+        found = report.compare_conventions("exact")
+        rest = sum(row.flops for row in found.operators) - (found.theirs.flops - found.ours.flops)
         assert sympy.expand(rest) == 0
         assert found.table()
 

@@ -5,7 +5,7 @@ import sympy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphflops.cost import OpCost, substitute
+from graphflops.core.cost import OpCost, substitute
 
 counts = st.integers(min_value=0, max_value=10**18)
 costs = st.builds(

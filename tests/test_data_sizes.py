@@ -268,7 +268,7 @@ def test_the_command_line(run: Run) -> None:
         found = json.loads(out)
         (size,) = found["capture"]["data_sizes"]
         assert (size["name"], size["largest"], size["value"]) == ("u0", ROWS, 10)
-        assert size["source"] == "selects.py:8"
+        assert size["source_line"] == "selects.py:8"
         if name == "count":
             jsonschema.validate(found, data.schema())
     assert found["pass"]["forward"]["macs"] == (ROWS + 10) * WIDE * WIDE

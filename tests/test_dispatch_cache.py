@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from graphflops.capture.fake.cache import DispatchCache
-from graphflops.capture.fake.new import FakeMaker
+from graphflops.capture.fake.dispatch_cache import DispatchCache
+from graphflops.capture.fake.fake_maker import FakeMaker
 
 
 def _remembering() -> Any:

@@ -12,7 +12,7 @@ from calls import Call, count, count_call, meta
 from op_db import NOT_TRACEABLE, OPINFOS, Sample, Trained, differentiable, samples
 
 import graphflops as gf
-from graphflops.ir import OpRecord, Status
+from graphflops.core.ir import OpRecord, Status
 
 EMPTY: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
     "softmax of no columns": (lambda x: x.softmax(1), (meta(4, 0),)),

@@ -15,8 +15,9 @@ from markdown_it import MarkdownIt
 from torch import nn
 
 import graphflops as gf
-from graphflops import conventions, counting
-from graphflops.ir import Capture, Module, OpCall, TensorMeta
+from graphflops import conventions
+from graphflops.core.ir import Capture, Module, OpCall, TensorMeta
+from graphflops.counting import forward
 from graphflops.render import data, tables, training
 from graphflops.render.escape import csv_cell, markdown, one_line, visible
 
@@ -48,14 +49,21 @@ def report_of(name: str) -> gf.Report:
     """A count in which everything that has a name has this one: two modules, two calls."""
     tensor = TensorMeta((2, 3), name=name)
     calls = tuple(
-        OpCall(op=op, inputs={"self": tensor}, outputs=(tensor,), path=name, name=name, source=name)
+        OpCall(
+            op=op,
+            inputs={"self": tensor},
+            outputs=(tensor,),
+            module_path=name,
+            name=name,
+            source_line=name,
+        )
         for op in ("aten::relu", name)
     )
     modules = (Module("", name), Module(name, name, extra=name, calls=1))
     captured = Capture(
         calls=calls, modules=modules, method=name, notes=(name,), inputs=((name, tensor),)
     )
-    return counting.report(captured, name, conventions.get("exact"))
+    return forward.report(captured, name, conventions.get("exact"))
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
@@ -79,7 +87,11 @@ def test_plain_text_has_no_control_characters(name: str) -> None:
     (first, second) = report.records
     texts = [report.tree(), report.table(), tables.report_tree(report, None), repr(report)]
     texts += [report.explain(first), report.explain(second), tables.call_table(report.records)]
-    texts += [report.formula(), report.reconcile("calflops").table(), report._repr_html_()]
+    texts += [
+        report.formula(),
+        report.compare_conventions("calflops").table(),
+        report._repr_html_(),
+    ]
     for text in texts:
         assert all(line.isprintable() for line in text.split("\n"))
     # The model, what it costs, its module, and the end.
@@ -180,7 +192,7 @@ def test_a_generation_is_escaped_too() -> None:
 
     report = generation()
     texts = [report.tree(), report.table(), rendering.tree(report, None), report.formula()]
-    for text in [*texts, report.reconcile("calflops").table()]:
+    for text in [*texts, report.compare_conventions("calflops").table()]:
         assert all(line.isprintable() for line in text.split("\n"))
         assert r"\x1b[31m" in texts[0]
     summary, modules = cells_of(rendering.table(report, 1, "github"))
@@ -207,7 +219,7 @@ def test_a_training_step_is_escaped_too(name: str) -> None:
 
 def test_a_reconciliation_is_escaped_too() -> None:
     net = Named("=a|b\x1b")
-    found = gf.count(net, (torch.zeros(3, 4),)).reconcile("calflops")
+    found = gf.count(net, (torch.zeros(3, 4),)).compare_conventions("calflops")
     assert r"=a|b\x1b" in found.table()
     operators, modules = cells_of(found.table("github"))
     assert operators[1][0] == "aten::linear"

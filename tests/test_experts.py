@@ -98,7 +98,7 @@ def test_experts_with_a_capacity_get_no_more_than_fits() -> None:
     rows = [
         call.outputs[0].shape[-2]
         for call in (r.call for r in report.records)
-        if call.op == "aten::linear" and "expert_" in call.path
+        if call.op == "aten::linear" and "expert_" in call.module_path
     ]
     # Of 2 products each, in a layer of the encoder and one of the decoder.
     assert rows == [2] * 4 * 2 * 2

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphflops import conventions
-from graphflops.cost import Dim, substitute
-from graphflops.ir import OpCall, TensorMeta
-from graphflops.pricing import price
+from graphflops.core.cost import Dim, substitute
+from graphflops.core.ir import OpCall, TensorMeta
+from graphflops.pricing.price import price
 
 COMPLEX = torch.complex64
 

@@ -267,7 +267,7 @@ def test_a_window_bounds_the_cache() -> None:
     found = gf.count_generation(model, {"input_ids": ids(1, 6)}, max_new_tokens=50)
     assert found.kv_cache_bytes == (9 - 1) * 2 * 2 * 2 * 8 * 4
     assert found.cache == "dynamic, 2 of 2 layers see 9 tokens"
-    assert found.decodes[-1].last == 6 + 50 - 2
+    assert found.decode_segments[-1].last == 6 + 50 - 2
     assert found.at(50) == found.at(20)
 
 

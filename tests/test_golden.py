@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import graphflops as gf
-from graphflops.cost import OpCost
+from graphflops.core.cost import OpCost
 from graphflops.render.units import parameters, percent, quantity
 
 HERE = Path(__file__).parent
@@ -98,7 +98,7 @@ def test_every_figure_of_a_row(
     report = reports[name]
     nodes = {node.path: node for node in report.root.walk()}
     if "flops" not in row:  # a ModuleList, which is never called, has no figures
-        assert nodes[paths(name, row)[0]].cls == row["cls"]
+        assert nodes[paths(name, row)[0]].module_class == row["cls"]
         return
     if GONE.search(row["path"]):
         assert (row["params"], row["macs"], row["flops"]) == ("0", "0 MACs", "0 FLOPs")
@@ -116,7 +116,7 @@ def test_every_figure_of_a_row(
         "flops_pct": share(cost.flops, report.flops),
     } == {key: row[key] for key in row if key not in {"path", "cls", "count"}}
     if len(found) == 1:
-        assert found[0].cls == RENAMED.get(row["cls"], row["cls"])
+        assert found[0].module_class == RENAMED.get(row["cls"], row["cls"])
     if "count" in row:
         first, last = map(int, re.search(r"\.(\d+)-(\d+)$", row["path"]).groups())  # type: ignore[union-attr]  # it is there
         parent = paths(name, row)[0].rpartition(".")[0]

@@ -14,7 +14,12 @@ import graphflops
 ROOT = Path(__file__).parents[1]
 HANDLERS = sorted((ROOT / "handlers").glob("*.py"))
 SOURCES = sorted([*(ROOT / "graphflops").rglob("*.py"), *HANDLERS, *(ROOT / "tests").glob("*.py")])
-ALLOWED = {"graphflops.cost", "graphflops.ir", "graphflops.registry", "graphflops.traffic"}
+ALLOWED = {
+    "graphflops.core.cost",
+    "graphflops.core.ir",
+    "graphflops.pricing.registry",
+    "graphflops.pricing.memory_traffic",
+}
 STANDARD = {
     "__future__",
     "collections.abc",
@@ -65,4 +70,4 @@ def test_every_public_name_resolves() -> None:
     assert set(graphflops.__all__) == set(dir(graphflops))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = graphflops.nothing
-    assert importlib.import_module("graphflops.counting").count is graphflops.count
+    assert importlib.import_module("graphflops.counting.forward").count is graphflops.count

@@ -87,4 +87,4 @@ def test_attributes_of_imported_files(written_by: Any) -> None:
 def test_layers_that_call_what_is_in_files_are_reused(written_by: Any) -> None:
     report = gf.count(written_by.Reads(), (torch.zeros(2, 4),))
     assert report.macs == 4 * 10 * 2 * 4 * 4
-    assert report.capture.regions.layers > 0
+    assert report.capture.layer_reuse.layers > 0

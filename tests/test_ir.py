@@ -4,8 +4,8 @@ import pytest
 import sympy
 import torch
 
+from graphflops.core.ir import OpCall, TensorMeta, dtype_bits
 from graphflops.errors import GraphFlopsError
-from graphflops.ir import OpCall, TensorMeta, dtype_bits
 
 DTYPES = {str(d)[len("torch.") :]: d for d in vars(torch).values() if isinstance(d, torch.dtype)}
 

@@ -28,9 +28,9 @@ from tallied import (
 )
 
 from graphflops import conventions
-from graphflops.cost import Dim, OpCost
-from graphflops.ir import OpCall, TensorMeta
-from graphflops.pricing import price
+from graphflops.core.cost import Dim, OpCost
+from graphflops.core.ir import OpCall, TensorMeta
+from graphflops.pricing.price import price
 
 COMPLEX = torch.complex64
 

@@ -156,7 +156,7 @@ def test_timm_and_torchvision_agree_on_the_same_architecture(name: str) -> None:
 def test_source_lines_are_the_models_own() -> None:
     workload = resolve("torchvision:alexnet", Options())
     report = gf.count(workload.model, workload.args, workload.kwargs)
-    assert {record.call.source.split(":")[0] for record in report.records} == {
+    assert {record.call.source_line.split(":")[0] for record in report.records} == {
         "torchvision/models/alexnet.py"
     }
 

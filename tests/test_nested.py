@@ -122,12 +122,12 @@ def test_training_is_twice_the_forward_but_for_what_nobody_asks() -> None:
     assert report.backward.macs == 2 * (PROJECTED + SCORED)
 
 
-@pytest.mark.parametrize("regions", [True, False])
-def test_layers_in_a_row(regions: bool) -> None:
+@pytest.mark.parametrize("reuse_layers", [True, False])
+def test_layers_in_a_row(reuse_layers: bool) -> None:
     model = nn.Sequential(*[Block() for _ in range(4)])
-    report = gf.count(model, (_jagged(3, 5),), regions=regions)
+    report = gf.count(model, (_jagged(3, 5),), reuse_layers=reuse_layers)
     assert report.macs == 4 * BLOCK
-    report = gf.count(model, (_jagged(8),), regions=regions)
+    report = gf.count(model, (_jagged(8),), reuse_layers=reuse_layers)
     assert report.macs == 4 * (BLOCK - SCORED + 2 * 8 * 8 * 8)
 
 

@@ -15,8 +15,9 @@ from torch.nn import functional
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 import graphflops as gf
-from graphflops import conventions, registry
-from graphflops.ir import Status
+from graphflops import conventions
+from graphflops.core.ir import Status
+from graphflops.pricing import registry
 
 PLUGIN = Path(__file__).parents[1] / "examples" / "plugin"
 
@@ -90,7 +91,7 @@ def test_an_override_covers_every_overload_of_the_packet() -> None:
     base, mine = gf.Registry("base"), gf.Registry("mine")
     base.register("t::op.Scalar")(lambda: gf.OpCost())
     mine.register("t::op")(lambda: gf.OpCost(flops=1))
-    found = mine.over(base).lookup(gf.OpCall(op="t::op", overload="Scalar"))
+    found = mine.with_base(base).lookup(gf.OpCall(op="t::op", overload="Scalar"))
     assert found is not None
     assert found.op == "t::op"
 

@@ -10,12 +10,12 @@ from torch._decomp import register_decomposition
 
 from graphflops.capture import capture
 from graphflops.conventions import exact
-from graphflops.cost import OpCost
+from graphflops.core.cost import OpCost
+from graphflops.core.ir import OpCall, Status, TensorMeta
 from graphflops.errors import HandlerError
-from graphflops.ir import OpCall, Status, TensorMeta
-from graphflops.pricing import price, price_all
-from graphflops.registry import Registry
-from graphflops.traffic import untouched
+from graphflops.pricing.memory_traffic import no_traffic
+from graphflops.pricing.price import price, price_all
+from graphflops.pricing.registry import Registry
 
 X = TensorMeta((2, 3), "float32", name="x")
 
@@ -54,7 +54,7 @@ def test_unknown_has_no_cost() -> None:
 
 def test_free_moves_bytes_but_does_nothing() -> None:
     registry = Registry("test")
-    registry.free("t::op", reason="a view", traffic=untouched)
+    registry.free("t::op", reason="a view", traffic=no_traffic)
     record = price(_call(), registry)
     assert (record.status, record.cost) == (Status.FREE, OpCost())
 
@@ -78,10 +78,10 @@ def test_where_no_element_goes_in_nothing_is_computed() -> None:
 
 def test_a_loop_multiplies_everything() -> None:
     n = sympy.Symbol("n", positive=True, integer=True)
-    assert _price(lambda: OpCost(flops=6), _call(trips=5)) == OpCost(
+    assert _price(lambda: OpCost(flops=6), _call(trip_count=5)) == OpCost(
         flops=30, bytes_read=120, bytes_written=120
     )
-    assert _price(lambda: OpCost(flops=6), _call(trips=n)).flops == 6 * n
+    assert _price(lambda: OpCost(flops=6), _call(trip_count=n)).flops == 6 * n
 
 
 @pytest.mark.parametrize(

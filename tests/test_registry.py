@@ -2,11 +2,11 @@
 
 import pytest
 
-from graphflops.cost import OpCost
+from graphflops.core.cost import OpCost
+from graphflops.core.ir import OpCall
 from graphflops.errors import DuplicateHandlerError
-from graphflops.ir import OpCall
-from graphflops.registry import Registry
-from graphflops.traffic import untouched
+from graphflops.pricing.memory_traffic import no_traffic
+from graphflops.pricing.registry import Registry
 
 
 def _registry() -> Registry:
@@ -20,7 +20,7 @@ def _registry() -> Registry:
     def overload() -> OpCost:
         return OpCost(flops=2)
 
-    registry.free("aten::view", reason="a view", traffic=untouched)
+    registry.free("aten::view", reason="a view", traffic=no_traffic)
     return registry
 
 
@@ -50,7 +50,7 @@ def test_a_second_registration_raises_and_names_both_places() -> None:
 
     assert str(raised.value).count("test_registry.py:") == 2
     with pytest.raises(DuplicateHandlerError):
-        registry.free("aten::view", reason="again", traffic=untouched)
+        registry.free("aten::view", reason="again", traffic=no_traffic)
 
 
 def test_a_later_registration_is_seen_after_a_lookup() -> None:

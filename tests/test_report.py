@@ -196,7 +196,7 @@ def test_tables_in_every_style(report: gf.Report) -> None:
 
 def test_the_most_expensive_calls_come_first(report: gf.Report) -> None:
     first, second = report.sorted_records("macs", top=2)
-    assert {first.call.path, second.call.path} == {"layers.3.linear", "layers.3.back"}
+    assert {first.call.module_path, second.call.module_path} == {"layers.3.linear", "layers.3.back"}
     assert report.sorted_records() == list(report.records)
 
 

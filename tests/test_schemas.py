@@ -11,8 +11,8 @@ import torch.nn.modules.linear_cross_entropy  # registers its operators
 import transformers.integrations.moe  # noqa: F401 - registers its grouped matmul
 
 from graphflops import conventions
-from graphflops.ir import OpCall
-from graphflops.registry import Entry
+from graphflops.core.ir import OpCall
+from graphflops.pricing.registry import Registration
 
 ENTRIES = list(conventions.exact())
 ABSENT = {
@@ -33,7 +33,7 @@ def _schemas(op: str) -> list[torch.FunctionSchema]:
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.op)
-def test_the_operator_exists_and_has_every_name_the_handler_asks_for(entry: Entry) -> None:
+def test_the_operator_exists_and_has_every_name_the_handler_asks_for(entry: Registration) -> None:
     asked = set(entry.parameters)
     if entry.op.startswith("higher_order::"):
         operator = getattr(torch.ops.higher_order, entry.op.partition("::")[2])
@@ -75,7 +75,7 @@ def test_every_variant_of_an_operator_has_the_names_its_handler_asks_for(convent
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.op)
-def test_a_handler_says_its_formula_and_a_free_operator_its_reason(entry: Entry) -> None:
+def test_a_handler_says_its_formula_and_a_free_operator_its_reason(entry: Registration) -> None:
     if entry.handler is None:
         assert entry.reason
     else:

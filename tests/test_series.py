@@ -6,7 +6,7 @@ import sympy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphflops.series import sum_over
+from graphflops.core.closed_form import sum_over
 
 K, B = (sympy.Symbol(name, positive=True, integer=True) for name in "KB")
 N, P = (sympy.Symbol(name, positive=True, integer=True) for name in "NP")

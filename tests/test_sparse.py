@@ -264,16 +264,16 @@ def test_a_sparse_weight_has_the_elements_of_its_shape_and_the_bytes_of_what_it_
     assert (report.forward.params, report.forward.root.param_bytes) == (N * N, 4 * K + indices)
 
 
-@pytest.mark.parametrize("regions", [True, False])
-def test_layers_that_store_more_or_less_are_not_alike(regions: bool) -> None:
+@pytest.mark.parametrize("reuse_layers", [True, False])
+def test_layers_that_store_more_or_less_are_not_alike(reuse_layers: bool) -> None:
     matrices = [
         torch.sparse_coo_tensor(EDGES[:, :kept], torch.ones(kept), (N, N)).to_sparse_csr()
         for kept in (40, 80, 120, 160)
     ]
-    own = gf.count(Network([Convolution(a) for a in matrices]), (X,), regions=regions)
+    own = gf.count(Network([Convolution(a) for a in matrices]), (X,), reuse_layers=reuse_layers)
     assert own.macs == 4 * N * C * C + (40 + 80 + 120 + 160) * C
     given = Network([Convolution() for _ in range(4)])
-    shared = gf.count(given, (X, matrices[0]), regions=regions)
+    shared = gf.count(given, (X, matrices[0]), reuse_layers=reuse_layers)
     assert shared.macs == 4 * (N * C * C + 40 * C)
 
 

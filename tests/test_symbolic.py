@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphflops import conventions
-from graphflops.cost import Dim, OpCost
-from graphflops.ir import OpCall, Status, TensorMeta
-from graphflops.pricing import price
+from graphflops.core.cost import Dim, OpCost
+from graphflops.core.ir import OpCall, Status, TensorMeta
+from graphflops.pricing.price import price
 
 CASES = {**test_prims.CASES, **{n: c[:2] for n, c in test_contractions.CASES.items()}}
 # Other sizes would not fit its equation, in which equal sizes may be one label.

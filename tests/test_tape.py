@@ -13,10 +13,10 @@ from architectures import ARCHITECTURES
 from torch import nn
 
 import graphflops as gf
-from benchmarks.regions import TYPES, built
-from graphflops.capture import forward
+from benchmarks.layer_reuse import TYPES, built
 from graphflops.capture.counting_thread import model_running
-from graphflops.capture.forward import ForwardTape, HigherOrderError
+from graphflops.capture.record import forward_tape
+from graphflops.capture.record.forward_tape import ForwardTape, HigherOrderError
 
 QUICK = ("llama", "t5", "swin", "mamba")
 # A constant of the code, which export copies for good.
@@ -29,8 +29,8 @@ def described(report: gf.Report) -> Iterator[tuple[Any, ...]]:
         call = record.call
         if call.op not in _LIFTED and (call.outputs or call.writes):
             yield (
-                *(call.op, call.overload, call.path, call.cls, call.caller),
-                *(tuple(call.inputs.items()), call.outputs, call.trips, record.cost),
+                *(call.op, call.overload, call.module_path, call.module_class, call.torch_function),
+                *(tuple(call.inputs.items()), call.outputs, call.trip_count, record.cost),
             )
 
 
@@ -40,8 +40,8 @@ def told(**_: Any) -> Any:
 
 
 def check(model: nn.Module, *args: Any, axes: Any = None, **kwargs: Any) -> None:
-    with mock.patch.object(forward, "model_running", told):
-        taped = gf.count(model, args, kwargs, dynamic_shapes=axes, regions=False)
+    with mock.patch.object(forward_tape, "model_running", told):
+        taped = gf.count(model, args, kwargs, dynamic_shapes=axes, reuse_layers=False)
     with mock.patch.object(ForwardTape, "recording", side_effect=HigherOrderError):
         exported = gf.count(model, args, kwargs, dynamic_shapes=axes)
     assert (taped.capture.method, exported.capture.method) == ("eager tracing", "torch.export")

@@ -79,7 +79,7 @@ def compiled(model: Any, *args: torch.Tensor, dynamic: bool = False) -> list[Any
 
 
 def lines(report: gf.Report) -> list[tuple[str, str, str]]:
-    return [(r.call.op, r.call.path, r.call.source) for r in report.records]
+    return [(r.call.op, r.call.module_path, r.call.source_line) for r in report.records]
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -130,7 +130,7 @@ def test_symbolic_tracing_keeps_the_modules_between() -> None:
     report, expected = gf.count(fx.symbolic_trace(model), (X,)), gf.count(model, (X,))
     assert report.total == expected.total
     assert report.by_module() == expected.by_module()
-    classes = {module.path: module.cls for module in report.capture.modules}
+    classes = {module.path: module.module_class for module in report.capture.modules}
     assert (classes["0"], classes["1"], classes["1.0"]) == ("Block", "Sequential", "Block")
     with pytest.raises(gf.CaptureError, match="missing 1 required positional argument"):
         gf.count(fx.symbolic_trace(model))

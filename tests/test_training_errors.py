@@ -136,7 +136,10 @@ def test_a_loss_that_forgets_the_model() -> None:
 
 
 ARGUMENTS: list[tuple[dict[str, Any], str]] = [
-    ({"accumulation": 0}, "accumulation is 0. Give a whole number, 1 or more."),
+    (
+        {"gradient_accumulation_steps": 0},
+        "gradient_accumulation_steps is 0. Give a whole number, 1 or more.",
+    ),
     ({"steps": -1}, "steps is -1. Give a whole number, 1 or more."),
     ({"optimizer": "adamv"}, "Did you mean adam or adamw?"),
     ({"convention": "fvcore"}, "fvcore has no backward of its own"),

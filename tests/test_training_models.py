@@ -67,7 +67,9 @@ def test_a_model_with_data_is_left_as_it_was() -> None:
     first, second = ([(r.call, r.cost) for r in report.backward.records] for report in reports)
     assert first == second
     # Layers of PyTorch's own have no line of the model's code.
-    assert {r.call.source for r in reports[0].forward.records if r.call.path == "0"} == {""}
+    assert {
+        r.call.source_line for r in reports[0].forward.records if r.call.module_path == "0"
+    } == {""}
 
 
 def test_a_compiled_model_is_counted_as_written() -> None:

@@ -13,8 +13,8 @@ import torch.utils.checkpoint
 from torch import nn
 
 import graphflops as gf
-from graphflops import versions
-from graphflops.capture import forward
+from graphflops.capture.record import forward_tape
+from graphflops.runtime import versions
 
 ROOT = Path(__file__).parents[1]
 Pins = dict[str, str]
@@ -219,7 +219,7 @@ def count_step() -> object:
 @pytest.mark.usefixtures("untested")
 def test_a_changed_signature_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "_NonStrictTorchFunctionHandler"
-    monkeypatch.setattr(forward, name, _NonStrictTorchFunctionHandler)
+    monkeypatch.setattr(forward_tape, name, _NonStrictTorchFunctionHandler)
     with pytest.raises(gf.VersionError, match=rf"2\.99 has changed {name}\(\), "):
         count_forward()
 

@@ -21,7 +21,7 @@ def examine(name: str) -> Row:
     """What comes of a case."""
     from benchmarks.others.case import examine as examined
     from benchmarks.others.cases import CASES
-    from graphflops.process import QUIET
+    from graphflops.runtime.patches import QUIET
 
     os.environ |= QUIET_PACKAGES
     with QUIET.holding():

@@ -6,7 +6,7 @@ import torch
 
 import graphflops as gf
 from graphflops.models import known
-from graphflops.process import QUIET
+from graphflops.runtime.patches import QUIET
 
 torch.set_num_threads(1)
 with QUIET.holding():

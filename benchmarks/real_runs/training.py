@@ -24,7 +24,7 @@ from benchmarks.real_runs.counting_mode import (
     flop_counter,
     gaps,
 )
-from graphflops.ir import ATTENTION_SCORES
+from graphflops.core.ir import ATTENTION_SCORES
 
 SEED = 0
 

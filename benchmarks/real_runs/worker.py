@@ -18,7 +18,7 @@ def names(kind: str) -> list[str]:
 
 def examine(kind: str, name: str) -> Row:
     """What comes of a case."""
-    from graphflops.process import QUIET
+    from graphflops.runtime.patches import QUIET
 
     harness: Any = import_module(f"benchmarks.real_runs.{kind}")
     with QUIET.holding():

@@ -6,9 +6,9 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from graphflops.cost import OpCost
+from graphflops.core.cost import OpCost
+from graphflops.core.ir import Module, Parameter
 from graphflops.errors import ModelSpecError
-from graphflops.ir import Module, Parameter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,18 +13,14 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from graphflops.capture.module import capture_module
-from graphflops.capture.open_sizes import check_assumed, with_sizes
-from graphflops.capture.program import (
-    capture_graph,
-    capture_program,
-    is_aten_graph,
-)
-from graphflops.capture.propagation import agrees
-from graphflops.capture.pt2 import capture_file
-from graphflops.capture.torch_graph import capture_torch_graph
+from graphflops.capture.export.program import capture_graph, capture_program, is_aten_graph
+from graphflops.capture.export.propagation import agrees
+from graphflops.capture.export.pt2 import capture_file
+from graphflops.capture.forward import capture_module
+from graphflops.capture.function_graph import capture_torch_graph
+from graphflops.capture.record.resolve_data_sizes import check_assumed, with_sizes
+from graphflops.core.ir import Capture
 from graphflops.errors import CaptureError, ModelSpecError
-from graphflops.ir import Capture
 
 
 def capture(  # noqa: PLR0913 - what may be captured, and how to go about it
@@ -33,7 +29,7 @@ def capture(  # noqa: PLR0913 - what may be captured, and how to go about it
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
     *,
-    regions: bool = True,
+    reuse_layers: bool = True,
     assume: Mapping[str, int] | None = None,
 ) -> Capture:
     """Capture a model, whatever form it comes in.
@@ -44,7 +40,7 @@ def capture(  # noqa: PLR0913 - what may be captured, and how to go about it
         args: Positional inputs; what is a graph already has shapes of its own without them.
         kwargs: Keyword inputs, likewise.
         dynamic_shapes: As ``torch.export.export`` takes it, for a module.
-        regions: Whether to trace a repeated layer of a module once.
+        reuse_layers: Whether to trace a repeated layer of a module once.
         assume: Sizes that follow from data, by name.
 
     Raises:
@@ -61,10 +57,15 @@ def capture(  # noqa: PLR0913 - what may be captured, and how to go about it
         found = with_sizes(capture_graph(model, tuple(args), kwargs or {}), assume=assumed)
     elif isinstance(model, fx.GraphModule):
         inputs = tuple(args), kwargs or {}
-        found = capture_torch_graph(model, *inputs, dynamic_shapes, regions=regions)
+        found = capture_torch_graph(model, *inputs, dynamic_shapes, reuse_layers=reuse_layers)
     elif isinstance(model, nn.Module):
         found = capture_module(
-            model, tuple(args), kwargs or {}, dynamic_shapes, regions=regions, assume=assumed
+            model,
+            tuple(args),
+            kwargs or {},
+            dynamic_shapes,
+            reuse_layers=reuse_layers,
+            assume=assumed,
         )
     else:
         msg = (

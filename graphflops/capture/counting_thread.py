@@ -27,16 +27,16 @@ from torch.distributions import Distribution
 from torch.nested._internal import nested_tensor
 from torch.utils import _python_dispatch as dispatch
 
-from graphflops import process
 from graphflops.capture.fake.class_attributes import CLASS_ATTRIBUTES
-from graphflops.capture.random_numbers import GENERATORS, OwnGenerators, RandomState
-from graphflops.capture.thread_state import ThreadState
-from graphflops.capture.transformers_caches import RegisteredClasses
-from graphflops.capture.values import UNCOUNTED
+from graphflops.capture.fake.constant_propagation import UNCOUNTED
+from graphflops.capture.torch_internals.random_numbers import GENERATORS, OwnGenerators, RandomState
+from graphflops.capture.torch_internals.thread_state import ThreadState
+from graphflops.capture.transformers_compat import RegisteredClasses
 from graphflops.errors import CaptureError
-from graphflops.interruption import SIGNALS, end_what_is_suspended
-from graphflops.process import Exchange, NoCollection, Patches, holds_of_thread, replacing
-from graphflops.versions import explained_changes
+from graphflops.runtime import patches
+from graphflops.runtime.interruption import SIGNALS, end_what_is_suspended
+from graphflops.runtime.patches import Exchange, NoCollection, Patches, holds_of_thread, replacing
+from graphflops.runtime.versions import explained_changes
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -207,7 +207,7 @@ class _DynamoTables:
         pass
 
 
-process.is_traced_by_dynamo = torch.compiler.is_dynamo_compiling
+patches.is_traced_by_dynamo = torch.compiler.is_dynamo_compiling
 
 
 def _is_exporting(original: Callable[[], bool]) -> bool:
@@ -325,8 +325,8 @@ def _leave(thread: ThreadState, numbers: RandomState, holds: dict[Patches, int])
     """Put everything back; may be called again when it was interrupted."""
     SIGNALS.hold_back()
     thread.restore()
-    for patches, number in holds.items():
-        patches.release(number)
+    for held, number in holds.items():
+        held.release(number)
     numbers.restore()
     TOLD.begin()
     GENERATORS.begin()

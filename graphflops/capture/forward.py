@@ -1,176 +1,248 @@
-"""A forward pass as calls: the model runs eagerly under fake tensors, and a tape is written.
+"""Capture of an ``nn.Module``, by the first way that works.
 
-It is written above autograd and above what composite operators are made of, so that
-``aten::linear`` and ``aten::scaled_dot_product_attention`` stay whole, as in a graph that
-``torch.export`` traces; which takes several times as long, most of it for parameters and for
-the graph.
+It runs eagerly under fake tensors, and a tape records its calls. A model that stops at a value
+is told that it is exported, which many go another way for. What holds graphs, such as flex
+attention, is traced by ``torch.export``.
 """
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache
+from functools import partial
 from typing import Any
 
 import torch
-from torch._C import DispatchKey, DispatchKeySet
-from torch._export.non_strict_utils import _NonStrictTorchFunctionHandler
-from torch._ops import HigherOrderOperator, _set_mode_pre_dispatch, unset_mode_pre_dispatch
-from torch._subclasses.schema_check_mode import SchemaCheckMode
-from torch.autograd import forward_ad
-from torch.nested._internal.nested_tensor import NestedTensor
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import nn
+from torch._dynamo.eval_frame import OptimizedModule
+from torch._dynamo.exc import TorchDynamoException
 
-from graphflops.capture import nested
-from graphflops.capture.counting_thread import model_running, need_autograd
-from graphflops.capture.graph import instances_mapped
-from graphflops.capture.invocation import Invocation
-from graphflops.capture.leaves import tensors_in
-from graphflops.capture.quantized import run_quantized
-from graphflops.capture.running import Running
-from graphflops.capture.tape import Tape
-from graphflops.interruption import SIGNALS
+from graphflops.capture.counting_thread import NeedsAutogradError, below_autograd
+from graphflops.capture.diagnose import explain_failure, refuse_mixed_dtypes, refuse_unseen
+from graphflops.capture.export.control_flow import calls_of_graph
+from graphflops.capture.export.program import program_inputs
+from graphflops.capture.export_thread import exporting
+from graphflops.capture.fake.data_sizes import OTHERWISE, SUPPOSED
+from graphflops.capture.fake.moe_strategies import ContextFactory, moe_strategies
+from graphflops.capture.fake.quantized import leave_out_observers
+from graphflops.capture.fake.stand_in import Inputs, StandIn, stand_in
+from graphflops.capture.fake.symbolic_shapes import Symbols, axis_specs
+from graphflops.capture.layer_reuse import LayerReplayer
+from graphflops.capture.layer_reuse.forward_replay import TapeTracer
+from graphflops.capture.record.decompose import Expander
+from graphflops.capture.record.finalize import finalize, notes_of
+from graphflops.capture.record.forward_tape import ForwardTape, HigherOrderError
+from graphflops.capture.record.interpreter import follow_nodes
+from graphflops.capture.record.module_hierarchy import (
+    calls_in_graph,
+    counted_calls,
+    module_path,
+    modules_of,
+)
+from graphflops.capture.record.module_stack import ModuleStack, run_by
+from graphflops.capture.record.resolve_data_sizes import refuse_decisive, with_sizes
+from graphflops.capture.transformers_compat import register_caches
+from graphflops.capture.unfused_attention import mark_hidden
+from graphflops.core.call_sequence import CallSequence
+from graphflops.core.ir import Capture
+from graphflops.errors import GraphFlopsError
+from graphflops.runtime.interruption import raise_interruption
+from graphflops.runtime.patches import QUIET
+
+Advance = Callable[[nn.Module, dict[str, Any], Symbols], dict[str, Any]]
+# Called eagerly, some such operators go through torch.compile, which then fails.
+_HOLDS_GRAPHS = (HigherOrderError, TorchDynamoException)
 
 
-class HigherOrderError(Exception):
-    """An operator that holds a graph: what is in it only an export shows."""
+def capture_module(  # noqa: PLR0913 - what torch.export takes, and how to go about it
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    dynamic_shapes: Any = None,
+    advance: Advance | None = None,
+    *,
+    reuse_layers: bool = True,
+    assume: Mapping[str, int] | None = None,
+) -> Capture:
+    """Run a module under fake tensors and record its calls and hierarchy.
 
-
-class ForwardTape(Tape, SchemaCheckMode):
-    """Records the calls of a forward pass with the modules that make them.
-
-    torch lets modes of three kinds see operators before autograd does. This is one of the kind
-    that nothing in torch looks for.
+    The model runs as it stands, with its training flag, the gradient mode and autocast, and
+    no weight is read or written. Inputs are brought to the model's device as
+    metadata, so that real, fake and meta tensors may be mixed.
 
     Args:
-        running: Follows which module runs.
-        exporting: Whether the model is told that it is exported: it does not choose its way by
-            values then, and sizes that nobody knows may be compared and be indices.
+        model: The module; a compiled one is unwrapped.
+        args: Positional inputs.
+        kwargs: Keyword inputs.
+        dynamic_shapes: As ``torch.export.export`` takes it; an axis may be named by a string.
+        advance: From these inputs, fake, to those of a later call of the model, which is the
+            one to capture.
+        reuse_layers: Whether to trace a repeated layer once and reuse it where it does the same.
+        assume: Sizes that follow from data, by name.
+
+    Raises:
+        CaptureError: The model's forward failed, or no way of capturing it worked.
     """
-
-    def __init__(self, running: Running, *, exporting: bool) -> None:
-        Tape.__init__(self)
-        TorchDispatchMode.__init__(self, _dispatch_key=DispatchKey.PreDispatch)  # type: ignore[no-untyped-call]  # torch's gap
-        self._running, self._exporting = running, exporting
-        self._callers = _Callers()
-
-    @contextmanager
-    def recording(self) -> Iterator[None]:
-        """Record what is called until the block ends."""
-        with (
-            model_running(exporting=self._exporting),
-            _NonStrictTorchFunctionHandler(),
-            self._callers,
-            self,
-        ):
-            yield
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
-            return func(*args, **kwargs)
-        if NestedTensor in types:
-            # It comes apart in operators on its values: these come here.
-            need_autograd()
-            with self._seeing():
-                return nested.on_parts(func, types, args, kwargs)
-        if (keys := _casting(func, args)) is not None:
-            # It casts, and calls itself again: that comes here.
-            with self._seeing():
-                return func.redispatch(keys, *args, **kwargs)
-        if func in _BY_VALUES:
-            with self._seeing():
-                return func.decompose(*args, **kwargs)
-        if forward_ad._current_level >= 0:
-            # Tangents are computed along with it, which autograd calls.
-            with _BelowAutograd(self.record):
-                return func(*args, **kwargs)
-        return self.record(func, args, kwargs)
-
-    def record(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
-        """Run an operator and record the call."""
-        # Before it runs: an operator may change the shape of what it is given.
-        bound = self.bound(func, args, kwargs)
-        if func.namespace == "quantized":
-            out = run_quantized(func, args, kwargs)
-        else:
-            out = func(*args, **kwargs)
-        if tensors_in(out) or func._schema.is_mutable:
-            ran = Invocation(func, args, kwargs, out)
-            trips, caller = instances_mapped(out), self._callers.last
-            owner = self._running.current()
-            call = self.described(ran, bound, owner, trips=trips, caller=caller)
-            self.add(call, ran)
-        SIGNALS.let_through()
-        return out
-
-    @contextmanager
-    def _seeing(self) -> Iterator[None]:
-        """See operators that one calls which is being looked at."""
-        _set_mode_pre_dispatch(self)  # type: ignore[no-untyped-call]  # torch's gap
+    model = model._orig_mod if isinstance(model, OptimizedModule) else model
+    failures: list[tuple[str, Exception]] = []
+    ways = ((way, told) for way in moe_strategies(model, failures) for told in (False, True))
+    for way, told in ways:
+        job = _Job(model, args, kwargs, dynamic_shapes, advance, *way, assume or {}, told=told)
         try:
-            yield
-        finally:
-            unset_mode_pre_dispatch(None, schema_check=True)  # type: ignore[no-untyped-call]  # likewise
+            found = job.run(reuse_layers=reuse_layers)
+            refuse_decisive(found, partial(job.otherwise, reuse_layers=reuse_layers))
+        except GraphFlopsError:
+            raise
+        except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
+            raise_interruption(error)
+            failures.append((job.method, error))
+        else:
+            return found
+    raise explain_failure(model, args, kwargs, failures) from failures[0][1]
 
 
-class _BelowAutograd(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
-    """Lets a function run the operators that autograd calls."""
-
-    def __init__(self, run: Callable[..., Any]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch's gap
-        self._run = run
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        return self._run(func, args, kwargs or {})
-
-
-def _casting(func: Any, args: Any) -> DispatchKeySet | None:
-    """Return the key of the autocast kernel that comes before an operator, if one does."""
-    if not torch._C._is_any_autocast_enabled():
-        return None
-    devices = {tensor.device.type for tensor in tensors_in(args)}
-    for device in devices & _AUTOCAST.keys():
-        if torch.is_autocast_enabled(device) and _casts(func.name(), _AUTOCAST[device]):
-            return DispatchKeySet(getattr(DispatchKey, _AUTOCAST[device]))
-    return None
-
-
-_BY_VALUES = {torch.ops.aten.ctc_loss.Tensor, torch.ops.aten.ctc_loss.IntList}
-"""Composites with parts whose sizes follow from values: written apart."""
-_AUTOCAST = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
-
-
-@cache
-def _casts(name: str, key: str) -> bool:
-    return torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
-
-
-class _Callers(TorchFunctionMode):
-    """Notes which function of torch was called last: one operator has several.
+class _Job:
+    """What is to be captured, and in which way.
 
     Attributes:
-        last: Its kind and name.
+        method: What reports call the way.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.last = ""
-
-    def __torch_function__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what capture_module takes
         self,
-        func: Callable[..., Any],
-        types: Any,
-        args: Any = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if isinstance(func, HigherOrderOperator):
-            raise HigherOrderError(func.__name__)
-        self.last = f"{type(func).__name__}.{func.__name__}"
-        return func(*args, **(kwargs or {}))
+        model: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        dynamic_shapes: Any,
+        advance: Advance | None,
+        manner: str,
+        around: ContextFactory,
+        assume: Mapping[str, int],
+        *,
+        told: bool,
+    ) -> None:
+        self._model, self._args, self._kwargs = model, args, kwargs
+        self._dynamic_shapes, self._advance = dynamic_shapes, advance
+        self._around, self._assume, self._told = around, assume, told
+        self._manner = [manner, "told that it is exported" * told]
+        self._supposed = SUPPOSED
+        self._replayer: LayerReplayer | None = None
+        self.method = self._named("eager tracing")
+
+    def run(self, *, reuse_layers: bool) -> Capture:
+        """The capture, with layers reused if that goes well."""
+        try:
+            return self._as_it_runs(reuse_layers=reuse_layers)
+        except _HOLDS_GRAPHS:
+            self.method = self._named("torch.export")
+            return self._by_export()
+        except Exception as error:
+            raise_interruption(error)
+            if self._replayer is None or not self._replayer.tried:
+                raise
+        return self._as_it_runs(reuse_layers=False)
+
+    def otherwise(self, *, reuse_layers: bool) -> Capture:
+        """The capture with other numbers where any would do."""
+        self._supposed = OTHERWISE
+        return self.run(reuse_layers=reuse_layers)
+
+    def _named(self, method: str) -> str:
+        return ", ".join(filter(None, (method, *self._manner)))
+
+    def _as_it_runs(self, *, reuse_layers: bool) -> Capture:
+        """Run it below autograd, or above where it cannot do without."""
+        try:
+            with below_autograd():
+                return self._eagerly(reuse_layers=reuse_layers)
+        except NeedsAutogradError:
+            # What a layer adds to a backward pass is not known of one that is repeated.
+            return self._eagerly(reuse_layers=False)
+
+    def _eagerly(self, *, reuse_layers: bool) -> Capture:
+        """Run it under fake tensors, a tape recording its calls."""
+        self._replayer = None
+        with self._ready() as own:
+            modules, known = own.modules, own.known
+            start = time.perf_counter()
+            with known.running(), self._around(own.model, known):
+                args, kwargs = self._advanced(own)
+                running = ModuleStack(modules)
+                follow_nodes(self._model, own.model, running)
+                observed = leave_out_observers(modules)
+                tape = ForwardTape(running, exporting=self._told)
+                given = tape.assign_names(modules, args, kwargs)
+                reused = self._replayer = LayerReplayer(
+                    modules if reuse_layers else (), known, TapeTracer(tape, running), running.run
+                )
+                run_by(modules, reused.run)
+                before = known.operators
+                with tape.recording():
+                    own.model(*args, **kwargs)
+                refuse_unseen(known.operators - before, tape.length)
+            refuse_mixed_dtypes(tape.traced())
+            calls, given = finalize(known, CallSequence(tape.items), given)
+            ran = time.perf_counter()
+            captured = Capture(
+                calls=calls,
+                fallback=Expander(tape.invocations.__getitem__),
+                modules=modules_of(modules, running.calls),
+                method=self.method,
+                inputs=given,
+                notes=(*notes_of(known), *reused.notes, *observed),
+                assumptions=known.symbols.assumptions(),
+                data_sizes=tuple(known.sizes.found.values()),
+                layer_reuse=reused.counts,
+                timings={
+                    "forward": ran - start - reused.seconds,
+                    "region check": reused.seconds,
+                    "modules": time.perf_counter() - ran,
+                },
+            )
+            return with_sizes(captured, known.sizes.bounds())
+
+    def _by_export(self) -> Capture:
+        """Export it and read the graph."""
+        with self._ready() as own, torch.no_grad(), exporting():
+            modules, known = own.modules, own.known
+            start = time.perf_counter()
+            with known.tracing(), counted_calls() as calls, self._around(own.model, known):
+                with known.outside_of_a_graph():
+                    args, kwargs = self._advanced(own)
+                program = torch.export.export(own.model, args, kwargs, strict=False)
+            exported = time.perf_counter() - start
+            found = calls_of_graph(program.graph_module, module_path)
+            refuse_mixed_dtypes(found.calls)
+            captured = Capture(
+                calls=mark_hidden(CallSequence(found.calls)),
+                fallback=found.fallback,
+                modules=modules_of(modules, calls_in_graph(modules, calls, program.graph_module)),
+                method=self.method,
+                inputs=program_inputs(program),
+                notes=(*notes_of(known), *found.notes),
+                assumptions=known.symbols.assumptions(),
+                data_sizes=tuple(known.sizes.found.values()),
+                timings={
+                    "export": exported,
+                    "reading the graph": time.perf_counter() - start - exported,
+                },
+            )
+            return with_sizes(captured, known.sizes.bounds())
+
+    def _advanced(self, own: StandIn) -> Inputs:
+        """The inputs of the call that is to be captured."""
+        if self._advance is None:
+            return own.args, own.kwargs
+        return (), self._advance(own.model, own.kwargs, own.known.symbols)
+
+    @contextlib.contextmanager
+    def _ready(self) -> Iterator[StandIn]:
+        """What stands in for the model and its inputs, while it may be run."""
+        with QUIET.holding():
+            register_caches(self._model)
+            inputs = self._args, dict(self._kwargs)
+            specs = axis_specs(self._model, inputs, self._dynamic_shapes)
+            own = stand_in(self._model, *inputs, specs)
+            own.known.sizes.begin(self._assume, self._supposed)
+            yield own

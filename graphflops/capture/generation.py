@@ -20,19 +20,19 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from graphflops.capture.generate_loop import (
+from graphflops.capture.fake.metadata import argument
+from graphflops.capture.fake.symbolic_shapes import Symbols
+from graphflops.capture.forward import capture_module
+from graphflops.capture.record.generate_loop import (
     CONTINUED,
     GenerateLoop,
     returns_cache,
     with_positions,
 )
-from graphflops.capture.metadata import argument
-from graphflops.capture.module import capture_module
-from graphflops.capture.symbols import Symbols
-from graphflops.capture.tape import named_tensors
-from graphflops.cost import Dim
+from graphflops.capture.record.tape import named_tensors
+from graphflops.core.cost import Dim
+from graphflops.core.ir import Capture, TensorMeta
 from graphflops.errors import ModelSpecError
-from graphflops.ir import Capture, TensorMeta
 
 # Inputs with an axis along the tokens, and which it is, by what reads them.
 _READ: dict[bool, dict[str, int]] = {
@@ -224,14 +224,14 @@ _SYMBOL = {name: sympy.Symbol(name, positive=True, integer=True) for name in "PK
 
 
 def capture_prefill(
-    prompt: Prompt, symbols: frozenset[str], *, regions: bool = True
+    prompt: Prompt, symbols: frozenset[str], *, reuse_layers: bool = True
 ) -> tuple[Capture, Left | None]:
     """The graph of the pass over the prompt, which fills the cache, and what it leaves behind.
 
     Args:
         prompt: The prompt.
         symbols: Which of ``B``, ``P`` and ``M`` stay symbolic.
-        regions: Whether to trace a repeated layer once.
+        reuse_layers: Whether to trace a repeated layer once.
     """
     left: list[Left] = []
 
@@ -246,7 +246,7 @@ def capture_prefill(
 
     along = None if prompt.encodes else "P"
     inputs, axes = _resized(prompt, prompt.sizes, along, symbols)
-    captured = capture_module(prompt.model, (), inputs, axes, begin, regions=regions)
+    captured = capture_module(prompt.model, (), inputs, axes, begin, reuse_layers=reuse_layers)
     return captured, left[-1] if left and "P" in symbols else None
 
 
@@ -282,7 +282,7 @@ def capture_decode(
     symbols: frozenset[str],
     left: Left | None = None,
     *,
-    regions: bool = True,
+    reuse_layers: bool = True,
 ) -> Capture:
     """The graph of one more token, after a pass over ``cached`` tokens has filled the cache.
 
@@ -291,7 +291,7 @@ def capture_decode(
         cached: Tokens in the cache, for branches to go the way they go for so many.
         symbols: Which of ``B``, ``P``, ``K`` and ``M`` stay symbolic.
         left: What such a pass leaves behind; if not given, it is made on fake tensors.
-        regions: Whether to trace a repeated layer once.
+        reuse_layers: Whether to trace a repeated layer once.
     """
     caches: frozenset[str] = frozenset()
 
@@ -307,7 +307,7 @@ def capture_decode(
         return step
 
     inputs, axes = _resized(prompt, prompt.sizes | {"K": cached}, "K", symbols)
-    captured = capture_module(prompt.model, (), inputs, axes, advance, regions=regions)
+    captured = capture_module(prompt.model, (), inputs, axes, advance, reuse_layers=reuse_layers)
     return replace(captured, caches=caches)
 
 

@@ -19,32 +19,32 @@ from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn.parameter import is_lazy
 
 from graphflops.capture.counting_thread import model_running
-from graphflops.capture.data_sizes import OTHERWISE, SUPPOSED
-from graphflops.capture.decompose import Expander
-from graphflops.capture.experts import Surroundings, ways_to_run
-from graphflops.capture.failure import (
+from graphflops.capture.diagnose import (
     explain_failure,
     first_line,
     refuse_mixed_dtypes,
     refuse_unseen,
 )
+from graphflops.capture.fake.data_sizes import OTHERWISE, SUPPOSED
+from graphflops.capture.fake.leaves import tensors_in
+from graphflops.capture.fake.moe_strategies import ContextFactory, moe_strategies
 from graphflops.capture.fake.stand_in import StandIn, stand_in
-from graphflops.capture.gradients import Gradients
-from graphflops.capture.hierarchy import modules_of
-from graphflops.capture.leaves import tensors_in
-from graphflops.capture.loss import Loss, loss_of
-from graphflops.capture.open_sizes import check_assumed, refuse_decisive, with_sizes
-from graphflops.capture.outcome import notes_of, settled
-from graphflops.capture.owners import LOSS, Owners
-from graphflops.capture.regions import Regions
-from graphflops.capture.regions.autograd import AutogradTracer
-from graphflops.capture.running import run_by
-from graphflops.capture.step import StepTape
+from graphflops.capture.layer_reuse import LayerReplayer
+from graphflops.capture.layer_reuse.training_replay import AutogradTracer
+from graphflops.capture.record.autograd_attribution import LOSS, AutogradAttribution
+from graphflops.capture.record.decompose import Expander
+from graphflops.capture.record.finalize import finalize, notes_of
+from graphflops.capture.record.gradients import Gradients
+from graphflops.capture.record.loss import Loss, loss_of
+from graphflops.capture.record.module_hierarchy import modules_of
+from graphflops.capture.record.module_stack import run_by
+from graphflops.capture.record.resolve_data_sizes import check_assumed, refuse_decisive, with_sizes
+from graphflops.capture.record.training_tape import StepTape
+from graphflops.core.call_sequence import CallSequence
+from graphflops.core.ir import Capture, Module
 from graphflops.errors import CaptureError, GraphFlopsError
-from graphflops.folded import Folded
-from graphflops.interruption import raise_interruption
-from graphflops.ir import Capture, Module
-from graphflops.process import QUIET
+from graphflops.runtime.interruption import raise_interruption
+from graphflops.runtime.patches import QUIET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def capture_training(  # noqa: PLR0913 - what a step is of, and how to go about 
     kwargs: Mapping[str, Any],
     loss: Loss | None,
     *,
-    regions: bool = True,
+    reuse_layers: bool = True,
     assume: Mapping[str, int] | None = None,
 ) -> TrainingCapture:
     """Run a forward and a backward pass under fake tensors and record their calls.
@@ -81,7 +81,7 @@ def capture_training(  # noqa: PLR0913 - what a step is of, and how to go about 
         args: Positional inputs.
         kwargs: Keyword inputs.
         loss: From the model's output to a scalar; by default its own loss, or a sum.
-        regions: Whether to run a repeated layer once and reuse it where it does the same.
+        reuse_layers: Whether to run a repeated layer once and reuse it where it does the same.
         assume: Sizes that follow from data, by name.
 
     Raises:
@@ -92,12 +92,12 @@ def capture_training(  # noqa: PLR0913 - what a step is of, and how to go about 
     model = model._orig_mod if isinstance(model, OptimizedModule) else model
     _refuse_untrainable(model, (args, kwargs))
     failures: list[tuple[str, Exception]] = []
-    for manner, surroundings in ways_to_run(model, failures):
+    for manner, surroundings in moe_strategies(model, failures):
         method = f"autograd, {manner}" if manner else "autograd"
         step = _Step(model, args, kwargs, loss, surroundings, assume or {})
         try:
-            found = step.run(regions=regions)
-            refuse_decisive(found.capture, partial(step.otherwise, regions=regions))
+            found = step.run(reuse_layers=reuse_layers)
+            refuse_decisive(found.capture, partial(step.otherwise, reuse_layers=reuse_layers))
         except GraphFlopsError:
             raise
         except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
@@ -119,46 +119,48 @@ class _Step:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         loss: Loss | None,
-        surroundings: Surroundings,
+        surroundings: ContextFactory,
         assume: Mapping[str, int],
     ) -> None:
         self._model, self._args, self._kwargs = model, args, kwargs
         self._loss, self._surroundings, self._assume = loss, surroundings, assume
         self._supposed = SUPPOSED
-        self._regions: Regions | None = None
+        self._replayer: LayerReplayer | None = None
 
-    def run(self, *, regions: bool) -> TrainingCapture:
+    def run(self, *, reuse_layers: bool) -> TrainingCapture:
         """The capture, with layers reused if that goes well."""
         try:
-            return self._run(regions=regions)
+            return self._run(reuse_layers=reuse_layers)
         except Exception as error:
             raise_interruption(error)
-            if self._regions is None or not self._regions.tried:
+            if self._replayer is None or not self._replayer.tried:
                 raise
-        return self._run(regions=False)
+        return self._run(reuse_layers=False)
 
-    def otherwise(self, *, regions: bool) -> Capture:
+    def otherwise(self, *, reuse_layers: bool) -> Capture:
         """The capture with other numbers where any would do."""
         self._supposed = OTHERWISE
-        return self.run(regions=regions).capture
+        return self.run(reuse_layers=reuse_layers).capture
 
-    def _run(self, *, regions: bool) -> TrainingCapture:
-        self._regions = None
+    def _run(self, *, reuse_layers: bool) -> TrainingCapture:
+        self._replayer = None
         with QUIET.holding():
             own = stand_in(self._model, self._args, self._kwargs)
             own.known.sizes.begin(self._assume, self._supposed)
             with self._surroundings(own.model, own.known):
-                return self._recorded(own, regions=regions)
+                return self._recorded(own, reuse_layers=reuse_layers)
 
-    def _recorded(self, own: StandIn, *, regions: bool) -> TrainingCapture:
+    def _recorded(self, own: StandIn, *, reuse_layers: bool) -> TrainingCapture:
         modules, known = own.modules, own.known
-        owners = Owners(modules)
+        owners = AutogradAttribution(modules)
         gradients = Gradients(owners)
         tape = StepTape(owners, gradients)
-        given = tape.know_all(modules, own.args, own.kwargs)
+        given = tape.assign_names(modules, own.args, own.kwargs)
         start = time.perf_counter()
         tracer = AutogradTracer(tape, owners, gradients, known)
-        reused = self._regions = Regions(modules if regions else (), known, tracer, owners.run)
+        reused = self._replayer = LayerReplayer(
+            modules if reuse_layers else (), known, tracer, owners.run
+        )
         run_by(modules, reused.run)
         following = owners.following_checkpoints(gradients.follow)
         before = known.operators
@@ -168,21 +170,21 @@ class _Step:
             gradients.follow(value)
             differentiated = _run_backward(value, owners, gradients)
         refuse_unseen(known.operators - before, tape.length)
-        calls, given = settled(known, Folded(tape.recorded()), given)
+        calls, given = finalize(known, CallSequence(tape.recorded()), given)
         refuse_mixed_dtypes(tape.traced())
         capture = Capture(
             calls=calls,
             fallback=Expander(tape.invocations.__getitem__),
             modules=(
                 *modules_of(modules, owners.calls),
-                Module(path=LOSS.path, cls=LOSS.cls, calls=1),
+                Module(path=LOSS.module_path, module_class=LOSS.module_class, calls=1),
             ),
             method="autograd",
             inputs=given,
             notes=(*notes_of(known), *reused.notes),
             assumptions=known.symbols.assumptions(),
             data_sizes=tuple(known.sizes.found.values()),
-            regions=reused.counts,
+            layer_reuse=reused.counts,
             timings={
                 "forward and backward": time.perf_counter() - start - reused.seconds,
                 "region check": reused.seconds,
@@ -194,7 +196,9 @@ class _Step:
         )
 
 
-def _run_backward(value: torch.Tensor, owners: Owners, gradients: Gradients) -> list[torch.Tensor]:
+def _run_backward(
+    value: torch.Tensor, owners: AutogradAttribution, gradients: Gradients
+) -> list[torch.Tensor]:
     """Run it; the leaves that got a gradient."""
     leaves = list(gradients.leaves)  # reused layers add to them
     try:
@@ -209,9 +213,9 @@ def _run_backward(value: torch.Tensor, owners: Owners, gradients: Gradients) -> 
     except Exception as error:
         raise_interruption(error)
         owner = owners.of_node(gradients.running)
-        at = f" at {owner.source}" if owner.source else ""
+        at = f" at {owner.source_line}" if owner.source_line else ""
         msg = (
-            f"the backward pass fails in {owner.path or 'the model itself'}{at}: "
+            f"the backward pass fails in {owner.module_path or 'the model itself'}{at}: "
             f"{first_line(error)}. Give what is called there a derivative, or detach its result "
             "if none is wanted."
         )

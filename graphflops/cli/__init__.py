@@ -6,14 +6,16 @@ Exit status: 0 fine, 1 a check failed, 2 bad usage or input.
 from __future__ import annotations
 
 import gc
+import sys
+from collections.abc import Iterable
 
 import typer
 
-from graphflops.cli import catalog, counting, generating, training
+from graphflops.cli import catalog, count, generate, train
 from graphflops.cli.stdout import claim_stdout, retire_stdout
-from graphflops.errors import GraphFlopsError, UnknownOpError
+from graphflops.errors import GraphFlopsError, ModelSpecError, UnknownOpError
 from graphflops.render.escape import one_line
-from graphflops.versions import explained_changes
+from graphflops.runtime.versions import explained_changes
 
 CHECK_FAILED, BAD_INPUT = 1, 2
 _ALLOCATIONS = 100_000
@@ -26,13 +28,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(counting.count)
-app.command(name="ops")(counting.list_ops)
-app.command()(counting.explain)
-app.command()(training.train)
-app.command()(generating.generate)
+app.command()(count.count)
+app.command(name="ops")(count.list_ops)
+app.command()(count.explain)
+app.command()(train.train)
+app.command()(generate.generate)
 app.command()(catalog.models)
 app.command()(catalog.conventions)
+
+
+_RENAMED = {
+    "--regions": "--reuse-layers",
+    "--no-regions": "--no-reuse-layers",
+    "--accumulation": "--gradient-accumulation-steps",
+    "--reconcile": "--compare-conventions",
+}
+"""Flags of version 0.1 with their present names."""
+
+
+def _refuse_renamed(arguments: Iterable[str]) -> None:
+    for argument in arguments:
+        if (new := _RENAMED.get(argument.partition("=")[0])) is not None:
+            raise ModelSpecError(f"{argument} is called {new} now.")
 
 
 def main() -> None:
@@ -41,6 +58,7 @@ def main() -> None:
     gc.set_threshold(_ALLOCATIONS)
     claim_stdout()
     try:
+        _refuse_renamed(sys.argv)
         with explained_changes():
             app(prog_name="graphflops")
     except GraphFlopsError as error:

@@ -22,7 +22,7 @@ def models(
 
     with Console(stderr=True).status("loading PyTorch ..."):
         from graphflops.models import search
-        from graphflops.process import QUIET
+        from graphflops.runtime.patches import QUIET
 
         with QUIET.holding():
             found, missing = search(pattern)

@@ -71,7 +71,7 @@ Convention = Annotated[
     ),
 ]
 
-Reconcile = Annotated[
+CompareConventions = Annotated[
     str | None,
     typer.Option(
         metavar="CONVENTION",
@@ -79,10 +79,10 @@ Reconcile = Annotated[
         callback=known_convention,
     ),
 ]
-Regions = Annotated[
+ReuseLayers = Annotated[
     bool,
     typer.Option(
-        "--regions/--no-regions",
+        "--reuse-layers/--no-reuse-layers",
         help="Trace a repeated layer once, reuse it where it does the same; the result is equal.",
     ),
 ]

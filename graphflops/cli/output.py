@@ -16,8 +16,8 @@ from graphflops.cli.stdout import discard, reserved_stdout
 from graphflops.errors import OutputError
 
 if TYPE_CHECKING:
-    from graphflops.analysis.reconcile import Reconciliation
-    from graphflops.report import Report
+    from graphflops.analysis.compare_conventions import ConventionComparison
+    from graphflops.reports.report import Report
 
 _STDOUT = {"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 _NOBODY_READS = 128 + 13
@@ -93,7 +93,7 @@ def _encodable(text: str, encoding: str) -> str:
     return text
 
 
-def written(found: Reconciliation, output_format: str) -> str:
+def written(found: ConventionComparison, output_format: str) -> str:
     """A reconciliation in a format of the command line."""
     if output_format == "json":
         return found.to_json()

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from graphflops.conventions.convention import Convention
 from graphflops.conventions.exact import PLUGINS, exact
 from graphflops.errors import ModelSpecError
-from graphflops.registry import Registry
+from graphflops.pricing.registry import Registry
 
 __all__ = ["PLUGINS", "Convention", "describe", "exact", "get", "names"]
 

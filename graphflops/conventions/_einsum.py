@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from math import prod
 
-from graphflops.cost import Dim
+from graphflops.core.cost import Dim
 
 Sizes = dict[str, Dim]
 

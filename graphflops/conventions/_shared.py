@@ -7,17 +7,17 @@ from dataclasses import replace
 from functools import cache
 
 from graphflops.conventions.exact import exact
-from graphflops.cost import Dim, OpCost
-from graphflops.ir import OpCall, TensorMeta, Tensors
-from graphflops.pricing import cost_of
-from graphflops.registry import MANY, Entry
-from graphflops.traffic import copied_unless_view
+from graphflops.core.cost import Dim, OpCost
+from graphflops.core.ir import OpCall, TensorMeta, Tensors
+from graphflops.pricing.memory_traffic import copy_unless_view
+from graphflops.pricing.price import cost_of
+from graphflops.pricing.registry import MANY, Registration
 
 
 def exact_cost(call: OpCall) -> OpCost:
     """What one run of a call costs under ``exact``; only bytes move where that has no handler."""
     entry = exact().lookup(call)
-    return OpCost().moving(*copied_unless_view(call)) if entry is None else cost_of(call, entry)
+    return OpCost().with_bytes(*copy_unless_view(call)) if entry is None else cost_of(call, entry)
 
 
 def as_dense(call: OpCall) -> OpCall:
@@ -49,7 +49,7 @@ PRODUCTS = {"mm", "addmm", "bmm"}
 """Matrix products: functions of torch, and what ``linear`` and ``matmul`` come apart into."""
 
 
-def decomposed(call: OpCall, convention: str, more: Container[str] = ()) -> Entry | None:
+def decomposed(call: OpCall, convention: str, more: Container[str] = ()) -> Registration | None:
     """The entry of a call that a function of torch has come apart into: it has no price.
 
     Args:
@@ -60,19 +60,19 @@ def decomposed(call: OpCall, convention: str, more: Container[str] = ()) -> Entr
     name = call.op.removeprefix("aten::")
     if name not in _DECOMPOSED and name not in more:
         return None
-    if call.caller.rpartition(".")[2] == name:
+    if call.torch_function.rpartition(".")[2] == name:
         return None  # the function of that name
     reason = (
         f"The graph is decomposed, and the {convention} convention reads the calls of torch's "
         "functions. Count the module, or the program before run_decompositions."
     )
-    return Entry(op=call.op, handler=None, traffic=None, reason=reason, origin=__file__)
+    return Registration(op=call.op, handler=None, traffic=None, reason=reason, origin=__file__)
 
 
 @cache
-def overlooked(op: str, reason: str) -> Entry:
+def overlooked(op: str, reason: str) -> Registration:
     """The entry of a call that a convention does not see: no FLOPs, the bytes of ``exact``."""
-    return Entry(
+    return Registration(
         op=op,
         handler=None,
         traffic=exact_traffic,

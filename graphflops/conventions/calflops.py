@@ -37,9 +37,9 @@ import sympy
 from graphflops.conventions._einsum import optimized_flops, printed
 from graphflops.conventions._shared import PRODUCTS, decomposed, exact_traffic, overlooked
 from graphflops.conventions.convention import Convention
-from graphflops.cost import FLOPS_PER_MAC, Dim, OpCost
-from graphflops.ir import OpCall, TensorMeta
-from graphflops.registry import MANY, Entry, Registry
+from graphflops.core.cost import FLOPS_PER_MAC, Dim, OpCost
+from graphflops.core.ir import OpCall, TensorMeta
+from graphflops.pricing.registry import MANY, Registration, Registry
 
 _F = "function."
 _ATTENTION = _F + "multi_head_attention_forward"
@@ -69,7 +69,7 @@ _HOLDERS = {"GELUActivation"}
 _HOOKED = {"", "RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell"}
 
 
-def _overlooks(call: OpCall) -> Entry | None:
+def _overlooks(call: OpCall) -> Registration | None:
     if (below := decomposed(call, "calflops", PRODUCTS)) is not None:
         return below
     reason = _unseen(call)
@@ -80,21 +80,21 @@ def _unseen(call: OpCall) -> str:
     """Why calflops does not see a call; empty if it does."""
     name = call.op.removeprefix("aten::")
     wrapped = _WRAPPED.get(name.removesuffix("_"))
-    if CALFLOPS.own(call) is None:
+    if CALFLOPS.lookup_local(call) is None:
         return "not among the callables that calflops wraps"
-    if name == "gelu" and call.cls in _HOLDERS:
-        return f"{call.cls} holds F.gelu from before calflops wrapped it"
-    if name in _RNNS and call.cls not in _HOOKED:
+    if name == "gelu" and call.module_class in _HOLDERS:
+        return f"{call.module_class} holds F.gelu from before calflops wrapped it"
+    if name in _RNNS and call.module_class not in _HOOKED:
         return "calflops counts recurrent layers by their modules"
     if wrapped is None:
         in_place = name.endswith("_")
         return "in place, which calflops sees neither as += nor as a method" if in_place else ""
-    if call.caller and call.caller.removesuffix("_with_indices") not in wrapped:
-        return f"called as {call.caller}, which calflops does not wrap"
+    if call.torch_function and call.torch_function.removesuffix("_with_indices") not in wrapped:
+        return f"called as {call.torch_function}, which calflops does not wrap"
     return ""
 
 
-CALFLOPS = Registry("calflops", overlooks=_overlooks, integers=True, sparse=MANY)
+CALFLOPS = Registry("calflops", ignores=_overlooks, integers=True, sparse=MANY)
 CONVENTION = Convention(
     registry=lambda: CALFLOPS,
     unit="half a multiply-accumulate; for what is none, a rough estimate",
@@ -246,7 +246,7 @@ def once(self: TensorMeta) -> OpCost:
 @_register(*(f"aten::adaptive_avg_pool{n}d" for n in _RANKS))
 def adaptive_avg_pool(self: TensorMeta, output_size: object, call: OpCall) -> OpCost:
     """1 for each element of the input; F.interpolate, which may call it, counts beside it."""
-    above = _interpolated(self, output_size) if call.caller == _F + "interpolate" else 0
+    above = _interpolated(self, output_size) if call.torch_function == _F + "interpolate" else 0
     return OpCost(flops=self.numel + above)
 
 

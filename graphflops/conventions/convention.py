@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from graphflops.registry import Registry
+from graphflops.pricing.registry import Registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,11 +15,11 @@ import warnings
 from functools import cache
 from importlib.metadata import entry_points
 
-from graphflops.arguments import level_of_caller
 from graphflops.conventions.convention import Convention
+from graphflops.core.arguments import level_of_caller
 from graphflops.errors import PluginWarning
-from graphflops.interruption import raise_interruption
-from graphflops.registry import EXACT, Registry
+from graphflops.pricing.registry import EXACT, Registry
+from graphflops.runtime.interruption import raise_interruption
 
 PLUGINS = "graphflops.handlers"
 """Entry-point group of packages that bring handlers for their own operators."""

@@ -21,9 +21,9 @@ from math import prod
 from graphflops.conventions._einsum import optimized_flops, printed
 from graphflops.conventions._shared import decomposed, exact_traffic, overlooked
 from graphflops.conventions.convention import Convention
-from graphflops.cost import Dim, OpCost
-from graphflops.ir import OpCall, TensorMeta
-from graphflops.registry import MANY, Entry, Registry
+from graphflops.core.cost import Dim, OpCost
+from graphflops.core.ir import OpCall, TensorMeta
+from graphflops.pricing.registry import MANY, Registration, Registry
 
 IGNORED = {
     *("Int", "ScalarImplicit", "__and__", "arange", "bitwise_not", "cat", "chunk"),
@@ -38,18 +38,18 @@ IGNORED = {
 """Operators of ATen that fvcore passes over without a word."""
 
 
-def _overlooks(call: OpCall) -> Entry | None:
+def _overlooks(call: OpCall) -> Registration | None:
     name = call.op.removeprefix("aten::")
     if (below := decomposed(call, "fvcore")) is not None:
         return below
     if name in IGNORED:
         return overlooked(call.op, "on fvcore's list of operators to ignore")
-    if name.endswith("_") or FVCORE.own(call) is None or call.overload == "padding":
+    if name.endswith("_") or FVCORE.lookup_local(call) is None or call.overload == "padding":
         return overlooked(call.op, "unsupported by fvcore, which names it and adds 0")
     return None
 
 
-FVCORE = Registry("fvcore", overlooks=_overlooks, integers=True, sparse=MANY, flops_per_mac=1)
+FVCORE = Registry("fvcore", ignores=_overlooks, integers=True, sparse=MANY, flops_per_mac=1)
 CONVENTION = Convention(
     registry=lambda: FVCORE,
     unit="a multiply-accumulate, counted once",

@@ -27,9 +27,9 @@ from __future__ import annotations
 from graphflops.conventions._shared import as_dense, exact_cost, overlooked
 from graphflops.conventions.convention import Convention
 from graphflops.conventions.exact import exact
-from graphflops.cost import FLOPS_PER_MAC, OpCost
-from graphflops.ir import ATTENTION_SCORES, OpCall
-from graphflops.registry import MANY, Entry, Registry
+from graphflops.core.cost import FLOPS_PER_MAC, OpCost
+from graphflops.core.ir import ATTENTION_SCORES, OpCall
+from graphflops.pricing.registry import MANY, Registration, Registry
 
 _KERNELS = (
     *("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention"),
@@ -52,8 +52,8 @@ CONTRACTIONS = (
 )
 
 
-def _overlooks(call: OpCall) -> Entry | None:
-    if TORCH.own(call):
+def _overlooks(call: OpCall) -> Registration | None:
+    if TORCH.lookup_local(call):
         return overlooked(call.op, _VECTOR) if _is_of_vectors(call) else None
     if exact().lookup(call) is None:
         return None  # its formula or its decomposition decides
@@ -75,7 +75,7 @@ def _is_of_vectors(call: OpCall) -> bool:
     return vectors == {True} if call.op == "aten::inner" else len(right.shape) == 1
 
 
-TORCH = Registry("torch", overlooks=_overlooks, integers=True, sparse=MANY)
+TORCH = Registry("torch", ignores=_overlooks, integers=True, sparse=MANY)
 CONVENTION = Convention(
     registry=lambda: TORCH,
     unit="half a multiply-accumulate",
@@ -96,4 +96,4 @@ def contraction(call: OpCall) -> OpCost:
     cost = exact_cost(call)
     macs = cost.macs if (seen := as_dense(call)) is call else exact_cost(seen).macs
     moved = cost.bytes_read, cost.bytes_written
-    return OpCost(flops=FLOPS_PER_MAC * macs, macs=macs).moving(*moved)
+    return OpCost(flops=FLOPS_PER_MAC * macs, macs=macs).with_bytes(*moved)

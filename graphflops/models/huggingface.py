@@ -11,11 +11,11 @@ from transformers import dynamic_module_utils
 from transformers.models.auto import configuration_auto, modeling_auto
 
 from graphflops.errors import ModelSpecError
-from graphflops.models import names
-from graphflops.models.extras import built_on_meta
-from graphflops.models.heads import chosen_class, generating_class, task_names, usual_class
+from graphflops.models import schemes
 from graphflops.models.hub import Config, find_config, without_code
 from graphflops.models.inputs import floating_dtype, transformers_inputs
+from graphflops.models.model_class import chosen_class, generating_class, task_names, usual_class
+from graphflops.models.optional_dependencies import built_on_meta
 from graphflops.models.workload import Options, Workload, near
 
 
@@ -88,7 +88,7 @@ def _config_class(found: Config, where: str, options: Options) -> Any:
         msg = f'the config {where} has no \'model_type\'. Add one, e.g. "model_type": "llama".'
     else:
         msg = f"transformers {transformers.__version__} has no model type {model_type!r}."
-        hint = names.near(f"hf:{model_type}")
+        hint = schemes.near(f"hf:{model_type}")
         msg = f"{msg} {hint or '`graphflops models hf:` lists all.'}"
     raise ModelSpecError(msg)
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphflops.arguments import inputs
+from graphflops.core.arguments import inputs
 from graphflops.errors import ModelSpecError
-from graphflops.models.extras import on_meta
 from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of, require_inputs
-from graphflops.models.source import load, reason_of
+from graphflops.models.optional_dependencies import on_meta
+from graphflops.models.user_code import load, reason_of
 from graphflops.models.workload import Options, Workload, near
 
 

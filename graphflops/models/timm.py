@@ -10,10 +10,10 @@ import torch
 from timm.data.config import resolve_model_data_config
 
 from graphflops.errors import ModelSpecError
-from graphflops.models import names
-from graphflops.models.extras import weightless
+from graphflops.models import schemes
 from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of
 from graphflops.models.inputs.tensors import blank
+from graphflops.models.optional_dependencies import weightless
 from graphflops.models.workload import Options, Workload
 
 
@@ -27,7 +27,7 @@ def resolve(name: str, options: Options) -> Workload:
     """
     options.forbid("a timm model", "seq_len", "audio_seconds", "revision", "trust_remote_code")
     if not timm.is_model(name):
-        hint = names.near(f"timm:{name}")
+        hint = schemes.near(f"timm:{name}")
         raise ModelSpecError(f"timm {timm.__version__} has no model {name!r}. {hint}".rstrip())
     model = _build(name, options)
     dtype = floating_dtype(options.dtype) or torch.float32

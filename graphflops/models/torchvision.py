@@ -10,10 +10,10 @@ import torch
 from torchvision import __version__, models
 
 from graphflops.errors import ModelSpecError
-from graphflops.models import names
-from graphflops.models.extras import weightless
+from graphflops.models import schemes
 from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of
 from graphflops.models.inputs.tensors import blank
+from graphflops.models.optional_dependencies import weightless
 from graphflops.models.workload import Options, Workload
 
 FRAMES = 16
@@ -36,7 +36,7 @@ def resolve(name: str, options: Options) -> Workload:
         "a torchvision model", "seq_len", "audio_seconds", "revision", "trust_remote_code"
     )
     if name not in models.list_models():
-        hint = names.near(f"torchvision:{name}")
+        hint = schemes.near(f"torchvision:{name}")
         raise ModelSpecError(f"torchvision {__version__} has no model {name!r}. {hint}".rstrip())
     dtype = floating_dtype(options.dtype) or torch.float32
     size = _size(name, options)

@@ -12,13 +12,13 @@ from importlib import metadata, resources
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from graphflops.cost import Dim, OpCost
-from graphflops.ir import DataSize, OpRecord, Status, TensorMeta
+from graphflops.core.cost import Dim, OpCost
+from graphflops.core.ir import DataSize, OpRecord, Status, TensorMeta
+from graphflops.core.module_tree import ModuleNode
 from graphflops.render.escape import csv_cell
-from graphflops.tree import ModuleNode
 
 if TYPE_CHECKING:
-    from graphflops.report import Report
+    from graphflops.reports.report import Report
 
 SCHEMA_VERSION = 1
 
@@ -43,7 +43,7 @@ def to_dict(report: Report, *, ops: bool = False) -> dict[str, Any]:
         "capture": {
             "method": report.capture.method,
             "seconds": round(report.capture.seconds, 3),
-            "regions": asdict(report.capture.regions),
+            "layer_reuse": asdict(report.capture.layer_reuse),
             "notes": list(report.capture.notes),
             "data_sizes": list(map(data_size_dict, report.capture.data_sizes)),
         },
@@ -98,16 +98,16 @@ def call_dict(record: OpRecord) -> dict[str, Any]:
     empty = dict.fromkeys(cost_dict(OpCost()))
     return {
         "index": call.index,
-        "module": call.path,
+        "module": call.module_path,
         "operator": call.op,
         "overload": call.overload,
         "status": record.status.value,
         "dtype": call.dtype,
         "inputs": [{"name": name, **_tensor(meta)} for name, meta in call.tensors()],
         "outputs": [_tensor(meta) for meta in call.outputs],
-        "trips": number(call.trips),
+        "trip_count": number(call.trip_count),
         **(empty if record.cost is None else cost_dict(record.cost)),
-        "source": call.source,
+        "source_line": call.source_line,
     }
 
 
@@ -116,7 +116,7 @@ def data_size_dict(size: DataSize) -> dict[str, Any]:
     return {
         "name": size.name,
         "operator": size.operator,
-        "source": size.source,
+        "source_line": size.source,
         "largest": None if size.largest is None else number(size.largest),
         "value": None if size.value is None else number(size.value),
         "count": size.count,
@@ -152,7 +152,7 @@ def module_dict(node: ModuleNode) -> dict[str, Any]:
     """A module with its costs."""
     return {
         "path": node.path,
-        "class": node.cls,
+        "class": node.module_class,
         "calls": node.calls,
         "params": node.params_total,
         "params_own": node.params_own,

@@ -8,10 +8,10 @@ from string import ascii_uppercase
 
 import sympy
 
-from graphflops.cost import Dim, OpCost
-from graphflops.ir import OpCall, OpRecord, Status, TensorMeta
-from graphflops.pricing import price
-from graphflops.registry import Entry, Registry
+from graphflops.core.cost import Dim, OpCost
+from graphflops.core.ir import OpCall, OpRecord, Status, TensorMeta
+from graphflops.pricing.price import price
+from graphflops.pricing.registry import Registration, Registry
 from graphflops.render.escape import visible
 from graphflops.render.units import exact
 
@@ -57,15 +57,15 @@ def _rows(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _where(call: OpCall) -> Iterator[tuple[str, str]]:
-    yield "module", call.path or "(model)"
+    yield "module", call.module_path or "(model)"
     yield "node", f"{call.name}, call {call.index}"
-    if call.source:
-        yield "source", call.source
-    if call.caller:
-        yield "called as", call.caller
+    if call.source_line:
+        yield "source", call.source_line
+    if call.torch_function:
+        yield "called as", call.torch_function
     yield "computes in", call.dtype
-    if call.trips != 1:
-        yield "runs", f"{call.trips} times"
+    if call.trip_count != 1:
+        yield "runs", f"{call.trip_count} times"
 
 
 def _tensor(name: str, meta: TensorMeta) -> str:
@@ -111,11 +111,11 @@ def _with_letters(call: OpCall) -> tuple[OpCall, dict[Dim, sympy.Symbol]]:
     return replace(call, inputs=inputs, outputs=outputs), symbols
 
 
-def _home(entry: Entry) -> str:
+def _home(entry: Registration) -> str:
     return entry.handler.__module__ if entry.handler else entry.origin.rpartition("/")[2]
 
 
-def formula(record: OpRecord, entry: Entry | None) -> list[str]:
+def formula(record: OpRecord, entry: Registration | None) -> list[str]:
     """The lines of the formula a record was priced with, or why there is none."""
     if record.status is Status.DECOMPOSED:
         return ["the sum of what PyTorch decomposes it into:"]

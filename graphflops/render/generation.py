@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import sympy
 
-from graphflops.cost import Dim, OpCost
+from graphflops.core.closed_form import sum_over
+from graphflops.core.cost import Dim, OpCost
 from graphflops.render import data
 from graphflops.render.tables import aligned, factored, labelled, pairs
 from graphflops.render.units import exact, parameters, percent, quantity
-from graphflops.series import sum_over
 
 if TYPE_CHECKING:
-    from graphflops.generation_report import GenerationReport
+    from graphflops.reports.generation import GenerationReport
 
 
 def summary(report: GenerationReport) -> list[tuple[str, str]]:
@@ -35,7 +35,7 @@ def summary(report: GenerationReport) -> list[tuple[str, str]]:
         ("Parameters", f"{parameters(report.params)} ({exact(report.params)})"),
         ("Prefill", _work(report.prefill.total)),
     ]
-    for decode in report.decodes:
+    for decode in report.decode_segments:
         first, last = (decode.report.total.subs(K=k) for k in (decode.first, decode.last))
         found += [
             (
@@ -60,7 +60,7 @@ def table(report: GenerationReport, depth: int | None, tablefmt: str = "simple")
     rows = [
         (
             node.path or "(model)",
-            node.cls,
+            node.module_class,
             "" if node.calls is None else str(node.calls),
             parameters(node.params_total),
             quantity(node.total.macs),
@@ -82,10 +82,10 @@ def formulas(report: GenerationReport) -> str:
     """Prefill, a step and the whole as factored expressions in the symbols they have."""
     prefill = report.symbolic_prefill
     rows = [("prefill", factored(prefill.macs), factored(prefill.flops))]
-    for graph in report.graphs:
+    for graph in report.decode_graphs:
         label = f"step, as with {graph.cached:,} cached"
         rows.append((label, factored(graph.report.macs), factored(graph.report.flops)))
-    if len(report.graphs) == 1:
+    if len(report.decode_graphs) == 1:
         macs, flops = (factored(value) for value in _closed_form(report))
         rows.append(("all N tokens", macs, flops))
     return aligned(["", "MACs", "FLOPs"], rows, "simple")
@@ -96,7 +96,7 @@ def _closed_form(report: GenerationReport) -> tuple[Dim, Dim]:
     length, count = (sympy.Symbol(name, positive=True, integer=True) for name in "PN")
     grows = report.sizes.get("P") == report.sizes["K"]
     first: Dim = length if grows else report.sizes["K"]
-    prefill, step = report.symbolic_prefill, report.graphs[0].report
+    prefill, step = report.symbolic_prefill, report.decode_graphs[0].report
     last = first + count - 2
     return (
         prefill.macs + sum_over(step.macs, "K", first, last),
@@ -124,7 +124,7 @@ def to_dict(report: GenerationReport) -> dict[str, Any]:
                 "step": data.cost_dict(decode.report.total),
                 "total": data.cost_dict(decode.summed(decode.report.total)),
             }
-            for decode in report.decodes
+            for decode in report.decode_segments
         ],
         "kv_cache_bytes": report.kv_cache_bytes,
         "kv_cache_bytes_per_token": report.kv_cache_bytes_per_token,

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import sympy
 from tabulate import tabulate
 
-from graphflops.cost import FLOPS_PER_MAC, Dim, OpCost
-from graphflops.ir import Capture, OpRecord, Phase, Status, TensorMeta
+from graphflops.core.cost import FLOPS_PER_MAC, Dim, OpCost
+from graphflops.core.ir import Capture, OpRecord, Phase, Status, TensorMeta
 from graphflops.render.escape import escape_for, visible
 from graphflops.render.uncalled import uncalled_lines
 from graphflops.render.units import exact, parameters, percent, quantity, shape
 
 if TYPE_CHECKING:
-    from graphflops.report import Report
+    from graphflops.reports.report import Report
 
 
 def totals(report: Report) -> list[tuple[str, str]]:
@@ -97,10 +97,10 @@ def coverage(report: Report) -> list[tuple[str, str]]:
 def captured_by(capture: Capture) -> str:
     """The way a graph was obtained, how long it took, and what was not traced again."""
     text = f"{capture.method} in {capture.seconds:.2f} s"
-    reused = capture.regions
+    reused = capture.layer_reuse
     if not reused.layers:
         return text
-    kinds = "1 kind" if reused.kinds == 1 else f"{reused.kinds} kinds"
+    kinds = "1 kind" if reused.distinct == 1 else f"{reused.distinct} kinds"
     return f"{text}, {reused.layers} repeated layers of {kinds} not traced again"
 
 
@@ -153,7 +153,7 @@ def module_table(report: Report, depth: int | None, tablefmt: str = "simple") ->
     rows = [
         (
             node.path or "(model)",
-            node.cls,
+            node.module_class,
             "" if node.calls is None else str(node.calls),
             parameters(node.params_total),
             *_cost_cells(node.total, root.total),
@@ -208,11 +208,11 @@ def call_row(record: OpRecord) -> tuple[str, ...]:
     )
     return (
         str(call.index),
-        call.path or "(model)",
+        call.module_path or "(model)",
         f"{call.op}.{call.overload}",
         shapes,
         *cells,
-        call.source,
+        call.source_line,
     )
 
 

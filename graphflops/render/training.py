@@ -6,15 +6,15 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from graphflops.cost import OpCost
+from graphflops.core.cost import OpCost
+from graphflops.core.module_tree import ModuleNode
 from graphflops.render import data, tables
 from graphflops.render.tables import TRAINING_HEADERS, aligned, labelled, pairs
 from graphflops.render.tree import not_called, render_tree
 from graphflops.render.units import exact, parameters, percent, quantity
-from graphflops.tree import ModuleNode
 
 if TYPE_CHECKING:
-    from graphflops.training_report import ModuleTraining, TrainingReport
+    from graphflops.reports.training import ModuleTraining, TrainingReport
 
 
 def summary(report: TrainingReport) -> list[tuple[str, str]]:
@@ -43,7 +43,7 @@ def summary(report: TrainingReport) -> list[tuple[str, str]]:
         lines.append(("Masked", f"{exact(masked)}, which a kernel that knows the mask skips"))
     lines += _optimizer(report)
     if report.passes > 1:
-        passes = f"{report.steps:,} x {report.accumulation:,} passes"
+        passes = f"{report.steps:,} x {report.gradient_accumulation_steps:,} passes"
         lines.append(("Steps", f"{passes}: of them all are the totals below"))
     lines += [
         ("Model FLOPs", f"{bound}{_flops(report.model_flops)}: forward and backward"),
@@ -140,7 +140,7 @@ def table(report: TrainingReport, depth: int | None, tablefmt: str = "simple") -
         rows.append(
             (
                 node.path or "(model)",
-                node.cls,
+                node.module_class,
                 parameters(node.params_total),
                 parameters(node.params_trainable),
                 *(quantity(part.flops) for part in flops),
@@ -164,7 +164,7 @@ def to_dict(report: TrainingReport, *, ops: bool = False) -> dict[str, Any]:
         "environment": data.environment(),
         "convention": report.convention,
         "loss": report.loss,
-        "accumulation": report.accumulation,
+        "gradient_accumulation_steps": report.gradient_accumulation_steps,
         "steps": report.steps,
         "complete": report.complete,
         "unknown_ops": report.unsupported_ops(),
@@ -187,7 +187,7 @@ def to_dict(report: TrainingReport, *, ops: bool = False) -> dict[str, Any]:
         "capture": {
             "method": report.forward.capture.method,
             "seconds": round(report.forward.capture.seconds, 3),
-            "regions": asdict(report.forward.capture.regions),
+            "layer_reuse": asdict(report.forward.capture.layer_reuse),
             "notes": list(report.notes),
             "data_sizes": list(map(data.data_size_dict, report.forward.capture.data_sizes)),
         },
@@ -198,7 +198,7 @@ def to_dict(report: TrainingReport, *, ops: bool = False) -> dict[str, Any]:
         result["ops"] = [
             {
                 "phase": part.phase.value,
-                "for_weights": record.call.for_weights,
+                "is_weight_gradient": record.call.is_weight_gradient,
                 **data.call_dict(record),
             }
             for part in report.parts
@@ -249,7 +249,7 @@ def _module_dicts(report: TrainingReport, depth: int | None) -> list[dict[str, A
     return [
         {
             "path": node.path,
-            "class": node.cls,
+            "class": node.module_class,
             "calls": node.calls,
             "params": node.params_total,
             "params_trainable": node.params_trainable,

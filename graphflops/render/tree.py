@@ -6,9 +6,9 @@ from collections.abc import Callable, Hashable, Iterator
 from itertools import groupby
 from typing import TypeAlias
 
+from graphflops.core.module_tree import ModuleNode
 from graphflops.render.escape import visible
 from graphflops.render.units import parameters, percent, quantity
-from graphflops.tree import ModuleNode
 
 Figures: TypeAlias = Callable[[ModuleNode], str]
 """What a line says of a module."""
@@ -34,9 +34,9 @@ def _lines(node: ModuleNode, figures: Figures, depth: int | None, prefix: str) -
     said = figures(node)
     if not node.children or depth == 0:
         extra = f", {node.extra}" if node.extra else ""
-        yield f"{prefix}{node.cls}({said}{extra})"
+        yield f"{prefix}{node.module_class}({said}{extra})"
         return
-    yield f"{prefix}{node.cls}("
+    yield f"{prefix}{node.module_class}("
     yield f"  {said}"
     deeper = None if depth is None else depth - 1
     for label, child in _folded(node.children, figures):
@@ -80,6 +80,6 @@ def _folded(children: tuple[ModuleNode, ...], figures: Figures) -> Iterator[tupl
 def _likeness(node: ModuleNode, figures: Figures) -> Hashable:
     children = tuple((child.name, _likeness(child, figures)) for child in node.children)
     return (
-        *(node.cls, node.extra, node.own, node.params_own, node.params_total, node.calls),
+        *(node.module_class, node.extra, node.own, node.params_own, node.params_total, node.calls),
         *(node.unknown, figures(node), children),
     )

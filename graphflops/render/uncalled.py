@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from graphflops.tree import ModuleNode
+from graphflops.core.module_tree import ModuleNode
 
 if TYPE_CHECKING:
-    from graphflops.report import Report
+    from graphflops.reports.report import Report
 
 
 def uncalled_lines(report: Report) -> list[tuple[str, str]]:
@@ -55,7 +55,7 @@ def _folded(nodes: Iterable[ModuleNode]) -> Iterator[str]:
     for node in nodes:
         parts = node.path.split(".")
         pattern = tuple("*" if part.isdecimal() else part for part in parts)
-        alike[node.cls, pattern].append(parts)
+        alike[node.module_class, pattern].append(parts)
     for (kind, _), paths in alike.items():
         name = ".".join(map(_range, zip(*paths, strict=True)))
         yield name if len(paths) == 1 else f"{len(paths)} x {kind or 'module'}: {name}"

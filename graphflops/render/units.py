@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sympy
 
-from graphflops.cost import Dim
+from graphflops.core.cost import Dim
 
 _PREFIXES = ((10**18, "E"), (10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "K"))
 

@@ -11,7 +11,7 @@ from collections import deque
 from typing import Any
 
 from graphflops.capture.fake.code import is_installed, may_have_state
-from graphflops.process import Patches
+from graphflops.runtime.patches import Patches
 
 _ABSENT = object()
 _LOCK = threading.Lock()

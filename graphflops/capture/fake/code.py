@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from graphflops.capture.fake.objects import Copies
+    from graphflops.capture.fake.copies import Copies
 
 MISSING: Any = object()
 _CONTAINERS = frozenset({list, dict, set, deque, bytearray, OrderedDict, defaultdict, Counter})
@@ -210,7 +210,7 @@ def own_function(copies: Copies, function: types.FunctionType) -> types.Function
     own = tuple(types.CellType() for _ in cells)
     scope = copies.scope(function.__globals__)
     made = types.FunctionType(function.__code__, scope, function.__name__, None, own)
-    copies.know(function, made)
+    copies.register(function, made)
     made.__qualname__, made.__module__ = function.__qualname__, function.__module__
     made.__doc__, made.__annotations__ = function.__doc__, function.__annotations__
 

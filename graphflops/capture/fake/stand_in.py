@@ -16,22 +16,22 @@ from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.class_attributes import CLASS_ATTRIBUTES
 from graphflops.capture.fake.code import own_class
-from graphflops.capture.fake.objects import PLAIN, Copies
-from graphflops.capture.fake.offloading import (
-    device_brought_to,
-    leave_where_it_is,
-    offloading_hooks,
-)
-from graphflops.capture.fake.tensors import (
+from graphflops.capture.fake.constant_propagation import ValueTracker
+from graphflops.capture.fake.copies import PLAIN, Copies
+from graphflops.capture.fake.fake_tensors import (
     CPU,
     FakeTensors,
     InputTensors,
     MetaTensors,
     device_of,
 )
-from graphflops.capture.running import Modules, modules_in
-from graphflops.capture.symbols import Specs
-from graphflops.capture.values import KnownValues
+from graphflops.capture.fake.offloading import (
+    device_brought_to,
+    leave_where_it_is,
+    offloading_hooks,
+)
+from graphflops.capture.fake.symbolic_shapes import Specs
+from graphflops.capture.record.module_stack import Modules, modules_in
 
 Inputs: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 _BARE = vars(nn.Module())
@@ -52,7 +52,7 @@ class StandIn(NamedTuple):
     modules: Modules
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    known: KnownValues
+    known: ValueTracker
 
 
 def stand_in(
@@ -75,7 +75,7 @@ def stand_in(
     Raises:
         CaptureError: Something in the model cannot be copied.
     """
-    known = KnownValues()
+    known = ValueTracker()
     inputs = (args, dict(kwargs))
     first = next(chain(model.parameters(), model.buffers()), None)
     device = device_of(first, pytree.tree_leaves(inputs))
@@ -132,7 +132,7 @@ class _ModelCopies(Copies):
         except NotImplementedError as error:
             what = f"holds a {type(value).__name__}, which has no fake tensor ({error})"
             raise self.refuse(what, "Count the model without it.") from error
-        self.know(value, fake)
+        self.register(value, fake)
         # Those of a nested tensor are what it is made of.
         is_own = type(value) is FakeTensor or value.is_nested
         if not is_own and (held := vars(value)):
@@ -167,7 +167,7 @@ class _ModelCopies(Copies):
             CLASS_ATTRIBUTES.note(kind)
             self._classes[kind] = own_class(self, kind)
         made: Any = object.__new__(self._classes[kind])
-        self.know(value, made)
+        self.register(value, made)
         self.later(lambda: self._fill(value, made))
         return made
 

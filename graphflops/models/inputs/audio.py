@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from graphflops.errors import ModelSpecError
-from graphflops.models.inputs.subject import Subject
+from graphflops.models.inputs.context import Subject
 from graphflops.models.inputs.tensors import blank, filled, repeated, valued
 
 DEFAULT_SECONDS = 10.0

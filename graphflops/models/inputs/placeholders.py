@@ -10,7 +10,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.stand_in import stand_in
-from graphflops.models.inputs.subject import Subject
+from graphflops.models.inputs.context import Subject
 
 
 @dataclass(frozen=True)

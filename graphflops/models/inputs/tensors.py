@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from graphflops.capture.values import LARGEST
+from graphflops.capture.fake.constant_propagation import LARGEST
 from graphflops.errors import ModelSpecError
 from graphflops.render.units import shape as by_axes
 

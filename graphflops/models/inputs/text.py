@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from graphflops.errors import ModelSpecError
+from graphflops.models.inputs.context import Subject
 from graphflops.models.inputs.placeholders import Placeholder, placeholders
-from graphflops.models.inputs.subject import Subject
 from graphflops.models.inputs.tensors import filled, ids, repeated
 
 DEFAULT_SEQ_LEN = 128

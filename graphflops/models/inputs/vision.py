@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from graphflops.errors import ModelSpecError
-from graphflops.models.inputs.subject import Subject
+from graphflops.models.inputs.context import Subject
 from graphflops.models.inputs.tensors import filled, ones, repeated, valued
 
 DEFAULT_IMAGE_SIZE = 224

@@ -1,0 +1,72 @@
+"""Bounds on how many distinct values an integer tensor has, where its values are not known.
+
+A detector visits the classes of its boxes: as many as there are labels, not as there are boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.weak import WeakIdKeyDictionary
+
+from graphflops.capture.fake.leaves import tensors_in
+from graphflops.capture.torch_internals.no_modes import no_modes
+
+_ATEN = torch.ops.aten
+
+
+class DistinctValues:
+    """Bounds on the distinct values of fake tensors."""
+
+    def __init__(self, value_of: Callable[[torch.Tensor], torch.Tensor | None]) -> None:
+        """Know of none but those whose values ``value_of`` gives, for whom they are counted."""
+        self._value_of = value_of
+        self._bounds: Any = WeakIdKeyDictionary()
+
+    def follow(self, func: Any, args: Any, out: Any) -> None:
+        """Note the bound of a result, if the operator picks elements or leaves a remainder."""
+        outs = out if isinstance(out, list | tuple) else (out,)
+        if func not in _PICKS or not _holds_integers(outs[0]):
+            return
+        if self._value_of(outs[0]) is not None:
+            return
+        bound: int | None
+        if func is _ATEN.remainder.Scalar:
+            bound = abs(args[1]) if isinstance(args[1], int) else None
+        else:
+            tensors = tensors_in(args[0])
+            bounds = [bound for x in tensors if (bound := self.of(x)) is not None]
+            bound = sum(bounds) if len(bounds) == len(tensors) else None
+        for tensor in outs:
+            self._bounds[tensor] = bound, tensor._version
+
+    def of(self, tensor: torch.Tensor) -> int | None:
+        """Return the largest number of distinct values in a tensor, if it is known."""
+        if (value := self._value_of(tensor)) is not None:
+            with no_modes():
+                return int(torch.unique(value).numel())
+        # One that was written to since has others.
+        bound, version = self._bounds.get(tensor, (None, 0))
+        return bound if version == tensor._version else None
+
+
+def _holds_integers(out: Any) -> bool:
+    return isinstance(out, torch.Tensor) and not (out.is_floating_point() or out.is_complex())
+
+
+_PICKS = {
+    *(_ATEN.index.Tensor, _ATEN.gather.default, _ATEN.index_select.default, _ATEN.take.default),
+    *(_ATEN.select.int, _ATEN.slice.Tensor, _ATEN.masked_select.default, _ATEN.cat.default),
+    *(_ATEN.view.default, _ATEN._unsafe_view.default, _ATEN.clone.default, _ATEN._to_copy.default),
+    *(_ATEN.expand.default, _ATEN.permute.default, _ATEN.t.default, _ATEN.transpose.int),
+    *(
+        _ATEN.remainder.Scalar,
+        _ATEN.unsqueeze.default,
+        _ATEN.squeeze.dim,
+        _ATEN.squeeze.default,
+        _ATEN.detach.default,
+    ),
+}
+"""Their results have no values but those of their first argument; a remainder has few."""

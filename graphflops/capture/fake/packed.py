@@ -1,0 +1,77 @@
+"""Packed sequences: how many rows they have follows from the lengths, which must be known."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from graphflops.capture.source_lines import line_running
+from graphflops.capture.torch_internals.no_modes import no_modes
+from graphflops.errors import CaptureError
+
+if TYPE_CHECKING:
+    from graphflops.capture.fake.constant_propagation import ValueTracker
+
+PACK = torch.ops.aten._pack_padded_sequence.default
+PAD: Any = torch._C._VariableFunctions._pad_packed_sequence
+
+
+def pack(
+    known: ValueTracker,
+    input: torch.Tensor,  # noqa: A002 - the operator's own names
+    lengths: torch.Tensor,
+    batch_first: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the rows of padded sequences, fake, and how many of them each step has.
+
+    These are a real tensor: the operator's backward, and that of none else, reads its memory.
+
+    Raises:
+        CaptureError: The lengths are not known.
+    """
+    value = _value(known, lengths, "lengths")
+    steps = torch.empty([int(size) for size in input.shape[:2]])
+    with no_modes():
+        rows, batch_sizes = PACK(steps, value, batch_first)
+    return input.new_empty((len(rows), *input.shape[2:])), batch_sizes
+
+
+def pad(  # noqa: PLR0913, PLR0917 - the operator's own
+    known: ValueTracker,
+    data: torch.Tensor,
+    batch_sizes: torch.Tensor,
+    batch_first: bool,
+    padding_value: float,
+    total_length: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return padded sequences and their lengths, as the kernel makes them (``PackedSequence.cpp``).
+
+    It reads memory, and is above all operators that a mode sees.
+
+    Raises:
+        CaptureError: The sizes of the steps are not known.
+    """
+    sizes = _value(known, batch_sizes, "batch sizes").tolist()
+    padded = data.new_full((total_length, sizes[0], *data.shape[1:]), padding_value)
+    row = step = 0
+    for size, alike in groupby(sizes):
+        steps = len(list(alike))
+        rows = data[row : row + steps * size].view(steps, size, *data.shape[1:])
+        padded[step : step + steps, :size].copy_(rows)
+        row, step = row + steps * size, step + steps
+    lengths = torch.tensor([sum(size > at for size in sizes) for at in range(sizes[0])])
+    return padded.transpose(0, 1) if batch_first else padded, lengths
+
+
+def _value(known: ValueTracker, tensor: torch.Tensor, name: str) -> torch.Tensor:
+    value = known.value(tensor)
+    if value is None:
+        at = line_running()
+        raise CaptureError(
+            f"the {name} of sequences{f' at {at}' if at else ''} are not known, and how many rows "
+            "are computed follows from them. Give them as numbers, or in a tensor with data."
+        )
+    known.note_dependence(tensor)
+    return value

@@ -1,0 +1,197 @@
+"""The commands that count a model: ``count``, ``ops`` and ``explain``."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from graphflops.cli.flags import (
+    Assume,
+    CompareConventions,
+    Convention,
+    Depth,
+    Format,
+    Model,
+    ModelFlags,
+    Ops,
+    ReportFormat,
+    ReuseLayers,
+    Strict,
+    Symbolic,
+    Timings,
+    assumed_sizes,
+    model_flags,
+)
+from graphflops.cli.output import rolled_up, write_timings, writes_output, written
+
+if TYPE_CHECKING:
+    from graphflops.reports.report import Report
+
+
+class CallFormat(StrEnum):
+    """How a list of calls is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MD = "md"
+
+
+class Sort(StrEnum):
+    """What a list of calls is sorted by, the most expensive first."""
+
+    ORDER = "order"
+    FLOPS = "flops"
+    MACS = "macs"
+    BYTES = "bytes"
+    TRANSCENDENTALS = "transcendentals"
+
+
+@writes_output
+@model_flags
+def count(
+    *,
+    model: Model,
+    flags: ModelFlags,
+    output_format: ReportFormat = Format.TREE,
+    depth: Depth = None,
+    ops: Ops = False,
+    convention: Convention = "exact",
+    compare_conventions: CompareConventions = None,
+    symbolic: Symbolic = None,
+    strict: Strict = False,
+    reuse_layers: ReuseLayers = True,
+    assume: Assume = None,
+    timings: Timings = False,
+) -> str:
+    """Count one forward pass: by module, with totals and coverage."""
+    report = _report(
+        model, flags, convention, symbolic, assume, reuse_layers=reuse_layers, strict=strict
+    )
+    rolled = rolled_up(report)
+    if compare_conventions is not None:
+        text = written(report.compare_conventions(compare_conventions), output_format.value)
+    elif symbolic is not None and output_format is Format.TREE:
+        from graphflops.render.tables import formula_report
+
+        text = formula_report(report, 2 if depth is None else depth)
+    elif output_format is Format.TREE:
+        from graphflops.render.tables import report_tree
+
+        text = report_tree(report, depth)
+    elif output_format is Format.TABLE:
+        text = report.table(depth=2 if depth is None else depth)
+    elif output_format is Format.MD:
+        text = report.to_markdown(depth=2 if depth is None else depth)
+    elif output_format is Format.CSV:
+        text = report.to_csv(depth)
+    else:
+        text = report.to_json(ops=ops)
+    if timings:
+        write_timings({**report.timings, "roll-up": rolled})
+    return text
+
+
+@writes_output
+@model_flags
+def list_ops(
+    *,
+    model: Model,
+    flags: ModelFlags,
+    sort: Annotated[
+        Sort, typer.Option(help="Most expensive first by this, or call order.")
+    ] = Sort.ORDER,
+    top: Annotated[int | None, typer.Option(min=1, help="Show only this many calls.")] = None,
+    output_format: Annotated[
+        CallFormat, typer.Option("--format", help="Shape of the output.")
+    ] = CallFormat.TABLE,
+    convention: Convention = "exact",
+    symbolic: Symbolic = None,
+    strict: Strict = False,
+    reuse_layers: ReuseLayers = True,
+    assume: Assume = None,
+) -> str:
+    """List every operator call: module, operator, shapes, cost, source line."""
+    report = _report(
+        model, flags, convention, symbolic, assume, reuse_layers=reuse_layers, strict=strict
+    )
+    from graphflops.render import data, tables
+
+    records = report.sorted_records(sort.value, top)
+    if output_format is CallFormat.JSON:
+        return json.dumps([data.call_dict(record) for record in records], indent=2)
+    if output_format is CallFormat.CSV:
+        return data.calls_csv(records)
+    style = "github" if output_format is CallFormat.MD else "simple"
+    return tables.call_table(records, style)
+
+
+@writes_output
+@model_flags
+def explain(
+    *,
+    model: Model,
+    what: Annotated[
+        str, typer.Argument(metavar="NODE-or-OP", help="A node's name, a call's number or an op.")
+    ],
+    flags: ModelFlags,
+    convention: Convention = "exact",
+    symbolic: Symbolic = None,
+    reuse_layers: ReuseLayers = True,
+    assume: Assume = None,
+) -> str:
+    """Say why a call costs what it costs: formula, numbers put in, source."""
+    report = _report(model, flags, convention, symbolic, assume, reuse_layers=reuse_layers)
+    return "\n\n".join(map(report.explain, report.find(what)))
+
+
+def _report(
+    name: str,
+    flags: ModelFlags,
+    convention: str,
+    symbolic: str | None,
+    assume: list[str] | None,
+    *,
+    reuse_layers: bool,
+    strict: bool = False,
+) -> Report:
+    from rich.console import Console
+
+    with Console(stderr=True).status("loading PyTorch ...") as status:
+        from graphflops import models
+        from graphflops.counting.forward import count as count_model
+        from graphflops.runtime.patches import QUIET
+
+        options = flags.options()
+        status.update(f"building {name} ...")
+        axes = None
+        start = time.perf_counter()
+        with QUIET.holding():
+            if symbolic is None:
+                workload = models.resolve(name, options)
+            else:
+                workload, axes = models.resolve_symbolic(name, options, symbolic.split(","))
+        built = time.perf_counter()
+        status.update(f"capturing {name} ...")
+        on_unknown: Literal["raise", "ignore"] = "raise" if strict else "ignore"
+        report = count_model(
+            workload.model,
+            workload.args,
+            workload.kwargs,
+            dynamic_shapes=axes,
+            convention=convention,
+            on_unknown=on_unknown,
+            reuse_layers=reuse_layers,
+            assume=assumed_sizes(assume),
+        )
+        notes = (*workload.notes, *report.capture.notes)
+        return replace(
+            report,
+            capture=replace(report.capture, notes=notes),
+            timings={"model build": built - start, **report.timings},
+        )

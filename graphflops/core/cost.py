@@ -1,0 +1,135 @@
+"""The algebra of costs: what an operator does and moves, as integers or expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import sympy
+
+Dim: TypeAlias = int | sympy.Expr
+"""A size or a count: a plain ``int``, or a sympy expression where a shape is symbolic."""
+
+FLOPS_PER_MAC = 2
+"""A multiply-accumulate is one multiplication and one addition."""
+
+
+def substitute(value: Dim, values: Mapping[str, Dim]) -> Dim:
+    """Put numbers or other expressions in for symbols, by name.
+
+    Args:
+        value: An integer or an expression.
+        values: What to put in, by the symbol's name; names the expression does not have are
+            ignored.
+
+    Returns:
+        A plain ``int`` once no symbol is left, else the remaining expression.
+
+    Example:
+        >>> substitute(2 * sympy.Symbol("S"), {"S": 21})
+        42
+    """
+    if isinstance(value, int):
+        return value
+    bound = {s: sympy.sympify(values[s.name]) for s in value.free_symbols if s.name in values}
+    # Sizes are plain arithmetic: rebuilding it does all that subs() would, much faster.
+    return as_dim(value.xreplace(bound))
+
+
+def as_dim(value: Dim) -> Dim:
+    """The same value, as a plain ``int`` where it is an integer."""
+    if isinstance(value, int):
+        return value
+    return int(value) if value.is_Integer else value
+
+
+def triangle(rows: Dim, columns: Dim, diagonal: Dim = 0) -> Dim:
+    """Entries of a rows x columns matrix on or below a diagonal (0 the main one, 1 above it).
+
+    Row i has ``i + 1 + diagonal`` of them, but at least 0 and at most ``columns``. That is
+    max(0, i + 1 + diagonal) - max(0, i + 1 + diagonal - columns), and either adds up over the
+    rows to a difference of two triangle numbers.
+    """
+    return _ramp(rows, diagonal) - _ramp(rows, diagonal - columns)
+
+
+def _ramp(rows: Dim, start: Dim) -> Dim:
+    # The sum of max(0, start + i) for i from 1 to rows.
+    return _triangular(start + rows) - _triangular(start)
+
+
+def _triangular(n: Dim) -> Dim:
+    if isinstance(n, int):
+        return max(n, 0) * (n + 1) // 2
+    n = sympy.Max(n, 0)
+    return n * (n + 1) / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpCost:
+    """What one or more operator calls cost. A value: ``+`` sums, ``* n`` repeats.
+
+    Attributes:
+        flops: Floating-point operations; a multiply-accumulate is two of them.
+        macs: Multiply-accumulates, of contractions only (never ``flops / 2``).
+        transcendentals: Those of the FLOPs that are ``exp``, ``log``, ``sqrt``, ``tanh``, ...
+        flops_masked: Those of the FLOPs that attention spends on positions that its mask
+            hides, as far as that is known. A kernel that skips them does ``flops - flops_masked``.
+        bytes_read: Bytes read, each operator on its own (no fusion).
+        bytes_written: Bytes written, likewise.
+
+    Example:
+        >>> (OpCost(flops=6, macs=3) + OpCost(flops=1)) * 2
+        OpCost(flops=14, macs=6, transcendentals=0, flops_masked=0, bytes_read=0, bytes_written=0)
+    """
+
+    flops: Dim = 0
+    macs: Dim = 0
+    transcendentals: Dim = 0
+    flops_masked: Dim = 0
+    bytes_read: Dim = 0
+    bytes_written: Dim = 0
+
+    def __add__(self, other: OpCost) -> OpCost:
+        return OpCost(
+            flops=self.flops + other.flops,
+            macs=self.macs + other.macs,
+            transcendentals=self.transcendentals + other.transcendentals,
+            flops_masked=self.flops_masked + other.flops_masked,
+            bytes_read=self.bytes_read + other.bytes_read,
+            bytes_written=self.bytes_written + other.bytes_written,
+        )
+
+    def __mul__(self, times: Dim) -> OpCost:
+        return self.map(lambda value: value * times)
+
+    def map(self, change: Callable[[Dim], Dim]) -> OpCost:
+        """The same cost with every field changed in one way."""
+        return OpCost(**{name: change(value) for name, value in self.items()})
+
+    def items(self) -> tuple[tuple[str, Dim], ...]:
+        """Every field as ``(name, value)``, in declaration order."""
+        return (
+            ("flops", self.flops),
+            ("macs", self.macs),
+            ("transcendentals", self.transcendentals),
+            ("flops_masked", self.flops_masked),
+            ("bytes_read", self.bytes_read),
+            ("bytes_written", self.bytes_written),
+        )
+
+    def with_bytes(self, read: Dim, written: Dim) -> OpCost:
+        """The same work with this memory traffic."""
+        return OpCost(
+            flops=self.flops,
+            macs=self.macs,
+            transcendentals=self.transcendentals,
+            flops_masked=self.flops_masked,
+            bytes_read=read,
+            bytes_written=written,
+        )
+
+    def subs(self, **values: Dim) -> OpCost:
+        """Put numbers in for symbols, by name: ``cost.subs(B=8, S=2048)``."""
+        return self.map(lambda value: substitute(value, values))

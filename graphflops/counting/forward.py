@@ -1,0 +1,158 @@
+"""The public entry: capture, price, roll up, report."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, Protocol, TypeAlias, get_args
+
+from torch import Tensor
+
+from graphflops import conventions
+from graphflops.capture import capture
+from graphflops.capture.counting_thread import in_counting_thread
+from graphflops.core import arguments
+from graphflops.core.call_sequence import CallSequence
+from graphflops.core.ir import Capture, OpRecord, Phase, Status
+from graphflops.counting.renamed import refuse_renamed
+from graphflops.errors import UnknownOpError, UnknownOpWarning
+from graphflops.pricing.price import price_all
+from graphflops.pricing.registry import Registry
+from graphflops.reports.report import Report
+from graphflops.runtime.versions import explained_changes
+
+OnUnknown: TypeAlias = Literal["warn", "raise", "ignore"]
+
+
+@refuse_renamed
+@in_counting_thread
+def count(
+    model: object,
+    args: Sequence[Any] | Tensor = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    convention: str = "exact",
+    registry: Registry | None = None,
+    on_unknown: OnUnknown = "warn",
+    reuse_layers: bool = True,
+    assume: Mapping[str, int] | None = None,
+) -> Report:
+    """Count one forward pass, without running it and without its weights.
+
+    The model is counted as it stands: call ``eval()`` first, or dropout is counted as in
+    training. It is left as it was found.
+
+    Args:
+        model: An ``nn.Module`` (real, fake or meta parameters), a
+            ``torch.export.ExportedProgram``, an ``fx.GraphModule`` of ATen operators, or the
+            path of a ``.pt2`` file.
+        args: Positional inputs; their shapes and dtypes are all that is used. One tensor alone
+            is one input.
+        kwargs: Keyword inputs, likewise.
+        dynamic_shapes: Axes to keep symbolic: ``{"input_ids": {0: "B", 1: "S"}}``, or all that
+            ``torch.export.export`` takes. Costs are then sympy expressions in these names.
+            Inputs need at least 2 along such an axis.
+        convention: The way of counting: ``"exact"``, ``"torch"``, ``"calflops"`` or
+            ``"fvcore"``; :func:`graphflops.conventions.describe` says what each counts.
+        registry: Handlers of your own, looked up before those of the convention.
+        on_unknown: What to do about operators without a price: ``"warn"``, ``"raise"``, or
+            ``"ignore"`` them. The report names them in any case.
+        reuse_layers: Trace a repeated layer of an ``nn.Module`` once and repeat its calls for
+            every instance that provably does the same. The report is the same either way.
+        assume: What sizes that follow from data are, by the names that reports have for them:
+            ``{"u0": 10}``. They stand at their largest otherwise.
+
+    Returns:
+        The report.
+
+    Raises:
+        CaptureError: The model's forward failed on the inputs, or it cannot be captured.
+        ModelSpecError: ``model`` is nothing that can be counted, or an argument makes no sense.
+        HandlerError: A handler is broken.
+        UnknownOpError: An operator has no price and ``on_unknown`` is ``"raise"``.
+        VersionError: torch or transformers is of an untested version in which something is missing.
+
+    Example:
+        >>> import torch
+        >>> report = count(torch.nn.Linear(3, 4), (torch.empty(2, 3),))
+        >>> report.macs, report.flops  # 2 * 3 * 4 MACs; twice that and 2 * 4 bias additions
+        (24, 56)
+        >>> count(torch.nn.Linear(3, 4), (torch.empty(2, 3),), convention="calflops").flops
+        48
+    """
+    arguments.one_of("on_unknown", on_unknown, get_args(OnUnknown))
+    positional, named = arguments.inputs(args, kwargs)
+    assumed = arguments.sizes("assume", assume)
+    prices = prices_of(convention, registry)
+    with explained_changes():
+        captured = capture(
+            model, positional, named, dynamic_shapes, reuse_layers=reuse_layers, assume=assumed
+        )
+    found = report(captured, captured.modules[0].module_class or type(model).__name__, prices)
+    if not found.complete and on_unknown != "ignore":
+        complain(found, on_unknown)
+    return found
+
+
+class _Incomplete(Protocol):
+    def unsupported_ops(self) -> dict[str, int]: ...
+
+
+def complain(found: _Incomplete, on_unknown: Literal["warn", "raise"]) -> None:
+    """Say that a report has operators without a price.
+
+    Raises:
+        UnknownOpError: That is what was asked for.
+    """
+    operators = found.unsupported_ops()
+    named = ", ".join(f"{op} x {calls}" for op, calls in operators.items())
+    message = (
+        f"{sum(operators.values())} calls have no price: {named}. Totals are lower bounds. Give "
+        "them one with @graphflops.register, see docs/handlers.md."
+    )
+    if on_unknown == "raise":
+        raise UnknownOpError(message)
+    warnings.warn(message, UnknownOpWarning, stacklevel=arguments.level_of_caller())
+
+
+def prices_of(convention: str, registry: Registry | None) -> Registry:
+    """The prices of a convention, below handlers of the user's own.
+
+    Raises:
+        ModelSpecError: There is no convention of that name.
+    """
+    prices = conventions.get(convention)
+    return prices if registry is None else registry.with_base(prices)
+
+
+def report(captured: Capture, name: str, registry: Registry) -> Report:
+    """Price a capture."""
+    start = time.perf_counter()
+    records = price_all(captured.calls, registry, captured.fallback)
+    took = {"pricing": time.perf_counter() - start}
+    notes = (*captured.notes, *_reasons(records, registry))
+    return Report(
+        model=name,
+        registry=registry,
+        capture=captured if notes == captured.notes else replace(captured, notes=notes),
+        records=records,
+        phase=_phase(captured),
+        timings={**captured.timings, **took},
+    )
+
+
+def _reasons(records: CallSequence[OpRecord], registry: Registry) -> tuple[str, ...]:
+    """Why calls have no price, where the registry says so."""
+    unknown = (found.call for found in records.distinct() if found.status is Status.UNKNOWN)
+    entries = filter(None, map(registry.lookup, unknown))
+    return tuple(dict.fromkeys(entry.reason for entry in entries))
+
+
+def _phase(captured: Capture) -> Phase:
+    """Return what a capture is of: a graph may be of a backward pass alone."""
+    calls = captured.calls
+    is_backward = isinstance(calls, tuple) and {call.phase for call in calls} == {Phase.BACKWARD}
+    return Phase.BACKWARD if is_backward else Phase.FORWARD

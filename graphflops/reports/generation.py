@@ -1,0 +1,369 @@
+"""The result of counting a generation: a prompt in one pass, then token after token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import sympy
+
+from graphflops.analysis.compare_conventions import ConventionComparison
+from graphflops.core.arguments import whole
+from graphflops.core.closed_form import sum_over
+from graphflops.core.cost import Dim, OpCost, substitute
+from graphflops.core.guards import holds_throughout, refuse_sizes
+from graphflops.core.module_tree import ModuleNode
+from graphflops.errors import ModelSpecError
+from graphflops.render import generation as rendering
+from graphflops.render.data import module_csv
+from graphflops.render.tree import render_tree
+from graphflops.reports.report import Report, unsupported_in
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeGraph:
+    """The graph of one more token.
+
+    Attributes:
+        report: Its costs, in ``K``: tokens in the cache before the step.
+        cached: The number of them it was captured at.
+    """
+
+    report: Report
+    cached: int
+
+    def last(self, first: int, end: int, sizes: Mapping[str, int]) -> int:
+        """Up to how many tokens in the cache the graph holds from ``first`` on, at most ``end``.
+
+        Below ``first`` if it does not hold there.
+        """
+
+        def holds(last: int) -> bool:
+            conditions = self.report.capture.assumptions
+            return all(holds_throughout(c, sizes, "K", first, last) for c in conditions)
+
+        # A graph with one token in the cache is captured with two, as all symbols are.
+        low, high = (first if first == self.cached or holds(first) else first - 1), end
+        while low >= first and low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if holds(middle) else (low, middle - 1)
+        return low
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeSegment:
+    """Steps that run one graph, one for each number of tokens in the cache.
+
+    Attributes:
+        report: What a step costs, in ``K``.
+        first: Tokens in the cache at the first of them.
+        last: Tokens in the cache at the last.
+    """
+
+    report: Report
+    first: int
+    last: int
+
+    @property
+    def steps(self) -> int:
+        """How many they are."""
+        return self.last - self.first + 1
+
+    def summed(self, cost: OpCost) -> OpCost:
+        """What these steps come to, for a cost that each has in ``K``."""
+        return cost.map(lambda value: sum_over(value, "K", self.first, self.last))
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class GenerationReport:
+    """What it costs to continue a prompt, as a whole, by module, and token by token.
+
+    Attributes:
+        model: Name of what was counted.
+        symbolic_prefill: The pass over the prompt, in ``B``, ``P`` (and ``M``).
+        decode_graphs: One more token, in ``B``, ``K`` (and ``P``, ``M``), one for each way it runs.
+        sizes: What the symbols stand for: ``B`` sequences, ``P`` prompt tokens, ``N`` new
+            tokens, ``K`` tokens in the cache before the first step, ``M`` its room.
+        cache: What kind of cache the steps use, and the windows of its layers.
+        notes: What a reader must know of the inputs.
+        seconds: Wall time of the captures.
+    """
+
+    model: str
+    symbolic_prefill: Report
+    decode_graphs: tuple[DecodeGraph, ...]
+    sizes: Mapping[str, int]
+    cache: str
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def convention(self) -> str:
+        """Name of the way of counting."""
+        return self.symbolic_prefill.convention
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens produced for each sequence, N."""
+        return self.sizes["N"]
+
+    @property
+    def steps(self) -> int:
+        """Steps after the pass over the prompt, which gives the first token: N - 1."""
+        return self.new_tokens - 1
+
+    @cached_property
+    def prefill(self) -> Report:
+        """The pass over the prompt, in numbers."""
+        return self.symbolic_prefill.subs(**self._bound(self.symbolic_prefill))
+
+    @property
+    def decode(self) -> Report:
+        """One more token, in ``K``: tokens in the cache.
+
+        Where a window fills up on the way there are several graphs, :attr:`decode_segments`; this
+        is the first.
+
+        Raises:
+            ModelSpecError: One token is produced, by the pass over the prompt.
+        """
+        if not self.decode_segments:
+            raise ModelSpecError("one new token takes no further step. Ask for more of them.")
+        return self.decode_segments[0].report
+
+    @cached_property
+    def decode_segments(self) -> tuple[DecodeSegment, ...]:
+        """The graphs that the steps run, each with the lengths of the cache it serves.
+
+        Raises:
+            ModelSpecError: There is none for some length.
+        """
+        self._require_graphs()
+        return tuple(
+            DecodeSegment(
+                report=step.report.subs(**self._bound(step.report)), first=first, last=last
+            )
+            for step, first, last in self._ranges()
+        )
+
+    def next_without_a_graph(self) -> int | None:
+        """The shortest cache for which there is no graph; ``None`` if there is one for all."""
+        reached = self.sizes["K"] - 1
+        for _, _, last in self._ranges():
+            reached = last
+        return None if reached >= self.last_cached else reached + 1
+
+    @cached_property
+    def total(self) -> OpCost:
+        """Cost of the whole generation."""
+        sums = (
+            DecodeSegment(report=step.report, first=first, last=last).summed(
+                step.report.total.subs(**self._bound(step.report))
+            )
+            for step, first, last in self._ranges()
+        )
+        prefill = self.symbolic_prefill
+        return sum(sums, start=prefill.total.subs(**self._bound(prefill)))
+
+    @property
+    def flops(self) -> Dim:
+        """Floating-point operations of the whole generation."""
+        return self.total.flops
+
+    @property
+    def macs(self) -> Dim:
+        """Multiply-accumulates of the contractions."""
+        return self.total.macs
+
+    @property
+    def params(self) -> int:
+        """Parameters, tied ones once."""
+        return self.symbolic_prefill.params
+
+    @property
+    def complete(self) -> bool:
+        """Whether every call has a price; if not, all totals are lower bounds."""
+        return all(report.complete for report in self._reports)
+
+    def unsupported_ops(self) -> dict[str, int]:
+        """Operators without a price, with the number of their calls in all graphs."""
+        return unsupported_in(self._reports)
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """What a reader must know of the inputs and of the graphs, each sentence once."""
+        captured = (note for report in self._reports for note in report.capture.notes)
+        return tuple(dict.fromkeys((*self.notes, *captured)))
+
+    def at(self, token: int) -> OpCost:
+        """What producing one of the new tokens costs, the first being number 1.
+
+        Raises:
+            ModelSpecError: There is no such token.
+        """
+        if not 1 <= (token := whole("token", token)) <= self.new_tokens:
+            msg = f"there is no new token {token}: they are 1 to {self.new_tokens}."
+            raise ModelSpecError(msg)
+        if token == 1:
+            return self.prefill.total
+        cached = self.sizes["K"] + token - 2
+        decode = next(d for d in self.decode_segments if d.first <= cached <= d.last)
+        return decode.report.total.subs(K=cached)
+
+    @cached_property
+    def root(self) -> ModuleNode:
+        """The module tree, with what each module costs over the whole generation."""
+        below = [
+            (decode, {node.path: node for node in decode.report.root.walk()})
+            for decode in self.decode_segments
+        ]
+
+        def add(node: ModuleNode) -> ModuleNode:
+            own, total, calls, unknown = node.own, node.total, node.calls, node.unknown
+            for decode, nodes in below:
+                if (step := nodes.get(node.path)) is not None:
+                    own += decode.summed(step.own)
+                    total += decode.summed(step.total)
+                    calls = (calls or 0) + decode.steps * (step.calls or 0)
+                    unknown += decode.steps * step.unknown
+            children = tuple(map(add, node.children))
+            return node._replace(
+                own=own, total=total, calls=calls, unknown=unknown, children=children
+            )
+
+        return add(self.prefill.root)
+
+    def by_module(self) -> dict[str, OpCost]:
+        """Total cost of each module, children included, by path; ``""`` is the model."""
+        return {node.path: node.total for node in self.root.walk()}
+
+    def compare_conventions(self, other: str) -> ConventionComparison:
+        """Where and why another convention counts otherwise, over the whole generation.
+
+        Raises:
+            ModelSpecError: There is no convention of that name.
+        """
+        steps = (
+            decode.report.compare_conventions(other).summed(decode.summed, decode.steps)
+            for decode in self.decode_segments
+        )
+        return sum(steps, start=self.prefill.compare_conventions(other))
+
+    @property
+    def kv_cache_bytes_per_token(self) -> Dim:
+        """Bytes that one more token adds to the cache of one sequence, at the first step."""
+        if not self.decode_graphs:
+            return 0
+        size = self._cache_bytes(self.decode_graphs[0].report)
+        grown = substitute(size, {"K": self.sizes["K"] + 1})
+        return (grown - substitute(size, {"K": self.sizes["K"]})) // self.sizes["B"]
+
+    @property
+    def kv_cache_bytes(self) -> Dim:
+        """Bytes of the caches of all sequences after the last step."""
+        if not self.decode_segments:
+            return 0
+        step = self.decode_graphs[-1].report
+        return substitute(self._cache_bytes(step), {"K": self.last_cached + 1})
+
+    def subs(self, **sizes: int) -> GenerationReport:
+        """The same generation for other sizes, without another capture: ``subs(P=4096, N=7)``.
+
+        Raises:
+            ModelSpecError: The formula has no such symbol, or no graph holds for these sizes.
+        """
+        known = {"N", *self._open}
+        for name in sizes:
+            if name not in known:
+                have = ", ".join(sorted(known))
+                msg = f"the cost of this generation is no function of {name!r}, but of {have}."
+                raise ModelSpecError(msg + " Count again for another.")
+        merged = {**self.sizes, **{name: whole(name, size) for name, size in sizes.items()}}
+        if self.sizes["K"] == self.sizes.get("P"):
+            merged["K"] = merged["P"]
+        found = replace(self, sizes={**merged, "M": merged["K"] + merged["N"] - 1})
+        found._require_graphs()
+        for report in (found.symbolic_prefill, *(step.report for step, _, _ in found._ranges())):
+            refuse_sizes(report, found._bound(report))
+        return found
+
+    def formula(self) -> str:
+        """MACs and FLOPs of prefill, of a step, and of all, as factored expressions."""
+        return rendering.formulas(self)
+
+    def tree(self, depth: int | None = None) -> str:
+        """The module tree in PyTorch's ``repr`` style, each line with its costs."""
+        return render_tree(self.root, depth)
+
+    def table(self, depth: int | None = 1) -> str:
+        """Summary and modules down to ``depth`` as plain-text tables."""
+        return rendering.table(self, depth)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data."""
+        return rendering.to_dict(self)
+
+    def to_json(self) -> str:
+        """:meth:`to_dict` as JSON. Integers stay integers, expressions become strings."""
+        return rendering.to_json(self)
+
+    def to_csv(self, depth: int | None = None) -> str:
+        """One line per module, numbers unformatted."""
+        return module_csv(self.root, depth)
+
+    def __repr__(self) -> str:
+        return self.table(depth=1)
+
+    def _require_graphs(self) -> None:
+        if (missing := self.next_without_a_graph()) is not None:
+            msg = (
+                f"no graph of {self.model} was captured that holds for {missing} tokens in the "
+                "cache. Count again with this prompt and so many new tokens."
+            )
+            raise ModelSpecError(msg)
+
+    @property
+    def last_cached(self) -> int:
+        """Tokens in the cache before the last step."""
+        return self.sizes["K"] + self.steps - 1
+
+    @property
+    def _reports(self) -> tuple[Report, ...]:
+        return (self.symbolic_prefill, *(step.report for step in self.decode_graphs))
+
+    @cached_property
+    def _open(self) -> frozenset[str]:
+        """Sizes other than N that every graph is a function of."""
+        # The cache of a decoder begins with the prompt: its K is its P.
+        first = {"P"} if self.sizes["K"] == self.sizes.get("P") else set()
+        open_in_all = set(self.symbolic_prefill.symbols) - {"K", "M"}
+        for step in self.decode_graphs:
+            open_in_all &= first.union(step.report.symbols)
+        return frozenset(open_in_all)
+
+    def _ranges(self) -> Iterator[tuple[DecodeGraph, int, int]]:
+        """Graphs in the order they run, each from how many tokens in the cache to how many."""
+        first = self.sizes["K"]
+        while first <= self.last_cached:
+            for step in self.decode_graphs:
+                last = step.last(first, self.last_cached, self.sizes)
+                if last >= first:
+                    yield step, first, last
+                    first = last + 1
+                    break
+            else:
+                return
+
+    def _bound(self, report: Report) -> dict[str, int]:
+        return {n: size for n, size in self.sizes.items() if n in report.symbols and n != "K"}
+
+    def _cache_bytes(self, step: Report) -> Dim:
+        sizes: list[Dim] = [
+            meta.nbytes
+            for name, meta in step.capture.inputs
+            # Scalars in it say how full it is.
+            if name in step.capture.caches and meta.shape
+        ]
+        return substitute(sum(sizes, start=sympy.Integer(0)), self._bound(step))

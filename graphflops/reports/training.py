@@ -1,0 +1,310 @@
+"""The result of counting a training step: forward, backward, recomputation, optimizer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from graphflops.analysis.accelerators import Measurement
+from graphflops.analysis.optimizers import OptimizerStep
+from graphflops.core.call_sequence import CallSequence
+from graphflops.core.cost import Dim, OpCost, substitute
+from graphflops.core.ir import OpRecord, Phase
+from graphflops.core.module_tree import roll_up
+from graphflops.errors import ModelSpecError, UnboundSymbolError
+from graphflops.render import training as rendering
+from graphflops.reports.report import Report, unsupported_in
+
+UNATTRIBUTED = "(unattributed)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleTraining:
+    """What a module costs in a training step, all below it included.
+
+    Attributes:
+        forward: Its forward pass.
+        input_gradient: That part of its backward pass which hands gradients on.
+        weight_gradient: That part which makes the gradients of its parameters.
+        recompute: What is computed again for the backward pass.
+    """
+
+    forward: OpCost
+    input_gradient: OpCost
+    weight_gradient: OpCost
+    recompute: OpCost
+
+    @property
+    def backward(self) -> OpCost:
+        """Its backward pass, without what is recomputed."""
+        return self.input_gradient + self.weight_gradient
+
+    @property
+    def ratio(self) -> float | None:
+        """FLOPs of its backward pass over those of its forward; ``None`` if there is no number."""
+        forward, backward = self.forward.flops, self.backward.flops
+        if forward == 0 or not (isinstance(forward, int) and isinstance(backward, int)):
+            return None
+        return backward / forward
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TrainingReport:
+    """What a training step costs, as a whole, by module and call by call.
+
+    *Model FLOPs* are those of the forward and the backward pass, whatever is computed twice;
+    *hardware FLOPs* are with recomputation: of checkpoints, and of the scores that the backward
+    of fused attention computes again. They are the numerators of MFU and HFU. The optimizer
+    is in neither.
+
+    Attributes:
+        forward: The forward pass and the loss.
+        backward: The backward pass, each call by the module whose forward caused it.
+        recompute: What is computed again in between.
+        loss: What is differentiated, in words.
+        optimizer: A step of the optimizer, if one was asked for.
+        gradient_accumulation_steps: Passes before a step of the optimizer.
+        steps: Steps of the optimizer.
+        notes: What a reader must know of the inputs and the capture.
+        measured: A step as it was measured, for its MFU and HFU to be shown.
+    """
+
+    forward: Report
+    backward: Report
+    recompute: Report
+    loss: str
+    optimizer: OptimizerStep | None = None
+    gradient_accumulation_steps: int = 1
+    steps: int = 1
+    notes: tuple[str, ...] = ()
+    measured: Measurement | None = None
+
+    @classmethod
+    def of(cls, whole: Report, **rest: Any) -> TrainingReport:
+        """Sort the calls of a report by when they run."""
+        return cls(
+            forward=_part(whole, Phase.FORWARD),
+            backward=_part(whole, Phase.BACKWARD),
+            recompute=_part(whole, Phase.RECOMPUTE),
+            notes=whole.capture.notes,
+            **rest,
+        )
+
+    @property
+    def model(self) -> str:
+        """Name of what was counted."""
+        return self.forward.model
+
+    @property
+    def convention(self) -> str:
+        """Name of the way of counting."""
+        return self.forward.convention
+
+    @property
+    def timings(self) -> Mapping[str, float]:
+        """Seconds that each part of the count took, by what it is."""
+        return self.forward.timings
+
+    @property
+    def dtype(self) -> str:
+        """What most of the multiply-accumulates are computed in."""
+        by_dtype = (self.forward.by_dtype(), self.backward.by_dtype())
+        macs = Counter({dtype: 0 for costs in by_dtype for dtype in costs})
+        for costs in by_dtype:
+            macs.update({dtype: _in_scale(cost.macs) for dtype, cost in costs.items()})
+        return macs.most_common(1)[0][0] if macs else ""
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes in all steps."""
+        return self.gradient_accumulation_steps * self.steps
+
+    @property
+    def total(self) -> OpCost:
+        """Forward and backward of all passes: the cost whose FLOPs are the model FLOPs."""
+        return (self.forward.total + self.backward.total) * self.passes
+
+    @property
+    def flops(self) -> Dim:
+        """Model FLOPs: forward and backward of all passes."""
+        return self.total.flops
+
+    @property
+    def macs(self) -> Dim:
+        """Multiply-accumulates of the contractions among them."""
+        return self.total.macs
+
+    @property
+    def model_flops(self) -> Dim:
+        """The numerator of MFU: :attr:`flops`."""
+        return self.flops
+
+    @property
+    def hardware_flops(self) -> Dim:
+        """The numerator of HFU: model FLOPs and those of recomputation."""
+        return self.flops + self.recompute.flops * self.passes
+
+    @property
+    def optimizer_cost(self) -> OpCost:
+        """Steps of the optimizer, and sums of the gradients of further passes."""
+        if self.optimizer is None:
+            return OpCost()
+        summed = OpCost(flops=self.optimizer.parameters * (self.gradient_accumulation_steps - 1))
+        return (self.optimizer.cost + summed) * self.steps
+
+    @property
+    def params(self) -> int:
+        """Parameters, tied ones once."""
+        return self.forward.params
+
+    @property
+    def params_trainable(self) -> int:
+        """Those of the parameters that get a gradient."""
+        return self.forward.params_trainable
+
+    @property
+    def complete(self) -> bool:
+        """Whether every call has a price; if not, all totals are lower bounds."""
+        return all(part.complete for part in self.parts)
+
+    @property
+    def unattributed(self) -> OpCost:
+        """Backward calls of which nothing says what module they belong to."""
+        return self.backward.by_module().get(UNATTRIBUTED, OpCost())
+
+    def unsupported_ops(self) -> dict[str, int]:
+        """Operators without a price, with the number of their calls."""
+        return unsupported_in(self.parts)
+
+    def by_module(self) -> dict[str, ModuleTraining]:
+        """What each module costs in one pass, children included, by path; ``""`` is the model."""
+        return self._by_module
+
+    @cached_property
+    def _by_module(self) -> dict[str, ModuleTraining]:
+        backward = self.backward.records
+        of_weights = _totals(self, [r for r in backward if r.call.is_weight_gradient])
+        of_inputs = _totals(self, [r for r in backward if not r.call.is_weight_gradient])
+        forward, recompute = self.forward.by_module(), self.recompute.by_module()
+        nothing = OpCost()
+        paths = {**forward, **of_inputs, **of_weights, **recompute}
+        return {
+            path: ModuleTraining(
+                forward=forward.get(path, nothing),
+                input_gradient=of_inputs.get(path, nothing),
+                weight_gradient=of_weights.get(path, nothing),
+                recompute=recompute.get(path, nothing),
+            )
+            for path in paths
+        }
+
+    def mfu(self, step_time: float, peak_flops: float, *, causal: bool = False) -> float:
+        """Model FLOPs utilization: model FLOPs of a step over what the hardware could do.
+
+        Args:
+            step_time: Measured seconds of a step: of all passes it accumulates.
+            peak_flops: FLOP/s of all accelerators together; :func:`graphflops.peak_flops` has
+                what their makers publish.
+            causal: Leave out what causal masks hide. By default attention counts in full, as
+                in PaLM (Chowdhery et al., 2022, appendix B), whatever a mask hides.
+
+        Raises:
+            ModelSpecError: A time or a rate is not positive.
+            UnboundSymbolError: The cost is no number yet.
+
+        Example:
+            >>> import torch, graphflops
+            >>> step = graphflops.count_training(torch.nn.Linear(1, 1), (torch.empty(1, 1),))
+            >>> step.mfu(step_time=1.0, peak_flops=10)  # 3 FLOPs forward, 2 backward: 1 MAC
+            0.5
+        """
+        cost = self.forward.total + self.backward.total
+        return self._utilization(cost, step_time, peak_flops, causal=causal)
+
+    def hfu(self, step_time: float, peak_flops: float, *, causal: bool = False) -> float:
+        """Hardware FLOPs utilization: as :meth:`mfu`, with what is recomputed."""
+        cost = self.forward.total + self.backward.total + self.recompute.total
+        return self._utilization(cost, step_time, peak_flops, causal=causal)
+
+    def _utilization(
+        self, cost: OpCost, step_time: float, peak_flops: float, *, causal: bool
+    ) -> float:
+        if not (step_time > 0 and peak_flops > 0):
+            msg = (
+                f"a step of {step_time} s at {peak_flops} FLOP/s is no measurement. Give seconds "
+                "and a rate above 0."
+            )
+            raise ModelSpecError(msg)
+        flops = cost.flops - (cost.flops_masked if causal else 0)
+        if not isinstance(flops, int):
+            msg = (
+                f"a pass takes {flops} FLOPs, which is no number yet: sizes follow from data, as "
+                "the notes of the report say. Count with assume= for them."
+            )
+            raise UnboundSymbolError(msg)
+        return float(flops * self.gradient_accumulation_steps / (step_time * peak_flops))
+
+    def tree(self, depth: int | None = None) -> str:
+        """The module tree in PyTorch's ``repr`` style, each line with its costs in one pass."""
+        return rendering.tree(self, depth)
+
+    def table(self, depth: int | None = 1) -> str:
+        """Summary and modules down to ``depth`` as plain-text tables."""
+        return rendering.table(self, depth)
+
+    def to_dict(self, *, ops: bool = False) -> dict[str, Any]:
+        """The report as plain data; ``ops`` adds one entry per call."""
+        return rendering.to_dict(self, ops=ops)
+
+    def to_json(self, *, ops: bool = False) -> str:
+        """:meth:`to_dict` as JSON. Integers stay integers, expressions become strings."""
+        return rendering.to_json(self, ops=ops)
+
+    def to_csv(self, depth: int | None = None) -> str:
+        """One line per module, numbers unformatted."""
+        return rendering.to_csv(self, depth)
+
+    def to_markdown(self, depth: int | None = 1) -> str:
+        """Summary and modules as Markdown tables."""
+        return rendering.table(self, depth, "github")
+
+    def __repr__(self) -> str:
+        return self.table(depth=1)
+
+    def _repr_html_(self) -> str:
+        return rendering.table(self, 1, "html")
+
+    @property
+    def parts(self) -> tuple[Report, Report, Report]:
+        """Forward, backward and recomputation, in this order."""
+        return self.forward, self.backward, self.recompute
+
+
+def _in_scale(value: Dim) -> int:
+    """A count as a number to compare others with: sizes that are open are large."""
+    symbols = () if isinstance(value, int) else value.free_symbols
+    return int(substitute(value, {symbol.name: _LARGE for symbol in symbols}))
+
+
+_LARGE = 1000
+
+
+def _part(whole: Report, phase: Phase) -> Report:
+    records = CallSequence.of(whole.records).map_items(
+        lambda r: (r,) if r.call.phase is phase else ()
+    )
+    calls = records.map_items(lambda record: (record.call,))
+    return replace(
+        whole,
+        records=records,
+        capture=replace(whole.capture, calls=calls),
+        phase=phase,
+    )
+
+
+def _totals(report: TrainingReport, records: list[OpRecord]) -> dict[str, OpCost]:
+    root = roll_up(records, report.forward.capture.modules)
+    return {node.path: node.total for node in root.walk()}
