@@ -1,0 +1,342 @@
+"""Questions that every report answers: of one pass, or of a weighted sum of passes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from graphflops.core.arguments import one_of
+from graphflops.core.cost import Dim, OpCost
+from graphflops.core.ir import OpRecord, Status
+from graphflops.core.module_tree import ModuleNode
+from graphflops.errors import ModelSpecError, UnboundSymbolError
+from graphflops.render import data, notebook
+from graphflops.render.explain import explain
+from graphflops.render.tree import render_tree
+
+if TYPE_CHECKING:
+    from graphflops.reports.comparison import ConventionComparison
+    from graphflops.reports.report import Report
+
+SortKey = Literal["order", "flops", "macs", "bytes", "transcendentals"]
+
+
+def once(cost: OpCost) -> OpCost:
+    """Return the cost of a pass that runs once: the cost itself."""
+    return cost
+
+
+@dataclass(frozen=True, slots=True)
+class Summand:
+    """One captured pass of a report, with the number of times that it runs.
+
+    Attributes:
+        report: Report of one run.
+        times: Number of runs.
+        total_of: Function from the cost of something in one run to its cost in all runs.
+    """
+
+    report: Report
+    times: int = 1
+    total_of: Callable[[OpCost], OpCost] = once
+
+
+class CostReport(ABC):
+    """Base of all reports.
+
+    Costs are integers, or sympy expressions where sizes are symbolic. Those of a module include
+    its children. FLOPs count floating-point operations (a MAC is two); bytes count what each
+    operator reads and writes by itself, nothing fused.
+    """
+
+    @property
+    @abstractmethod
+    def summands(self) -> tuple[Summand, ...]:
+        """Passes that the totals are the sum of."""
+
+    @property
+    def _first(self) -> Report:
+        return self.summands[0].report
+
+    @property
+    def convention(self) -> str:
+        """Name of the way of counting."""
+        return self._first.registry.name
+
+    @cached_property
+    def total(self) -> OpCost:
+        """Cost of the whole."""
+        costs = (summand.total_of(summand.report.total) for summand in self.summands)
+        return sum(costs, start=OpCost())
+
+    @property
+    def flops(self) -> Dim:
+        """Floating-point operations."""
+        return self.total.flops
+
+    @property
+    def macs(self) -> Dim:
+        """Multiply-accumulates of the contractions."""
+        return self.total.macs
+
+    @property
+    def transcendentals(self) -> Dim:
+        """Transcendental operations, included in :attr:`flops`."""
+        return self.total.transcendentals
+
+    @property
+    def bytes_read(self) -> Dim:
+        """Bytes read, summed over operators, nothing fused."""
+        return self.total.bytes_read
+
+    @property
+    def bytes_written(self) -> Dim:
+        """Bytes written, summed over operators, nothing fused."""
+        return self.total.bytes_written
+
+    @property
+    def params(self) -> int:
+        """Number of parameters, tied ones once."""
+        return self._first.root.params_total
+
+    @property
+    def params_trainable(self) -> int:
+        """Number of parameters that require a gradient."""
+        return self._first.root.params_trainable
+
+    @property
+    def complete(self) -> bool:
+        """True if every call has a price; otherwise all totals are lower bounds."""
+        return not self.unsupported_ops()
+
+    @property
+    def records(self) -> Sequence[OpRecord]:
+        """Calls of each pass once, with their costs, in order."""
+        return [record for summand in self.summands for record in summand.report.records]
+
+    @cached_property
+    def coverage(self) -> Mapping[Status, int]:
+        """Number of calls by status."""
+        return Counter(record.status for record in self.records)
+
+    @cached_property
+    def root(self) -> ModuleNode:
+        """Module tree, with the cost of each module over all passes."""
+        passes = [
+            (summand, {node.path: node for node in summand.report.root.walk()})
+            for summand in self.summands
+        ]
+
+        def add(node: ModuleNode) -> ModuleNode:
+            own, total, calls, unknown = OpCost(), OpCost(), 0, 0
+            for summand, nodes in passes:
+                if (part := nodes.get(node.path)) is not None:
+                    own += summand.total_of(part.own)
+                    total += summand.total_of(part.total)
+                    calls += summand.times * (part.calls or 0)
+                    unknown += summand.times * part.unknown
+            return node._replace(
+                own=own,
+                total=total,
+                calls=None if node.calls is None else calls,
+                unknown=unknown,
+                children=tuple(map(add, node.children)),
+            )
+
+        return add(self._module_tree)
+
+    @property
+    def _module_tree(self) -> ModuleNode:
+        """Tree with every module of any pass; its costs are not looked at."""
+        return self._first.root
+
+    def by_module(self) -> dict[str, OpCost]:
+        """Return the cost of each module by path; ``""`` is the model."""
+        return {node.path: node.total for node in self.root.walk()}
+
+    def by_operator(self) -> dict[str, OpCost]:
+        """Return the cost of each operator; unsupported operators are left out."""
+        return self._added(lambda report: report.by_operator())
+
+    def by_dtype(self) -> dict[str, OpCost]:
+        """Return the cost by the dtype that operators compute in, e.g. ``"bfloat16"``."""
+        return self._added(lambda report: report.by_dtype())
+
+    def by_module_and_operator(self) -> dict[str, dict[str, OpCost]]:
+        """Return the cost of each operator within each module, children included."""
+        costs: defaultdict[str, defaultdict[str, OpCost]] = defaultdict(lambda: defaultdict(OpCost))
+        for summand in self.summands:
+            for path, operators in summand.report.by_module_and_operator().items():
+                inside = costs[path]
+                for operator, cost in operators.items():
+                    inside[operator] += summand.total_of(cost)
+        return {path: dict(operators) for path, operators in costs.items()}
+
+    def _added(self, costs_of: Callable[[Report], dict[str, OpCost]]) -> dict[str, OpCost]:
+        costs: defaultdict[str, OpCost] = defaultdict(OpCost)
+        for summand in self.summands:
+            for key, cost in costs_of(summand.report).items():
+                costs[key] += summand.total_of(cost)
+        return dict(costs)
+
+    def unsupported_ops(self) -> dict[str, int]:
+        """Return the operators without a price, with the number of their calls."""
+        unsupported = (r.call.op for r in self.records if r.status is Status.UNKNOWN)
+        return dict(Counter(unsupported))
+
+    def uncalled_modules(self) -> set[str]:
+        """Return the paths of modules that no pass runs, nor anything below them.
+
+        A container such as ``ModuleList`` is never called itself: it is listed only if none
+        of its children ran.
+        """
+        return set.intersection(*(summand.report.uncalled_modules() for summand in self.summands))
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Names of the symbolic sizes that inputs and costs depend on."""
+        return tuple(sorted({name for s in self.summands for name in s.report.symbols}))
+
+    def sorted_records(self, key: SortKey = "order", top: int | None = None) -> list[OpRecord]:
+        """Return records in call order, or the most expensive first.
+
+        Args:
+            key: ``"order"``, or the figure to sort by, descending; unsupported calls come first.
+            top: Number of records to keep.
+
+        Raises:
+            UnboundSymbolError: Costs are symbolic and cannot be compared.
+            ModelSpecError: There is no such key.
+        """
+        one_of("key", key, get_args(SortKey))
+        if key == "order":
+            return list(self.records[:top])
+
+        def weight(record: OpRecord) -> tuple[bool, int]:
+            if record.cost is None:
+                return True, 0
+            cost = record.cost
+            value = cost.bytes_read + cost.bytes_written if key == "bytes" else getattr(cost, key)
+            if not isinstance(value, int):
+                msg = (
+                    f"cannot sort by {key}: {record.call.op} costs {value}, which is no number "
+                    "yet. Count with concrete shapes."
+                )
+                raise UnboundSymbolError(msg)
+            return False, value
+
+        return sorted(self.records, key=weight, reverse=True)[:top]
+
+    def find(self, what: str) -> list[OpRecord]:
+        """Return calls by node name, by number, or one of each kind of an operator.
+
+        Args:
+            what: ``"linear_3"``, ``"17"``, ``"aten::linear"`` or ``"linear"``. Of the calls of
+                an operator with equal shapes and attributes, the first is returned.
+
+        Raises:
+            ModelSpecError: The model has no such call.
+        """
+        records = [r for r in self.records if what in {r.call.name, str(r.call.index)}]
+        if records:
+            return records
+        distinct: dict[object, OpRecord] = {}
+        for record in self.records:
+            call = record.call
+            if what in {call.op, call.op.rpartition("::")[2], f"{call.op}.{call.overload}"}:
+                kind = (tuple(call.inputs.items()), tuple(call.attrs.items()))
+                distinct.setdefault(kind, record)
+        if not distinct:
+            names = sorted({r.call.op for r in self.records} | {r.call.name for r in self.records})
+            close = ", ".join(get_close_matches(what, names, n=4, cutoff=0.5))
+            hint = f" Did you mean {close}?" if close else ""
+            model = self._first.model
+            raise ModelSpecError(f"{model} makes no call {what!r}.{hint} See graphflops ops.")
+        return list(distinct.values())
+
+    def explain(self, record: OpRecord) -> str:
+        """Explain the cost of a call: formula, numbers put in, shapes, source, parts."""
+        return explain(record, self._first.registry)
+
+    def compare_conventions(self, convention: str) -> ConventionComparison:
+        """Compare with another convention: the calls that it counts differently, and why.
+
+        Args:
+            convention: Its name, e.g. ``"calflops"``.
+
+        Raises:
+            ModelSpecError: There is no convention of that name.
+
+        Example:
+            >>> import torch, graphflops
+            >>> report = graphflops.count(torch.nn.Linear(3, 4), (torch.empty(2, 3),))
+            >>> [(row.op, row.flops) for row in report.compare_conventions("calflops").operators]
+            [('aten::linear', -8)]
+        """
+        first, *rest = (
+            summand.report.compare_conventions(convention).summed(summand.total_of, summand.times)
+            for summand in self.summands
+        )
+        return sum(rest, start=first)
+
+    def tree(self, depth: int | None = None, width: int | None = None) -> str:
+        """Return the module tree in PyTorch's ``repr`` style, each line with its costs.
+
+        Args:
+            depth: Levels below the root to show; all by default.
+            width: Columns to fit lines into; lines are as long as they are by default.
+        """
+        return render_tree(self.root, depth, width=width)
+
+    @abstractmethod
+    def table(
+        self,
+        depth: int | None = 1,
+        width: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> str:
+        """Return summary, modules down to ``depth`` and what is counted as plain-text tables.
+
+        Args:
+            depth: Levels of modules below the root.
+            width: Columns to fit the tables into; by default they are as wide as they are.
+            columns: Headers of the columns to show, in this order; all by default.
+        """
+
+    @abstractmethod
+    def formula(self, depth: int | None = 1) -> str:
+        """Return MACs and FLOPs as factored expressions, in total and by module to a depth."""
+
+    @abstractmethod
+    def to_dict(self, *, ops: bool = False) -> dict[str, Any]:
+        """Return the report as plain data; ``ops`` adds one entry per call.
+
+        The data follow the schema that :func:`graphflops.render.data.schema` returns.
+        """
+
+    @abstractmethod
+    def to_markdown(self, depth: int | None = 1) -> str:
+        """Return summary and modules as Markdown tables."""
+
+    @abstractmethod
+    def _summary(self) -> Sequence[tuple[str, str]]:
+        """Totals as ``(label, text)`` lines."""
+
+    def to_json(self, *, ops: bool = False) -> str:
+        """Return :meth:`to_dict` as JSON. Integers stay integers, expressions become strings."""
+        return data.json_text(self.to_dict(ops=ops))
+
+    def to_csv(self, depth: int | None = None) -> str:
+        """Return one line per module, numbers unformatted."""
+        return data.module_csv(self.root, depth)
+
+    def __repr__(self) -> str:
+        return self.table(depth=1)
+
+    def _repr_html_(self) -> str:
+        return notebook.html(self._summary(), self.root)
