@@ -8,7 +8,7 @@ from textwrap import shorten
 
 from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import OpRecord
-from graphflops.pricing.price import formula
+from graphflops.pricing.formula import formula
 from graphflops.pricing.registry import Registry
 
 _QUOTED = 200  # characters of a formula that a reason quotes
@@ -69,9 +69,7 @@ def differences(
             )
 
 
-def merge(
-    rows: Iterable[Difference], place: Callable[[Difference], str]
-) -> tuple[Difference, ...]:
+def merge(rows: Iterable[Difference], place: Callable[[Difference], str]) -> tuple[Difference, ...]:
     """Merge rows of one place, operator and reason; sort by the size of the difference.
 
     Args:

@@ -27,7 +27,14 @@ from graphflops.cli.flags import (
     assumed_sizes,
     model_flags,
 )
-from graphflops.cli.output import rolled_up, write_timings, writes_output, written
+from graphflops.cli.output import (
+    Layout,
+    comparison_text,
+    report_text,
+    rolled_up,
+    write_timings,
+    writes_output,
+)
 
 if TYPE_CHECKING:
     from graphflops.reports.report import Report
@@ -68,6 +75,7 @@ def count(
     reuse_layers: ReuseLayers = True,
     assume: Assume = None,
     timings: Timings = False,
+    layout: Layout,
 ) -> str:
     """Count one forward pass: by module, with totals and coverage."""
     report = _report(
@@ -75,23 +83,14 @@ def count(
     )
     rolled = rolled_up(report)
     if compare_conventions is not None:
-        text = written(report.compare_conventions(compare_conventions), output_format.value)
+        compared = report.compare_conventions(compare_conventions)
+        text = comparison_text(compared, output_format.value, layout)
     elif symbolic is not None and output_format is Format.TREE:
         from graphflops.render.tables import formula_report
 
-        text = formula_report(report, 2 if depth is None else depth)
-    elif output_format is Format.TREE:
-        from graphflops.render.tables import report_tree
-
-        text = report_tree(report, depth)
-    elif output_format is Format.TABLE:
-        text = report.table(depth=2 if depth is None else depth)
-    elif output_format is Format.MD:
-        text = report.to_markdown(depth=2 if depth is None else depth)
-    elif output_format is Format.CSV:
-        text = report.to_csv(depth)
+        text = formula_report(report, 2 if depth is None else depth, layout.width)
     else:
-        text = report.to_json(ops=ops)
+        text = report_text(report, output_format.value, depth, layout, ops=ops)
     if timings:
         write_timings({**report.timings, "roll-up": rolled})
     return text
@@ -115,6 +114,7 @@ def list_ops(
     strict: Strict = False,
     reuse_layers: ReuseLayers = True,
     assume: Assume = None,
+    layout: Layout,
 ) -> str:
     """List every operator call: module, operator, shapes, cost, source line."""
     report = _report(
@@ -128,7 +128,7 @@ def list_ops(
     if output_format is CallFormat.CSV:
         return data.calls_csv(records)
     style = "github" if output_format is CallFormat.MD else "simple"
-    return tables.call_table(records, style)
+    return tables.call_table(records, style, layout.width, layout.columns)
 
 
 @writes_output

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,15 +15,13 @@ from graphflops.cli.flags import (
     Format,
     Model,
     ModelFlags,
+    Ops,
     ReportFormat,
     ReuseLayers,
     Strict,
     model_flags,
 )
-from graphflops.cli.output import writes_output, written
-
-if TYPE_CHECKING:
-    from graphflops.reports.generation import GenerationReport
+from graphflops.cli.output import Layout, comparison_text, report_text, writes_output
 
 
 class CacheKind(StrEnum):
@@ -55,9 +53,11 @@ def generate(
     ] = False,
     compare_conventions: CompareConventions = None,
     depth: Depth = None,
+    ops: Ops = False,
     convention: Convention = "exact",
     strict: Strict = False,
     reuse_layers: ReuseLayers = True,
+    layout: Layout,
 ) -> str:
     """Count the continuation of a prompt: one pass over it, then a step for each token."""
     from rich.console import Console
@@ -90,18 +90,8 @@ def generate(
         )
         report = replace(report, notes=(*workload.notes, *report.notes))
     if compare_conventions is not None:
-        return written(report.compare_conventions(compare_conventions), output_format.value)
-    return report.formula() if formula else _text(report, output_format, depth)
-
-
-def _text(report: GenerationReport, output_format: Format, depth: int | None) -> str:
-    from graphflops.render import generation
-
-    if output_format is Format.TREE:
-        return generation.tree(report, depth)
-    if output_format is Format.JSON:
-        return report.to_json()
-    if output_format is Format.CSV:
-        return report.to_csv(depth)
-    style = "github" if output_format is Format.MD else "simple"
-    return generation.table(report, 2 if depth is None else depth, style)
+        compared = report.compare_conventions(compare_conventions)
+        return comparison_text(compared, output_format.value, layout)
+    if formula:
+        return report.formula()
+    return report_text(report, output_format.value, depth, layout, ops=ops)

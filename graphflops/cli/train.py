@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -24,10 +24,7 @@ from graphflops.cli.flags import (
     finite,
     model_flags,
 )
-from graphflops.cli.output import rolled_up, write_timings, writes_output
-
-if TYPE_CHECKING:
-    from graphflops.reports.training import TrainingReport
+from graphflops.cli.output import Layout, report_text, rolled_up, write_timings, writes_output
 
 
 @writes_output
@@ -82,6 +79,7 @@ def train(
     reuse_layers: ReuseLayers = True,
     assume: Assume = None,
     timings: Timings = False,
+    layout: Layout,
 ) -> str:
     """Count a training step: forward, backward by module, recomputation, optimizer."""
     from rich.console import Console
@@ -128,17 +126,4 @@ def train(
     rolled = rolled_up(*report.parts)
     if timings:
         write_timings({"model build": built - start, **report.timings, "roll-up": rolled})
-    return _text(report, output_format, depth, ops=ops)
-
-
-def _text(report: TrainingReport, output_format: Format, depth: int | None, *, ops: bool) -> str:
-    from graphflops.render import training
-
-    if output_format is Format.TREE:
-        return training.full_tree(report, depth)
-    if output_format is Format.JSON:
-        return report.to_json(ops=ops)
-    if output_format is Format.CSV:
-        return report.to_csv(depth)
-    style = "github" if output_format is Format.MD else "simple"
-    return training.table(report, 2 if depth is None else depth, style)
+    return report_text(report, output_format.value, depth, layout, ops=ops)

@@ -10,7 +10,7 @@ from typing import Any
 import sympy
 
 from graphflops.core.cost import Dim, substitute
-from graphflops.core.ir import OpCall, SparseStorage, TensorMeta
+from graphflops.core.ir import OpCall, OpRecord, SparseStorage, TensorMeta
 
 
 class Substitution:
@@ -50,4 +50,13 @@ class Substitution:
             outputs=self.value(call.outputs),
             trip_count=self.value(call.trip_count),
             masked_scores=self.value(call.masked_scores),
+        )
+
+    def record(self, record: OpRecord) -> OpRecord:
+        """A priced call."""
+        return replace(
+            record,
+            call=self.call(record.call),
+            cost=None if record.cost is None else record.cost.map(self.value),
+            parts=tuple(map(self.record, record.parts)),
         )

@@ -1,4 +1,4 @@
-"""The report as data: JSON by a published schema, and CSV."""
+"""Reports as data: JSON by published schemas, and CSV."""
 
 from __future__ import annotations
 
@@ -7,48 +7,73 @@ import importlib.util
 import json
 import platform
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata, resources
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, TypeAlias
 
 from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import DataSize, OpRecord, Status, TensorMeta
 from graphflops.core.module_tree import ModuleNode
 from graphflops.render.escape import csv_cell
+from graphflops.render.protocols import Costs, PassCosts
 
-if TYPE_CHECKING:
-    from graphflops.reports.report import Report
+SCHEMA_VERSION = 2
+Kind: TypeAlias = Literal["forward", "training", "generation"]
+"""Kind of a report, as its JSON names it."""
 
-SCHEMA_VERSION = 1
 
+def schema(kind: Kind = "forward") -> dict[str, Any]:
+    """Return the JSON Schema that a report's ``to_dict`` follows.
 
-def schema() -> dict[str, Any]:
-    """The JSON Schema that :func:`to_dict` follows."""
+    Args:
+        kind: The kind of report.
+
+    Example:
+        >>> schema("training")["title"]
+        'graphflops training report'
+    """
     text = resources.files("graphflops.render").joinpath("report.schema.json").read_text("utf-8")
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+    schemas: dict[str, Any] = json.loads(text)
+    return {
+        "$schema": schemas["$schema"],
+        "title": f"graphflops {kind} report",
+        "$defs": schemas["$defs"],
+        "$ref": f"#/$defs/{kind}_report",
+    }
 
 
-def to_dict(report: Report, *, ops: bool = False) -> dict[str, Any]:
-    """The report as plain data, one entry per call too if ``ops``."""
-    found = report.coverage
-    result: dict[str, Any] = {
+def common_dict(
+    report: Costs, kind: Kind, captured: PassCosts, notes: Sequence[str]
+) -> dict[str, Any]:
+    """Return what the data of every report have in common.
+
+    Args:
+        report: The report.
+        kind: Its kind.
+        captured: The pass whose inputs and capture are shown.
+        notes: Sentences that a reader of the report must know.
+    """
+    by_status = report.coverage
+    capture = captured.capture
+    return {
         "schema_version": SCHEMA_VERSION,
+        "kind": kind,
         "model": {
-            "name": report.model,
-            "inputs": {name: _tensor(meta) for name, meta in report.capture.inputs},
+            "name": captured.model,
+            "inputs": {name: _tensor(meta) for name, meta in capture.inputs},
         },
         "environment": environment(),
         "capture": {
-            "method": report.capture.method,
-            "seconds": round(report.capture.seconds, 3),
-            "layer_reuse": asdict(report.capture.layer_reuse),
-            "notes": list(report.capture.notes),
-            "data_sizes": list(map(data_size_dict, report.capture.data_sizes)),
+            "method": capture.method,
+            "seconds": round(capture.seconds, 3),
+            "layer_reuse": asdict(capture.layer_reuse),
+            "notes": list(notes),
+            "data_sizes": list(map(_data_size_dict, capture.data_sizes)),
         },
         "convention": report.convention,
-        "flops_per_mac": report.registry.flops_per_mac,
+        "flops_per_mac": captured.registry.flops_per_mac,
         "totals": {
             **cost_dict(report.total),
             "params": report.params,
@@ -58,31 +83,37 @@ def to_dict(report: Report, *, ops: bool = False) -> dict[str, Any]:
         "coverage": {
             "complete": report.complete,
             "calls": len(report.records),
-            **{status.value: found[status] for status in Status},
-            "unknown_ops": report.unsupported_ops(),
+            **{status.value: by_status[status] for status in Status},
+            "unsupported_ops": report.unsupported_ops(),
         },
         "modules": [module_dict(node) for node in report.root.walk()],
         "uncalled_modules": sorted(report.uncalled_modules()),
         "operators": _operators(report),
         "dtypes": {dtype: cost_dict(cost) for dtype, cost in report.by_dtype().items()},
     }
+
+
+def to_dict(report: PassCosts, *, ops: bool = False) -> dict[str, Any]:
+    """Return a report of one pass as plain data, one entry per call too if ``ops``."""
+    result = common_dict(report, "forward", report, report.capture.notes)
+    result["phase"] = report.phase.value
     if ops:
         result["ops"] = [call_dict(record) for record in report.records]
     return result
 
 
-def to_json(report: Report, *, ops: bool = False) -> str:
-    """:func:`to_dict` as indented JSON."""
-    return json.dumps(to_dict(report, ops=ops), indent=2)
+def json_text(data: dict[str, Any]) -> str:
+    """Return plain data as indented JSON."""
+    return json.dumps(data, indent=2)
 
 
 def module_csv(root: ModuleNode, depth: int | None = None) -> str:
-    """One line per module, numbers unformatted."""
+    """Return one line per module, numbers unformatted."""
     return csv_text([module_dict(node) for node in root.walk(depth)])
 
 
 def calls_csv(records: list[OpRecord]) -> str:
-    """One line per call, numbers unformatted."""
+    """Return one line per call, numbers unformatted."""
     rows = []
     for record in records:
         row = call_dict(record)
@@ -93,7 +124,7 @@ def calls_csv(records: list[OpRecord]) -> str:
 
 
 def call_dict(record: OpRecord) -> dict[str, Any]:
-    """One call as data; the cost of an unknown one is ``null``."""
+    """Return a call as data; the cost of an unsupported one is ``null``."""
     call = record.call
     empty = dict.fromkeys(cost_dict(OpCost()))
     return {
@@ -105,14 +136,16 @@ def call_dict(record: OpRecord) -> dict[str, Any]:
         "dtype": call.dtype,
         "inputs": [{"name": name, **_tensor(meta)} for name, meta in call.tensors()],
         "outputs": [_tensor(meta) for meta in call.outputs],
+        "phase": call.phase.value,
+        "is_weight_gradient": call.is_weight_gradient,
         "trip_count": number(call.trip_count),
         **(empty if record.cost is None else cost_dict(record.cost)),
         "source_line": call.source_line,
     }
 
 
-def data_size_dict(size: DataSize) -> dict[str, Any]:
-    """A size that follows from data."""
+def _data_size_dict(size: DataSize) -> dict[str, Any]:
+    """Return a size that follows from data."""
     return {
         "name": size.name,
         "operator": size.operator,
@@ -124,19 +157,19 @@ def data_size_dict(size: DataSize) -> dict[str, Any]:
 
 
 def environment() -> dict[str, str]:
-    """Versions a reader needs to repeat the count."""
+    """Return the versions that a reader needs to repeat the count."""
     packages = ("graphflops", "torch", "transformers")
     installed = {p: metadata.version(p) for p in packages if importlib.util.find_spec(p)}
     return {"python": platform.python_version(), **installed}
 
 
 def cost_dict(cost: OpCost) -> dict[str, int | str]:
-    """A cost by field; expressions become strings."""
+    """Return a cost by field; expressions become strings."""
     return {name: number(value) for name, value in cost.items()}
 
 
 def number(value: Dim) -> int | str:
-    """An integer as it is, an expression as text."""
+    """Return an integer as it is, an expression as text."""
     return value if isinstance(value, int) else str(value)
 
 
@@ -149,7 +182,7 @@ def _flat(tensor: dict[str, Any]) -> str:
 
 
 def module_dict(node: ModuleNode) -> dict[str, Any]:
-    """A module with its costs."""
+    """Return a module with its costs."""
     return {
         "path": node.path,
         "class": node.module_class,
@@ -163,7 +196,7 @@ def module_dict(node: ModuleNode) -> dict[str, Any]:
     }
 
 
-def _operators(report: Report) -> list[dict[str, Any]]:
+def _operators(report: Costs) -> list[dict[str, Any]]:
     calls = Counter(record.call.op for record in report.records)
     statuses = {record.call.op: record.status.value for record in report.records}
     costs = report.by_operator()
@@ -179,7 +212,7 @@ def _operators(report: Report) -> list[dict[str, Any]]:
 
 
 def csv_text(rows: list[dict[str, Any]]) -> str:
-    """Rows as CSV, the keys of the first as header."""
+    """Return rows as CSV, the keys of the first as header."""
     lines: list[str] = []
     if rows:
         # With this end of line, both of its characters are quoted inside a cell.

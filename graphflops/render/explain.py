@@ -10,6 +10,7 @@ import sympy
 
 from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import OpCall, OpRecord, Status, TensorMeta
+from graphflops.pricing.formula import formula
 from graphflops.pricing.price import price
 from graphflops.pricing.registry import Registration, Registry
 from graphflops.render.escape import visible
@@ -113,16 +114,3 @@ def _with_letters(call: OpCall) -> tuple[OpCall, dict[Dim, sympy.Symbol]]:
 
 def _home(entry: Registration) -> str:
     return entry.handler.__module__ if entry.handler else entry.origin.rpartition("/")[2]
-
-
-def formula(record: OpRecord, entry: Registration | None) -> list[str]:
-    """The lines of the formula a record was priced with, or why there is none."""
-    if record.status is Status.DECOMPOSED:
-        return ["the sum of what PyTorch decomposes it into:"]
-    if record.status is Status.UNKNOWN and entry is not None:
-        return [f"none: {entry.reason}"]
-    if record.status is Status.UNKNOWN:
-        return ["none: register a handler, see docs/handlers.md"]
-    if entry is None:
-        return ["registered with torch.utils.flop_counter.register_flop_formula"]
-    return entry.formula.splitlines()

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import sympy
 
 from graphflops.core.closed_form import sum_over
 from graphflops.core.cost import Dim, OpCost
-from graphflops.render import data
-from graphflops.render.tables import aligned, factored, labelled, pairs
-from graphflops.render.units import exact, parameters, percent, quantity
+from graphflops.render import data, tables
+from graphflops.render.layout import aligned, pairs
+from graphflops.render.protocols import GenerationCosts
+from graphflops.render.tables import factored
+from graphflops.render.units import exact, parameters, quantity
 
-if TYPE_CHECKING:
-    from graphflops.reports.generation import GenerationReport
 
-
-def summary(report: GenerationReport) -> list[tuple[str, str]]:
-    """The totals as ``(label, text)`` lines, units spelt out."""
+def totals(report: GenerationCosts) -> list[tuple[str, str]]:
+    """Return the totals as ``(label, text)`` lines, units spelt out."""
     total, sizes = report.total, report.sizes
     bound = "" if report.complete else "at least "
     workload = (
@@ -29,7 +28,7 @@ def summary(report: GenerationReport) -> list[tuple[str, str]]:
         f"{report.cache}: {quantity(report.kv_cache_bytes, 'B')} after the last step, "
         f"{quantity(report.kv_cache_bytes_per_token, 'B')} per token and sequence"
     )
-    found = [
+    lines = [
         ("Model", f"{report.model}, generation, {report.convention} convention"),
         ("Workload", workload),
         ("Parameters", f"{parameters(report.params)} ({exact(report.params)})"),
@@ -37,7 +36,7 @@ def summary(report: GenerationReport) -> list[tuple[str, str]]:
     ]
     for decode in report.decode_segments:
         first, last = (decode.report.total.subs(K=k) for k in (decode.first, decode.last))
-        found += [
+        lines += [
             (
                 f"Decode, {decode.steps:,} step{'s' if decode.steps > 1 else ''}",
                 _work(decode.summed(decode.report.total)),
@@ -45,41 +44,42 @@ def summary(report: GenerationReport) -> list[tuple[str, str]]:
             ("  first", f"{quantity(first.flops, 'FLOPs')} with {decode.first:,} tokens cached"),
             ("  last", f"{quantity(last.flops, 'FLOPs')} with {decode.last:,} tokens cached"),
         ]
-    found += [
+    lines += [
         ("Total", bound + _work(total)),
         ("  exactly", f"{exact(total.macs)} MACs, {exact(total.flops)} FLOPs"),
         ("With backward", f"{_work(total * 3)} (estimate: 3 x forward)"),
         ("KV cache", cache),
-        ("Captured in", f"{report.seconds:.2f} s"),
     ]
-    return found + [("Note", note) for note in report.all_notes]
+    return lines
 
 
-def table(report: GenerationReport, depth: int | None, tablefmt: str = "simple") -> str:
-    """Summary, and modules down to a depth."""
-    rows = [
-        (
-            node.path or "(model)",
-            node.module_class,
-            "" if node.calls is None else str(node.calls),
-            parameters(node.params_total),
-            quantity(node.total.macs),
-            quantity(node.total.flops),
-            percent(node.total.flops, report.flops),
-        )
-        for node in report.root.walk(depth)
-    ]
-    headers = ["module", "class", "calls", "params", "MACs", "FLOPs", "% FLOPs"]
-    return f"{pairs(summary(report), tablefmt)}\n\n{aligned(headers, rows, tablefmt)}"
+def coverage(report: GenerationCosts) -> list[tuple[str, str]]:
+    """Return what the totals cover, as ``(label, text)`` lines."""
+    graphs = 1 + len(report.decode_graphs)
+    captured = f"{report.prefill.capture.method}, {graphs} graphs in {report.seconds:.2f} s"
+    lines = [("Coverage", tables.coverage_line(report)), ("Captured by", captured)]
+    return lines + [("Note", note) for note in report.all_notes]
 
 
-def tree(report: GenerationReport, depth: int | None) -> str:
-    """Summary, and the module tree."""
-    return f"{labelled(summary(report))}\n\n{report.tree(depth)}"
+def table(
+    report: GenerationCosts,
+    depth: int | None,
+    tablefmt: str = "simple",
+    width: int | None = None,
+    columns: Sequence[str] | None = None,
+) -> str:
+    """Return summary, modules down to a depth and operators as tables."""
+    parts = (
+        pairs(totals(report), tablefmt, width),
+        tables.module_table(report.root, depth, tablefmt, width, columns),
+        tables.operator_table(report, tablefmt, width),
+        pairs(coverage(report), tablefmt, width),
+    )
+    return "\n\n".join(parts)
 
 
-def formulas(report: GenerationReport) -> str:
-    """Prefill, a step and the whole as factored expressions in the symbols they have."""
+def formulas(report: GenerationCosts) -> str:
+    """Return prefill, a decode step and the whole as factored expressions."""
     prefill = report.symbolic_prefill
     rows = [("prefill", factored(prefill.macs), factored(prefill.flops))]
     for graph in report.decode_graphs:
@@ -91,7 +91,7 @@ def formulas(report: GenerationReport) -> str:
     return aligned(["", "MACs", "FLOPs"], rows, "simple")
 
 
-def _closed_form(report: GenerationReport) -> tuple[Dim, Dim]:
+def _closed_form(report: GenerationCosts) -> tuple[Dim, Dim]:
     """MACs and FLOPs of the pass over the prompt and N - 1 steps."""
     length, count = (sympy.Symbol(name, positive=True, integer=True) for name in "PN")
     grows = report.sizes.get("P") == report.sizes["K"]
@@ -104,18 +104,12 @@ def _closed_form(report: GenerationReport) -> tuple[Dim, Dim]:
     )
 
 
-def to_dict(report: GenerationReport) -> dict[str, Any]:
-    """The report as plain data: what the totals are made of, and each module's share."""
-    return {
-        "schema_version": data.SCHEMA_VERSION,
-        "model": report.model,
-        "environment": data.environment(),
-        "convention": report.convention,
+def to_dict(report: GenerationCosts, *, ops: bool = False) -> dict[str, Any]:
+    """Return the report as plain data: totals, prefill and decode, and each module's share."""
+    result = {
+        **data.common_dict(report, "generation", report.prefill, report.all_notes),
         "sizes": dict(report.sizes),
         "cache": report.cache,
-        "notes": list(report.all_notes),
-        "complete": report.complete,
-        "totals": {**data.cost_dict(report.total), "params": report.params},
         "prefill": data.cost_dict(report.prefill.total),
         "decode": [
             {
@@ -126,15 +120,12 @@ def to_dict(report: GenerationReport) -> dict[str, Any]:
             }
             for decode in report.decode_segments
         ],
-        "kv_cache_bytes": report.kv_cache_bytes,
-        "kv_cache_bytes_per_token": report.kv_cache_bytes_per_token,
-        "modules": [data.module_dict(node) for node in report.root.walk()],
+        "kv_cache_bytes": data.number(report.kv_cache_bytes),
+        "kv_cache_bytes_per_token": data.number(report.kv_cache_bytes_per_token),
     }
-
-
-def to_json(report: GenerationReport) -> str:
-    """:func:`to_dict` as indented JSON."""
-    return json.dumps(to_dict(report), indent=2)
+    if ops:
+        result["ops"] = [data.call_dict(record) for record in report.records]
+    return result
 
 
 def _work(cost: OpCost) -> str:

@@ -14,9 +14,9 @@ from graphflops.render.escape import visible_lines
 class _Figures(RegexHighlighter):
     base_style = "cost."
     highlights = [  # noqa: RUF012 - rich's own way to declare them
-        r"(?P<name>\([\w.-]+\)): (?P<times>\d+ x )?(?P<cls>\w+)\(",
+        r"(?P<name>\([\w.-]+\)): (?P<times>\d+ x )?(?P<class>\w+)\(",
         r"(?P<share>\d+(\.\d+)?%)",
-        r"(?P<unknown>\w+::\w+ x \d+|[1-9]\d* (calls )?unknown|not called)",
+        r"(?P<unsupported>\w+::\w+ x \d+|[1-9]\d* (calls )?unsupported|not called)",
         r"(?m)^(?P<label>[A-Z][\w ]+?)(?= {2,})",
     ]
 
@@ -25,9 +25,9 @@ _THEME = Theme(
     {
         "cost.name": "cyan",
         "cost.times": "bold",
-        "cost.cls": "bold",
+        "cost.class": "bold",
         "cost.share": "green",
-        "cost.unknown": "bold red",
+        "cost.unsupported": "bold red",
         "cost.label": "bold",
     }
 )

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from graphflops.core.cost import OpCost
+from graphflops.core.cost import Dim, OpCost
 from graphflops.core.module_tree import ModuleNode
 from graphflops.render import data, tables
-from graphflops.render.tables import TRAINING_HEADERS, aligned, labelled, pairs
+from graphflops.render.layout import aligned, pairs
+from graphflops.render.protocols import ModulePhases, TrainingCosts
 from graphflops.render.tree import not_called, render_tree
 from graphflops.render.units import exact, parameters, percent, quantity
 
-if TYPE_CHECKING:
-    from graphflops.reports.training import ModuleTraining, TrainingReport
+_HEADERS = (
+    *("module", "class", "params", "trainable", "forward", "backward", "input gradient"),
+    *("weight gradient", "recomputed", "backward / forward"),
+)
 
 
-def summary(report: TrainingReport) -> list[tuple[str, str]]:
-    """The totals as ``(label, text)`` lines, units spelt out."""
+def totals(report: TrainingCosts) -> list[tuple[str, str]]:
+    """Return the totals as ``(label, text)`` lines, units spelt out."""
     forward, backward, recompute = (part.total for part in report.parts)
-    whole = report.by_module()[""]
+    step = report.by_module_and_phase()[""]
     bound = "" if report.complete else "at least "
     frozen = report.params - report.params_trainable
     lines = [
@@ -33,18 +35,20 @@ def summary(report: TrainingReport) -> list[tuple[str, str]]:
             + (f"{exact(frozen)} of them frozen" if frozen else "all trainable"),
         ),
         ("Forward", _work(forward)),
-        ("Backward", f"{_work(backward)}, {_ratio(whole)}"),
-        ("  input gradient", _work(whole.input_gradient)),
-        ("  weight gradient", _work(whole.weight_gradient)),
+        ("Backward", f"{_work(backward)}, {_ratio(step)}"),
+        ("  input gradient", _work(step.input_gradient)),
+        ("  weight gradient", _work(step.weight_gradient)),
         ("Recomputed", _work(recompute) if recompute.flops != 0 else "nothing"),
     ]
-    if (backward.flops_masked + forward.flops_masked) != 0:
-        masked = forward.flops_masked + backward.flops_masked
+    if (masked := forward.flops_masked + backward.flops_masked) != 0:
         lines.append(("Masked", f"{exact(masked)}, which a kernel that knows the mask skips"))
     lines += _optimizer(report)
     if report.passes > 1:
-        passes = f"{report.steps:,} x {report.gradient_accumulation_steps:,} passes"
-        lines.append(("Steps", f"{passes}: of them all are the totals below"))
+        micro = report.gradient_accumulation_steps
+        steps = (
+            f"{report.steps:,} x {micro:,} passes; the totals below are of all {report.passes:,}"
+        )
+        lines.append(("Steps", steps))
     lines += [
         ("Model FLOPs", f"{bound}{_flops(report.model_flops)}: forward and backward"),
         ("Hardware FLOPs", f"{bound}{_flops(report.hardware_flops)}: with what is recomputed"),
@@ -53,7 +57,7 @@ def summary(report: TrainingReport) -> list[tuple[str, str]]:
     return lines + _utilization(report)
 
 
-def _utilization(report: TrainingReport) -> list[tuple[str, str]]:
+def _utilization(report: TrainingCosts) -> list[tuple[str, str]]:
     measured = report.measured
     if measured is None:
         return []
@@ -67,17 +71,17 @@ def _utilization(report: TrainingReport) -> list[tuple[str, str]]:
     ]
 
 
-def _optimizer(report: TrainingReport) -> list[tuple[str, str]]:
+def _optimizer(report: TrainingCosts) -> list[tuple[str, str]]:
     if report.optimizer is None:
         return []
     step, cost = report.optimizer, report.optimizer_cost
     flops, state = quantity(cost.flops, "FLOPs"), quantity(step.state_bytes, "B")
-    said = f"{step.optimizer.name}: {flops} apart from these, {state} of state"
-    return [("Optimizer", said)]
+    text = f"{step.optimizer.name}: {flops} apart from these, {state} of state"
+    return [("Optimizer", text)]
 
 
-def footer(report: TrainingReport) -> list[tuple[str, str]]:
-    """What the totals cover, as ``(label, text)`` lines."""
+def coverage(report: TrainingCosts) -> list[tuple[str, str]]:
+    """Return what the totals cover, as ``(label, text)`` lines."""
     lines = [
         (part.phase.value.capitalize(), tables.coverage_line(part))
         for part in report.parts
@@ -90,92 +94,100 @@ def footer(report: TrainingReport) -> list[tuple[str, str]]:
     return lines + [("Note", note) for note in report.notes]
 
 
-def tree(report: TrainingReport, depth: int | None) -> str:
-    """The module tree."""
-    costs = report.by_module()
+def tree(report: TrainingCosts, depth: int | None, width: int | None = None) -> str:
+    """Return the module tree."""
+    phases = report.by_module_and_phase()
 
-    def figures(node: ModuleNode) -> str:
-        if not_called(node):
-            return f"{parameters(node.params_total)} Params, not called"
-        cost = costs[node.path]
+    def figures(node: ModuleNode) -> Sequence[str]:
         params = f"{parameters(node.params_total)} Params"
-        frozen = node.params_total - node.params_trainable
-        if node.params_total and frozen == node.params_total:
-            params += " frozen"
-        elif frozen:
-            params += f" ({parameters(frozen)} frozen)"
-        gradients = (
-            f"input {quantity(cost.input_gradient.flops)}, "
-            f"weights {quantity(cost.weight_gradient.flops)}"
-        )
-        said = [
-            params,
-            f"forward {quantity(cost.forward.flops, 'FLOPs')}",
-            f"backward {quantity(cost.backward.flops, 'FLOPs')} ({gradients})",
-        ]
-        if cost.ratio:
-            said.append(_ratio(cost))
-        if cost.recompute.flops != 0:
-            said.append(f"recomputed {quantity(cost.recompute.flops, 'FLOPs')}")
-        return ", ".join(said)
+        if not_called(node):
+            return (f"{params}, not called",)
+        return _figures(params + _frozen(node), phases[node.path])
 
-    return render_tree(report.forward.root, depth, figures)
+    return render_tree(report.forward.root, depth, figures, width)
 
 
-def full_tree(report: TrainingReport, depth: int | None) -> str:
-    """Totals, the module tree, and what the totals cover."""
-    return "\n\n".join((labelled(summary(report)), tree(report, depth), labelled(footer(report))))
-
-
-def table(report: TrainingReport, depth: int | None, tablefmt: str = "simple") -> str:
-    """Summary, modules down to a depth, coverage."""
-    costs = report.by_module()
-    rows = []
-    for node in report.forward.root.walk(depth):
-        cost = costs[node.path]
-        flops = (
-            *(cost.forward, cost.backward, cost.input_gradient),
-            *(cost.weight_gradient, cost.recompute),
-        )
-        rows.append(
-            (
-                node.path or "(model)",
-                node.module_class,
-                parameters(node.params_total),
-                parameters(node.params_trainable),
-                *(quantity(part.flops) for part in flops),
-                "" if cost.ratio is None else f"{cost.ratio:.2f}",
-            )
-        )
-    parts = (
-        pairs(summary(report), tablefmt),
-        aligned(["module", "class", "params", *TRAINING_HEADERS], rows, tablefmt),
-        pairs(footer(report), tablefmt),
+def _figures(params: str, cost: ModulePhases) -> Sequence[str]:
+    forward = f"forward {quantity(cost.forward.flops, 'FLOPs')}"
+    backward = f"backward {quantity(cost.backward.flops, 'FLOPs')}"
+    gradients = (
+        f"input {quantity(cost.input_gradient.flops)}, "
+        f"weights {quantity(cost.weight_gradient.flops)}"
     )
-    return ("\n" if tablefmt == "html" else "\n\n").join(parts)
+    ratio = [_ratio(cost)] if cost.ratio else []
+    recomputed = (
+        [f"recomputed {quantity(cost.recompute.flops, 'FLOPs')}"] if cost.recompute.flops else []
+    )
+    return (
+        ", ".join([params, forward, f"{backward} ({gradients})", *ratio, *recomputed]),
+        ", ".join([params, forward, backward, *ratio, *recomputed]),
+        ", ".join([forward, backward, *recomputed]),
+        f"{forward}, {backward}",
+    )
 
 
-def to_dict(report: TrainingReport, *, ops: bool = False) -> dict[str, Any]:
-    """The report as plain data: totals, each phase, and each module's share of them."""
+def _frozen(node: ModuleNode) -> str:
+    frozen = node.params_total - node.params_trainable
+    if node.params_total and frozen == node.params_total:
+        return " frozen"
+    return f" ({parameters(frozen)} frozen)" if frozen else ""
+
+
+def table(
+    report: TrainingCosts,
+    depth: int | None,
+    tablefmt: str = "simple",
+    width: int | None = None,
+    columns: Sequence[str] | None = None,
+) -> str:
+    """Return summary, modules down to a depth, and what is covered, as tables."""
+    phases = report.by_module_and_phase()
+    rows = [_row(node, phases[node.path]) for node in report.forward.root.walk(depth)]
+    parts = (
+        pairs(totals(report), tablefmt, width),
+        aligned(_HEADERS, rows, tablefmt, width, columns),
+        pairs(coverage(report), tablefmt, width),
+    )
+    return "\n\n".join(parts)
+
+
+def _row(node: ModuleNode, cost: ModulePhases) -> tuple[str, ...]:
+    phases = (
+        *(cost.forward, cost.backward, cost.input_gradient),
+        *(cost.weight_gradient, cost.recompute),
+    )
+    return (
+        node.path or "(model)",
+        node.module_class,
+        parameters(node.params_total),
+        parameters(node.params_trainable),
+        *(quantity(phase.flops) for phase in phases),
+        "" if cost.ratio is None else f"{cost.ratio:.2f}",
+    )
+
+
+def formulas(report: TrainingCosts) -> str:
+    """Return MACs and FLOPs of each phase of a pass, and of all passes, factored."""
+    rows = [
+        (part.phase.value, tables.factored(part.macs), tables.factored(part.flops))
+        for part in report.parts
+    ]
+    rows.append(("model FLOPs", tables.factored(report.macs), tables.factored(report.flops)))
+    return aligned(["", "MACs", "FLOPs"], rows, "simple")
+
+
+def to_dict(report: TrainingCosts, *, ops: bool = False) -> dict[str, Any]:
+    """Return the report as plain data: totals, each phase, and each module's share of them."""
     step = report.optimizer
-    result: dict[str, Any] = {
-        "schema_version": data.SCHEMA_VERSION,
-        "model": report.model,
-        "environment": data.environment(),
-        "convention": report.convention,
+    phases = report.by_module_and_phase()
+    result = {
+        **data.common_dict(report, "training", report.forward, report.notes),
         "loss": report.loss,
         "gradient_accumulation_steps": report.gradient_accumulation_steps,
         "steps": report.steps,
-        "complete": report.complete,
-        "unknown_ops": report.unsupported_ops(),
-        "totals": {
-            "model_flops": data.number(report.model_flops),
-            "hardware_flops": data.number(report.hardware_flops),
-            "macs": data.number(report.macs),
-            "params": report.params,
-            "params_trainable": report.params_trainable,
-        },
-        "pass": {part.phase.value: data.cost_dict(part.total) for part in report.parts},
+        "model_flops": data.number(report.model_flops),
+        "hardware_flops": data.number(report.hardware_flops),
+        "phases": {part.phase.value: data.cost_dict(part.total) for part in report.parts},
         "unattributed": data.cost_dict(report.unattributed),
         "optimizer": None
         if step is None
@@ -184,30 +196,27 @@ def to_dict(report: TrainingReport, *, ops: bool = False) -> dict[str, Any]:
             **data.cost_dict(report.optimizer_cost),
             "state_bytes": step.state_bytes,
         },
-        "capture": {
-            "method": report.forward.capture.method,
-            "seconds": round(report.forward.capture.seconds, 3),
-            "layer_reuse": asdict(report.forward.capture.layer_reuse),
-            "notes": list(report.notes),
-            "data_sizes": list(map(data.data_size_dict, report.forward.capture.data_sizes)),
-        },
         "utilization": _utilization_dict(report),
-        "modules": _module_dicts(report, None),
+        "modules": [
+            {**data.module_dict(node), "phases": _phases_dict(phases[node.path])}
+            for node in report.root.walk()
+        ],
     }
     if ops:
-        result["ops"] = [
-            {
-                "phase": part.phase.value,
-                "is_weight_gradient": record.call.is_weight_gradient,
-                **data.call_dict(record),
-            }
-            for part in report.parts
-            for record in part.records
-        ]
+        result["ops"] = [data.call_dict(record) for part in report.parts for record in part.records]
     return result
 
 
-def _utilization_dict(report: TrainingReport) -> dict[str, Any] | None:
+def _phases_dict(cost: ModulePhases) -> dict[str, Any]:
+    return {
+        "forward": data.cost_dict(cost.forward),
+        "input_gradient": data.cost_dict(cost.input_gradient),
+        "weight_gradient": data.cost_dict(cost.weight_gradient),
+        "recompute": data.cost_dict(cost.recompute),
+    }
+
+
+def _utilization_dict(report: TrainingCosts) -> dict[str, Any] | None:
     measured = report.measured
     if measured is None:
         return None
@@ -222,47 +231,19 @@ def _utilization_dict(report: TrainingReport) -> dict[str, Any] | None:
     }
 
 
-def to_json(report: TrainingReport, *, ops: bool = False) -> str:
-    """:func:`to_dict` as indented JSON."""
-    return json.dumps(to_dict(report, ops=ops), indent=2)
-
-
-def to_csv(report: TrainingReport, depth: int | None = None) -> str:
-    """One line per module down to a depth; totals include the children."""
-    rows = [
-        {
-            **{key: value for key, value in row.items() if not isinstance(value, dict)},
-            **{
-                f"{part}_{name}": value
-                for part, costs in row.items()
-                if isinstance(costs, dict)
-                for name, value in costs.items()
-            },
-        }
-        for row in _module_dicts(report, depth)
-    ]
+def to_csv(report: TrainingCosts, depth: int | None = None) -> str:
+    """Return one line per module down to a depth, with its cost in each phase of a pass."""
+    phases = report.by_module_and_phase()
+    rows = []
+    for node in report.root.walk(depth):
+        row = data.module_dict(node)
+        for phase, cost in _phases_dict(phases[node.path]).items():
+            row |= {f"{phase}_{name}": value for name, value in cost.items()}
+        rows.append(row)
     return data.csv_text(rows)
 
 
-def _module_dicts(report: TrainingReport, depth: int | None) -> list[dict[str, Any]]:
-    costs = report.by_module()
-    return [
-        {
-            "path": node.path,
-            "class": node.module_class,
-            "calls": node.calls,
-            "params": node.params_total,
-            "params_trainable": node.params_trainable,
-            "forward": data.cost_dict(costs[node.path].forward),
-            "input_gradient": data.cost_dict(costs[node.path].input_gradient),
-            "weight_gradient": data.cost_dict(costs[node.path].weight_gradient),
-            "recompute": data.cost_dict(costs[node.path].recompute),
-        }
-        for node in report.forward.root.walk(depth)
-    ]
-
-
-def _ratio(cost: ModuleTraining) -> str:
+def _ratio(cost: ModulePhases) -> str:
     return "" if cost.ratio is None else f"{cost.ratio:.2f} x forward"
 
 
@@ -270,5 +251,5 @@ def _work(cost: OpCost) -> str:
     return f"{quantity(cost.macs, 'MACs')}, {quantity(cost.flops, 'FLOPs')}"
 
 
-def _flops(value: Any) -> str:
+def _flops(value: Dim) -> str:
     return f"{quantity(value, 'FLOPs')} ({exact(value)})"

@@ -1,19 +1,19 @@
-"""Modules that were never called, in as few words as they can be told in."""
+"""Modules that were never called, runs of equal ones folded."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from graphflops.core.module_tree import ModuleNode
+from graphflops.render.protocols import PassCosts
 
-if TYPE_CHECKING:
-    from graphflops.reports.report import Report
+_LISTED = 8
+"""Modules or runs of them that are named; how many more there are is said."""
 
 
-def uncalled_lines(report: Report) -> list[tuple[str, str]]:
-    """What was never called, and whose weights were used all the same, as ``(label, text)``.
+def uncalled_lines(report: PassCosts) -> list[tuple[str, str]]:
+    """Return the modules never called, and those of them whose weights were used, as lines.
 
     ``nn.MultiheadAttention`` never calls its output projection: a function takes its weights.
     """
@@ -25,14 +25,19 @@ def uncalled_lines(report: Report) -> list[tuple[str, str]]:
     around = {parent for path in lent for parent in _parents(path)}
     idle = {node.path: node for node in nodes if node.path not in lent | around}
     topmost = [node for path, node in idle.items() if path.rpartition(".")[0] not in idle]
-    lines = [("Never called", ", ".join(_folded(topmost)))] if topmost else []
+    lines = [("Never called", _listed(_folded(topmost)))] if topmost else []
     if lent:
-        used = ", ".join(_folded(node for node in nodes if node.path in lent))
+        used = _listed(_folded(node for node in nodes if node.path in lent))
         lines.append(("Weights used", f"{used}: not called, functions took their weights"))
     return lines
 
 
-def _paths_of_weights(report: Report) -> Iterator[str]:
+def _listed(names: Iterable[str]) -> str:
+    first, more = (everything := list(names))[:_LISTED], len(everything) - _LISTED
+    return ", ".join(first) + (f" and {more} more (uncalled_modules has all)" if more > 0 else "")
+
+
+def _paths_of_weights(report: PassCosts) -> Iterator[str]:
     """Paths of the modules whose own parameters are inputs of calls."""
     names = {tensor.name for record in report.records for _, tensor in record.call.tensors()}
     for module in report.capture.modules:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from graphflops.core.arguments import one_of
 from graphflops.core.cost import Dim, OpCost
@@ -17,11 +17,10 @@ from graphflops.core.module_tree import ModuleNode
 from graphflops.errors import ModelSpecError, UnboundSymbolError
 from graphflops.render import data, notebook
 from graphflops.render.explain import explain
+from graphflops.render.layout import labelled
+from graphflops.render.protocols import PassCosts
 from graphflops.render.tree import render_tree
-
-if TYPE_CHECKING:
-    from graphflops.reports.comparison import ConventionComparison
-    from graphflops.reports.report import Report
+from graphflops.reports.comparison import ConventionComparison
 
 SortKey = Literal["order", "flops", "macs", "bytes", "transcendentals"]
 
@@ -29,6 +28,20 @@ SortKey = Literal["order", "flops", "macs", "bytes", "transcendentals"]
 def once(cost: OpCost) -> OpCost:
     """Return the cost of a pass that runs once: the cost itself."""
     return cost
+
+
+class CapturedPass(PassCosts, Protocol):
+    """Report of one captured pass, as sums of passes see it."""
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Names of the symbolic sizes that inputs and costs depend on."""
+
+    def by_module_and_operator(self) -> dict[str, dict[str, OpCost]]:
+        """Return the cost of each operator within each module, children included."""
+
+    def compare_conventions(self, convention: str) -> ConventionComparison:
+        """Compare with another convention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +54,7 @@ class Summand:
         total_of: Function from the cost of something in one run to its cost in all runs.
     """
 
-    report: Report
+    report: CapturedPass
     times: int = 1
     total_of: Callable[[OpCost], OpCost] = once
 
@@ -54,13 +67,19 @@ class CostReport(ABC):
     operator reads and writes by itself, nothing fused.
     """
 
+    if TYPE_CHECKING:  # a field of one report, which a property here would take the place of
+
+        @property
+        def records(self) -> Sequence[OpRecord]:
+            """Calls of each pass once, with their costs, in order."""
+
     @property
     @abstractmethod
     def summands(self) -> tuple[Summand, ...]:
         """Passes that the totals are the sum of."""
 
     @property
-    def _first(self) -> Report:
+    def _first(self) -> CapturedPass:
         return self.summands[0].report
 
     @property
@@ -113,11 +132,6 @@ class CostReport(ABC):
     def complete(self) -> bool:
         """True if every call has a price; otherwise all totals are lower bounds."""
         return not self.unsupported_ops()
-
-    @property
-    def records(self) -> Sequence[OpRecord]:
-        """Calls of each pass once, with their costs, in order."""
-        return [record for summand in self.summands for record in summand.report.records]
 
     @cached_property
     def coverage(self) -> Mapping[Status, int]:
@@ -177,7 +191,7 @@ class CostReport(ABC):
                     inside[operator] += summand.total_of(cost)
         return {path: dict(operators) for path, operators in costs.items()}
 
-    def _added(self, costs_of: Callable[[Report], dict[str, OpCost]]) -> dict[str, OpCost]:
+    def _added(self, costs_of: Callable[[CapturedPass], dict[str, OpCost]]) -> dict[str, OpCost]:
         costs: defaultdict[str, OpCost] = defaultdict(OpCost)
         for summand in self.summands:
             for key, cost in costs_of(summand.report).items():
@@ -324,8 +338,22 @@ class CostReport(ABC):
         """Return summary and modules as Markdown tables."""
 
     @abstractmethod
-    def _summary(self) -> Sequence[tuple[str, str]]:
+    def _totals(self) -> Sequence[tuple[str, str]]:
         """Totals as ``(label, text)`` lines."""
+
+    @abstractmethod
+    def _coverage(self) -> Sequence[tuple[str, str]]:
+        """Lines on what the totals cover, how they were captured, and notes."""
+
+    def to_text(self, depth: int | None = None, width: int | None = None) -> str:
+        """Return totals, module tree and what is covered: what the command line prints.
+
+        Args:
+            depth: Levels below the root to show; all by default.
+            width: Columns to fit lines into; lines are as long as they are by default.
+        """
+        totals, coverage = (labelled(lines, width) for lines in (self._totals(), self._coverage()))
+        return f"{totals}\n\n{self.tree(depth, width)}\n\n{coverage}"
 
     def to_json(self, *, ops: bool = False) -> str:
         """Return :meth:`to_dict` as JSON. Integers stay integers, expressions become strings."""
@@ -339,4 +367,4 @@ class CostReport(ABC):
         return self.table(depth=1)
 
     def _repr_html_(self) -> str:
-        return notebook.html(self._summary(), self.root)
+        return notebook.html([*self._totals(), *self._coverage()], self.root)

@@ -1,25 +1,23 @@
-"""The result of counting a generation: a prompt in one pass, then token after token."""
+"""Report of a generation: a prompt in one pass, then token after token."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import sympy
 
-from graphflops.analysis.compare_conventions import ConventionComparison
 from graphflops.core.arguments import whole
 from graphflops.core.closed_form import sum_over
 from graphflops.core.cost import Dim, OpCost, substitute
 from graphflops.core.guards import check_assumptions, holds_throughout
-from graphflops.core.module_tree import ModuleNode
+from graphflops.core.ir import OpRecord
 from graphflops.errors import ModelSpecError
 from graphflops.render import generation as rendering
-from graphflops.render.data import module_csv
-from graphflops.render.tree import render_tree
-from graphflops.reports.report import Report, unsupported_in
+from graphflops.reports.base import CostReport, Summand
+from graphflops.reports.report import Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +75,7 @@ class DecodeSegment:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class GenerationReport:
+class GenerationReport(CostReport):
     """What it costs to continue a prompt, as a whole, by module, and token by token.
 
     Attributes:
@@ -99,10 +97,11 @@ class GenerationReport:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
-    @property
-    def convention(self) -> str:
-        """Name of the way of counting."""
-        return self.symbolic_prefill.convention
+    @cached_property
+    def summands(self) -> tuple[Summand, ...]:
+        """Prefill once, and each decode graph over the lengths of the cache that it serves."""
+        decode = (Summand(d.report, d.steps, d.summed) for d in self.decode_segments)
+        return (Summand(self.prefill), *decode)
 
     @property
     def new_tokens(self) -> int:
@@ -158,38 +157,36 @@ class GenerationReport:
     @cached_property
     def total(self) -> OpCost:
         """Cost of the whole generation."""
+        # Of the symbolic graphs: binding a total is quicker than binding every call.
         sums = (
-            DecodeSegment(report=step.report, first=first, last=last).summed(
-                step.report.total.subs(**self._bound(step.report))
+            DecodeSegment(report=graph.report, first=first, last=last).summed(
+                graph.report.total.subs(**self._bound(graph.report))
             )
-            for step, first, last in self._ranges()
+            for graph, first, last in self._ranges()
         )
         prefill = self.symbolic_prefill
         return sum(sums, start=prefill.total.subs(**self._bound(prefill)))
 
     @property
-    def flops(self) -> Dim:
-        """Floating-point operations of the whole generation."""
-        return self.total.flops
-
-    @property
-    def macs(self) -> Dim:
-        """Multiply-accumulates of the contractions."""
-        return self.total.macs
-
-    @property
     def params(self) -> int:
-        """Parameters, tied ones once."""
+        """Number of parameters, tied ones once."""
         return self.symbolic_prefill.params
 
     @property
     def complete(self) -> bool:
-        """Whether every call has a price; if not, all totals are lower bounds."""
+        """True if every call has a price; otherwise all totals are lower bounds."""
         return all(report.complete for report in self._reports)
 
-    def unsupported_ops(self) -> dict[str, int]:
-        """Operators without a price, with the number of their calls in all graphs."""
-        return unsupported_in(self._reports)
+    @property
+    def records(self) -> Sequence[OpRecord]:
+        """Calls of the prefill and of one step of each decode graph, with their costs."""
+        reports = (self.prefill, *(decode.report for decode in self.decode_segments))
+        return [record for report in reports for record in report.records]
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Names of the sizes that :meth:`subs` takes: ``N`` and those of the graphs."""
+        return tuple(sorted({"N", *self._open}))
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -211,45 +208,6 @@ class GenerationReport:
         cached = self.sizes["K"] + token - 2
         decode = next(d for d in self.decode_segments if d.first <= cached <= d.last)
         return decode.report.total.subs(K=cached)
-
-    @cached_property
-    def root(self) -> ModuleNode:
-        """The module tree, with what each module costs over the whole generation."""
-        below = [
-            (decode, {node.path: node for node in decode.report.root.walk()})
-            for decode in self.decode_segments
-        ]
-
-        def add(node: ModuleNode) -> ModuleNode:
-            own, total, calls, unknown = node.own, node.total, node.calls, node.unknown
-            for decode, nodes in below:
-                if (step := nodes.get(node.path)) is not None:
-                    own += decode.summed(step.own)
-                    total += decode.summed(step.total)
-                    calls = (calls or 0) + decode.steps * (step.calls or 0)
-                    unknown += decode.steps * step.unknown
-            children = tuple(map(add, node.children))
-            return node._replace(
-                own=own, total=total, calls=calls, unknown=unknown, children=children
-            )
-
-        return add(self.prefill.root)
-
-    def by_module(self) -> dict[str, OpCost]:
-        """Total cost of each module, children included, by path; ``""`` is the model."""
-        return {node.path: node.total for node in self.root.walk()}
-
-    def compare_conventions(self, other: str) -> ConventionComparison:
-        """Where and why another convention counts otherwise, over the whole generation.
-
-        Raises:
-            ModelSpecError: There is no convention of that name.
-        """
-        steps = (
-            decode.report.compare_conventions(other).summed(decode.summed, decode.steps)
-            for decode in self.decode_segments
-        )
-        return sum(steps, start=self.prefill.compare_conventions(other))
 
     @property
     def kv_cache_bytes_per_token(self) -> Dim:
@@ -289,32 +247,41 @@ class GenerationReport:
             check_assumptions(report.capture.assumptions, found._bound(report), report.model)
         return found
 
-    def formula(self) -> str:
-        """MACs and FLOPs of prefill, of a step, and of all, as factored expressions."""
+    def formula(self, depth: int | None = None) -> str:  # noqa: ARG002 - graphs have no modules
+        """Return MACs and FLOPs of prefill, of a decode step and of all tokens, factored."""
         return rendering.formulas(self)
 
-    def tree(self, depth: int | None = None) -> str:
-        """The module tree in PyTorch's ``repr`` style, each line with its costs."""
-        return render_tree(self.root, depth)
+    def table(
+        self,
+        depth: int | None = 1,
+        width: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> str:
+        """Return summary, modules down to ``depth`` and operators as plain-text tables.
 
-    def table(self, depth: int | None = 1) -> str:
-        """Summary and modules down to ``depth`` as plain-text tables."""
-        return rendering.table(self, depth)
+        Args:
+            depth: Levels of modules below the root.
+            width: Columns to fit the tables into; by default they are as wide as they are.
+            columns: Headers of the module table's columns to show, in this order.
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain data."""
-        return rendering.to_dict(self)
+        Raises:
+            ModelSpecError: There is no such column.
+        """
+        return rendering.table(self, depth, width=width, columns=columns)
 
-    def to_json(self) -> str:
-        """:meth:`to_dict` as JSON. Integers stay integers, expressions become strings."""
-        return rendering.to_json(self)
+    def to_dict(self, *, ops: bool = False) -> dict[str, Any]:
+        """Return the report as plain data; ``ops`` adds one entry per call of each graph."""
+        return rendering.to_dict(self, ops=ops)
 
-    def to_csv(self, depth: int | None = None) -> str:
-        """One line per module, numbers unformatted."""
-        return module_csv(self.root, depth)
+    def to_markdown(self, depth: int | None = 1) -> str:
+        """Return summary, modules and operators as Markdown tables."""
+        return rendering.table(self, depth, "github")
 
-    def __repr__(self) -> str:
-        return self.table(depth=1)
+    def _totals(self) -> Sequence[tuple[str, str]]:
+        return rendering.totals(self)
+
+    def _coverage(self) -> Sequence[tuple[str, str]]:
+        return rendering.coverage(self)
 
     def _require_graphs(self) -> None:
         if (missing := self.next_without_a_graph()) is not None:

@@ -1,24 +1,30 @@
-"""The result of counting a training step: forward, backward, recomputation, optimizer."""
+"""Report of a training step: forward, backward, recomputation, optimizer."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from graphflops.analysis.accelerators import Measurement
 from graphflops.analysis.optimizers import OptimizerStep
+from graphflops.core.arguments import one_of
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.cost import Dim, OpCost, substitute
 from graphflops.core.ir import OpRecord, Phase
-from graphflops.core.module_tree import roll_up
+from graphflops.core.module_tree import ModuleNode, roll_up
 from graphflops.errors import ModelSpecError, UnboundSymbolError
 from graphflops.render import training as rendering
-from graphflops.reports.report import Report, unsupported_in
+from graphflops.reports.base import CostReport, Summand
+from graphflops.reports.comparison import ConventionComparison
+from graphflops.reports.report import Report
 
 UNATTRIBUTED = "(unattributed)"
+"""Path of backward calls that no module is known to have caused."""
+CONVENTIONS = ("exact", "torch")
+"""Conventions that price the backward pass; the others see a forward pass only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +58,7 @@ class ModuleTraining:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class TrainingReport:
+class TrainingReport(CostReport):
     """What a training step costs, as a whole, by module and call by call.
 
     *Model FLOPs* are those of the forward and the backward pass, whatever is computed twice;
@@ -99,9 +105,28 @@ class TrainingReport:
         return self.forward.model
 
     @property
-    def convention(self) -> str:
-        """Name of the way of counting."""
-        return self.forward.convention
+    def summands(self) -> tuple[Summand, ...]:
+        """Forward and backward pass, as often as they run."""
+
+        def in_all(cost: OpCost) -> OpCost:
+            return cost * self.passes
+
+        return tuple(Summand(part, self.passes, in_all) for part in (self.forward, self.backward))
+
+    @property
+    def parts(self) -> tuple[Report, Report, Report]:
+        """Forward, backward and recomputation of one pass, in this order."""
+        return self.forward, self.backward, self.recompute
+
+    @property
+    def records(self) -> Sequence[OpRecord]:
+        """Calls of one pass with their costs: forward, backward, recomputation."""
+        return [record for part in self.parts for record in part.records]
+
+    @property
+    def _module_tree(self) -> ModuleNode:
+        # The backward pass may have calls of no module.
+        return roll_up(self.records, self.forward.capture.modules)
 
     @property
     def timings(self) -> Mapping[str, float]:
@@ -123,21 +148,6 @@ class TrainingReport:
         return self.gradient_accumulation_steps * self.steps
 
     @property
-    def total(self) -> OpCost:
-        """Forward and backward of all passes: the cost whose FLOPs are the model FLOPs."""
-        return (self.forward.total + self.backward.total) * self.passes
-
-    @property
-    def flops(self) -> Dim:
-        """Model FLOPs: forward and backward of all passes."""
-        return self.total.flops
-
-    @property
-    def macs(self) -> Dim:
-        """Multiply-accumulates of the contractions among them."""
-        return self.total.macs
-
-    @property
     def model_flops(self) -> Dim:
         """The numerator of MFU: :attr:`flops`."""
         return self.flops
@@ -156,35 +166,16 @@ class TrainingReport:
         return (self.optimizer.cost + summed) * self.steps
 
     @property
-    def params(self) -> int:
-        """Parameters, tied ones once."""
-        return self.forward.params
-
-    @property
-    def params_trainable(self) -> int:
-        """Those of the parameters that get a gradient."""
-        return self.forward.params_trainable
-
-    @property
-    def complete(self) -> bool:
-        """Whether every call has a price; if not, all totals are lower bounds."""
-        return all(part.complete for part in self.parts)
-
-    @property
     def unattributed(self) -> OpCost:
         """Backward calls of which nothing says what module they belong to."""
         return self.backward.by_module().get(UNATTRIBUTED, OpCost())
 
-    def unsupported_ops(self) -> dict[str, int]:
-        """Operators without a price, with the number of their calls."""
-        return unsupported_in(self.parts)
-
-    def by_module(self) -> dict[str, ModuleTraining]:
-        """What each module costs in one pass, children included, by path; ``""`` is the model."""
-        return self._by_module
+    def by_module_and_phase(self) -> dict[str, ModuleTraining]:
+        """Return the cost of each module in one pass by path, split by phase."""
+        return self._by_module_and_phase
 
     @cached_property
-    def _by_module(self) -> dict[str, ModuleTraining]:
+    def _by_module_and_phase(self) -> dict[str, ModuleTraining]:
         backward = self.backward.records
         of_weights = _totals(self, [r for r in backward if r.call.is_weight_gradient])
         of_inputs = _totals(self, [r for r in backward if not r.call.is_weight_gradient])
@@ -247,40 +238,77 @@ class TrainingReport:
             raise UnboundSymbolError(msg)
         return float(flops * self.gradient_accumulation_steps / (step_time * peak_flops))
 
-    def tree(self, depth: int | None = None) -> str:
-        """The module tree in PyTorch's ``repr`` style, each line with its costs in one pass."""
-        return rendering.tree(self, depth)
+    def compare_conventions(self, convention: str) -> ConventionComparison:
+        """Compare with another convention: the calls that it counts differently, and why.
 
-    def table(self, depth: int | None = 1) -> str:
-        """Summary and modules down to ``depth`` as plain-text tables."""
-        return rendering.table(self, depth)
+        Args:
+            convention: ``"exact"`` or ``"torch"``; others have no prices for a backward pass.
+
+        Raises:
+            ModelSpecError: It is another one.
+        """
+        one_of("convention", convention, CONVENTIONS)
+        return super().compare_conventions(convention)
+
+    def subs(self, **values: int) -> TrainingReport:
+        """Return the report with numbers for symbolic sizes.
+
+        Raises:
+            ModelSpecError: There is no symbol of that name.
+        """
+        for name in values:
+            if name not in self.symbols:
+                return replace(self, forward=self.forward.subs(**values))  # which says so
+
+        def bound(part: Report) -> Report:
+            return part.subs(**{n: v for n, v in values.items() if n in part.symbols})
+
+        forward, backward, recompute = map(bound, self.parts)
+        return replace(self, forward=forward, backward=backward, recompute=recompute)
+
+    def formula(self, depth: int | None = None) -> str:  # noqa: ARG002 - phases have no modules
+        """Return MACs and FLOPs of each phase, and of all passes, as factored expressions."""
+        return rendering.formulas(self)
+
+    def tree(self, depth: int | None = None, width: int | None = None) -> str:
+        """Return the module tree in PyTorch's ``repr`` style with the costs of one pass."""
+        return rendering.tree(self, depth, width)
+
+    def table(
+        self,
+        depth: int | None = 1,
+        width: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> str:
+        """Return summary and modules down to ``depth`` as plain-text tables.
+
+        Args:
+            depth: Levels of modules below the root.
+            width: Columns to fit the tables into; by default they are as wide as they are.
+            columns: Headers of the columns to show, in this order.
+
+        Raises:
+            ModelSpecError: There is no such column.
+        """
+        return rendering.table(self, depth, width=width, columns=columns)
 
     def to_dict(self, *, ops: bool = False) -> dict[str, Any]:
-        """The report as plain data; ``ops`` adds one entry per call."""
+        """Return the report as plain data; ``ops`` adds one entry per call."""
         return rendering.to_dict(self, ops=ops)
 
-    def to_json(self, *, ops: bool = False) -> str:
-        """:meth:`to_dict` as JSON. Integers stay integers, expressions become strings."""
-        return rendering.to_json(self, ops=ops)
-
     def to_csv(self, depth: int | None = None) -> str:
-        """One line per module, numbers unformatted."""
+        """Return one line per module with its cost in each phase, numbers unformatted."""
         return rendering.to_csv(self, depth)
 
     def to_markdown(self, depth: int | None = 1) -> str:
-        """Summary and modules as Markdown tables."""
+        """Return summary and modules as Markdown tables."""
         return rendering.table(self, depth, "github")
 
-    def __repr__(self) -> str:
-        return self.table(depth=1)
+    def _totals(self) -> Sequence[tuple[str, str]]:
+        return rendering.totals(self)
 
-    def _repr_html_(self) -> str:
-        return rendering.table(self, 1, "html")
-
-    @property
-    def parts(self) -> tuple[Report, Report, Report]:
-        """Forward, backward and recomputation, in this order."""
-        return self.forward, self.backward, self.recompute
+    def _coverage(self) -> Sequence[tuple[str, str]]:
+        return rendering.coverage(self)
 
 
 def _in_scale(value: Dim) -> int:

@@ -1,0 +1,66 @@
+"""A report as a notebook shows it: totals, and the module tree with bars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from graphflops.core.cost import OpCost
+from graphflops.core.module_tree import ModuleNode
+from graphflops.render.escape import visible
+from graphflops.render.units import parameters, percent, quantity
+
+_OPEN = 2
+"""Levels of the tree that are open when a report is shown."""
+_STYLE = (
+    "<style>.graphflops{font:12px/1.5 monospace}.graphflops td{text-align:left;padding:0 1em 0 0}"
+    ".graphflops details{margin-left:1.5em}.graphflops summary{cursor:pointer}"
+    ".graphflops .leaf{margin-left:2.6em}.graphflops .free{color:#888}"
+    ".graphflops .bar{display:inline-block;width:8em;background:#8883;margin:0 .5em}"
+    ".graphflops .bar i{display:block;height:.7em;background:#4a7bd0}</style>"
+)
+
+
+def html(summary: Sequence[tuple[str, str]], root: ModuleNode) -> str:
+    """Return a report as HTML.
+
+    Args:
+        summary: Totals as ``(label, text)`` lines.
+        root: The module tree. Children that cost nothing are folded into one line.
+    """
+    rows = "".join(
+        f"<tr><td>{_text(label.strip())}</td><td>{_text(text)}</td></tr>" for label, text in summary
+    )
+    tree = "".join(_lines(root, root.total, 0))
+    return f'{_STYLE}<div class="graphflops"><table>{rows}</table>{tree}</div>'
+
+
+def _lines(node: ModuleNode, whole: OpCost, level: int) -> Iterator[str]:
+    line = _line(node, whole)
+    working = [child for child in node.children if child.total != OpCost()]
+    free = [child for child in node.children if child.total == OpCost()]
+    if not node.children:
+        yield f'<div class="leaf">{line}</div>'
+        return
+    yield f"<details{' open' if level < _OPEN else ''}><summary>{line}</summary>"
+    for child in working:
+        yield from _lines(child, whole, level + 1)
+    if free:
+        names = ", ".join(child.name for child in free)
+        yield f'<div class="leaf free">{len(free)} without cost: {_text(names)}</div>'
+    yield "</details>"
+
+
+def _line(node: ModuleNode, whole: OpCost) -> str:
+    share = percent(node.total.flops, whole.flops)
+    bar = f'<span class="bar"><i style="width:{share}"></i></span>' if share else ""
+    name = node.name or "(model)"
+    return (
+        f"{_text(name)}: <b>{_text(node.module_class)}</b> {bar}"
+        f"{_text(quantity(node.total.flops, 'FLOPs'))} {share}, "
+        f"{_text(quantity(node.total.macs, 'MACs'))}, {parameters(node.params_total)} Params"
+    )
+
+
+def _text(text: str) -> str:
+    return escape(visible(text))
