@@ -22,7 +22,7 @@ from benchmarks import fuzz_contractions, fuzz_state
 from benchmarks.fuzz_graphs import Graph, generate, on_meta
 from benchmarks.fuzz_modules import SEEN
 from graphflops.core.ir import OpRecord, Phase
-from graphflops.render.data import schema
+from graphflops.render.data import Kind, schema
 
 Rows = list[tuple[Any, ...]]
 EVERY = {"twice": 4, "layer_reuse": 4, "threads": 10, "compile": 500, "rendered": 10}
@@ -228,8 +228,7 @@ class _Examination:
         assert report.to_csv()  # noqa: S101 - a check
         assert report._repr_html_()  # noqa: S101 - a check
         data = json.loads(report.to_json(ops=True))
-        if not self.training:  # the schema is that of a forward pass
-            _validator().validate(data)
+        _validator("training" if self.training else "forward").validate(data)
 
     def _contractions(self, counted: Counted) -> None:
         if not fuzz_contractions.comparable(counted.records):
@@ -323,5 +322,5 @@ def _told(error: BaseException) -> str:
 
 
 @cache
-def _validator() -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(schema())
+def _validator(kind: Kind) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(schema(kind))

@@ -107,7 +107,7 @@ def _counted(case: Case) -> dict[str, Any]:
     workload = for_training(resolve(case.model, case.options), case.training)
     model = case.change(workload.model)
     report = gf.count_training(model, workload.args, workload.kwargs, on_unknown="raise")
-    whole = report.by_module()[""]
+    whole = report.by_module_and_phase()[""]
     return {
         "title": case.title,
         "params": report.params,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ModelSpecError,
         OutputError,
         PluginWarning,
+        ReportFileError,
         UnboundSymbolError,
         UnknownOpError,
         UnknownOpWarning,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from graphflops.reports.generation import GenerationReport
     from graphflops.reports.report import Report
     from graphflops.reports.training import ModuleTraining, TrainingReport
+    from graphflops.saving.files import load, save
 
 _HOMES = {
     "analysis.accelerators": ("peak_flops",),
@@ -50,6 +52,7 @@ _HOMES = {
         "ModelSpecError",
         "OutputError",
         "PluginWarning",
+        "ReportFileError",
         "UnboundSymbolError",
         "UnknownOpError",
         "UnknownOpWarning",
@@ -59,6 +62,7 @@ _HOMES = {
     "reports.generation": ("GenerationReport",),
     "reports.report": ("Report",),
     "reports.training": ("ModuleTraining", "TrainingReport"),
+    "saving.files": ("load", "save"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -80,6 +84,7 @@ __all__ = [
     "PluginWarning",
     "Registry",
     "Report",
+    "ReportFileError",
     "Status",
     "TensorMeta",
     "TrainingReport",
@@ -91,8 +96,10 @@ __all__ = [
     "count",
     "count_generation",
     "count_training",
+    "load",
     "peak_flops",
     "register",
+    "save",
 ]
 
 

@@ -38,6 +38,10 @@ class OutputError(GraphFlopsError):
     """A result could not be written where it was to go."""
 
 
+class ReportFileError(GraphFlopsError):
+    """A file is no report that this version can load."""
+
+
 class VersionError(GraphFlopsError):
     """A piece of torch or transformers is not as it is in the versions that were tested."""
 

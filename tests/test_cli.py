@@ -25,7 +25,7 @@ def test_count_prints_totals_the_tree_and_coverage(run: Run) -> None:
     assert "MACs              24 MACs (1 MAC = 2 FLOPs)" in out
     assert "FLOPs             54 FLOPs (54)" in out
     assert "(linear): Linear(10 = 100% Params" in out
-    assert "1 calls: 1 counted, 0 free, 0 decomposed, 0 unknown" in out
+    assert "1 calls: 1 counted, 0 free, 0 decomposed, 0 unsupported" in out
     assert "\x1b" not in out
 
 

@@ -35,8 +35,8 @@ def test_a_model_of_ones_own(run: Run) -> None:
 def test_formats(run: Run) -> None:
     _, out, _ = run("train", "models.py:tiny", "--format", "json", "--ops", "--optimizer", "sgd")
     found = json.loads(out)
-    assert found["pass"]["forward"]["macs"] == found["pass"]["backward"]["macs"] == 24
-    assert found["totals"]["model_flops"] == found["totals"]["hardware_flops"]
+    assert found["phases"]["forward"]["macs"] == found["phases"]["backward"]["macs"] == 24
+    assert found["model_flops"] == found["hardware_flops"] == found["totals"]["flops"]
     assert found["optimizer"] == {
         **found["optimizer"],
         "name": "sgd",
@@ -60,10 +60,10 @@ def test_steps_multiply(run: Run) -> None:
     _, once, _ = run(*arguments)
     _, often, _ = run(*arguments, "--gradient-accumulation-steps", "4", "--steps", "3")
     one, many = json.loads(once), json.loads(often)
-    assert many["totals"]["model_flops"] == 12 * one["totals"]["model_flops"]
+    assert many["model_flops"] == 12 * one["model_flops"]
     # Three steps, and before each three sums of 10 gradients.
     assert many["optimizer"]["flops"] == 3 * (one["optimizer"]["flops"] + 3 * 10)
-    assert many["pass"] == one["pass"]
+    assert many["phases"] == one["phases"]
 
 
 def test_utilization(run: Run) -> None:
@@ -73,7 +73,7 @@ def test_utilization(run: Run) -> None:
     assert "of 39 TFLOP/s a100 (float32)" in out
     _, out, _ = run("train", "models.py:tiny", *options, "--format", "json")
     found = json.loads(out)
-    share = found["totals"]["model_flops"] / (2 * 19.5e12)
+    share = found["model_flops"] / (2 * 19.5e12)
     assert found["utilization"]["mfu"] == pytest.approx(share)
 
 

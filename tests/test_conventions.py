@@ -24,7 +24,6 @@ from graphflops import conventions
 from graphflops.conventions._einsum import optimized_flops, printed
 from graphflops.conventions.torch import CONTRACTIONS
 from graphflops.render import data
-from graphflops.render.tables import report_tree
 from graphflops.render.units import quantity
 
 
@@ -202,7 +201,7 @@ def test_every_way_of_writing_a_report(name: str, reports: dict[str, gf.Report])
     found = report.to_dict(ops=True)
     jsonschema.validate(found, data.schema())
     assert (found["convention"], found["flops_per_mac"]) == (name, 1 if name == "fvcore" else 2)
-    text = report_tree(report, None)
+    text = report.to_text()
     assert f"{name} convention" in text
     assert "(1 MAC = 1 FLOP in this convention)" in text or name != "fvcore"
     assert "x forward)" in text

@@ -18,7 +18,7 @@ import graphflops as gf
 from graphflops import conventions
 from graphflops.core.ir import Capture, Module, OpCall, TensorMeta
 from graphflops.counting import forward
-from graphflops.render import data, tables, training
+from graphflops.render import data, tables
 from graphflops.render.escape import csv_cell, markdown, one_line, visible
 
 HOSTILE = [
@@ -85,7 +85,7 @@ def test_what_escapes_look_like() -> None:
 def test_plain_text_has_no_control_characters(name: str) -> None:
     report = report_of(name)
     (first, second) = report.records
-    texts = [report.tree(), report.table(), tables.report_tree(report, None), repr(report)]
+    texts = [report.tree(), report.table(), report.to_text(), repr(report)]
     texts += [report.explain(first), report.explain(second), tables.call_table(report.records)]
     texts += [
         report.formula(),
@@ -188,14 +188,12 @@ def generation() -> gf.GenerationReport:
 
 
 def test_a_generation_is_escaped_too() -> None:
-    from graphflops.render import generation as rendering
-
     report = generation()
-    texts = [report.tree(), report.table(), rendering.tree(report, None), report.formula()]
+    texts = [report.tree(), report.table(), report.to_text(), report.formula()]
     for text in [*texts, report.compare_conventions("calflops").table()]:
         assert all(line.isprintable() for line in text.split("\n"))
         assert r"\x1b[31m" in texts[0]
-    summary, modules = cells_of(rendering.table(report, 1, "github"))
+    summary, modules, *_ = cells_of(report.to_markdown())
     assert summary[1][0] == "Model"
     assert modules[-1][0] == visible(HOSTILE[8])
     assert visible(HOSTILE[0]) in {row[0] for row in modules}
@@ -204,7 +202,7 @@ def test_a_generation_is_escaped_too() -> None:
 @pytest.mark.parametrize("name", [name for name in HOSTILE if "." not in name], ids=ascii)
 def test_a_training_step_is_escaped_too(name: str) -> None:
     step = gf.count_training(Named(name), (torch.zeros(3, 4),))
-    for text in (step.tree(), step.table(), training.full_tree(step, None), step._repr_html_()):
+    for text in (step.tree(), step.table(), step.to_text(), step._repr_html_()):
         assert all(line.isprintable() for line in text.split("\n"))
     _, modules, _ = cells_of(step.to_markdown())
     expected = ["(model)", visible(name).strip(), visible(f"{name}unused").strip(), "(loss)"]

@@ -37,7 +37,7 @@ def macs(report: gf.TrainingReport) -> dict[str, tuple[Any, ...]]:
         path: tuple(
             cost.macs for cost in (c.forward, c.input_gradient, c.weight_gradient, c.recompute)
         )
-        for path, c in report.by_module().items()
+        for path, c in report.by_module_and_phase().items()
         if c.forward.macs != 0
     }
 

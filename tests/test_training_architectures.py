@@ -36,7 +36,7 @@ def check(model: nn.Module, kwargs: dict[str, Any], *, grouped: bool = False) ->
     for part in report.parts:
         own = sum((node.own for node in part.root.walk()), start=gf.OpCost())
         assert own == part.total == sum(part.by_operator().values(), start=gf.OpCost())
-    whole = report.by_module()[""]
+    whole = report.by_module_and_phase()[""]
     assert whole.forward == report.forward.total
     assert whole.backward == report.backward.total
     assert report.backward.root.own.flops + report.unattributed.flops <= (
@@ -117,7 +117,7 @@ def test_lora_of_peft(name: str, targets: list[str]) -> None:
     config = peft.LoraConfig(r=4, target_modules=targets)
     model = peft.get_peft_model(case.model, config, low_cpu_mem_usage=True)
     report = check(model.eval(), case.inputs)
-    weights = {p: c.weight_gradient.macs for p, c in report.by_module().items()}
+    weights = {p: c.weight_gradient.macs for p, c in report.by_module_and_phase().items()}
     base = [path for path in weights if path.endswith("base_layer")]
     assert base
     assert all(weights[path] == 0 for path in base)

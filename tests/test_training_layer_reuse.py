@@ -33,7 +33,7 @@ def compared(model: nn.Module, args: Any = (), kwargs: Any = None, *, in_order: 
         assert Counter(here) == Counter(there)
     modules = [{m.path: m.calls for m in r.forward.capture.modules} for r in (ours, plain)]
     assert modules[0] == modules[1]
-    assert ours.by_module() == plain.by_module()
+    assert ours.by_module_and_phase() == plain.by_module_and_phase()
     _check_dataflow(model, ours)
     return ours.forward.capture.layer_reuse.layers
 

@@ -75,8 +75,8 @@ def test_a_model_with_data_is_left_as_it_was() -> None:
 def test_a_compiled_model_is_counted_as_written() -> None:
     model = nn.Sequential(linear(3, 4), nn.Tanh(), linear(4, 5))
     compiled: Any = torch.compile(model)
-    assert gf.count_training(compiled, (x(),)).by_module() == (
-        gf.count_training(model, (x(),)).by_module()
+    assert gf.count_training(compiled, (x(),)).by_module_and_phase() == (
+        gf.count_training(model, (x(),)).by_module_and_phase()
     )
 
 

@@ -12,7 +12,7 @@ from graphflops.core.cost import FLOPS_PER_MAC, Dim, OpCost
 from graphflops.core.ir import Fallback, OpCall, OpRecord, Status
 from graphflops.errors import HandlerError
 from graphflops.pricing.memory_traffic import no_traffic, read_all_write_all
-from graphflops.pricing.registry import Registration, Registry
+from graphflops.pricing.registry import HandlerNotLoadedError, Registration, Registry
 from graphflops.runtime.interruption import raise_interruption
 
 
@@ -176,6 +176,8 @@ def _arithmetic(call: OpCall, entry: Registration) -> OpCost:
         if entry.wants_call:
             arguments["call"] = call
         cost = entry.handler(**arguments)
+    except HandlerNotLoadedError:
+        raise
     except Exception as error:
         raise_interruption(error)
         raise HandlerError(

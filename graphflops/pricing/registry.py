@@ -15,7 +15,7 @@ from typing import TypeAlias, TypeVar
 
 from graphflops.core.cost import FLOPS_PER_MAC, OpCost
 from graphflops.core.ir import OpCall
-from graphflops.errors import DuplicateHandlerError
+from graphflops.errors import DuplicateHandlerError, HandlerError
 from graphflops.pricing.memory_traffic import TrafficRule, read_all_write_all
 
 Handler: TypeAlias = Callable[..., OpCost]
@@ -67,6 +67,10 @@ class Registration:
         if self.handler is None:
             return f"none: {self.reason}"
         return inspect.cleandoc(self.handler.__doc__ or "")
+
+
+class HandlerNotLoadedError(HandlerError):
+    """A handler of a loaded report, of which only the formula was saved."""
 
 
 class Registry:

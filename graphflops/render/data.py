@@ -13,7 +13,7 @@ from importlib import metadata, resources
 from types import SimpleNamespace
 from typing import Any, Literal, TypeAlias
 
-from graphflops.core.cost import Dim, OpCost
+from graphflops.core.cost import Dim, OpCost, as_dim
 from graphflops.core.ir import DataSize, OpRecord, Status, TensorMeta
 from graphflops.core.module_tree import ModuleNode
 from graphflops.render.escape import csv_cell
@@ -170,6 +170,7 @@ def cost_dict(cost: OpCost) -> dict[str, int | str]:
 
 def number(value: Dim) -> int | str:
     """Return an integer as it is, an expression as text."""
+    value = as_dim(value)
     return value if isinstance(value, int) else str(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from string import ascii_uppercase
 
@@ -12,7 +13,7 @@ from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import OpCall, OpRecord, Status, TensorMeta
 from graphflops.pricing.formula import formula
 from graphflops.pricing.price import price
-from graphflops.pricing.registry import Registration, Registry
+from graphflops.pricing.registry import HandlerNotLoadedError, Registration, Registry
 from graphflops.render.escape import visible
 from graphflops.render.units import exact
 
@@ -81,8 +82,8 @@ def _price(record: OpRecord, registry: Registry) -> Iterator[tuple[str, str]]:
     letters, symbols = _with_letters(record.call)
     symbolic: Mapping[str, Dim] = {}
     if record.status is Status.COUNTED and registry.lookup(record.call) is not None:
-        found = price(letters, registry).cost or OpCost()
-        symbolic = dict(found.items())
+        with suppress(HandlerNotLoadedError):
+            symbolic = dict((price(letters, registry).cost or OpCost()).items())
         yield from (("where", f"{letter} = {size}") for size, letter in symbols.items())
     for name, value in record.cost.items():
         expression = symbolic.get(name, value)
