@@ -114,20 +114,20 @@ def _with_values(meta: TensorMeta, name: str, given: Any) -> TensorMeta:
     """An argument of attention, with what is known of its values."""
     tensor = given.meta.get("val") if isinstance(given, fx.Node) else given
     # A mode of ours has them; a real tensor is a constant of a graph.
-    values = getattr(getattr(tensor, "fake_mode", None), "known_values", None)
+    values = getattr(getattr(tensor, "fake_mode", None), "value_tracker", None)
     if values is None:
         return meta
     if name in _MASKS:
-        return replace(meta, masked_elements=values.hidden(tensor))
-    return replace(meta, known_values=values.starts(tensor)) if name in _STARTS else meta
+        return replace(meta, masked_elements=values.masked_elements(tensor))
+    return replace(meta, known_values=values.sequence_starts(tensor)) if name in _STARTS else meta
 
 
 def masked_output(meta: TensorMeta, result: torch.Tensor) -> TensorMeta:
     """The result of an operator that may mask scores, with how many of them it has hidden."""
-    values = getattr(getattr(result, "fake_mode", None), "known_values", None)
+    values = getattr(getattr(result, "fake_mode", None), "value_tracker", None)
     if values is None or not result.is_floating_point() or values.elements.get(result) is None:
         return meta
-    return replace(meta, masked_elements=values.hidden(result) or None)
+    return replace(meta, masked_elements=values.masked_elements(result) or None)
 
 
 def _plain(value: Any) -> Value:
