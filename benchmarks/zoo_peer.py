@@ -22,8 +22,8 @@ from benchmarks import fuzz_contractions
 from benchmarks.failures import reason
 from benchmarks.peers import FLOPS_PER_MAC
 from benchmarks.real_runs.training import outputs_summed
+from graphflops.capture.fake.fake_model import copy_to_meta, fakify_model_and_inputs
 from graphflops.capture.fake.moe_strategies import moe_strategies
-from graphflops.capture.fake.stand_in import on_meta, stand_in
 from graphflops.capture.record.finalize import SUPPOSED
 from graphflops.core.ir import ATTENTION_SCORES, OpRecord
 from graphflops.models import Workload
@@ -130,23 +130,23 @@ def _total(
 
 
 def _on_meta(workload: Workload, *, training: bool) -> int:
-    (model, *args), kwargs = on_meta(workload.model, workload.args, workload.kwargs)
+    (model, *args), kwargs = copy_to_meta(workload.model, workload.args, workload.kwargs)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     return _run(model, (args, kwargs), mode, training=training)
 
 
 def _with_values(workload: Workload, *, supposing: bool, training: bool) -> int:
     *_, (_, even) = moe_strategies(workload.model, ())
-    own = stand_in(workload.model, workload.args, workload.kwargs)
+    own = fakify_model_and_inputs(workload.model, workload.args, workload.kwargs)
     # On the CPU it has no formula for the kernels of attention and recurrent layers.
     with (
-        own.known.tracing(),
-        even(own.model, own.known) if supposing else contextlib.nullcontext(),
+        own.tracker.tracing(),
+        even(own.model, own.tracker) if supposing else contextlib.nullcontext(),
         sdpa_kernel(SDPBackend.MATH),
         _no_fast_path(),
         torch.backends.mkldnn.flags(enabled=False),
     ):
-        return _run(own.model, (own.args, own.kwargs), own.known.mode, training=training)
+        return _run(own.model, (own.args, own.kwargs), own.tracker.mode, training=training)
 
 
 def _run(model: nn.Module, inputs: Any, mode: FakeTensorMode, *, training: bool) -> int:

@@ -13,17 +13,17 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.dispatch_cache import DispatchCache
-from graphflops.capture.fake.fake_maker import FakeMaker
+from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
 
 
 def _remembering() -> Any:
     mode: Any = FakeTensorMode(allow_non_fake_inputs=True)
-    mode.dispatch = DispatchCache(mode, FakeMaker(mode)).run
+    mode.dispatch = DispatchCache(mode, FakeTensorFactory(mode)).run
     return mode
 
 
 def _fakes(mode: Any, sample: Sample) -> list[torch.Tensor]:
-    maker = FakeMaker(mode)
+    maker = FakeTensorFactory(mode)
     strides = [
         torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="meta")
         for t in sample.tensors
@@ -95,7 +95,7 @@ def test_what_is_an_argument_or_a_view_stays_one(case: str) -> None:
 
 def test_one_argument_for_another_is_not_remembered() -> None:
     mode = _remembering()
-    maker = FakeMaker(mode)
+    maker = FakeTensorFactory(mode)
 
     def new() -> torch.Tensor:
         return maker.make(torch.empty(3, device="meta"), torch.device("cpu"))

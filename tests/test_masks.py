@@ -102,7 +102,7 @@ def test_models_hide_what_their_positions_say(name: str, attention: str) -> None
     expected = hidden_flops(MODELS[name][1])
     assert gf.count(model, kwargs=ids).total.flops_masked == expected
     # As with prompts whose masks are too large to be computed.
-    with mock.patch.object(constant_propagation, "LARGEST", 60):
+    with mock.patch.object(constant_propagation, "MAX_VALUE_NUMEL", 60):
         assert gf.count(model, kwargs=ids).total.flops_masked == expected
     axes = {"input_ids": {0: "B", 1: "S"}}
     symbolic = gf.count(model, kwargs=ids, dynamic_shapes=axes)
@@ -128,7 +128,7 @@ def test_padding_hides_too() -> None:
     hidden = (81 - seen) + 36
     expected = LAYERS * HEADS * hidden * 2 * 2 * WIDTH
     assert gf.count(model, kwargs=inputs).total.flops_masked == expected
-    with mock.patch.object(constant_propagation, "LARGEST", 40):
+    with mock.patch.object(constant_propagation, "MAX_VALUE_NUMEL", 40):
         assert gf.count(model, kwargs=inputs).total.flops_masked == expected
 
 
@@ -152,7 +152,7 @@ def test_any_numbers() -> None:
     rows, columns = torch.randint(0, 12, (50,)), torch.randint(0, 12, (50,))
     query = torch.zeros(3, 50, 8, device="meta")
     seen = ((rows[:, None] == columns) | (rows[:, None] > columns + 5)) & (rows > 1)
-    with mock.patch.object(constant_propagation, "LARGEST", 60):
+    with mock.patch.object(constant_propagation, "MAX_VALUE_NUMEL", 60):
         report = gf.count(Masked(), (query, rows, columns))
     assert report.total.flops_masked == 3 * int((~seen).sum()) * 2 * 2 * 8
 

@@ -28,7 +28,7 @@ from torch.nested._internal import nested_tensor
 from torch.utils import _python_dispatch as dispatch
 
 from graphflops.capture.fake.class_attributes import CLASS_ATTRIBUTES
-from graphflops.capture.fake.constant_propagation import UNCOUNTED
+from graphflops.capture.fake.constant_propagation import THREAD_NOT_COUNTED
 from graphflops.capture.torch_internals.random_numbers import GENERATORS, OwnGenerators, RandomState
 from graphflops.capture.torch_internals.thread_state import ThreadState
 from graphflops.capture.transformers_compat import RegisteredClasses
@@ -172,7 +172,9 @@ def _start(original: Callable[..., None], thread: threading.Thread) -> None:
     target: Any = getattr(thread, "_target", None)
     # asyncio ends its pool in a thread; that runs nothing of the model's.
     if TOLD.model_runs and getattr(target, "__module__", "") != "asyncio.base_events":
-        raise CaptureError(f"the forward starts a thread of its own ({thread.name}), {UNCOUNTED}")
+        raise CaptureError(
+            f"the forward starts a thread of its own ({thread.name}), {THREAD_NOT_COUNTED}"
+        )
     original(thread)
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from graphflops.capture.counting_thread import model_running
+from graphflops.capture.fake.fake_model import copy_to_meta
 from graphflops.capture.fake.leaves import tensors_in
-from graphflops.capture.fake.stand_in import on_meta
 from graphflops.capture.source_lines import is_models, short_path
 from graphflops.core.ir import OpCall, Phase
 from graphflops.errors import CaptureError, GraphFlopsError
@@ -58,7 +58,7 @@ def explain_failure(
 def _forward_error(model: nn.Module, args: Any, kwargs: Any) -> Exception | None:
     try:
         with QUIET.holding(), torch.device("meta"), model_running():
-            (own, *own_args), own_kwargs = on_meta(model, args, kwargs)
+            (own, *own_args), own_kwargs = copy_to_meta(model, args, kwargs)
             own(*own_args, **own_kwargs)
     except Exception as error:  # noqa: BLE001 - whatever the model raises is the answer
         raise_interruption(error)

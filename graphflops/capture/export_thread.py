@@ -81,7 +81,7 @@ class _Methods:
 def _snapshot(original: Callable[..., Any], tensor: torch.Tensor, **how: Any) -> Any:
     """Know of what a node of the graph keeps what is known of the tensor it is of."""
     kept = original(tensor, **how)
-    values = getattr(getattr(tensor, "fake_mode", None), "known_values", None)
+    values = getattr(getattr(tensor, "fake_mode", None), "value_tracker", None)
     if values is not None:
         values.restore(kept, values.state(tensor))
     return kept

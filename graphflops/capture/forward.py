@@ -23,10 +23,10 @@ from graphflops.capture.diagnose import explain_failure, refuse_mixed_dtypes, re
 from graphflops.capture.export.control_flow import calls_of_graph
 from graphflops.capture.export.program import program_inputs
 from graphflops.capture.export_thread import exporting
-from graphflops.capture.fake.data_sizes import OTHERWISE, SUPPOSED
+from graphflops.capture.fake.data_sizes import ALTERNATIVE_INT, PLACEHOLDER_INT
+from graphflops.capture.fake.fake_model import FakeModel, Inputs, fakify_model_and_inputs
 from graphflops.capture.fake.moe_strategies import ContextFactory, moe_strategies
-from graphflops.capture.fake.quantized import leave_out_observers
-from graphflops.capture.fake.stand_in import Inputs, StandIn, stand_in
+from graphflops.capture.fake.quantization import bypass_observers
 from graphflops.capture.fake.symbolic_shapes import Symbols, axis_specs
 from graphflops.capture.layer_reuse import LayerReplayer
 from graphflops.capture.layer_reuse.forward_replay import TapeTracer
@@ -126,7 +126,7 @@ class _Job:
         self._dynamic_shapes, self._advance = dynamic_shapes, advance
         self._around, self._assume, self._told = around, assume, told
         self._manner = [manner, "told that it is exported" * told]
-        self._supposed = SUPPOSED
+        self._supposed = PLACEHOLDER_INT
         self._replayer: LayerReplayer | None = None
         self.method = self._named("eager tracing")
 
@@ -145,7 +145,7 @@ class _Job:
 
     def otherwise(self, *, reuse_layers: bool) -> Capture:
         """The capture with other numbers where any would do."""
-        self._supposed = OTHERWISE
+        self._supposed = ALTERNATIVE_INT
         return self.run(reuse_layers=reuse_layers)
 
     def _named(self, method: str) -> str:
@@ -164,23 +164,23 @@ class _Job:
         """Run it under fake tensors, a tape recording its calls."""
         self._replayer = None
         with self._ready() as own:
-            modules, known = own.modules, own.known
+            modules, known = own.modules, own.tracker
             start = time.perf_counter()
-            with known.running(), self._around(own.model, known):
+            with known.eager(), self._around(own.model, known):
                 args, kwargs = self._advanced(own)
                 running = ModuleStack(modules)
                 follow_nodes(self._model, own.model, running)
-                observed = leave_out_observers(modules)
+                observed = bypass_observers(modules)
                 tape = ForwardTape(running, exporting=self._told)
                 given = tape.assign_names(modules, args, kwargs)
                 reused = self._replayer = LayerReplayer(
                     modules if reuse_layers else (), known, TapeTracer(tape, running), running.run
                 )
                 run_by(modules, reused.run)
-                before = known.operators
+                before = known.operator_count
                 with tape.recording():
                     own.model(*args, **kwargs)
-                refuse_unseen(known.operators - before, tape.length)
+                refuse_unseen(known.operator_count - before, tape.length)
             refuse_mixed_dtypes(tape.traced())
             calls, given = finalize(known, CallSequence(tape.items), given)
             ran = time.perf_counter()
@@ -192,7 +192,7 @@ class _Job:
                 inputs=given,
                 notes=(*notes_of(known), *reused.notes, *observed),
                 assumptions=known.symbols.assumptions(),
-                data_sizes=tuple(known.sizes.found.values()),
+                data_sizes=tuple(known.sizes.by_name.values()),
                 layer_reuse=reused.counts,
                 timings={
                     "forward": ran - start - reused.seconds,
@@ -205,10 +205,10 @@ class _Job:
     def _by_export(self) -> Capture:
         """Export it and read the graph."""
         with self._ready() as own, torch.no_grad(), exporting():
-            modules, known = own.modules, own.known
+            modules, known = own.modules, own.tracker
             start = time.perf_counter()
             with known.tracing(), counted_calls() as calls, self._around(own.model, known):
-                with known.outside_of_a_graph():
+                with known.outside_graph():
                     args, kwargs = self._advanced(own)
                 program = torch.export.export(own.model, args, kwargs, strict=False)
             exported = time.perf_counter() - start
@@ -222,7 +222,7 @@ class _Job:
                 inputs=program_inputs(program),
                 notes=(*notes_of(known), *found.notes),
                 assumptions=known.symbols.assumptions(),
-                data_sizes=tuple(known.sizes.found.values()),
+                data_sizes=tuple(known.sizes.by_name.values()),
                 timings={
                     "export": exported,
                     "reading the graph": time.perf_counter() - start - exported,
@@ -230,19 +230,19 @@ class _Job:
             )
             return with_sizes(captured, known.sizes.bounds())
 
-    def _advanced(self, own: StandIn) -> Inputs:
+    def _advanced(self, own: FakeModel) -> Inputs:
         """The inputs of the call that is to be captured."""
         if self._advance is None:
             return own.args, own.kwargs
-        return (), self._advance(own.model, own.kwargs, own.known.symbols)
+        return (), self._advance(own.model, own.kwargs, own.tracker.symbols)
 
     @contextlib.contextmanager
-    def _ready(self) -> Iterator[StandIn]:
+    def _ready(self) -> Iterator[FakeModel]:
         """What stands in for the model and its inputs, while it may be run."""
         with QUIET.holding():
             register_caches(self._model)
             inputs = self._args, dict(self._kwargs)
             specs = axis_specs(self._model, inputs, self._dynamic_shapes)
-            own = stand_in(self._model, *inputs, specs)
-            own.known.sizes.begin(self._assume, self._supposed)
+            own = fakify_model_and_inputs(self._model, *inputs, specs)
+            own.tracker.sizes.configure(self._assume, self._supposed)
             yield own

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from graphflops.capture.fake.metadata import argument
+from graphflops.capture.fake.metadata import convert_argument
 from graphflops.capture.fake.symbolic_shapes import Symbols
 from graphflops.capture.forward import capture_module
 from graphflops.capture.record.generate_loop import (
@@ -269,7 +269,7 @@ def _recorded(forward: Any, sized: Symbols, loop: GenerateLoop, left: list[Left]
         if loop.use_cache and not returns_cache(outputs):
             return outputs  # what is kept stays in the model, or in the cache that it was given
         leaves, spec = pytree.tree_flatten(outputs)
-        shapes = [argument(leaf) if _is_size(leaf) else leaf for leaf in leaves]
+        shapes = [convert_argument(leaf) if _is_size(leaf) else leaf for leaf in leaves]
         left.append(Left(tuple(shapes), spec, sized.assumptions()))
         return outputs
 

@@ -25,10 +25,10 @@ from graphflops.capture.diagnose import (
     refuse_mixed_dtypes,
     refuse_unseen,
 )
-from graphflops.capture.fake.data_sizes import OTHERWISE, SUPPOSED
+from graphflops.capture.fake.data_sizes import ALTERNATIVE_INT, PLACEHOLDER_INT
+from graphflops.capture.fake.fake_model import FakeModel, fakify_model_and_inputs
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.fake.moe_strategies import ContextFactory, moe_strategies
-from graphflops.capture.fake.stand_in import StandIn, stand_in
 from graphflops.capture.layer_reuse import LayerReplayer
 from graphflops.capture.layer_reuse.training_replay import AutogradTracer
 from graphflops.capture.record.autograd_attribution import LOSS, AutogradAttribution
@@ -124,7 +124,7 @@ class _Step:
     ) -> None:
         self._model, self._args, self._kwargs = model, args, kwargs
         self._loss, self._surroundings, self._assume = loss, surroundings, assume
-        self._supposed = SUPPOSED
+        self._supposed = PLACEHOLDER_INT
         self._replayer: LayerReplayer | None = None
 
     def run(self, *, reuse_layers: bool) -> TrainingCapture:
@@ -139,19 +139,19 @@ class _Step:
 
     def otherwise(self, *, reuse_layers: bool) -> Capture:
         """The capture with other numbers where any would do."""
-        self._supposed = OTHERWISE
+        self._supposed = ALTERNATIVE_INT
         return self.run(reuse_layers=reuse_layers).capture
 
     def _run(self, *, reuse_layers: bool) -> TrainingCapture:
         self._replayer = None
         with QUIET.holding():
-            own = stand_in(self._model, self._args, self._kwargs)
-            own.known.sizes.begin(self._assume, self._supposed)
-            with self._surroundings(own.model, own.known):
+            own = fakify_model_and_inputs(self._model, self._args, self._kwargs)
+            own.tracker.sizes.configure(self._assume, self._supposed)
+            with self._surroundings(own.model, own.tracker):
                 return self._recorded(own, reuse_layers=reuse_layers)
 
-    def _recorded(self, own: StandIn, *, reuse_layers: bool) -> TrainingCapture:
-        modules, known = own.modules, own.known
+    def _recorded(self, own: FakeModel, *, reuse_layers: bool) -> TrainingCapture:
+        modules, known = own.modules, own.tracker
         owners = AutogradAttribution(modules)
         gradients = Gradients(owners)
         tape = StepTape(owners, gradients)
@@ -163,13 +163,13 @@ class _Step:
         )
         run_by(modules, reused.run)
         following = owners.following_checkpoints(gradients.follow)
-        before = known.operators
-        with torch.enable_grad(), known.running(), model_running(), following, tape:
+        before = known.operator_count
+        with torch.enable_grad(), known.eager(), model_running(), following, tape:
             value, described = loss_of(own.model(*own.args, **own.kwargs), self._loss)
             owners.finish()
             gradients.follow(value)
             differentiated = _run_backward(value, owners, gradients)
-        refuse_unseen(known.operators - before, tape.length)
+        refuse_unseen(known.operator_count - before, tape.length)
         calls, given = finalize(known, CallSequence(tape.recorded()), given)
         refuse_mixed_dtypes(tape.traced())
         capture = Capture(
@@ -183,7 +183,7 @@ class _Step:
             inputs=given,
             notes=(*notes_of(known), *reused.notes),
             assumptions=known.symbols.assumptions(),
-            data_sizes=tuple(known.sizes.found.values()),
+            data_sizes=tuple(known.sizes.by_name.values()),
             layer_reuse=reused.counts,
             timings={
                 "forward and backward": time.perf_counter() - start - reused.seconds,

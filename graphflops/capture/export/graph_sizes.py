@@ -11,7 +11,7 @@ from torch import fx
 from torch.utils import _pytree as pytree
 from torch.utils._sympy.symbol import SymT, symbol_is_type
 
-from graphflops.capture.fake.data_sizes import name_of, upper_bound
+from graphflops.capture.fake.data_sizes import operator_name, upper_bound
 from graphflops.capture.source_lines import line_of_trace
 from graphflops.core.ir import DataSize
 
@@ -52,4 +52,4 @@ def _sizes(value: Any) -> Iterator[Any]:
 
 def _operator(node: fx.Node) -> str:
     target = node.target
-    return name_of(target) if isinstance(target, torch._ops.OpOverload) else node.name
+    return operator_name(target) if isinstance(target, torch._ops.OpOverload) else node.name

@@ -1,5 +1,5 @@
-"""Model and inputs as a stand-in of fake tensors: what the user holds is never written.
+"""Fake copies of a model and its inputs, with shape rules and known values of fake tensors.
 
-In: a module, its inputs, a fake mode. Out: copies that hold fake tensors, down to lists, hooks
-and closures; nothing of the user's. May import torch, and nothing of what records or prices.
+In: a module and its inputs, which are never written. Out: copies that hold fake tensors, down to
+lists, hooks and closures, and a fake mode that tracks values. Imports torch, not what records.
 """

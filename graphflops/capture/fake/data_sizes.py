@@ -1,4 +1,4 @@
-"""Sizes that follow from data, which a count does not have: named, and set to a number."""
+"""Data-dependent sizes: each has a name and is set to a number, since a count has no data."""
 
 from __future__ import annotations
 
@@ -23,126 +23,132 @@ from graphflops.capture.torch_internals.no_modes import no_modes
 from graphflops.core.cost import Dim
 from graphflops.core.ir import DataSize
 
-_Value: TypeAlias = Callable[[torch.Tensor], torch.Tensor | None]
+_ValueLookup: TypeAlias = Callable[[torch.Tensor], torch.Tensor | None]
 _NO_BOUND = sys.maxsize - 1
-"""What torch has for the largest value of a size where it knows none."""
+"""Upper bound that torch has for a size without one."""
 
 
-SUPPOSED, OTHERWISE = 2, 3
-"""What a whole number is taken to be that decides nothing, and what it could be as well."""
+PLACEHOLDER_INT, ALTERNATIVE_INT = 2, 3
+"""Assumed value of an integer that decides nothing, and another value to check that it does not."""
 
 
 class UndecidedSizeError(Exception):
-    """A size follows from a router's choice, which can be supposed to be even."""
+    """A size follows from the choices of a router, which may be assumed to be balanced."""
 
 
 class UnknownValueError(GuardOnDataDependentSymNode):
-    """A branch follows from a number that only data can give."""
+    """A branch depends on a number that only data can give."""
 
 
 class DataSizes:
-    """Sizes that follow from data in a run.
+    """Data-dependent sizes of a run.
 
-    Sizes that one operator makes at one line of code, and that are at most the same, go by one
-    name: those of the instances of a layer, and of a checkpoint that is run again.
+    Sizes from the same operator, line of code and upper bound share one name: those of the
+    instances of a layer, and of a recomputed checkpoint.
 
     Attributes:
-        found: The sizes so far, by name.
-        is_routed: Whether a router has made one-hot rows of choices that nobody knows.
-        waits: Whether sizes that come after such a choice are left to be decided otherwise.
+        by_name: Sizes so far, by name.
+        has_routing: True if a router has made one-hot rows of unknown choices.
+        defers_routing: True if sizes after such a choice raise, to be decided by another strategy.
     """
 
     def __init__(
         self,
         mode: FakeTensorMode,
-        value: _Value,
-        distinct: Callable[[torch.Tensor], int | None],
+        value: _ValueLookup,
+        distinct_bound: Callable[[torch.Tensor], int | None],
     ) -> None:
-        """Find none yet.
+        """Start without sizes.
 
         Args:
-            mode: The mode of the fake tensors.
-            value: Gives what is known of a tensor's value.
-            distinct: Bounds how many distinct values a tensor has, if it can.
+            mode: Mode of the fake tensors.
+            value: Function that returns the value of a tensor, if it is known.
+            distinct_bound: Function that returns an upper bound on the number of distinct values in
+                a tensor, if there is one.
         """
-        self.found: dict[str, DataSize] = {}
-        self._assumed: Mapping[str, int] = {}
-        self._supposed = SUPPOSED
-        self.is_routed = False
-        self.waits = True
-        self._value, self._distinct = value, distinct
-        self._mode, self._shapes = mode, cast("Any", mode.shape_env)
+        self.by_name: dict[str, DataSize] = {}
+        self._assume: Mapping[str, int] = {}
+        self._placeholder = PLACEHOLDER_INT
+        self.has_routing = False
+        self.defers_routing = True
+        self._value, self._distinct_bound = value, distinct_bound
+        self._mode, self._shape_env = mode, cast("Any", mode.shape_env)
         self._names: dict[tuple[str, str, Dim | None], str] = {}
-        self._open: dict[sympy.Symbol, sympy.Symbol] = {}
-        self._numbers: dict[sympy.Symbol, sympy.Integer] = {}
+        self._open_symbols: dict[sympy.Symbol, sympy.Symbol] = {}
+        self._values_of_symbols: dict[sympy.Symbol, sympy.Integer] = {}
 
-    def begin(self, assumed: Mapping[str, int], supposed: int) -> None:
-        """Go by what a user says, and by a number where any would do."""
-        self._assumed, self._supposed = assumed, supposed
+    def configure(self, assume: Mapping[str, int], placeholder: int) -> None:
+        """Set the sizes that the user gives, and the value of an integer that decides nothing."""
+        self._assume, self._placeholder = assume, placeholder
 
-    def made(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
-        """Return the result of an operator that is known but for a size; ``None`` of others.
+    def run(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Return the result of an operator by a rule of ours, or None if it has none.
 
-        That is quick: a result with a symbol takes torch twenty times as long.
+        A result with a symbol takes torch twenty times as long.
         """
         rule = _rule_of(func)
         if rule is None or rule.result is None:
             return None
-        source = args[0]
-        memo = rule.memo if isinstance(source, FakeTensor) else ""
-        size: Size | None = getattr(source, memo, None)
-        if size is None and rule.known is not None:
-            size = rule.known(self._value, *args)
+        first = args[0]
+        memo = rule.memo if isinstance(first, FakeTensor) else ""
+        size: Size | None = getattr(first, memo, None)
+        if size is None and rule.exact is not None:
+            size = rule.exact(self._value, *args)
         if size is None:
             largest = rule.largest(*args, **kwargs)
-            size = cast("Size", self._decided(name_of(func), largest)[1])
+            size = cast("Size", self._decide(operator_name(func), largest)[1])
         if memo:
-            setattr(source, memo, size)
+            setattr(first, memo, size)
         with self._mode:
             return rule.result(size, *args)
 
     def finalize(
-        self, func: Any, args: Any, kwargs: Mapping[str, Any], out: Any, known: int
+        self, func: Any, args: Any, kwargs: Mapping[str, Any], out: Any, num_symbols: int
     ) -> Any:
         """Return the result of an operator with numbers for the symbols that it has made.
 
         Args:
-            func: The operator.
-            args: Its positional arguments.
-            kwargs: Its keyword arguments.
-            out: What it has returned.
-            known: How many symbols there were before: those around it are another operator's.
+            func: Operator.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+            out: Result.
+            num_symbols: Number of new symbols before the call, which are an enclosing operator's.
         """
-        fresh = self._shapes.fresh[known:]
-        del self._shapes.fresh[known:]
+        symbols = self._shape_env.new_symbols[num_symbols:]
+        del self._shape_env.new_symbols[num_symbols:]
         tensors = tensors_in(out)
-        for symbol in fresh:
+        for symbol in symbols:
             if any(symbol in _symbols(tensor.shape) for tensor in tensors):
-                self._settle(symbol, func, self._largest(symbol, func, args, kwargs))
+                self._resolve_symbol(symbol, func, self._upper_bound(symbol, func, args, kwargs))
             elif symbol in _symbols([out]):
-                self._settle(symbol, func, None)
+                self._resolve_symbol(symbol, func, None)
         if isinstance(out, torch.SymInt | torch.SymBool):
-            expr = out.node.expr.xreplace(self._numbers)
+            expr = out.node.expr.xreplace(self._values_of_symbols)
             return out if expr.free_symbols else out.node.pytype(expr)
-        return pytree.tree_map_only(torch.Tensor, lambda tensor: self._plain(func, tensor), out)
+        return pytree.tree_map_only(
+            torch.Tensor, lambda tensor: self._with_known_sizes(func, tensor), out
+        )
 
-    def whole_number(self) -> int:
-        """Return a number where Python asks for one that follows from data.
+    def assume_int(self) -> int:
+        """Return a value for a data-dependent integer that Python reads.
 
-        If it is not the user's, it is marked: that it decides nothing remains to be seen.
+        A value that the user has not given is marked as a placeholder: the capture has yet to check
+        that it decides nothing.
         """
-        name, value = self._decided("int", None)
+        name, value = self._decide("int", None)
         if value is not None:
             return int(value)
-        self.found[name] = replace(self.found[name], value=self._supposed, is_placeholder=True)
-        return self._supposed
+        self.by_name[name] = replace(
+            self.by_name[name], value=self._placeholder, is_placeholder=True
+        )
+        return self._placeholder
 
     def refusal(self, condition: sympy.Basic) -> Exception | None:
-        """Return an error that says which sizes decide a condition, if sizes alone do."""
-        if not condition.free_symbols <= self._open.keys():
+        """Return an error that names the sizes in a condition, if it depends on nothing else."""
+        if not condition.free_symbols <= self._open_symbols.keys():
             return None
-        readable = condition.xreplace(self._open)
-        sizes = [self.found[name] for name in sorted(map(str, readable.free_symbols))]
+        readable = condition.xreplace(self._open_symbols)
+        sizes = [self.by_name[name] for name in sorted(map(str, readable.free_symbols))]
         origins = ", ".join(f"{size.name} ({size.origin})" for size in sizes)
         msg = (
             f"{readable} decides what runs, and only data can give {origins}. Say what it is: "
@@ -151,102 +157,106 @@ class DataSizes:
         return UnknownValueError(condition, msg)
 
     def bounds(self) -> dict[str, int]:
-        """Return the largest values of sizes that are open, by name: a check may bound one."""
-        uppers = [(size.name, upper_bound(self._shapes, of)) for of, size in self._open.items()]
-        return {name: upper for name, upper in uppers if upper is not None}
+        """Return the upper bounds of open sizes, by name: a check of the model may bound one."""
+        bounds = [
+            (size.name, upper_bound(self._shape_env, symbol))
+            for symbol, size in self._open_symbols.items()
+        ]
+        return {name: bound for name, bound in bounds if bound is not None}
 
-    def _settle(self, symbol: sympy.Symbol, func: Any, largest: Size | None) -> None:
-        """Say what a symbol is from now on: a number, other symbols, or one with a name."""
-        name, value = self._decided(name_of(func), largest)
+    def _resolve_symbol(self, symbol: sympy.Symbol, func: Any, largest: Size | None) -> None:
+        """Resolve a symbol to a number, an expression of other symbols, or a named symbol."""
+        name, value = self._decide(operator_name(func), largest)
         if value is None:
-            open_size = self._open[symbol] = sympy.Symbol(name, integer=True)
-            self._shapes.symbols.readable[symbol] = open_size
+            open_size = self._open_symbols[symbol] = sympy.Symbol(name, integer=True)
+            self._shape_env.symbols.readable[symbol] = open_size
             return
         if isinstance(value, int):
-            self._numbers[symbol] = sympy.Integer(value)
+            self._values_of_symbols[symbol] = sympy.Integer(value)
         else:
-            torch._check(self._shapes.create_symintnode(symbol, hint=None) == value)  # type: ignore[no-untyped-call]  # torch's gap
-        if symbol in self._shapes.pending_fresh_unbacked_symbols:
-            # It is no symbol of a graph any more, for which an export would look.
-            self._shapes.pending_fresh_unbacked_symbols.remove(symbol)
+            torch._check(self._shape_env.create_symintnode(symbol, hint=None) == value)  # type: ignore[no-untyped-call]  # torch's gap
+        if symbol in self._shape_env.pending_fresh_unbacked_symbols:
+            # Export would look for the symbol in the graph, where it is not any more.
+            self._shape_env.pending_fresh_unbacked_symbols.remove(symbol)
 
-    def _decided(self, operator: str, largest: Size | None) -> tuple[str, Size | None]:
-        """Return the name of a size and what it is, if that is known.
+    def _decide(self, operator: str, largest: Size | None) -> tuple[str, Size | None]:
+        """Return the name of a size and its value, if it has one.
 
         Raises:
-            UndecidedSizeError: It is left to be decided otherwise.
+            UndecidedSizeError: The size is left to another strategy.
         """
-        most = None if largest is None else dim(largest)
+        upper = None if largest is None else dim(largest)
         source = line_running()
-        name = self._names.setdefault((operator, source, most), f"u{len(self._names)}")
-        value = self._assumed.get(name, largest)
+        name = self._names.setdefault((operator, source, upper), f"u{len(self._names)}")
+        value = self._assume.get(name, largest)
         if value is None:
-            decided = None
-        elif name not in self._assumed and self.is_routed and self.waits:
+            value_dim = None
+        elif name not in self._assume and self.has_routing and self.defers_routing:
             raise UndecidedSizeError(f"{operator} gives a size that follows from a router's choice")
         else:
-            decided = dim(value)
-        size = self.found.get(name) or DataSize(
-            name=name, operator=operator, source=source, largest=most, value=decided
+            value_dim = dim(value)
+        size = self.by_name.get(name) or DataSize(
+            name=name, operator=operator, source=source, largest=upper, value=value_dim
         )
-        self.found[name] = replace(size, count=size.count + 1)
+        self.by_name[name] = replace(size, count=size.count + 1)
         return name, value
 
-    def _largest(
+    def _upper_bound(
         self, symbol: sympy.Symbol, func: Any, args: Any, kwargs: Mapping[str, Any]
     ) -> Size | None:
-        """Return the largest value of a size in a result, if there is one."""
+        """Return the upper bound of a size in a result, if there is one."""
         rule = _rule_of(func)
         if rule is not None:
             largest = rule.largest(*args, **kwargs)
-            bound = self._distinct(args[0]) if name_of(func) == "aten::unique" else None
-            fewer = bound is not None and isinstance(largest, int) and bound < largest
-            return bound if fewer else largest
-        return upper_bound(self._shapes, symbol)
+            bound = self._distinct_bound(args[0]) if operator_name(func) == "aten::unique" else None
+            is_tighter = bound is not None and isinstance(largest, int) and bound < largest
+            return bound if is_tighter else largest
+        return upper_bound(self._shape_env, symbol)
 
-    def _plain(self, func: Any, tensor: torch.Tensor) -> torch.Tensor:
-        """Return a tensor whose sizes are plain numbers where they are known."""
-        shape = [self._number(size) for size in tensor.shape]
+    def _with_known_sizes(self, func: Any, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a tensor with plain numbers for its known sizes."""
+        shape = [self._to_int(size) for size in tensor.shape]
         if all(type(a) is type(b) for a, b in zip(tensor.shape, shape, strict=True)):
             return tensor
-        stride = [self._number(size) for size in tensor.stride()]
+        stride = [self._to_int(size) for size in tensor.stride()]
         if func.is_view:
             return tensor.as_strided(shape, stride, tensor.storage_offset())
         return tensor.new_empty_strided(shape, stride)
 
-    def _number(self, size: Size) -> Size:
+    def _to_int(self, size: Size) -> Size:
         if not isinstance(size, torch.SymInt):
             return size
-        expr = size.node.expr.xreplace(self._numbers)
+        expr = size.node.expr.xreplace(self._values_of_symbols)
         return int(expr) if expr.is_Integer else size
 
 
-def upper_bound(shapes: Any, symbol: sympy.Symbol) -> int | None:
-    """Return the largest value of a symbol in a shape environment, if it knows one."""
-    upper = shapes.var_to_range[symbol].upper
+def upper_bound(shape_env: Any, symbol: sympy.Symbol) -> int | None:
+    """Return the upper bound of a symbol in a shape environment, if it has one."""
+    upper = shape_env.var_to_range[symbol].upper
     return int(upper) if upper < _NO_BOUND else None
 
 
 def _symbols(values: Any) -> set[sympy.Basic]:
     """Return the symbols in some sizes."""
     symbolic = torch.SymInt | torch.SymBool
-    found = (value.node.expr.free_symbols for value in values if isinstance(value, symbolic))
-    return set().union(*found)
+    symbols = (value.node.expr.free_symbols for value in values if isinstance(value, symbolic))
+    return set().union(*symbols)
 
 
 class _Rule(NamedTuple):
-    """What is known of the one size of an operator's result that follows from data.
+    """Rule for the single data-dependent size of an operator's result.
 
     Attributes:
-        largest: Its largest value, from the operator's arguments.
-        result: The result, from the size and the arguments.
-        known: The size, from the values of tensors and the arguments, where those decide it.
-        memo: Where torch keeps the size for the next call with the same first argument.
+        largest: Function that returns the upper bound of the size, from the arguments.
+        result: Function that returns the result, from the size and the arguments.
+        exact: Function that returns the size if known values decide it, from a value lookup and the
+            arguments.
+        memo: Attribute of the first argument where torch caches the size for the next call.
     """
 
     largest: Callable[..., Size]
     result: Callable[..., Any] | None = None
-    known: Callable[..., int | None] | None = None
+    exact: Callable[..., int | None] | None = None
     memo: str = ""
 
 
@@ -254,37 +264,39 @@ def _numel(x: torch.Tensor, *_: Any, **__: Any) -> Size:
     return x.numel()
 
 
-def _numel_of_both(x: torch.Tensor, mask: torch.Tensor) -> Size:
+def _broadcast_numel(x: torch.Tensor, mask: torch.Tensor) -> Size:
     return math.prod(torch.broadcast_shapes(x.shape, mask.shape))  # type: ignore[no-untyped-call]  # torch's gap
 
 
-def _boxes(boxes: torch.Tensor, *_: Any) -> Size:
+def _num_boxes(boxes: torch.Tensor, *_: Any) -> Size:
     return boxes.shape[0]
 
 
-def _indices(size: Size, x: torch.Tensor, *_: Any) -> torch.Tensor:
+def _index_rows(size: Size, x: torch.Tensor, *_: Any) -> torch.Tensor:
     shape, stride = (size, x.dim()), (1, size)
     return torch.empty_strided(shape, stride, dtype=torch.int64, device=x.device)
 
 
-def _elements(size: Size, x: torch.Tensor, *_: Any) -> torch.Tensor:
+def _selected_elements(size: Size, x: torch.Tensor, *_: Any) -> torch.Tensor:
     return torch.empty(size, dtype=x.dtype, device=x.device)
 
 
-def _kept(size: Size, boxes: torch.Tensor, *_: Any) -> torch.Tensor:
+def _kept_boxes(size: Size, boxes: torch.Tensor, *_: Any) -> torch.Tensor:
     return torch.empty(size, dtype=torch.int64, device=boxes.device)
 
 
-def _labels(_: torch.Tensor, targets: torch.Tensor, *__: Any) -> Size:
-    # One row for each sequence, or all in one.
+def _max_target_length(_: torch.Tensor, targets: torch.Tensor, *__: Any) -> Size:
+    # The targets have a row for each sequence, or all sequences in one row.
     return targets.shape[-1]
 
 
-def _longest(value: _Value, _: Any, __: Any, ___: Any, lengths: Any, *____: Any) -> int | None:
+def _known_target_length(
+    value_of: _ValueLookup, _: Any, __: Any, ___: Any, lengths: Any, *____: Any
+) -> int | None:
     if isinstance(lengths, torch.Tensor):
-        known = value(lengths)
+        value = value_of(lengths)
         with no_modes():
-            return None if known is None else int(known.max())
+            return None if value is None else int(value.max())
     longest: int = max(lengths)
     return longest
 
@@ -294,20 +306,20 @@ def _ctc_loss(size: Size, log_probs: torch.Tensor, *__: Any) -> tuple[torch.Tens
     return log_probs.new_empty(batch), log_probs.new_empty((batch, steps, 2 * size + 1))
 
 
-_CALLED = {"aten::_local_scalar_dense": "aten::item", "aten::_unique2": "aten::unique"}
+_PUBLIC_NAMES = {"aten::_local_scalar_dense": "aten::item", "aten::_unique2": "aten::unique"}
 _RULES = {
-    "aten::nonzero": _Rule(_numel, _indices, memo="nonzero_memo"),
-    "aten::masked_select": _Rule(_numel_of_both, _elements),
+    "aten::nonzero": _Rule(_numel, _index_rows, memo="nonzero_memo"),
+    "aten::masked_select": _Rule(_broadcast_numel, _selected_elements),
     "aten::_unique2": _Rule(_numel),
-    "aten::_ctc_loss": _Rule(_labels, _ctc_loss, _longest),
-    "torchvision::nms": _Rule(_boxes, _kept),
+    "aten::_ctc_loss": _Rule(_max_target_length, _ctc_loss, _known_target_length),
+    "torchvision::nms": _Rule(_num_boxes, _kept_boxes),
 }
 
 
-def name_of(func: Any) -> str:
-    """Return the name of an operator by which it is called in Python."""
+def operator_name(func: Any) -> str:
+    """Return the name of an operator as users call it in Python."""
     name: str = func._schema.name
-    return _CALLED.get(name, name)
+    return _PUBLIC_NAMES.get(name, name)
 
 
 @cache

@@ -1,8 +1,8 @@
-"""What operators make of fake tensors, by the metadata of what they are given.
+"""Cache of operator results on fake tensors, by the metadata of the arguments.
 
-torch has a cache of the same kind, which takes several times as long to look into, and gives
-from the second call on a tensor of its own for what is a view of an argument, though its operator
-is none of a view: ``channel_shuffle`` of one group.
+torch has such a cache, whose lookup takes several times as long. From the second call on it also
+returns a new tensor where an operator that is no view operator returned a view of an argument:
+``channel_shuffle`` of one group.
 """
 
 from __future__ import annotations
@@ -16,42 +16,46 @@ import torch
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from graphflops.capture.fake.fake_maker import FakeMaker
+from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
 
-_MOST = 100_000
-"""Calls that are kept, of all counts of the process."""
-_PLAIN = frozenset(
+_MAX_ENTRIES = 100_000
+"""Maximum number of cached calls, of all counts of the process."""
+_KEY_TYPES = frozenset(
     {int, float, bool, complex, str, NoneType}
     | {torch.dtype, torch.device, torch.layout, torch.memory_format}
 )
-_CONSTANTS = frozenset({int, bool, NoneType})
-_OPEN = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape, torch.Tag.inplace_view}
-_MASKS = {torch.bool, torch.uint8, torch.int8}
+_CONSTANT_TYPES = frozenset({int, bool, NoneType})
+_UNCACHEABLE_TAGS = {
+    torch.Tag.data_dependent_output,
+    torch.Tag.dynamic_output_shape,
+    torch.Tag.inplace_view,
+}
+_MASK_DTYPES = {torch.bool, torch.uint8, torch.int8}
 _LIFT = {torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default}
-_UNKNOWN = object()
+_UNCACHEABLE = object()
 
 
 class _Argument(NamedTuple):
-    """A result that is an argument.
+    """Result that is an argument.
 
     Attributes:
-        at: Which of the tensors that are given.
+        position: Position among the input tensors.
     """
 
-    at: int
+    position: int
 
 
 class _Constant(NamedTuple):
-    """A result that is no tensor."""
+    """Result that is not a tensor."""
 
     value: Any
 
 
-class _Result(NamedTuple):
-    """A tensor that is made.
+class _NewTensor(NamedTuple):
+    """Result that is a new tensor.
 
     Attributes:
-        view_of: Which of the tensors that are given it is a view of; ``None`` if it is none.
+        view_of: Position of the input tensor that it is a view of, or None.
     """
 
     shape: tuple[int, ...]
@@ -62,52 +66,55 @@ class _Result(NamedTuple):
     view_of: int | None
 
 
-class _Several(NamedTuple):
-    """Results of an operator that has more than one."""
+class _Sequence(NamedTuple):
+    """Result that is a list or tuple."""
 
     kind: type
-    results: tuple[Any, ...]
+    items: tuple[Any, ...]
 
 
 _CACHE: dict[tuple[Any, ...], Any] = {}
 
 
 class DispatchCache:
-    """Runs operators on fake tensors of a mode, each call of the same metadata once.
+    """Runs operators on fake tensors of a mode, once for the same metadata.
 
-    Symbolic sizes, sparse tensors and constants are left to torch, without its own cache.
+    Calls with symbolic sizes, sparse tensors or constants are left to torch, uncached.
 
     Args:
         mode: The mode.
-        maker: Makes its tensors.
+        factory: Factory of the mode's tensors.
     """
 
-    def __init__(self, mode: FakeTensorMode, maker: FakeMaker) -> None:
-        self._mode, self._maker = mode, maker
+    def __init__(self, mode: FakeTensorMode, factory: FakeTensorFactory) -> None:
+        self._mode, self._factory = mode, factory
         self._dispatch = mode.dispatch
         mode.cache_enabled = False
 
     def run(self, func: Any, types: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """Run an operator as ``FakeTensorMode.dispatch`` does."""
-        if not (_is_remembered(func) or _picks(func, args)):
+        if not (_is_cacheable(func) or _indexes_by_integers(func, args)):
             return self._dispatch(func, types, args, kwargs)
         parts: list[Any] = [func, torch.get_default_dtype(), *kwargs]
-        given: list[FakeTensor] = []
+        inputs: list[FakeTensor] = []
         if not (
-            self._describe(args, parts, given) and self._describe(kwargs.values(), parts, given)
+            self._extend_key(args, parts, inputs)
+            and self._extend_key(kwargs.values(), parts, inputs)
         ):
             return self._dispatch(func, types, args, kwargs)
         key = tuple(parts)
-        found = _CACHE.get(key)
-        if found is not None and found is not _UNKNOWN:
-            return self._again(found, given)
+        recipe = _CACHE.get(key)
+        if recipe is not None and recipe is not _UNCACHEABLE:
+            return self._rebuild(recipe, inputs)
         out = self._mode._dispatch_impl(func, types, args, kwargs)
-        if found is None:
-            self._keep(key, out, given)
+        if recipe is None:
+            self._store(key, out, inputs)
         return out
 
-    def _describe(self, values: Iterable[Any], parts: list[Any], given: list[FakeTensor]) -> bool:
-        """Add to a key what results depend on; ``False`` if that is not all that it could be."""
+    def _extend_key(
+        self, values: Iterable[Any], parts: list[Any], inputs: list[FakeTensor]
+    ) -> bool:
+        """Add the metadata of values to a key; return False if results may depend on more."""
         for value in values:
             kind = type(value)
             if kind is FakeTensor:
@@ -120,113 +127,113 @@ class DispatchCache:
                     or value.is_neg()
                 ):
                     return False
-                given.append(value)
+                inputs.append(value)
                 parts += (value.shape, value.stride(), value.storage_offset(), value.dtype)
                 parts += (value.fake_device, value.requires_grad)
-            elif kind in _PLAIN:
+            elif kind in _KEY_TYPES:
                 parts += (kind, value)  # 1 and 1.0 are equal
             elif kind is list or kind is tuple:
                 parts.append(len(value))
-                if not self._describe(value, parts, given):
+                if not self._extend_key(value, parts, inputs):
                     return False
             else:
                 return False
         return True
 
-    def _again(self, found: Any, given: list[FakeTensor]) -> Any:
-        """Return what came out of a call before."""
-        kind = type(found)
+    def _rebuild(self, recipe: Any, inputs: list[FakeTensor]) -> Any:
+        """Return the result of a cached call."""
+        kind = type(recipe)
         if kind is _Argument:
-            return given[found.at]
+            return inputs[recipe.position]
         if kind is _Constant:
-            return found.value
-        if kind is _Several:
-            return found.kind([self._again(result, given) for result in found.results])
-        shape, strides, offset, dtype, device, view_of = found
+            return recipe.value
+        if kind is _Sequence:
+            return recipe.kind([self._rebuild(item, inputs) for item in recipe.items])
+        shape, strides, offset, dtype, device, view_of = recipe
         with torch._C._DisableTorchDispatch():
             if view_of is None:
-                like = torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+                meta = torch.empty_strided(shape, strides, dtype=dtype, device="meta")
             else:
-                like = torch.empty(0, dtype=dtype, device="meta")
-                like.set_(given[view_of].untyped_storage(), offset, shape, strides)
-        return self._maker.make(like, device)
+                meta = torch.empty(0, dtype=dtype, device="meta")
+                meta.set_(inputs[view_of].untyped_storage(), offset, shape, strides)
+        return self._factory.make(meta, device)
 
-    def _keep(self, key: tuple[Any, ...], out: Any, given: list[FakeTensor]) -> None:
-        """Remember what came out of a call, if all of it follows from the key."""
-        if (found := self._result(out, given)) is None:
+    def _store(self, key: tuple[Any, ...], out: Any, inputs: list[FakeTensor]) -> None:
+        """Cache the result of a call, if the key determines it."""
+        if (recipe := self._recipe(out, inputs)) is None:
             return
-        if len(_CACHE) >= _MOST:
+        if len(_CACHE) >= _MAX_ENTRIES:
             _CACHE.clear()
-        _CACHE[key] = found
+        _CACHE[key] = recipe
 
-    def _result(self, out: Any, given: list[FakeTensor]) -> Any:
-        """Return how to make a result again: ``None`` if another call has to tell."""
+    def _recipe(self, out: Any, inputs: list[FakeTensor]) -> Any:
+        """Return the recipe to rebuild a result, or None if this call leaves it ambiguous."""
         kind = type(out)
         if kind is FakeTensor:
-            return self._tensor(out, given)
+            return self._tensor_recipe(out, inputs)
         if isinstance(out, list | tuple):
-            return self._several(out, given)
-        return _Constant(out) if kind in _CONSTANTS else _UNKNOWN
+            return self._sequence_recipe(out, inputs)
+        return _Constant(out) if kind in _CONSTANT_TYPES else _UNCACHEABLE
 
-    def _several(self, out: Any, given: list[FakeTensor]) -> Any:
-        results = tuple([self._result(leaf, given) for leaf in out])
-        if None in results:
+    def _sequence_recipe(self, out: Any, inputs: list[FakeTensor]) -> Any:
+        items = tuple([self._recipe(leaf, inputs) for leaf in out])
+        if None in items:
             return None
-        made = [result for result in results if type(result) is _Result]
-        fresh = [result for result in made if result.view_of is None]
-        memories = {_memory(leaf) for leaf in out if isinstance(leaf, torch.Tensor)}
-        # Several may lie in the memory of one.
-        together = fresh and len(memories) < len(made)
-        if together or _UNKNOWN in results:
-            return _UNKNOWN
-        return _Several(list if isinstance(out, list) else tuple, results)
+        new_tensors = [item for item in items if type(item) is _NewTensor]
+        with_storage = [item for item in new_tensors if item.view_of is None]
+        storages = {_storage_id(leaf) for leaf in out if isinstance(leaf, torch.Tensor)}
+        # Results may share a storage with each other.
+        is_shared = with_storage and len(storages) < len(new_tensors)
+        if is_shared or _UNCACHEABLE in items:
+            return _UNCACHEABLE
+        return _Sequence(list if isinstance(out, list) else tuple, items)
 
-    def _tensor(self, out: Any, given: list[FakeTensor]) -> Any:
+    def _tensor_recipe(self, out: Any, inputs: list[FakeTensor]) -> Any:
         is_plain = out.layout is torch.strided and not out._has_symbolic_sizes_strides
         if not is_plain or out.constant is not None or out.requires_grad:
-            return _UNKNOWN
-        memory = _memory(out)
-        same = [at for at, tensor in enumerate(given) if tensor is out]
-        shared = [at for at, tensor in enumerate(given) if _memory(tensor) == memory]
-        if len(same) > 1 or (len(shared) > 1 and not same):
-            return None  # which of them it is, or is a view of, this call does not tell
+            return _UNCACHEABLE
+        storage = _storage_id(out)
+        same = [i for i, tensor in enumerate(inputs) if tensor is out]
+        aliases = [i for i, tensor in enumerate(inputs) if _storage_id(tensor) == storage]
+        if len(same) > 1 or (len(aliases) > 1 and not same):
+            return None  # it could be, or be a view of, any of several inputs
         if same:
             return _Argument(same[0])
-        found = _Result(
+        recipe = _NewTensor(
             shape=tuple(out.shape),
             strides=out.stride(),
             offset=out.storage_offset(),
             dtype=out.dtype,
             device=out.fake_device,
-            view_of=shared[0] if shared else None,
+            view_of=aliases[0] if aliases else None,
         )
-        again = self._again(found, given)
-        alike = (
-            torch._C._dispatch_key_set(again) == torch._C._dispatch_key_set(out)
-            and again.storage_offset() == out.storage_offset()
-            and again.untyped_storage().nbytes() == out.untyped_storage().nbytes()
+        rebuilt = self._rebuild(recipe, inputs)
+        is_equal = (
+            torch._C._dispatch_key_set(rebuilt) == torch._C._dispatch_key_set(out)
+            and rebuilt.storage_offset() == out.storage_offset()
+            and rebuilt.untyped_storage().nbytes() == out.untyped_storage().nbytes()
         )
-        return found if alike else _UNKNOWN
+        return recipe if is_equal else _UNCACHEABLE
 
 
-def _memory(tensor: torch.Tensor) -> int:
-    found: int = tensor.untyped_storage()._cdata
-    return found
+def _storage_id(tensor: torch.Tensor) -> int:
+    address: int = tensor.untyped_storage()._cdata
+    return address
 
 
 @cache
-def _is_remembered(func: Any) -> bool:
-    """Return True for operators whose results follow from metadata alone."""
+def _is_cacheable(func: Any) -> bool:
+    """Return True for an operator whose results depend on metadata alone."""
     return (
         isinstance(func, OpOverload)
         and func.namespace in {"aten", "prims"}
-        and _OPEN.isdisjoint(func.tags)
+        and _UNCACHEABLE_TAGS.isdisjoint(func.tags)
         and func not in _LIFT
     )
 
 
-def _picks(func: Any, args: Any) -> bool:
-    """Return True for elements at indices that are numbers: as many as there are indices."""
+def _indexes_by_integers(func: Any, args: Any) -> bool:
+    """Return True for ``index`` with integer indices, whose result has a size for each index."""
     if func is not torch.ops.aten.index.Tensor:
         return False
-    return not any(index is not None and index.dtype in _MASKS for index in args[1])
+    return not any(index is not None and index.dtype in _MASK_DTYPES for index in args[1])

@@ -1,6 +1,6 @@
-"""Bounds on how many distinct values an integer tensor has, where its values are not known.
+"""Bounds on the number of distinct values in an integer tensor of unknown values.
 
-A detector visits the classes of its boxes: as many as there are labels, not as there are boxes.
+A detector loops over the distinct classes of its boxes: at most the number of labels, not of boxes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class DistinctValues:
     """Bounds on the distinct values of fake tensors."""
 
     def __init__(self, value_of: Callable[[torch.Tensor], torch.Tensor | None]) -> None:
-        """Know of none but those whose values ``value_of`` gives, for whom they are counted."""
+        """Start without bounds; tensors whose value ``value_of`` returns are counted exactly."""
         self._value_of = value_of
         self._bounds: Any = WeakIdKeyDictionary()
 
-    def follow(self, func: Any, args: Any, out: Any) -> None:
-        """Note the bound of a result, if the operator picks elements or leaves a remainder."""
+    def propagate(self, func: Any, args: Any, out: Any) -> None:
+        """Record the bound of a result, if the operator selects elements or is a remainder."""
         outs = out if isinstance(out, list | tuple) else (out,)
-        if func not in _PICKS or not _holds_integers(outs[0]):
+        if func not in _PROPAGATING or not _is_integer(outs[0]):
             return
         if self._value_of(outs[0]) is not None:
             return
@@ -37,26 +37,26 @@ class DistinctValues:
             bound = abs(args[1]) if isinstance(args[1], int) else None
         else:
             tensors = tensors_in(args[0])
-            bounds = [bound for x in tensors if (bound := self.of(x)) is not None]
+            bounds = [bound for x in tensors if (bound := self.bound(x)) is not None]
             bound = sum(bounds) if len(bounds) == len(tensors) else None
         for tensor in outs:
             self._bounds[tensor] = bound, tensor._version
 
-    def of(self, tensor: torch.Tensor) -> int | None:
-        """Return the largest number of distinct values in a tensor, if it is known."""
+    def bound(self, tensor: torch.Tensor) -> int | None:
+        """Return an upper bound on the number of distinct values in a tensor, if there is one."""
         if (value := self._value_of(tensor)) is not None:
             with no_modes():
                 return int(torch.unique(value).numel())
-        # One that was written to since has others.
+        # The bound does not hold after an in-place write.
         bound, version = self._bounds.get(tensor, (None, 0))
         return bound if version == tensor._version else None
 
 
-def _holds_integers(out: Any) -> bool:
+def _is_integer(out: Any) -> bool:
     return isinstance(out, torch.Tensor) and not (out.is_floating_point() or out.is_complex())
 
 
-_PICKS = {
+_PROPAGATING = {
     *(_ATEN.index.Tensor, _ATEN.gather.default, _ATEN.index_select.default, _ATEN.take.default),
     *(_ATEN.select.int, _ATEN.slice.Tensor, _ATEN.masked_select.default, _ATEN.cat.default),
     *(_ATEN.view.default, _ATEN._unsafe_view.default, _ATEN.clone.default, _ATEN._to_copy.default),
@@ -69,4 +69,4 @@ _PICKS = {
         _ATEN.detach.default,
     ),
 }
-"""Their results have no values but those of their first argument; a remainder has few."""
+"""Operators whose results have only values of their first argument, or of few remainders."""

@@ -1,4 +1,4 @@
-"""Tensors among the arguments and results of operators."""
+"""Tensor leaves of operator arguments and results."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
-_PLAIN = {int, float, bool, str, type(None), torch.dtype, torch.device}
+_NON_TENSORS = {int, float, bool, str, type(None), torch.dtype, torch.device}
 
 
 def tensors_in(tree: Any) -> list[torch.Tensor]:
-    """Return the tensors in any structure, in order."""
-    found: list[torch.Tensor] = []
-    _collect(tree, found)
-    return found
+    """Return the tensors of a pytree, in order."""
+    tensors: list[torch.Tensor] = []
+    _collect(tree, tensors)
+    return tensors
 
 
-def _collect(tree: Any, found: list[torch.Tensor]) -> None:
+def _collect(tree: Any, tensors: list[torch.Tensor]) -> None:
     kind = type(tree)
-    if kind is tuple or kind is list:  # what nearly all arguments are; pytree takes its time
+    if kind is tuple or kind is list:  # nearly all arguments are; pytree is slower
         for item in tree:
-            _collect(item, found)
+            _collect(item, tensors)
     elif kind is dict:
         for item in tree.values():
-            _collect(item, found)
+            _collect(item, tensors)
     elif isinstance(tree, torch.Tensor):
-        found.append(tree)
-    elif kind not in _PLAIN:
+        tensors.append(tree)
+    elif kind not in _NON_TENSORS:
         leaves = pytree.tree_leaves(tree)
-        found += [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        tensors += [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
 def fakes_in(tree: Any) -> list[FakeTensor]:
-    """Return the fake tensors in any structure."""
+    """Return the fake tensors of a pytree."""
     return [tensor for tensor in tensors_in(tree) if isinstance(tensor, FakeTensor)]
 
 
@@ -44,17 +44,17 @@ def is_real(leaf: Any) -> bool:
     """Return True for a dense tensor with memory, neither fake nor a wrapper of others."""
     if not isinstance(leaf, torch.Tensor):
         return False
-    wraps = type(leaf).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
-    return not (wraps or leaf.is_meta) and leaf.layout is torch.strided
+    is_wrapper = type(leaf).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+    return not (is_wrapper or leaf.is_meta) and leaf.layout is torch.strided
 
 
-def memory_of(value: torch.Tensor) -> StorageWeakRef:
-    """Return a weak reference to a tensor's memory, by which it can be told."""
+def storage_ref(value: torch.Tensor) -> StorageWeakRef:
+    """Return a weak reference to a tensor's storage, hashable by its identity."""
     return StorageWeakRef(value.untyped_storage())  # type: ignore[no-untyped-call]  # torch's gap
 
 
-def are_small(tree: Any, largest: int) -> bool:
-    """Return True if a structure has tensors, and none has more than ``largest`` elements."""
+def are_small(tree: Any, max_numel: int) -> bool:
+    """Return True if a pytree has tensors, and none has more than ``max_numel`` elements."""
     tensors = tensors_in(tree)
     sizes = [math.prod(tensor.shape) for tensor in tensors]
-    return bool(tensors) and all(isinstance(size, int) and size <= largest for size in sizes)
+    return bool(tensors) and all(isinstance(size, int) and size <= max_numel for size in sizes)

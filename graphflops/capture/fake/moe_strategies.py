@@ -1,4 +1,7 @@
-"""Experts that a loop visits: which tokens they get is up to weights, how many all get is not."""
+"""Strategies for mixtures of experts that a Python loop visits.
+
+The weights decide the tokens of each expert, but not the number of tokens of all experts.
+"""
 
 from __future__ import annotations
 
@@ -15,73 +18,73 @@ from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.data_sizes import UndecidedSizeError
 from graphflops.capture.torch_internals.no_modes import no_modes
 
-# A token has a number for every expert, of which there are hundreds.
-_LARGEST = 1 << 22
+# A one-hot row has an element for every expert, of which there are hundreds.
+_MAX_NUMEL = 1 << 22
 
 ContextFactory = Callable[[Any, ValueTracker], contextlib.AbstractContextManager[Any]]
-"""What a stand-in runs in, given it and the mode of its fake tensors."""
+"""Context in which a fake model runs, from the model and the tracker of its values."""
 
 
 def moe_strategies(
     model: nn.Module, failures: Sequence[tuple[str, Exception]]
 ) -> Iterator[tuple[str, ContextFactory]]:
-    """Ways to run a model: what is done to it, in words, and what it runs in; plainest first.
+    """Yield ways to run a model, each with a description and a context; the simplest first.
 
     Args:
         model: The model.
-        failures: Of the ways so far, each with its name; whoever tries them adds to it.
+        failures: Failures of the strategies so far, by description; the caller appends to it.
     """
     yield "", lambda *_: contextlib.nullcontext()
-    # transformers could compute some otherwise than by a loop.
-    if any(part.config._experts_implementation == "eager" for part in _mixtures(model)):
-        yield "experts grouped", lambda own, _: _grouped(own)
-    yield "experts chosen evenly", lambda _, known: _EvenlyChosen(known)
-    # What a router chooses decides sizes, but is not all that does.
+    # transformers has implementations without a loop for some models.
+    if any(part.config._experts_implementation == "eager" for part in _moe_modules(model)):
+        yield "experts grouped", lambda model, _: _use_grouped_mm(model)
+    yield "experts chosen evenly", lambda _, tracker: _BalancedRouting(tracker)
+    # Routing decides sizes, but other data may decide sizes too.
     if any(isinstance(error, UndecidedSizeError) for _, error in failures):
-        yield "", lambda _, known: _all_at_their_largest(known)
+        yield "", lambda _, tracker: _use_largest_sizes(tracker)
 
 
-def _all_at_their_largest(known: ValueTracker) -> contextlib.AbstractContextManager[None]:
-    known.sizes.waits = False
+def _use_largest_sizes(tracker: ValueTracker) -> contextlib.AbstractContextManager[None]:
+    tracker.sizes.defers_routing = False
     return contextlib.nullcontext()
 
 
-def _grouped(model: nn.Module) -> contextlib.AbstractContextManager[None]:
-    """Let transformers multiply the rows of all experts at once, as it does in most models."""
-    for part in _mixtures(model):
+def _use_grouped_mm(model: nn.Module) -> contextlib.AbstractContextManager[None]:
+    """Make transformers multiply the rows of all experts at once, as it does in most models."""
+    for part in _moe_modules(model):
         part.set_experts_implementation("grouped_mm")
     return contextlib.nullcontext()
 
 
-def _mixtures(model: nn.Module) -> list[Any]:
-    """Transformers' modules that have a choice of how experts are computed."""
+def _moe_modules(model: nn.Module) -> list[Any]:
+    """Return transformers' modules that have several implementations of experts."""
     return [m for m in model.modules() if getattr(m, "_can_set_experts_implementation", bool)()]
 
 
-class _EvenlyChosen(TorchFunctionMode):
-    """Supposes that choices nobody knows, where they are spread out as ones and zeros, are even.
+class _BalancedRouting(TorchFunctionMode):
+    """Assumes that unknown arguments of ``one_hot`` are balanced over the classes.
 
-    Routers make one-hot rows of what they choose; a loop asks which experts have any.
+    Routers make one-hot rows of the experts they choose; a loop skips experts without tokens.
     """
 
-    def __init__(self, known: ValueTracker) -> None:
+    def __init__(self, tracker: ValueTracker) -> None:
         super().__init__()
-        self._known = known
-        known.largest = _LARGEST
+        self._tracker = tracker
+        tracker.max_numel = _MAX_NUMEL
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if func is nn.functional.one_hot:
-            self._suppose(*args, **kwargs)
+            self._assume_balanced(*args, **kwargs)
         return func(*args, **kwargs)
 
-    def _suppose(self, tensor: torch.Tensor, num_classes: int = -1) -> None:
-        static = all(isinstance(size, int) for size in (*tensor.shape, num_classes))
-        if isinstance(tensor, FakeTensor) and static and num_classes > 0:
-            # In turn: no token chooses the same one twice.
+    def _assume_balanced(self, tensor: torch.Tensor, num_classes: int = -1) -> None:
+        is_static = all(isinstance(size, int) for size in (*tensor.shape, num_classes))
+        if isinstance(tensor, FakeTensor) and is_static and num_classes > 0:
+            # Round-robin: no token chooses the same expert twice.
             with no_modes():
                 choices = torch.arange(tensor.numel(), device="cpu") % num_classes
                 value = choices.reshape(tensor.shape).to(tensor.dtype)
-            self._known.assume_value(tensor, value)
+            self._tracker.assume_value(tensor, value)

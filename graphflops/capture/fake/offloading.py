@@ -1,4 +1,4 @@
-"""Weights that accelerate keeps elsewhere and brings to a device for each call of their module."""
+"""Hooks of accelerate that offload weights and load them to a device for each module call."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 import torch
 
 
-def offloading_hooks(held: Mapping[str, Any]) -> list[Any]:
-    """Return the hooks of a module that bring its weights and take them away again.
+def offloading_hooks(module_dict: Mapping[str, Any]) -> list[Any]:
+    """Return the hooks of a module that load its weights before a call and offload them after.
 
     Args:
-        held: The attributes of the module.
+        module_dict: Attributes of the module.
     """
-    hooks = sys.modules.get("accelerate.hooks")
-    own = held.get("_hf_hook")
-    if hooks is None or own is None:
+    hooks_module = sys.modules.get("accelerate.hooks")
+    hook = module_dict.get("_hf_hook")
+    if hooks_module is None or hook is None:
         return []
-    several = own.hooks if isinstance(own, hooks.SequentialHook) else (own,)
-    return [hook for hook in several if getattr(hook, "offload", False)]
+    hooks = hook.hooks if isinstance(hook, hooks_module.SequentialHook) else (hook,)
+    return [hook for hook in hooks if getattr(hook, "offload", False)]
 
 
-def device_brought_to(hooks: list[Any]) -> torch.device | None:
-    """Return the device that the first of some such hooks brings weights to."""
+def execution_device(hooks: list[Any]) -> torch.device | None:
+    """Return the device to which the first of the offloading hooks loads weights."""
     device = hooks[0].execution_device if hooks else None
     return None if device is None else torch.device(device)
 
 
-def leave_where_it_is(hook: Any) -> None:
-    """Let a hook that stands in for one move inputs alone: fake weights need no bringing."""
+def disable_offload(hook: Any) -> None:
+    """Make the copy of a hook move inputs alone: fake weights need no loading."""
     hook.offload = False

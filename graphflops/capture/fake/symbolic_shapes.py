@@ -1,8 +1,8 @@
-"""Symbolic sizes: axes of the inputs that stay letters, made in the fake mode of a capture.
+"""Symbolic sizes: named symbols for axes of the inputs, in the fake mode of a capture.
 
-``torch.export`` makes such symbols itself, names them ``s77`` and refuses a graph that holds
-for most of a range only. Here the inputs are symbolic before the model runs: names are the
-user's, and what a graph takes for granted about them is there to be read.
+``torch.export`` makes such symbols itself, names them ``s77`` and refuses a graph that is valid
+for only part of a range. Here the inputs are symbolic before the model runs: the names are the
+user's, and the guards of the graph can be read as its assumptions.
 """
 
 from __future__ import annotations
@@ -45,55 +45,56 @@ Size = int | torch.SymInt
 
 
 class SymbolicShapes(ShapeEnv):
-    """A shape environment with named symbols, which asks no questions when a trace is done.
+    """Shape environment with named symbols, without guard checks at the end of a trace.
 
     Attributes:
-        symbols: The named ones.
-        fresh: Symbols that operators have made of data since they were looked at.
-        answer: Gives a number that follows from data where Python asks for one, or an error.
+        symbols: Named symbols.
+        new_symbols: Data-dependent symbols that operators have made and nobody has resolved yet.
+        resolve: Function that returns the value of a data-dependent expression that Python reads,
+            or an error; None leaves torch's own error.
     """
 
     def __init__(self) -> None:
         super().__init__(tracked_fakes=[])
         self.symbols = Symbols(self)
-        self.fresh: list[sympy.Symbol] = []
-        self.answer: Callable[[sympy.Basic], sympy.Basic | Exception | None] = lambda _: None
+        self.new_symbols: list[sympy.Symbol] = []
+        self.resolve: Callable[[sympy.Basic], sympy.Basic | Exception | None] = lambda _: None
         self._refusals: list[Exception] = []
 
-    def caught_by_the_model(self) -> list[str]:
-        """Return lines of the model that caught the refusal of a value that nobody knows."""
-        found = []
+    def swallowed_refusals(self) -> list[str]:
+        """Return lines of the model that caught the error of an unknown value."""
+        lines = []
         for error in self._refusals:
-            trace = error.__traceback__  # from whoever caught it to where it was raised
+            trace = error.__traceback__  # from the frame that caught it to the one that raised it
             if trace is not None and is_models(trace.tb_frame.f_code.co_filename):
-                found.append(f"{short_path(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}")
-        return list(dict.fromkeys(found))
+                lines.append(f"{short_path(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}")
+        return list(dict.fromkeys(lines))
 
     def evaluate_expr(self, orig_expr: sympy.Basic, *args: Any, **kwargs: Any) -> sympy.Basic:
-        """Say what a size or a condition is."""
+        """Return the value of a size or a condition."""
         try:
             return super().evaluate_expr(orig_expr, *args, **kwargs)
         except GuardOnDataDependentSymNode as error:
-            answer = self.answer(orig_expr) or error
-            if not isinstance(answer, Exception):
-                return answer
-            self._refusals.append(answer)
-            raise answer from error
+            value = self.resolve(orig_expr) or error
+            if not isinstance(value, Exception):
+                return value
+            self._refusals.append(value)
+            raise value from error
 
     def create_unbacked_symint(self, *args: Any, **kwargs: Any) -> torch.SymInt:
-        """Make a number that follows from data."""
+        """Make a data-dependent integer."""
         size = super().create_unbacked_symint(*args, **kwargs)
-        self.fresh += size.node.expr.free_symbols
+        self.new_symbols += size.node.expr.free_symbols
         return size
 
     def create_unbacked_symbool(self) -> torch.SymBool:
-        """Make a truth value that follows from data."""
+        """Make a data-dependent truth value."""
         truth = super().create_unbacked_symbool()
-        self.fresh += truth.node.expr.free_symbols
+        self.new_symbols += truth.node.expr.free_symbols
         return truth
 
     def produce_guards(self, *_: Any, **__: Any) -> list[str]:
-        """None: what a graph assumes is not solved for inputs it accepts, it is stated."""
+        """Return no guards: the assumptions of a graph are reported, not solved for its inputs."""
         self.dim_constraints = DimConstraints({}, {}, set(), {})
         return []
 
@@ -102,16 +103,16 @@ class Symbols:
     """Named sizes in a shape environment.
 
     Attributes:
-        shapes: The environment.
-        readable: Our symbol for each of the environment's.
-        declared: The ranges that the user has given for them.
+        shape_env: Shape environment.
+        readable: Readable symbol for each symbol of the environment.
+        declared: Ranges that the user has given for the sizes.
     """
 
     def __init__(self, shape_env: ShapeEnv) -> None:
-        self.shapes: Any = shape_env
+        self.shape_env: Any = shape_env
         self._sizes: dict[str, torch.SymInt] = {}
-        self._firm: set[sympy.Symbol] = set()
-        self._given: tuple[sympy.Basic, ...] = ()
+        self._must_stay_symbolic: set[sympy.Symbol] = set()
+        self._assumed: tuple[sympy.Basic, ...] = ()
         self.declared: list[sympy.Basic] = []
         self.readable: dict[sympy.Symbol, sympy.Symbol] = {}
 
@@ -119,29 +120,29 @@ class Symbols:
         self,
         name: str,
         sample: int,
-        least: int | None = None,
-        most: int | None = None,
+        lower: int | None = None,
+        upper: int | None = None,
         *,
         may_be_fixed: bool = False,
     ) -> Size:
-        """The symbolic size of a name: one for all axes that share it.
+        """Return the symbolic size of a name, shared by all axes of that name.
 
         Args:
-            name: What it is called in costs.
-            sample: A size it has; a branch on it goes the way it goes for this one.
-            least: No smaller size is asked about.
-            most: No larger one is.
-            may_be_fixed: Whether it is no fault if the model takes no other size.
+            name: Name in costs.
+            sample: Hint: branches on the size are taken as for this value.
+            lower: Smallest value.
+            upper: Largest value.
+            may_be_fixed: True if the model may fix the size to ``sample`` without an error.
 
         Raises:
-            ModelSpecError: ``sample`` is 0 or 1, which every graph is special for, or the name
-                stands for another size already.
+            ModelSpecError: ``sample`` is 0 or 1, which graphs are specialized for, or the name has
+                another size already.
         """
         if name in self._sizes:
-            known = self._sizes[name].node.hint
-            if known != sample:
+            hint = self._sizes[name].node.hint
+            if hint != sample:
                 msg = (
-                    f"the symbolic size {name} is {known} in one input and {sample} in another. "
+                    f"the symbolic size {name} is {hint} in one input and {sample} in another. "
                     "Give the two axes names of their own, or equal sizes."
                 )
                 raise ModelSpecError(msg)
@@ -153,60 +154,61 @@ class Symbols:
             )
             raise ModelSpecError(msg)
         source = ConstantSource(name)
-        symbol = self.shapes.create_symbol(sample, source, DimDynamic.DYNAMIC)
-        self.shapes.constrain_symbol_range(symbol, max(least or 2, 2), most or int_oo)
-        self._sizes[name] = self.shapes.create_symintnode(symbol, hint=sample, source=source)
+        symbol = self.shape_env.create_symbol(sample, source, DimDynamic.DYNAMIC)
+        self.shape_env.constrain_symbol_range(symbol, max(lower or 2, 2), upper or int_oo)
+        self._sizes[name] = self.shape_env.create_symintnode(symbol, hint=sample, source=source)
         readable = self.readable[symbol] = sympy.Symbol(name, positive=True, integer=True)
-        # What the user said of the size holds of the costs too.
-        self.declared += [readable >= least] if least is not None and least > 2 else []  # noqa: PLR2004 - likewise
-        self.declared += [readable <= most] if isinstance(most, int) else []
+        # The user's range of the size is a condition of the costs too.
+        self.declared += [readable >= lower] if lower is not None and lower > 2 else []  # noqa: PLR2004 - likewise
+        self.declared += [readable <= upper] if isinstance(upper, int) else []
         if not may_be_fixed:
-            self._firm.add(symbol)
+            self._must_stay_symbolic.add(symbol)
         return self._sizes[name]
 
     def expression(self, value: Number) -> Size:
-        """A size that is computed from named ones, given in readable names."""
+        """Return the symbolic size of an expression in readable symbols."""
         if isinstance(value, int):
             return value
-        ours = {name: symbol for symbol, name in self.readable.items()}
-        samples = {name: self._sizes[str(name)].node.hint for name in value.free_symbols}
-        hint = int(value.xreplace({name: sympy.Integer(n) for name, n in samples.items()}))
-        size: torch.SymInt = self.shapes.create_symintnode(value.xreplace(ours), hint=hint)
+        symbols = {readable: symbol for symbol, readable in self.readable.items()}
+        hints = {name: self._sizes[str(name)].node.hint for name in value.free_symbols}
+        hint = int(value.xreplace({name: sympy.Integer(n) for name, n in hints.items()}))
+        size: torch.SymInt = self.shape_env.create_symintnode(value.xreplace(symbols), hint=hint)
         return size
 
     def assume(self, conditions: tuple[sympy.Basic, ...]) -> None:
-        """Add what is taken for granted already, in readable names."""
-        self._given = conditions
+        """Set conditions that are assumed already, in readable symbols."""
+        self._assumed = conditions
 
     def finalize(self) -> dict[str, Number]:
-        """What sizes have turned out to be, by readable name: numbers, or what others are."""
+        """Return the sizes that were fixed, by readable name: numbers or expressions of others."""
+        env = self.shape_env
         return {
-            self.readable[symbol].name: as_dim(self.shapes.replace(symbol).xreplace(self.readable))
-            for symbol in self.shapes.replacements
+            self.readable[symbol].name: as_dim(env.replace(symbol).xreplace(self.readable))
+            for symbol in env.replacements
             if symbol in self.readable
         }
 
     def assumptions(self) -> tuple[sympy.Basic, ...]:
-        """What the graph takes for granted about the sizes, in readable names."""
-        found = [*self._given, *self.declared]
-        for guard in self.shapes.guards:
+        """Return the assumptions of the graph about the sizes, in readable symbols."""
+        conditions = [*self._assumed, *self.declared]
+        for guard in self.shape_env.guards:
             expr = guard.expr.xreplace(self.readable)
-            # sympy's own Min and Max see that 128 n is less than 512 n.
+            # sympy's own Min and Max simplify: 128 n is less than 512 n.
             expr = expr.replace(torch_functions.Min, sympy.Min)
             expr = expr.replace(torch_functions.Max, sympy.Max)
             expr = expr.canonical if isinstance(expr, sympy.core.relational.Relational) else expr
             if expr != sympy.true and expr.free_symbols <= set(self.readable.values()):
-                found.append(expr)
-        return tuple(dict.fromkeys(found))
+                conditions.append(expr)
+        return tuple(dict.fromkeys(conditions))
 
     def refuse_fixed(self) -> None:
-        """Check that what was to be symbolic has stayed so.
+        """Check that the symbolic sizes have stayed symbolic.
 
         Raises:
-            CaptureError: The model takes only one size there.
+            CaptureError: The model takes only one value of a size.
         """
-        for symbol in self._firm:
-            value = self.shapes.replacements.get(symbol, symbol)
+        for symbol in self._must_stay_symbolic:
+            value = self.shape_env.replacements.get(symbol, symbol)
             if not value.free_symbols:
                 msg = (
                     f"the model works for {self.readable[symbol]} = {value} only: its code or "
@@ -216,7 +218,7 @@ class Symbols:
 
 
 Specs = dict[int, tuple[Any, ...]]
-"""What each axis of an input is to be, by the identity of the tensor."""
+"""Spec and label of each axis of an input, by the identity of the tensor."""
 
 
 def axis_specs(model: nn.Module, inputs: tuple[Any, Any], dynamic_shapes: Any) -> Specs:
@@ -225,25 +227,25 @@ def axis_specs(model: nn.Module, inputs: tuple[Any, Any], dynamic_shapes: Any) -
     Args:
         model: The module whose forward takes the inputs.
         inputs: Positional and keyword inputs.
-        dynamic_shapes: As ``torch.export.export`` takes it; a string is the ``Dim`` of that
+        dynamic_shapes: Specs as ``torch.export.export`` takes them; a string is the ``Dim`` of that
             name, and inputs without symbolic axes may be left out.
 
     Raises:
-        ModelSpecError: It does not match the inputs.
+        ModelSpecError: ``dynamic_shapes`` does not match the inputs.
     """
     if dynamic_shapes is None:
         return {}
     specs: Specs = {}
 
-    def note(path: Any, leaf: Any, spec: Any) -> None:
+    def add(path: Any, leaf: Any, spec: Any) -> None:
         if isinstance(leaf, torch.Tensor) and spec is not None:
-            given = dict(spec.items() if isinstance(spec, Mapping) else enumerate(spec))
-            if absent := [axis for axis in given if axis not in range(leaf.dim())]:
+            by_axis = dict(spec.items() if isinstance(spec, Mapping) else enumerate(spec))
+            if invalid := [axis for axis in by_axis if axis not in range(leaf.dim())]:
                 name = pytree.keystr(path)
-                raise ValueError(f"{name} has {leaf.dim()} axes, and none is {absent[0]!r}")
+                raise ValueError(f"{name} has {leaf.dim()} axes, and none is {invalid[0]!r}")
             label = re.sub(r"\W+", "_", pytree.keystr(path)).strip("_")
             specs[id(leaf)] = tuple(
-                (given.get(axis), f"{label}_{axis}") for axis in range(leaf.dim())
+                (by_axis.get(axis), f"{label}_{axis}") for axis in range(leaf.dim())
             )
 
     try:
@@ -251,15 +253,15 @@ def axis_specs(model: nn.Module, inputs: tuple[Any, Any], dynamic_shapes: Any) -
         shapes = pytree.tree_map_only(str, Dim, dynamic_shapes)
         tree: Any = inspect.signature(model.forward).bind_partial(*args).arguments | kwargs
         if isinstance(shapes, Mapping):
-            left_out = {name: pytree.tree_map(lambda _: None, tree[name]) for name in tree}
-            shapes = left_out | {name: spec for name, spec in shapes.items() if spec is not None}
+            static = {name: pytree.tree_map(lambda _: None, tree[name]) for name in tree}
+            shapes = static | {name: spec for name, spec in shapes.items() if spec is not None}
         _check_dynamic_shapes(tree, shapes)
         tree = tree if isinstance(shapes, Mapping) else type(shapes)(tree.values())
-        _tree_map_with_path(note, tree, shapes, tree_name="inputs")
+        _tree_map_with_path(add, tree, shapes, tree_name="inputs")
     except Exception as error:
         raise_interruption(error)
-        said = str(error).partition("For more information")[0]
-        reason = " ".join(said.split()).rstrip(".")
+        message = str(error).partition("For more information")[0]
+        reason = " ".join(message.split()).rstrip(".")
         msg = f"dynamic_shapes does not match the inputs: {reason}. Write it as torch.export does."
         raise ModelSpecError(msg) from error
     return specs
@@ -268,24 +270,24 @@ def axis_specs(model: nn.Module, inputs: tuple[Any, Any], dynamic_shapes: Any) -
 def symbolic_shape(
     symbols: Symbols, tensor: torch.Tensor, spec: tuple[Any, ...]
 ) -> tuple[Size, ...]:
-    """The shape of an input, with symbols where its spec wants them."""
+    """Return the shape of an input, with symbols for the axes that its spec makes symbolic."""
     return tuple(
-        _size(symbols, wanted, sample, label)
-        for (wanted, label), sample in zip(spec, tensor.shape, strict=True)
+        _size(symbols, axis_spec, sample, label)
+        for (axis_spec, label), sample in zip(spec, tensor.shape, strict=True)
     )
 
 
-def _size(symbols: Symbols, wanted: Any, sample: int, label: str) -> Size:
-    if isinstance(wanted, _DerivedDim):
-        # Derived sizes are linear in their root: 2 * half + 1.
-        offset, slope = wanted.fn(0), wanted.fn(1) - wanted.fn(0)
-        size: Size = wanted.fn(_size(symbols, wanted.root, (sample - offset) // slope, label))
+def _size(symbols: Symbols, axis_spec: Any, sample: int, label: str) -> Size:
+    if isinstance(axis_spec, _DerivedDim):
+        # Derived sizes are linear in their root, such as 2 * half + 1.
+        offset, slope = axis_spec.fn(0), axis_spec.fn(1) - axis_spec.fn(0)
+        size: Size = axis_spec.fn(_size(symbols, axis_spec.root, (sample - offset) // slope, label))
         return size
-    if isinstance(wanted, Dim) and not isinstance(wanted, _StaticDim):
-        return symbols.size(wanted.__name__, sample, wanted.min, wanted.max)
-    if isinstance(wanted, _DimHint) and wanted.type is not _DimHintType.STATIC:
-        automatic = wanted.type is _DimHintType.AUTO
+    if isinstance(axis_spec, Dim) and not isinstance(axis_spec, _StaticDim):
+        return symbols.size(axis_spec.__name__, sample, axis_spec.min, axis_spec.max)
+    if isinstance(axis_spec, _DimHint) and axis_spec.type is not _DimHintType.STATIC:
+        automatic = axis_spec.type is _DimHintType.AUTO
         if automatic and sample < 2:  # noqa: PLR2004 - torch treats sizes 0 and 1 as constants
             return sample
-        return symbols.size(label, sample, wanted.min, wanted.max, may_be_fixed=automatic)
+        return symbols.size(label, sample, axis_spec.min, axis_spec.max, may_be_fixed=automatic)
     return sample

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from graphflops.capture.fake.code import is_own_class
 from graphflops.capture.fake.constant_propagation import ValueTracker
+from graphflops.capture.fake.stateful_code import is_copied_class
 from graphflops.capture.layer_reuse import kv_caches
 from graphflops.capture.layer_reuse.module_dict import variables
 from graphflops.capture.torch_internals.no_modes import no_modes
@@ -152,7 +152,7 @@ class Fingerprint:
             return
         held = variables(module)
         # What a class keeps outside of its instances may be another thing in each call.
-        if any(held.get(name) for name in _HOOKS) or is_own_class(type(module)):
+        if any(held.get(name) for name in _HOOKS) or is_copied_class(type(module)):
             raise NotComparable
         parameters, buffers, children = held["_parameters"], held["_buffers"], held["_modules"]
         fixed = (

@@ -95,7 +95,7 @@ class Recording:
 
     def _sizes(self) -> int:
         """How many sizes have come up that follow from data: each instance has its own."""
-        return int(self._known.symbols.shapes.unbacked_symint_counter)
+        return int(self._known.symbols.shape_env.unbacked_symint_counter)
 
     def _is_clean(self) -> bool:
         """Whether all that has changed is in entries of caches, and in tensors."""
@@ -133,7 +133,7 @@ class Recording:
         for leaf in leaves:
             if id(leaf) in known or leaf is ABSENT or isinstance(leaf, _RETURNED):
                 continue
-            if not self._known.is_own(leaf):
+            if not self._known.owns(leaf):
                 return None
             known[id(leaf)] = Output(len(made))
             made.append(leaf)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphflops.capture.fake.constant_propagation import CHANCE, DRAWN, INPUTS, ValueTracker
+from graphflops.capture.fake.constant_propagation import ASSUMED_FLOAT, INPUTS, RANDOM, ValueTracker
 from graphflops.capture.unfused_attention import mark_hidden
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import NamedTensors, OpCall
@@ -14,8 +14,8 @@ SUPPOSED = (
 )
 
 _DRAWN = (
-    f"Random numbers that decide what runs are taken to be {DRAWN}: a layer that is dropped more "
-    "rarely is kept."
+    f"Random numbers that decide what runs are taken to be {ASSUMED_FLOAT}: a layer that is "
+    "dropped more rarely is kept."
 )
 _READABLE = 40  # characters of a condition that a note quotes
 
@@ -48,20 +48,21 @@ def notes_of(known: ValueTracker) -> tuple[str, ...]:
     short = [condition for condition in assumed if len(condition) <= _READABLE]
     if more := len(assumed) - len(short):
         short.append(f"{more} longer conditions on sizes are met")
-    caught = symbols.shapes.caught_by_the_model()
+    caught = symbols.shape_env.swallowed_refusals()
     sentences = {
-        f"Weights are distributed over {known.ranks} ranks: operators count as on one device, of "
-        "whole tensors; collectives as one rank calls them. A training step has all gradients "
-        "under weights.": known.ranks > 1,
+        f"Weights are distributed over {known.num_ranks} ranks: operators count as on one device, "
+        "of whole tensors; collectives as one rank calls them. A training step has all gradients "
+        "under weights.": known.num_ranks > 1,
         _ASKED: INPUTS in known.dependences,
-        _DRAWN: CHANCE in known.dependences,
-        SUPPOSED: known.assumed,
-        f"Numbers that only data can give are taken to be {DRAWN}, at {', '.join(known.numbers)}: "
-        "with others, what follows from them may cost otherwise.": known.numbers,
-        f"What attention masks hide is not known in full, at {', '.join(known.masks)}: "
-        "flops_masked has what is known.": known.masks,
-        f"Where packed sequences begin is not known, at {', '.join(known.packings)}: each counts "
-        "as long as the longest.": known.packings,
+        _DRAWN: RANDOM in known.dependences,
+        SUPPOSED: known.has_assumed_values,
+        f"Numbers that only data can give are taken to be {ASSUMED_FLOAT}, at "
+        f"{', '.join(known.unknown_floats)}: "
+        "with others, what follows from them may cost otherwise.": known.unknown_floats,
+        f"What attention masks hide is not known in full, at {', '.join(known.unknown_masks)}: "
+        "flops_masked has what is known.": known.unknown_masks,
+        f"Where packed sequences begin is not known, at {', '.join(known.unknown_packings)}: each "
+        "counts as long as the longest.": known.unknown_packings,
         f"Costs hold where {', '.join(short)}.": short,
         f"Values that depend on data were asked for at {', '.join(caught)}: the model caught the "
         "refusal and went on another way, which it may not do on data.": caught,

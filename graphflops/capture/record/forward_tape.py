@@ -24,9 +24,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphflops.capture.counting_thread import model_running, need_autograd
-from graphflops.capture.fake import nested
+from graphflops.capture.fake import nested_tensors
 from graphflops.capture.fake.leaves import tensors_in
-from graphflops.capture.fake.quantized import run_quantized
+from graphflops.capture.fake.quantization import run_quantized
 from graphflops.capture.record.invocation import Invocation
 from graphflops.capture.record.module_stack import ModuleStack
 from graphflops.capture.record.op_calls import instances_mapped
@@ -77,7 +77,7 @@ class ForwardTape(Tape, SchemaCheckMode):
             # It comes apart in operators on its values: these come here.
             need_autograd()
             with self._seeing():
-                return nested.on_parts(func, types, args, kwargs)
+                return nested_tensors.dispatch_jagged(func, types, args, kwargs)
         if (keys := _casting(func, args)) is not None:
             # It casts, and calls itself again: that comes here.
             with self._seeing():

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from graphflops.capture.fake.stand_in import stand_in
+from graphflops.capture.fake.fake_model import fakify_model_and_inputs
 from graphflops.errors import ModelSpecError
 from graphflops.runtime.interruption import raise_interruption
 
@@ -113,17 +113,17 @@ def with_positions(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     prepared = dict(inputs)
     if model.config.is_encoder_decoder or "attention_mask" not in takes:
         return prepared
-    own = stand_in(model, (), inputs)
-    with own.known.running(), torch.no_grad():
+    own = fakify_model_and_inputs(model, (), inputs)
+    with own.tracker.eager(), torch.no_grad():
         kwargs = dict(own.kwargs)
         tokens = kwargs.pop("input_ids")
         mask = kwargs.setdefault("attention_mask", tokens.new_ones(tokens.shape[:2]))
         if "position_ids" in takes and "position_ids" not in kwargs:
             positions = _positions(own.model, tokens, kwargs)
             if positions is not None:
-                value = own.known.value(positions)
+                value = own.tracker.value(positions)
                 prepared["position_ids"] = _blank(positions) if value is None else value
-    hides = own.known.value(mask)
+    hides = own.tracker.value(mask)
     if hides is not None and bool((hides == 1).all()):
         prepared.pop("attention_mask", None)
     return prepared

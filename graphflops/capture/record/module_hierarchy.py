@@ -14,7 +14,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 
 from graphflops.capture.fake.metadata import dtype_name
-from graphflops.capture.fake.sparse import storage_of
+from graphflops.capture.fake.sparse_tensors import sparse_storage
 from graphflops.capture.record.module_stack import Modules
 from graphflops.core.ir import Module, Parameter, TensorMeta
 
@@ -199,7 +199,7 @@ def _parameters(held: Mapping[str, torch.Tensor | None]) -> tuple[Parameter, ...
 def _parameter(name: str, value: torch.Tensor, identity: int) -> Parameter:
     if value.layout != torch.strided or value.is_nested:
         meta = TensorMeta(
-            shape=tuple(value.shape), dtype=dtype_name(value.dtype), sparse=storage_of(value)
+            shape=tuple(value.shape), dtype=dtype_name(value.dtype), sparse=sparse_storage(value)
         )
         return parameter_of(name, meta, trainable=value.requires_grad, identity=identity)
     numel, nbytes = _size(value.shape, value.dtype, value.stride())

@@ -13,8 +13,8 @@ import torch
 from torch import fx
 
 from graphflops.capture.fake.metadata import (
-    argument,
-    bound_arguments,
+    bind_arguments,
+    convert_argument,
     dim,
     holds_tensor,
     masked_output,
@@ -233,7 +233,7 @@ def instances_mapped(value: Any) -> Dim:
 
 def _call(node: fx.Node, ran: Invocation, here: _Context, *, is_view: bool) -> OpCall:
     op = ran.target
-    inputs, attrs = bound_arguments(op, ran.args, ran.kwargs)
+    inputs, attrs = bind_arguments(op, ran.args, ran.kwargs)
     outputs = output_metas(ran.result, node.name)
     if op._schema.name in MASKING:
         outputs = (masked_output(outputs[0], ran.result),)
@@ -257,7 +257,7 @@ def _call(node: fx.Node, ran: Invocation, here: _Context, *, is_view: bool) -> O
 
 def _opaque(node: fx.Node, ran: Invocation, here: _Context) -> OpCall:
     """A callable without an ATen schema: named, with what it takes and returns."""
-    values = [argument(arg) for arg in ran.args]
+    values = [convert_argument(arg) for arg in ran.args]
     bound = dict(zip(_parameters(ran.target, len(values)), values, strict=True))
     return OpCall(
         op=f"{_namespace(ran.target)}::{_name(ran.target)}",
@@ -283,7 +283,7 @@ def _is_indexing(node: fx.Node) -> bool:
 
 
 def _index(node: fx.Node, here: _Context) -> OpCall:
-    values = (argument(arg) for arg in node.all_input_nodes)
+    values = (convert_argument(arg) for arg in node.all_input_nodes)
     picked, *indices = (value for value in values if isinstance(value, TensorMeta))
     inputs: dict[str, Tensors] = {"self": picked, "indices": tuple(indices)}
     opaque = _opaque(node, invocation_at(node), here)

@@ -14,12 +14,12 @@ from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.fake.metadata import (
-    bound_arguments,
+    bind_arguments,
     masked_output,
     tensor_meta,
     written_arguments,
 )
-from graphflops.capture.fake.nested import is_jagged, parts_of
+from graphflops.capture.fake.nested_tensors import components, is_jagged
 from graphflops.capture.record.invocation import Invocation
 from graphflops.capture.record.module_stack import CallSite, Modules
 from graphflops.capture.record.op_calls import is_view
@@ -120,7 +120,7 @@ class Tape:
 
     def bound(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Bound:
         """The tensors and the other arguments of a call, by schema name."""
-        return bound_arguments(func, args, kwargs, self._meta)
+        return bind_arguments(func, args, kwargs, self._meta)
 
     def described(self, ran: Invocation, bound: Bound, owner: CallSite, **beside: Any) -> OpCall:
         """The call of an operator that has run, with the next number and a name.
@@ -194,7 +194,7 @@ def named_tensors(
     for path, leaf in leaves:
         name = re.sub(r"\W+", "_", pytree.keystr(path)).strip("_")
         if is_jagged(leaf):
-            found += [(f"{name}_{part}", tensor) for part, tensor in parts_of(leaf).items()]
+            found += [(f"{name}_{part}", tensor) for part, tensor in components(leaf).items()]
         elif isinstance(leaf, torch.Tensor):
             found.append((name, leaf))
     return found

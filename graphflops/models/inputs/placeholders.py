@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from graphflops.capture.fake.stand_in import stand_in
+from graphflops.capture.fake.fake_model import fakify_model_and_inputs
 from graphflops.models.inputs.context import Subject
 
 
@@ -57,8 +57,8 @@ def _features(subject: Subject, method: str) -> int:
     takes = inspect.signature(make).parameters
     inputs = {name: value for name, value in subject.made.items() if name in takes}
     with torch.no_grad():
-        own = stand_in(subject.model, (), inputs)
-        with own.known.running():
+        own = fakify_model_and_inputs(subject.model, (), inputs)
+        with own.tracker.eager():
             made = getattr(own.model, method)(**own.kwargs)
     features = [t for t in pytree.tree_leaves(_embeddings(made)) if isinstance(t, torch.Tensor)]
     wide, tokens = features[0].shape[-1], subject.model.get_input_embeddings().weight.shape[-1]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from graphflops.capture.fake.constant_propagation import LARGEST
+from graphflops.capture.fake.constant_propagation import MAX_VALUE_NUMEL
 from graphflops.errors import ModelSpecError
 from graphflops.render.units import shape as by_axes
 
@@ -44,7 +44,7 @@ def valued(
         make: The function.
         dtype: The dtype that the function gives it.
     """
-    return make() if math.prod(shape) <= LARGEST else blank(shape, dtype)
+    return make() if math.prod(shape) <= MAX_VALUE_NUMEL else blank(shape, dtype)
 
 
 def filled(shape: Sequence[int], value: float, dtype: torch.dtype = torch.int64) -> torch.Tensor:

@@ -1,10 +1,11 @@
-"""Tensors whose elements follow from their position, and masks of attention made of them.
+"""Symbolic elements of fake tensors, and the number of scores that attention masks hide.
 
-The mask of a long prompt is too large to be computed, and one of symbolic size has no values
-to compute. ``elements`` keeps what each of its elements is, as an expression of its indices;
-``rules`` say how operators change that; ``counting`` and ``refinement`` count what a mask hides.
+In: operator calls on fake tensors. Out: each element of a result as an expression of its indices,
+and counts of hidden mask elements, for masks too large to compute or of symbolic size.
+May import sympy, torch and ``fake.metadata``; ``elements`` tracks tensors, ``rules`` propagates
+through operators, ``counting`` and ``refinement`` count.
 """
 
-from graphflops.capture.fake.mask_elements.elements import Elements
+from graphflops.capture.fake.mask_elements.elements import SymbolicElements
 
-__all__ = ["Elements"]
+__all__ = ["SymbolicElements"]

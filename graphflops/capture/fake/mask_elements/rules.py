@@ -1,8 +1,9 @@
-"""Operators on elements: what an element of a result is, given those of the arguments.
+"""Propagation rules: the element of an operator's result from the elements of its arguments.
 
-A rule names the parameters of the operator's schema that it needs. Tensors come as elements,
-``None`` is returned where the result is not followed further. Beside them there are ``sizes``,
-those of the first tensor, and ``out``, those of the result.
+A rule names the parameters of the operator's schema that it needs. Tensors are passed as elements;
+a rule returns None where the result is not tracked. Further parameters are ``sizes``, the shape of
+the first tensor, ``all_sizes``, the shapes of all, ``out``, the shape of the result, ``dtype_in``
+and ``dtype_out``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from graphflops.capture.fake.mask_elements.expressions import (
 
 Rule = Callable[..., Any]
 RULES: dict[Any, Rule] = {}
-"""By overload."""
+"""Rules by overload."""
 
 
 def _rule(*names: str) -> Callable[[Rule], Rule]:
@@ -182,56 +183,56 @@ def _full(dtype_out: torch.dtype, fill_value: Any = None, value: Any = None) -> 
 
 
 @_rule("alias", "detach", "clone", "lift_fresh", "lift_fresh_copy", "expand", "contiguous")
-def _same(self: Any) -> Any:
+def _identity(self: Any) -> Any:
     return self
 
 
 @_rule("_to_copy", "to")
-def _converted(self: Any, dtype_out: torch.dtype, dtype_in: torch.dtype) -> Any:
+def _to_copy(self: Any, dtype_out: torch.dtype, dtype_in: torch.dtype) -> Any:
     if dtype_out == torch.bool:
         return truth(self)
-    made = number(self)
+    element = number(self)
     if dtype_out.is_floating_point == dtype_in.is_floating_point:
-        return made
-    # Positions become floats where they are turned into angles: no mask is made of these.
-    mask_like = is_truth(self) or not axes_of(made) or made.is_Function
-    return made if mask_like and dtype_out.is_floating_point else None
+        return element
+    # Positions become floats to compute rotary angles, of which no mask is made.
+    is_mask_like = is_truth(self) or not axes_of(element) or element.is_Function
+    return element if is_mask_like and dtype_out.is_floating_point else None
 
 
-# Views. An index of the result in the place of one of the argument.
+# Views: indices of the argument are replaced by indices of the result.
 
 
 def _axis(dim: int, sizes: Sequence[Any]) -> int:
     return len(sizes) - 1 - dim % len(sizes)
 
 
-def _moved(element: Any, places: dict[int, Any]) -> Any:
-    return element.xreplace({index(axis): sympy.sympify(at) for axis, at in places.items()})
+def _reindex(element: Any, indices: dict[int, Any]) -> Any:
+    return element.xreplace({index(axis): sympy.sympify(new) for axis, new in indices.items()})
 
 
 @_rule("unsqueeze", "squeeze", "view", "reshape", "_unsafe_view")
-def _reshaped(self: Any, sizes: Sequence[Any], out: Sequence[Any]) -> Any:
+def _reshape(self: Any, sizes: Sequence[Any], out: Sequence[Any]) -> Any:
     if not axes_of(self):
         return self
-    was = [axis for axis, size in enumerate(reversed(sizes)) if size != 1]
-    now = [axis for axis, size in enumerate(reversed(out)) if size != 1]
-    if [sizes[-1 - axis] for axis in was] != [out[-1 - axis] for axis in now]:
+    old_axes = [axis for axis, size in enumerate(reversed(sizes)) if size != 1]
+    new_axes = [axis for axis, size in enumerate(reversed(out)) if size != 1]
+    if [sizes[-1 - axis] for axis in old_axes] != [out[-1 - axis] for axis in new_axes]:
         return None
-    return _moved(self, dict(zip(was, map(index, now), strict=True)))
+    return _reindex(self, dict(zip(old_axes, map(index, new_axes), strict=True)))
 
 
 @_rule("permute")
 def _permute(self: Any, dims: Sequence[int], sizes: Sequence[Any]) -> Any:
     last = len(sizes) - 1
-    return _moved(self, {_axis(dim, sizes): index(last - at) for at, dim in enumerate(dims)})
+    return _reindex(self, {_axis(dim, sizes): index(last - i) for i, dim in enumerate(dims)})
 
 
 @_rule("transpose")
 def _transpose(self: Any, dim0: int, dim1: int, sizes: Sequence[Any]) -> Any:
     if not sizes:
         return self
-    one, other = _axis(dim0, sizes), _axis(dim1, sizes)
-    return _moved(self, {one: index(other), other: index(one)})
+    axis0, axis1 = _axis(dim0, sizes), _axis(dim1, sizes)
+    return _reindex(self, {axis0: index(axis1), axis1: index(axis0)})
 
 
 @_rule("t")
@@ -242,9 +243,9 @@ def _t(self: Any, sizes: Sequence[Any]) -> Any:
 @_rule("select")
 def _select(self: Any, dim: int, index_: Any, sizes: Sequence[Any]) -> Any:
     axis = _axis(dim, sizes)
-    at = index_ + sizes[-1 - axis] if _is_negative(index_) else index_
-    left = {axis: at} | {other: index(other - 1) for other in range(axis + 1, len(sizes))}
-    return _moved(self, left)
+    selected = index_ + sizes[-1 - axis] if _is_negative(index_) else index_
+    outer = {other: index(other - 1) for other in range(axis + 1, len(sizes))}
+    return _reindex(self, {axis: selected} | outer)
 
 
 @_rule("slice")
@@ -253,7 +254,7 @@ def _slice(self: Any, dim: int, start: Any, step: Any, sizes: Sequence[Any]) -> 
     first = 0 if start is None else start
     if _is_negative(first):
         first = sympy.Max(first + sizes[-1 - axis], 0)
-    return _moved(self, {axis: first + step * index(axis)})
+    return _reindex(self, {axis: first + step * index(axis)})
 
 
 def _is_negative(value: Any) -> bool:
@@ -264,12 +265,12 @@ def _is_negative(value: Any) -> bool:
 def _index(self: Any, indices: Sequence[Any], sizes: Sequence[Any]) -> Any:
     if not axes_of(self):
         return self
-    if len(indices) != len(sizes) or any(at is None or is_truth(at) for at in indices):
+    if len(indices) != len(sizes) or any(item is None or is_truth(item) for item in indices):
         return None
-    return _moved(self, {_axis(dim, sizes): at for dim, at in enumerate(indices)})
+    return _reindex(self, {_axis(dim, sizes): item for dim, item in enumerate(indices)})
 
 
-# Several elements in one, or one of several.
+# Reductions, concatenation, padding.
 
 
 @_rule("cumsum")
@@ -286,52 +287,53 @@ def _sum(
     summed = {_axis(d, sizes) for d in dims}
     if summed & set(axes_of(self)):
         return None
-    kept = [axis for axis in range(len(sizes)) if axis not in summed]
+    remaining = [axis for axis in range(len(sizes)) if axis not in summed]
     total = number(self)
     for axis in summed:
         total *= sizes[-1 - axis]
-    return total if keepdim else _moved(total, {k: index(n) for n, k in enumerate(kept)})
+    return total if keepdim else _reindex(total, {k: index(n) for n, k in enumerate(remaining)})
 
 
 @_rule("cat")
 def _cat(tensors: Sequence[Any], dim: int, all_sizes: Sequence[Sequence[Any]]) -> Any:
     axis = _axis(dim, all_sizes[0])
-    joined, start = tensors[0], all_sizes[0][-1 - axis]
+    result, start = tensors[0], all_sizes[0][-1 - axis]
     for element, sizes in zip(tensors[1:], all_sizes[1:], strict=True):
-        moved = _moved(element, {axis: index(axis) - start})
-        joined = _joined(joined, moved, axis, start)
+        shifted = _reindex(element, {axis: index(axis) - start})
+        result = _join(result, shifted, axis, start)
         start += sizes[-1 - axis]
-    return joined
+    return result
 
 
-def _joined(first: Any, second: Any, axis: int, start: Any) -> Any:
-    """Elements up to an index and from there on."""
-    at = _moved(second, {axis: 0}) if start == 1 else second
-    if first == at or (not is_truth(first) and not is_truth(at) and sympy.expand(first - at) == 0):
-        return second  # it goes on as it began
+def _join(first: Any, second: Any, axis: int, start: Any) -> Any:
+    """Return ``first`` before an index along an axis, and ``second`` from it on."""
+    extended = _reindex(second, {axis: 0}) if start == 1 else second
+    are_numbers = not is_truth(first) and not is_truth(extended)
+    if first == extended or (are_numbers and sympy.expand(first - extended) == 0):
+        return second  # its expression holds before the index too
     return _where(sympy.Lt(index(axis), start), first, second)
 
 
 @_rule("constant_pad_nd")
-def _padded(self: Any, pad: Sequence[Any], value: Any, sizes: Sequence[Any]) -> Any:
+def _constant_pad(self: Any, pad: Sequence[Any], value: Any, sizes: Sequence[Any]) -> Any:
     element = self
     for axis in range(len(pad) // 2):
         before, size = pad[2 * axis], sizes[-1 - axis]
-        element = _moved(element, {axis: index(axis) - before})
-        inside = sympy.And(sympy.Ge(index(axis), before), sympy.Lt(index(axis), before + size))
-        element = _where(inside, element, truth(value) if is_truth(element) else value)
+        element = _reindex(element, {axis: index(axis) - before})
+        is_inside = sympy.And(sympy.Ge(index(axis), before), sympy.Lt(index(axis), before + size))
+        element = _where(is_inside, element, truth(value) if is_truth(element) else value)
     return element
 
 
 @_rule("tril")
 def _tril(self: Any, diagonal: Any) -> Any:
-    return _where(sympy.Le(index(0) - index(1), diagonal), self, _nothing(self))
+    return _where(sympy.Le(index(0) - index(1), diagonal), self, _zero(self))
 
 
 @_rule("triu")
 def _triu(self: Any, diagonal: Any) -> Any:
-    return _where(sympy.Ge(index(0) - index(1), diagonal), self, _nothing(self))
+    return _where(sympy.Ge(index(0) - index(1), diagonal), self, _zero(self))
 
 
-def _nothing(element: Any) -> Any:
+def _zero(element: Any) -> Any:
     return sympy.false if is_truth(element) else sympy.Integer(0)

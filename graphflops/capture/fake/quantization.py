@@ -1,4 +1,4 @@
-"""Models quantized in eager or graph mode: weights packed in objects, observers, refusals."""
+"""Models quantized in eager or graph mode: packed weights, observers, unsupported operators."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OBSERVED = (
 
 
 def packed_weight(packed: Any) -> torch.Tensor | None:
-    """Return the weight that an object of packed parameters holds, on meta; ``None`` for others."""
+    """Return the weight in an object of packed parameters, on meta; None for other objects."""
     if not hasattr(packed, "unpack"):
         return None
     with _disable_current_modes():
@@ -27,10 +27,10 @@ def packed_weight(packed: Any) -> torch.Tensor | None:
 
 
 def run_quantized(func: Any, args: Any, kwargs: Any) -> Any:
-    """Run a quantized operator, if torch has a rule for its shapes.
+    """Run a quantized operator, if torch has a shape rule for it.
 
     Raises:
-        CaptureError: It takes quantized tensors, of which there are no fake ones.
+        CaptureError: The operator takes quantized tensors, which cannot be fake.
     """
     try:
         return func(*args, **kwargs)
@@ -43,15 +43,15 @@ def run_quantized(func: Any, args: Any, kwargs: Any) -> Any:
         raise CaptureError(msg) from error
 
 
-def leave_out_observers(modules: Modules) -> tuple[str, ...]:
-    """Let the observers of a stand-in hand on what they get; a note if there are any."""
-    observer: Any = sys.modules.get("torch.ao.quantization.observer")
-    kind = getattr(observer, "ObserverBase", ())
-    observers = [module for _, module in modules if isinstance(module, kind)]
+def bypass_observers(modules: Modules) -> tuple[str, ...]:
+    """Make the observers of a fake model return their input; return a note if there are any."""
+    observer_module: Any = sys.modules.get("torch.ao.quantization.observer")
+    observer_class = getattr(observer_module, "ObserverBase", ())
+    observers = [module for _, module in modules if isinstance(module, observer_class)]
     for module in observers:
-        vars(module)["forward"] = _handed_on
+        vars(module)["forward"] = _identity
     return (_OBSERVED,) if observers else ()
 
 
-def _handed_on(x: Any, *_: Any, **__: Any) -> Any:
+def _identity(x: Any, *_: Any, **__: Any) -> Any:
     return x

@@ -1,37 +1,35 @@
-"""Packed sequences: how many rows they have follows from the lengths, which must be known."""
+"""Packed sequences: their number of rows follows from the lengths, which must be known."""
 
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from graphflops.capture.fake.value_lookup import ValueLookup
 from graphflops.capture.source_lines import line_running
 from graphflops.capture.torch_internals.no_modes import no_modes
 from graphflops.errors import CaptureError
-
-if TYPE_CHECKING:
-    from graphflops.capture.fake.constant_propagation import ValueTracker
 
 PACK = torch.ops.aten._pack_padded_sequence.default
 PAD: Any = torch._C._VariableFunctions._pad_packed_sequence
 
 
 def pack(
-    known: ValueTracker,
+    values: ValueLookup,
     input: torch.Tensor,  # noqa: A002 - the operator's own names
     lengths: torch.Tensor,
     batch_first: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the rows of padded sequences, fake, and how many of them each step has.
+    """Return the rows of padded sequences, fake, and the batch size of each step.
 
-    These are a real tensor: the operator's backward, and that of none else, reads its memory.
+    The batch sizes are a real tensor: the operator's backward, and no other, reads its memory.
 
     Raises:
         CaptureError: The lengths are not known.
     """
-    value = _value(known, lengths, "lengths")
+    value = _value(values, lengths, "lengths")
     steps = torch.empty([int(size) for size in input.shape[:2]])
     with no_modes():
         rows, batch_sizes = PACK(steps, value, batch_first)
@@ -39,7 +37,7 @@ def pack(
 
 
 def pad(  # noqa: PLR0913, PLR0917 - the operator's own
-    known: ValueTracker,
+    values: ValueLookup,
     data: torch.Tensor,
     batch_sizes: torch.Tensor,
     batch_first: bool,
@@ -48,30 +46,30 @@ def pad(  # noqa: PLR0913, PLR0917 - the operator's own
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return padded sequences and their lengths, as the kernel makes them (``PackedSequence.cpp``).
 
-    It reads memory, and is above all operators that a mode sees.
+    The kernel reads memory, and runs above all operators that a mode sees.
 
     Raises:
-        CaptureError: The sizes of the steps are not known.
+        CaptureError: The batch sizes of the steps are not known.
     """
-    sizes = _value(known, batch_sizes, "batch sizes").tolist()
+    sizes = _value(values, batch_sizes, "batch sizes").tolist()
     padded = data.new_full((total_length, sizes[0], *data.shape[1:]), padding_value)
     row = step = 0
-    for size, alike in groupby(sizes):
-        steps = len(list(alike))
+    for size, run in groupby(sizes):
+        steps = len(list(run))
         rows = data[row : row + steps * size].view(steps, size, *data.shape[1:])
         padded[step : step + steps, :size].copy_(rows)
         row, step = row + steps * size, step + steps
-    lengths = torch.tensor([sum(size > at for size in sizes) for at in range(sizes[0])])
+    lengths = torch.tensor([sum(size > i for size in sizes) for i in range(sizes[0])])
     return padded.transpose(0, 1) if batch_first else padded, lengths
 
 
-def _value(known: ValueTracker, tensor: torch.Tensor, name: str) -> torch.Tensor:
-    value = known.value(tensor)
+def _value(values: ValueLookup, tensor: torch.Tensor, name: str) -> torch.Tensor:
+    value = values.value(tensor)
     if value is None:
-        at = line_running()
+        line = line_running()
         raise CaptureError(
-            f"the {name} of sequences{f' at {at}' if at else ''} are not known, and how many rows "
-            "are computed follows from them. Give them as numbers, or in a tensor with data."
+            f"the {name} of sequences{f' at {line}' if line else ''} are not known, and how many "
+            "rows are computed follows from them. Give them as numbers, or in a tensor with data."
         )
-    known.note_dependence(tensor)
+    values.note_dependence(tensor)
     return value

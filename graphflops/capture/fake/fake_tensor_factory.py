@@ -1,0 +1,68 @@
+"""Construction of fake tensors from meta tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+
+class FakeTensorFactory:
+    """Makes fake tensors of a mode with the attributes of a template for each device.
+
+    The constructor of ``FakeTensor`` takes four times as long, and a model may have thousands of
+    experts.
+
+    Args:
+        mode: The mode.
+    """
+
+    def __init__(self, mode: FakeTensorMode) -> None:
+        self._mode = mode
+        self._templates: dict[tuple[torch.device, bool], tuple[torch.device, dict[str, Any]]] = {}
+
+    def make(
+        self,
+        meta: torch.Tensor,
+        device: torch.device,
+        *,
+        is_parameter: bool = False,
+        requires_grad: bool = False,
+    ) -> FakeTensor:
+        """Return a fake tensor.
+
+        Args:
+            meta: Meta tensor that nothing else references; the fake tensor shares its storage.
+            device: Device of the fake tensor.
+            is_parameter: True for an ``nn.Parameter``.
+            requires_grad: True for an autograd leaf that requires a gradient.
+        """
+        template = self._templates.get((device, is_parameter))
+        if template is None:
+            template = self._template(device, is_parameter=is_parameter)
+        fake_device, attributes = template
+        fake = torch.Tensor._make_subclass(
+            FakeTensor,
+            meta,
+            requires_grad,
+            dispatch_device=True,
+            device_for_backend_keys=fake_device,
+        )
+        torch._C._set_throw_on_mutable_data_ptr(fake)
+        vars(fake).update(attributes)
+        return fake
+
+    def empty_like(self, tensor: torch.Tensor) -> FakeTensor:
+        """Return a fake tensor of the same metadata, with a storage of its own."""
+        shape, strides = tensor.shape, tensor.stride()
+        meta = torch.empty_strided(shape, strides, dtype=tensor.dtype, device="meta")
+        return self.make(meta, tensor.device)
+
+    def _template(
+        self, device: torch.device, *, is_parameter: bool
+    ) -> tuple[torch.device, dict[str, Any]]:
+        meta = torch.empty(0, device="meta")
+        fake = FakeTensor(self._mode, meta, device, _is_param=is_parameter)
+        template = self._templates[device, is_parameter] = fake.fake_device, dict(vars(fake))
+        return template

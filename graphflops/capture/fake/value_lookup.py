@@ -1,0 +1,19 @@
+"""Lookup of the values of fake tensors, as the rules that read values see it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+
+class ValueLookup(Protocol):
+    """Values of fake tensors, and a record of what depends on them."""
+
+    def value(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Return the value of a tensor, if it is known."""
+        ...
+
+    def note_dependence(self, tensor: torch.Tensor) -> None:
+        """Record that a size or a branch follows from a tensor's value."""
+        ...
