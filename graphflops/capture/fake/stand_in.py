@@ -31,7 +31,7 @@ from graphflops.capture.fake.offloading import (
     offloading_hooks,
 )
 from graphflops.capture.fake.symbolic_shapes import Specs
-from graphflops.capture.record.module_stack import Modules, modules_in
+from graphflops.capture.named_modules import Modules, modules_in
 
 Inputs: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 _BARE = vars(nn.Module())

@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from graphflops.capture.layer_reuse.module_call import RecordedLayer
 from graphflops.capture.layer_reuse.module_dict import variables
-from graphflops.capture.record.module_stack import Modules
+from graphflops.capture.named_modules import Modules
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ from graphflops.capture.layer_reuse.kv_caches import ABSENT
 from graphflops.capture.layer_reuse.module_call import Call, Input, Output, RecordedLayer, Tracer
 from graphflops.capture.layer_reuse.module_dict import variables
 from graphflops.capture.layer_reuse.recording import Recording, like_now
-from graphflops.capture.record.module_stack import Modules
+from graphflops.capture.named_modules import Modules
 from graphflops.core.ir import LayerReuse
 from graphflops.runtime.interruption import raise_interruption
 

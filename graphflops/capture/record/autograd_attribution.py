@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from graphflops.capture.counting_thread import TOLD
-from graphflops.capture.record.module_stack import CallSite, Modules, ModuleStack
+from graphflops.capture.named_modules import Modules
+from graphflops.capture.record.module_stack import CallSite, ModuleStack
 
 LOSS = CallSite("(loss)", "Loss")
 """What computes a loss from the outputs of a model; it is no module of it."""

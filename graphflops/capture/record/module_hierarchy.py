@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 
 from graphflops.capture.fake.metadata import dtype_name
 from graphflops.capture.fake.sparse import storage_of
-from graphflops.capture.record.module_stack import Modules
+from graphflops.capture.named_modules import Modules
 from graphflops.core.ir import Module, Parameter, TensorMeta
 
 Calls = Counter[int]

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from torch import nn
 
+from graphflops.capture.named_modules import Modules
 from graphflops.capture.source_lines import line_running
-
-Modules: TypeAlias = Sequence[tuple[str, nn.Module]]
-"""Every module of a model under every name it has, the model itself first."""
-
-
-def modules_in(model: nn.Module) -> Modules:
-    """The modules of a model."""
-    return list(model.named_modules(remove_duplicate=False))
 
 
 class CallSite(NamedTuple):

@@ -20,8 +20,9 @@ from graphflops.capture.fake.metadata import (
     written_arguments,
 )
 from graphflops.capture.fake.nested import is_jagged, parts_of
+from graphflops.capture.named_modules import Modules
 from graphflops.capture.record.invocation import Invocation
-from graphflops.capture.record.module_stack import CallSite, Modules
+from graphflops.capture.record.module_stack import CallSite
 from graphflops.capture.record.op_calls import is_view
 from graphflops.capture.unfused_attention import MASKING
 from graphflops.core.call_sequence import Block, Relocation, Repeat, expand
