@@ -89,20 +89,20 @@ class TapeTracer:
         )
 
     def end(
-        self, mark: SegmentStart, call: ModuleCall, outputs: list[torch.Tensor]
+        self, start: SegmentStart, call: ModuleCall, outputs: list[torch.Tensor]
     ) -> TapeSegment | None:
         """Return the recorded segment, if it uses no tensors but its inputs."""
         tape = self._tape
-        block = tape.block(mark.first_item, mark.first_call)
+        block = tape.block(start.first_item, start.first_call)
         input_names = [tape.name_of(tensor) for tensor in call.fingerprint.tensors]
         if block.length < MIN_CALLS or not tape.uses_only(block, {*input_names} - {""}):
             return None
         return TapeSegment(
-            call_site=mark.call_site,
+            call_site=start.call_site,
             block=block,
             input_names=input_names,
             output_names=[tape.name_of(out) for out in outputs],
-            module_calls=self._module_stack.calls - mark.module_calls,
+            module_calls=self._module_stack.calls - start.module_calls,
         )
 
     def replay(self, segment: TapeSegment, call: ModuleCall, outputs: list[torch.Tensor]) -> None:

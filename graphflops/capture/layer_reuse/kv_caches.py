@@ -182,7 +182,7 @@ class _LoggedUpdates(dict[Any, Any]):
     def __init__(
         self, entries: dict[Any, Any], cache: int, log: CacheAccessLog, *, creates_entries: bool
     ) -> None:
-        del creates_entries  # entries are not appended by length
+        del creates_entries  # matters for the length of a list only
         super().__init__(dict.items(entries))
         self._cache, self._log = cache, log
 

@@ -30,11 +30,11 @@ class Tracer(Protocol):
     def begin(self, call: ModuleCall) -> Any:
         """Begin to record a call of a layer."""
 
-    def end(self, mark: Any, call: ModuleCall, outputs: list[torch.Tensor]) -> Any | None:
+    def end(self, start: Any, call: ModuleCall, outputs: list[torch.Tensor]) -> Any | None:
         """Return the segment recorded since ``begin``, or ``None`` if it cannot be replayed.
 
         Args:
-            mark: Result of ``begin``.
+            start: Result of ``begin``.
             call: The call.
             outputs: Tensors that the call has created or written to.
         """

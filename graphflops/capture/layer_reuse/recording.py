@@ -61,7 +61,7 @@ class Recording:
                     create_entry(cache, index)
         self._random_draws, self._data_size_count = GENERATORS.drawn(), self._count_data_sizes()
         self._attributes = [dict(state.module_dict) for state in fingerprint.modules]
-        self._mark = self._tracer.begin(self._call)
+        self._start = self._tracer.begin(self._call)
         with (
             log_attributes(self._attribute_log),
             log_cache_access(fingerprint.caches, self._cache_log),
@@ -83,7 +83,7 @@ class Recording:
             n for n, (before, after) in pairs if before != after or fingerprint.has_changed(n)
         ]
         changed = [*new_tensors, *(fingerprint.tensors[n] for n in written_inputs)]
-        segment = self._tracer.end(self._mark, call, changed)
+        segment = self._tracer.end(self._start, call, changed)
         if segment is None:
             return None
         numbers = {

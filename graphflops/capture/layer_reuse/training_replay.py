@@ -116,25 +116,25 @@ class AutogradTracer(TapeTracer):
 
     def begin(self, call: ModuleCall) -> _TrainingStart:
         """Begin to record a layer."""
-        mark, first_node = super().begin(call), torch._C._autograd._get_sequence_nr()
+        start, first_node = super().begin(call), torch._C._autograd._get_sequence_nr()
         return _TrainingStart(
-            mark.call_site, mark.first_item, mark.first_call, mark.module_calls, first_node
+            start.call_site, start.first_item, start.first_call, start.module_calls, first_node
         )
 
     def end(
-        self, mark: Any, call: ModuleCall, outputs: list[torch.Tensor]
+        self, start: Any, call: ModuleCall, outputs: list[torch.Tensor]
     ) -> _TrainingSegment | None:
         """Return the recorded segment, if it uses no other tensors and may be replayed."""
         tape, tensors = self._training_tape, call.fingerprint.tensors
         # A rerun would fill a cache again; a reentrant checkpoint accumulates into ``.grad``.
         if call.fingerprint.caches or self._attribution.used_reentrant_checkpoint:
             return None
-        segment = super().end(mark, call, outputs)
+        segment = super().end(start, call, outputs)
         if segment is None:
             return None
         if any(tape.name_of(out) in segment.input_names and out.requires_grad for out in outputs):
             return None
-        edges = set(_boundary_edges(outputs, mark.first_node))
+        edges = set(_boundary_edges(outputs, start.first_node))
         numbers = [n for n, tensor in enumerate(tensors) if _gradient_edge(tensor) in edges]
         if len({_gradient_edge(tensors[n]) for n in numbers}) < max(len(edges), len(numbers)):
             return None

@@ -139,7 +139,7 @@ class _Walker:
         """Collect the calls of a graph."""
         instances = _instances(context.module.graph)
         for node in context.module.graph.nodes:
-            if node.op == "call_function" and not _is_plumbing(node):
+            if node.op == "call_function" and not _computes_no_tensor(node):
                 self._visit(node, self._node_context(node, context, instances))
 
     def _node_context(
@@ -189,7 +189,7 @@ class _Walker:
             self.calls.append((replace(part, index=len(self.calls)), invocation))
 
 
-def _is_plumbing(node: fx.Node) -> bool:
+def _computes_no_tensor(node: fx.Node) -> bool:
     """Return True for a node that computes no tensor: size arithmetic, ``getitem``, vmap entry."""
     if node.target is operator.getitem or _module(node.target) == _VMAP:
         return True
