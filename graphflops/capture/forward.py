@@ -31,17 +31,17 @@ from graphflops.capture.fake.symbolic_shapes import Symbols, axis_specs
 from graphflops.capture.layer_reuse import LayerReplayer
 from graphflops.capture.layer_reuse.forward_replay import TapeTracer
 from graphflops.capture.record.decompose import Expander
-from graphflops.capture.record.finalize import finalize, notes_of
+from graphflops.capture.record.finalize import collect_notes, resolve_symbols
 from graphflops.capture.record.forward_tape import ForwardTape, HigherOrderError
-from graphflops.capture.record.interpreter import follow_nodes
+from graphflops.capture.record.interpreter import install_interpreter
 from graphflops.capture.record.module_hierarchy import (
     calls_in_graph,
-    counted_calls,
+    count_module_calls,
     module_path,
     modules_of,
 )
-from graphflops.capture.record.module_stack import ModuleStack, run_by
-from graphflops.capture.record.resolve_data_sizes import refuse_decisive, with_sizes
+from graphflops.capture.record.module_stack import ModuleStack, patch_call_impl
+from graphflops.capture.record.resolve_data_sizes import refuse_decisive_placeholders, with_sizes
 from graphflops.capture.transformers_compat import register_caches
 from graphflops.capture.unfused_attention import mark_hidden
 from graphflops.core.call_sequence import CallSequence
@@ -91,7 +91,7 @@ def capture_module(  # noqa: PLR0913 - what torch.export takes, and how to go ab
         job = _Job(model, args, kwargs, dynamic_shapes, advance, *way, assume or {}, told=told)
         try:
             found = job.run(reuse_layers=reuse_layers)
-            refuse_decisive(found, partial(job.otherwise, reuse_layers=reuse_layers))
+            refuse_decisive_placeholders(found, partial(job.otherwise, reuse_layers=reuse_layers))
         except GraphFlopsError:
             raise
         except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
@@ -169,20 +169,20 @@ class _Job:
             with known.eager(), self._around(own.model, known):
                 args, kwargs = self._advanced(own)
                 running = ModuleStack(modules)
-                follow_nodes(self._model, own.model, running)
-                observed = bypass_observers(modules)
+                install_interpreter(self._model, own.model, running)
+                observed = leave_out_observers(modules)
                 tape = ForwardTape(running, exporting=self._told)
                 given = tape.assign_names(modules, args, kwargs)
                 reused = self._replayer = LayerReplayer(
                     modules if reuse_layers else (), known, TapeTracer(tape, running), running.run
                 )
-                run_by(modules, reused.run)
-                before = known.operator_count
+                patch_call_impl(modules, reused.run)
+                before = known.operators
                 with tape.recording():
                     own.model(*args, **kwargs)
-                refuse_unseen(known.operator_count - before, tape.length)
-            refuse_mixed_dtypes(tape.traced())
-            calls, given = finalize(known, CallSequence(tape.items), given)
+                refuse_unseen(known.operators - before, tape.length)
+            refuse_mixed_dtypes(tape.traced_calls())
+            calls, given = resolve_symbols(known, CallSequence(tape.items), given)
             ran = time.perf_counter()
             captured = Capture(
                 calls=calls,
@@ -190,7 +190,7 @@ class _Job:
                 modules=modules_of(modules, running.calls),
                 method=self.method,
                 inputs=given,
-                notes=(*notes_of(known), *reused.notes, *observed),
+                notes=(*collect_notes(known), *reused.notes, *observed),
                 assumptions=known.symbols.assumptions(),
                 data_sizes=tuple(known.sizes.by_name.values()),
                 layer_reuse=reused.counts,
@@ -207,8 +207,8 @@ class _Job:
         with self._ready() as own, torch.no_grad(), exporting():
             modules, known = own.modules, own.tracker
             start = time.perf_counter()
-            with known.tracing(), counted_calls() as calls, self._around(own.model, known):
-                with known.outside_graph():
+            with known.tracing(), count_module_calls() as calls, self._around(own.model, known):
+                with known.outside_of_a_graph():
                     args, kwargs = self._advanced(own)
                 program = torch.export.export(own.model, args, kwargs, strict=False)
             exported = time.perf_counter() - start
@@ -220,7 +220,7 @@ class _Job:
                 modules=modules_of(modules, calls_in_graph(modules, calls, program.graph_module)),
                 method=self.method,
                 inputs=program_inputs(program),
-                notes=(*notes_of(known), *found.notes),
+                notes=(*collect_notes(known), *found.notes),
                 assumptions=known.symbols.assumptions(),
                 data_sizes=tuple(known.sizes.by_name.values()),
                 timings={

@@ -24,7 +24,7 @@ from graphflops.capture.fake.metadata import convert_argument
 from graphflops.capture.fake.symbolic_shapes import Symbols
 from graphflops.capture.forward import capture_module
 from graphflops.capture.record.generate_loop import (
-    CONTINUED,
+    TOKEN_INPUT,
     GenerateLoop,
     returns_cache,
     with_positions,
@@ -75,7 +75,7 @@ class Prompt:
     @property
     def tokens(self) -> torch.Tensor:
         """The tokens that are continued, batch x length."""
-        tokens: torch.Tensor = self.inputs[CONTINUED[self.encodes]]
+        tokens: torch.Tensor = self.inputs[TOKEN_INPUT[self.encodes]]
         return tokens
 
     @property
@@ -114,7 +114,7 @@ class Prompt:
 
     def loop(self, model: Any, inputs: Mapping[str, Any], room: int | torch.SymInt) -> GenerateLoop:
         """The loop of ``generate`` over a stand-in of the model, for inputs of some size."""
-        return GenerateLoop(model, inputs, static=self.static, room=room)
+        return GenerateLoop(model, inputs, static=self.static, max_cache_length=room)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -143,7 +143,7 @@ def prompt_of(
         raise ModelSpecError(msg)
     given = {name: value for name, value in inputs.items() if value is not None}
     encodes = bool(model.config.is_encoder_decoder)
-    name = CONTINUED[encodes]
+    name = TOKEN_INPUT[encodes]
     if name not in given:
         if not encodes:
             msg = f"{type(model).__name__} has nothing to continue. Give {name}, batch x length."
@@ -301,7 +301,7 @@ def capture_decode(
         if left is None:
             outputs = model(**loop.first_inputs())
         else:
-            outputs = left.restored(sized, inputs[CONTINUED[prompt.encodes]].device)
+            outputs = left.restored(sized, inputs[TOKEN_INPUT[prompt.encodes]].device)
         step = loop.next_inputs(outputs)
         caches = _caches(model, step)
         return step

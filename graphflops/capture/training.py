@@ -33,13 +33,17 @@ from graphflops.capture.layer_reuse import LayerReplayer
 from graphflops.capture.layer_reuse.training_replay import AutogradTracer
 from graphflops.capture.record.autograd_attribution import LOSS, AutogradAttribution
 from graphflops.capture.record.decompose import Expander
-from graphflops.capture.record.finalize import finalize, notes_of
-from graphflops.capture.record.gradients import Gradients
+from graphflops.capture.record.finalize import collect_notes, resolve_symbols
+from graphflops.capture.record.gradients import GradientTracker
 from graphflops.capture.record.loss import Loss, loss_of
 from graphflops.capture.record.module_hierarchy import modules_of
-from graphflops.capture.record.module_stack import run_by
-from graphflops.capture.record.resolve_data_sizes import check_assumed, refuse_decisive, with_sizes
-from graphflops.capture.record.training_tape import StepTape
+from graphflops.capture.record.module_stack import patch_call_impl
+from graphflops.capture.record.resolve_data_sizes import (
+    check_assumed,
+    refuse_decisive_placeholders,
+    with_sizes,
+)
+from graphflops.capture.record.training_tape import TrainingTape
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import Capture, Module
 from graphflops.errors import CaptureError, GraphFlopsError
@@ -97,7 +101,9 @@ def capture_training(  # noqa: PLR0913 - what a step is of, and how to go about 
         step = _Step(model, args, kwargs, loss, surroundings, assume or {})
         try:
             found = step.run(reuse_layers=reuse_layers)
-            refuse_decisive(found.capture, partial(step.otherwise, reuse_layers=reuse_layers))
+            refuse_decisive_placeholders(
+                found.capture, partial(step.otherwise, reuse_layers=reuse_layers)
+            )
         except GraphFlopsError:
             raise
         except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
@@ -153,25 +159,25 @@ class _Step:
     def _recorded(self, own: FakeModel, *, reuse_layers: bool) -> TrainingCapture:
         modules, known = own.modules, own.tracker
         owners = AutogradAttribution(modules)
-        gradients = Gradients(owners)
-        tape = StepTape(owners, gradients)
+        gradients = GradientTracker(owners)
+        tape = TrainingTape(owners, gradients)
         given = tape.assign_names(modules, own.args, own.kwargs)
         start = time.perf_counter()
         tracer = AutogradTracer(tape, owners, gradients, known)
         reused = self._replayer = LayerReplayer(
             modules if reuse_layers else (), known, tracer, owners.run
         )
-        run_by(modules, reused.run)
-        following = owners.following_checkpoints(gradients.follow)
-        before = known.operator_count
-        with torch.enable_grad(), known.eager(), model_running(), following, tape:
+        patch_call_impl(modules, reused.run)
+        following = owners.track_checkpoints(gradients.hook_nodes)
+        before = known.operators
+        with torch.enable_grad(), known.running(), model_running(), following, tape:
             value, described = loss_of(own.model(*own.args, **own.kwargs), self._loss)
-            owners.finish()
-            gradients.follow(value)
+            owners.finish_forward()
+            gradients.hook_nodes(value)
             differentiated = _run_backward(value, owners, gradients)
-        refuse_unseen(known.operator_count - before, tape.length)
-        calls, given = finalize(known, CallSequence(tape.recorded()), given)
-        refuse_mixed_dtypes(tape.traced())
+        refuse_unseen(known.operators - before, tape.length)
+        calls, given = resolve_symbols(known, CallSequence(tape.marked_items()), given)
+        refuse_mixed_dtypes(tape.traced_calls())
         capture = Capture(
             calls=calls,
             fallback=Expander(tape.invocations.__getitem__),
@@ -181,7 +187,7 @@ class _Step:
             ),
             method="autograd",
             inputs=given,
-            notes=(*notes_of(known), *reused.notes),
+            notes=(*collect_notes(known), *reused.notes),
             assumptions=known.symbols.assumptions(),
             data_sizes=tuple(known.sizes.by_name.values()),
             layer_reuse=reused.counts,
@@ -197,12 +203,14 @@ class _Step:
 
 
 def _run_backward(
-    value: torch.Tensor, owners: AutogradAttribution, gradients: Gradients
+    value: torch.Tensor, owners: AutogradAttribution, gradients: GradientTracker
 ) -> list[torch.Tensor]:
     """Run it; the leaves that got a gradient."""
     leaves = list(gradients.leaves)  # reused layers add to them
     try:
-        if owners.was_reentrant or any(leaf._post_accumulate_grad_hooks for leaf in leaves):
+        if owners.used_reentrant_checkpoint or any(
+            leaf._post_accumulate_grad_hooks for leaf in leaves
+        ):
             value.backward()  # type: ignore[no-untyped-call]  # torch's gap
             # Who is told of a gradient may take it away.
             asked = [(x, x._post_accumulate_grad_hooks or x.grad) for x in gradients.leaves]
@@ -212,7 +220,7 @@ def _run_backward(
             asked = list(zip(leaves, got, strict=True))
     except Exception as error:
         raise_interruption(error)
-        owner = owners.of_node(gradients.running)
+        owner = owners.call_site_of_node(gradients.current_node)
         at = f" at {owner.source_line}" if owner.source_line else ""
         msg = (
             f"the backward pass fails in {owner.module_path or 'the model itself'}{at}: "

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from graphflops.capture.record.module_stack import Modules
+from graphflops.capture.named_modules import Modules
 from graphflops.errors import CaptureError
 
 _OBSERVED = (

@@ -1,10 +1,13 @@
-"""Repeated layers: traced once, and reused where an instance provably does the same work.
+"""Layer reuse: a repeated layer is recorded once and replayed for equivalent instances.
 
-``likeness``, ``reads``, ``slots``, ``caches`` and ``rule`` say when that is so and know nothing
-of tapes; ``taping`` records layers on the tape of a forward pass and repeats them, ``autograd``
-does with the backward pass.
+In: module calls during a capture. Out: the calls of the template on the tape again, relocated.
+May import ``record``, ``fake``, ``torch_internals`` and what is below them.
+
+``fingerprint``, ``attribute_log``, ``layer_index``, ``kv_caches`` and ``replayer`` decide if two
+module calls are equivalent and know nothing of tapes. ``forward_replay`` records layers on the
+tape of a forward pass and replays them; ``training_replay`` adds the backward pass.
 """
 
-from graphflops.capture.layer_reuse.rule import LayerReplayer
+from graphflops.capture.layer_reuse.replayer import LayerReplayer
 
 __all__ = ["LayerReplayer"]

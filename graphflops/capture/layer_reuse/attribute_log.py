@@ -1,4 +1,4 @@
-"""Which attributes of modules are read and written while a block runs."""
+"""Log of module attribute accesses: which attributes a block reads and writes."""
 
 from __future__ import annotations
 
@@ -13,158 +13,166 @@ from typing import Any
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from graphflops.capture.layer_reuse.fingerprint import MACHINERY
-from graphflops.capture.layer_reuse.layer_index import Slot
-from graphflops.capture.layer_reuse.module_dict import variables
+from graphflops.capture.layer_reuse.fingerprint import MODULE_INTERNALS
+from graphflops.capture.layer_reuse.layer_index import LayerIndex
+from graphflops.capture.layer_reuse.module_dict import module_dict
 from graphflops.runtime.patches import Exchange, Patches, replacing
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-EVERYTHING = "*"
-# Their reading of ``__dict__`` is what looking up a parameter or a child comes down to.
-_LOOK_UP = "torch/nn/modules/module.py"
+ALL_ATTRIBUTES = "*"
+# nn.Module reads ``__dict__`` to look up a parameter or a child: such a read is not logged.
+_NN_MODULE_FILE = "torch/nn/modules/module.py"
 
 
 @dataclass(slots=True)
-class Watch:
-    """What was read and written, by the identity of the module's attribute dictionary.
+class AttributeLog:
+    """Reads and writes, by the id of the module's attribute dictionary.
 
     Attributes:
-        read: Names of attributes, there or not; ``"*"`` where all may have been.
-        wrote: Whether an attribute was written to, of a module that was there before.
-        new: Attribute dictionaries of modules that were made.
-        indices: Attributes that may say which entry of a cache is the module's, with the number
-            of the module and their value: they are handed out as slots, and are read only if
-            they are used as numbers.
-        slots: The slots that were handed out.
-        passed: Modules without parts that returned what they got, and their arguments.
+        index_attributes: Attributes that may be the layer index in a cache, with the number of
+            the module and their value. They are handed out as ``LayerIndex``, and count as read
+            only if they are used as numbers.
+        reads: Names of attributes, present or not; ``"*"`` if all of them may have been read.
+        module_dicts: The attribute dictionaries of ``reads``.
+        has_writes: True if an attribute was written of a module that existed before.
+        new_modules: Attribute dictionaries of modules constructed in the block.
+        layer_indices: The layer indices that were handed out.
+        identity_calls: Arguments of calls that returned their input, of modules without
+            children, parameters and buffers.
     """
 
-    indices: dict[tuple[int, str], tuple[int, int]] = field(default_factory=dict)
-    read: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
-    held: dict[int, dict[str, Any]] = field(default_factory=dict)
-    wrote: bool = False
-    new: dict[int, dict[str, Any]] = field(default_factory=dict)
-    slots: dict[tuple[int, str], Slot] = field(default_factory=dict)
-    passed: defaultdict[int, list[Arguments]] = field(default_factory=lambda: defaultdict(list))
+    index_attributes: dict[tuple[int, str], tuple[int, int]] = field(default_factory=dict)
+    reads: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    module_dicts: dict[int, dict[str, Any]] = field(default_factory=dict)
+    has_writes: bool = False
+    new_modules: dict[int, dict[str, Any]] = field(default_factory=dict)
+    layer_indices: dict[tuple[int, str], LayerIndex] = field(default_factory=dict)
+    identity_calls: defaultdict[int, list[Arguments]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
 
-    def note(self, held: dict[str, Any], name: str) -> None:
-        """Note a reading."""
-        self.read[id(held)].add(name)
-        self.held[id(held)] = held
+    def record_read(self, attributes: dict[str, Any], name: str) -> None:
+        """Record a read."""
+        self.reads[id(attributes)].add(name)
+        self.module_dicts[id(attributes)] = attributes
 
-    def slot(self, held: dict[str, Any], name: str) -> Slot | None:
-        """What stands for an attribute that says which entry of a cache is the module's."""
-        key = (id(held), name)
-        if key not in self.indices:
+    def layer_index(self, attributes: dict[str, Any], name: str) -> LayerIndex | None:
+        """Return the stand-in for an attribute that may be a layer index, if it is one."""
+        key = (id(attributes), name)
+        if key not in self.index_attributes:
             return None
-        if key not in self.slots:
-            number, value = self.indices[key]
-            self.slots[key] = Slot((number, name), value, lambda: note(held, name))
-        return self.slots[key]
+        if key not in self.layer_indices:
+            number, value = self.index_attributes[key]
+            self.layer_indices[key] = LayerIndex(
+                (number, name), value, lambda: record_read(attributes, name)
+            )
+        return self.layer_indices[key]
 
 
-class _Watches(threading.local):
-    """What watches in a thread, the outermost first."""
+class _ActiveLogs(threading.local):
+    """Logs of a thread, the outermost first."""
 
     def __init__(self) -> None:
-        self.all: list[Watch] = []
+        self.logs: list[AttributeLog] = []
 
 
-_WATCHES = _Watches()
+_ACTIVE = _ActiveLogs()
 
 
 @contextlib.contextmanager
-def watched(watch: Watch) -> Iterator[None]:
-    """Note what is read and written until the block ends; blocks may be nested."""
-    outer = _WATCHES.all
-    _WATCHES.all = [*outer, watch]
+def log_attributes(log: AttributeLog) -> Iterator[None]:
+    """Log reads and writes of module attributes in the block; blocks may be nested."""
+    outer = _ACTIVE.logs
+    _ACTIVE.logs = [*outer, log]
     try:
-        with _WATCHING.holding():
+        with _ATTRIBUTE_PATCHES.holding():
             yield
     finally:
-        _WATCHES.all = outer
+        _ACTIVE.logs = outer
 
 
-def is_watching() -> bool:
-    """Whether a block is watched."""
-    return bool(_WATCHES.all)
+def is_logging() -> bool:
+    """Return True inside a block of ``log_attributes``."""
+    return bool(_ACTIVE.logs)
 
 
-def note_passed(held: dict[str, Any], arguments: Arguments) -> None:
-    """Note that a module returned what it got, if it has no parts."""
-    if not (held["_modules"] or held["_parameters"] or held["_buffers"]):
-        for watch in _WATCHES.all:
-            watch.passed[id(held)].append(arguments)
+def record_identity_call(attributes: dict[str, Any], arguments: Arguments) -> None:
+    """Record that a module returned its input, if it has no children, parameters or buffers."""
+    if not (attributes["_modules"] or attributes["_parameters"] or attributes["_buffers"]):
+        for log in _ACTIVE.logs:
+            log.identity_calls[id(attributes)].append(arguments)
 
 
-class _NoOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
-    """Refuses to run any."""
+class _ForbidOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
+    """Raises at the first operator."""
 
     def __torch_dispatch__(self, *_: Any) -> Any:
-        raise _Ran
+        raise _OperatorRan
 
 
-class _Ran(Exception):  # noqa: N818 - an answer
+class _OperatorRan(Exception):  # noqa: N818 - a signal
     pass
 
 
-def passes(module: nn.Module, arguments: Arguments) -> bool:
-    """Whether a module returns what it gets, and that is all it does."""
+def is_identity(module: nn.Module, arguments: Arguments) -> bool:
+    """Return True if a module returns its input, and runs no operator and writes nothing."""
     args, kwargs = arguments
-    watch = Watch()
+    log = AttributeLog()
     try:
-        with watched(watch), _disable_current_modes(), _NoOperators():  # type: ignore[no-untyped-call]  # likewise
-            return module.forward(*args, **kwargs) is args[0] and not watch.wrote
-    except _Ran:
+        with log_attributes(log), _disable_current_modes(), _ForbidOperators():  # type: ignore[no-untyped-call]  # likewise
+            return module.forward(*args, **kwargs) is args[0] and not log.has_writes
+    except _OperatorRan:
         return False
 
 
-def note(held: dict[str, Any], name: str) -> None:
-    """Note that an attribute would have been read: an instance was reused whose first read it."""
-    for watch in _WATCHES.all:
-        watch.note(held, name)
+def record_read(attributes: dict[str, Any], name: str) -> None:
+    """Record a read on behalf of a replayed layer, whose template read the attribute."""
+    for log in _ACTIVE.logs:
+        log.record_read(attributes, name)
 
 
-def _get(module: nn.Module, name: str) -> Any:
-    if not _WATCHES.all:
+def _getattribute(module: nn.Module, name: str) -> Any:
+    if not _ACTIVE.logs:
         return object.__getattribute__(module, name)
-    held = variables(module)
+    attributes = module_dict(module)
     if name == "__dict__":
-        if not sys._getframe(1).f_code.co_filename.endswith(_LOOK_UP):
-            note(held, EVERYTHING)
-        return held
-    if name in held and name not in MACHINERY:
-        slot = None
-        for watch in _WATCHES.all:  # the outermost first: it may be the one that is used again most
-            found = watch.slot(held, name) if slot is None else None
-            if found is None:
-                watch.note(held, name)
+        if not sys._getframe(1).f_code.co_filename.endswith(_NN_MODULE_FILE):
+            record_read(attributes, ALL_ATTRIBUTES)
+        return attributes
+    if name in attributes and name not in MODULE_INTERNALS:
+        layer_index = None
+        for log in _ACTIVE.logs:  # the outermost first: its layer may be the one replayed most
+            index = log.layer_index(attributes, name) if layer_index is None else None
+            if index is None:
+                log.record_read(attributes, name)
             else:
-                slot = found
-        return held[name] if slot is None else slot
+                layer_index = index
+        return attributes[name] if layer_index is None else layer_index
     try:
         return object.__getattribute__(module, name)
     except AttributeError:
-        note(held, name)
+        record_read(attributes, name)
         raise
 
 
-def _make(made: Callable[..., None], module: nn.Module, *args: Any, **kwargs: Any) -> None:
-    held = variables(module)
-    for watch in _WATCHES.all:
-        watch.new[id(held)] = held
-    made(module, *args, **kwargs)
+def _init(original_init: Callable[..., None], module: nn.Module, *args: Any, **kwargs: Any) -> None:
+    attributes = module_dict(module)
+    for log in _ACTIVE.logs:
+        log.new_modules[id(attributes)] = attributes
+    original_init(module, *args, **kwargs)
 
 
-def _set(write: Callable[..., None], module: nn.Module, name: str, value: Any) -> None:
+def _setattr(
+    original_setattr: Callable[..., None], module: nn.Module, name: str, value: Any
+) -> None:
     if not name.startswith("__"):
-        for watch in _WATCHES.all:
-            watch.wrote |= id(variables(module)) not in watch.new
-    write(module, name, value)
+        for log in _ACTIVE.logs:
+            log.has_writes |= id(module_dict(module)) not in log.new_modules
+    original_setattr(module, name, value)
 
 
-_WATCHING = Patches(
-    replacing(nn.Module, "__init__", _make),
-    Exchange(nn.Module, "__getattribute__", lambda _, __: _get),
-    replacing(nn.Module, "__setattr__", _set),
+_ATTRIBUTE_PATCHES = Patches(
+    replacing(nn.Module, "__init__", _init),
+    Exchange(nn.Module, "__getattribute__", lambda _, __: _getattribute),
+    replacing(nn.Module, "__setattr__", _setattr),
 )

@@ -1,4 +1,4 @@
-"""Which children of a module may repeat one another."""
+"""Candidates for layer reuse: children of one module with equal structure."""
 
 from __future__ import annotations
 
@@ -9,71 +9,78 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from graphflops.capture.layer_reuse.module_call import RecordedLayer
-from graphflops.capture.layer_reuse.module_dict import variables
-from graphflops.capture.record.module_stack import Modules
+from graphflops.capture.layer_reuse.module_call import LayerTemplate
+from graphflops.capture.layer_reuse.module_dict import module_dict
+from graphflops.capture.named_modules import Modules
 
 
 @dataclass(slots=True)
-class Siblings:
-    """Children of one parent that are built alike.
+class CandidateGroup:
+    """Children of one parent with equal structure.
 
     Attributes:
         members: The children.
-        waiting: Those that have not been called yet.
-        regions: What was recorded of them.
-        failures: How often that was in vain.
+        uncalled: Those that have not been called yet, by the id of their attribute dictionary.
+        templates: Recorded layers among them.
+        failures: Number of recordings that yielded no template.
     """
 
     members: list[nn.Module]
-    waiting: set[int]
-    regions: list[RecordedLayer] = field(default_factory=list)
+    uncalled: set[int]
+    templates: list[LayerTemplate] = field(default_factory=list)
     failures: int = 0
 
 
-def siblings_in(modules: Modules) -> dict[int, Siblings]:
-    """Children that may repeat one another, by the identity of their attribute dictionaries.
+def find_candidates(modules: Modules) -> dict[int, CandidateGroup]:
+    """Return groups of candidates, by the id of the attribute dictionary of each member.
 
     Args:
-        modules: Those of the model; none if nothing is to be repeated.
+        modules: Modules of the model; empty if no layer is to be reused.
     """
-    found: dict[int, Siblings] = {}
-    outlines: dict[int, int] = {}
-    numbers: dict[Any, int] = {}
+    candidates: dict[int, CandidateGroup] = {}
+    module_numbers: dict[int, int] = {}
+    structure_numbers: dict[Any, int] = {}
     with torch._C.DisableTorchFunction():
         for _, module in modules[:1]:
-            _outline(module, outlines, numbers)
+            _structure_number(module, module_numbers, structure_numbers)
     for _, parent in modules:
         if len(parent._modules) < 2:  # noqa: PLR2004 - a pair
             continue
-        kinds: dict[int, list[nn.Module]] = {}
+        groups: dict[int, list[nn.Module]] = {}
         for child in parent.children():
             if child._modules or not type(child).__module__.startswith("torch.nn"):
-                kinds.setdefault(outlines[id(child)], []).append(child)
-        for members in kinds.values():
+                groups.setdefault(module_numbers[id(child)], []).append(child)
+        for members in groups.values():
             if len(members) > 1:
-                siblings = Siblings(members, waiting={id(variables(m)) for m in members})
-                found |= dict.fromkeys(siblings.waiting, siblings)
-    return found
+                group = CandidateGroup(members, uncalled={id(module_dict(m)) for m in members})
+                candidates |= dict.fromkeys(group.uncalled, group)
+    return candidates
 
 
-def _outline(module: nn.Module, outlines: dict[int, int], numbers: dict[Any, int]) -> int:
-    """A number that modules have in common if they are built alike, and all below them."""
-    number = outlines.get(id(module))
+def _structure_number(
+    module: nn.Module, module_numbers: dict[int, int], structure_numbers: dict[Any, int]
+) -> int:
+    """Return the number of a module's structure: equal for modules with equal subtrees."""
+    number = module_numbers.get(id(module))
     if number is None:
-        held, children = module._parameters, module._modules
-        outline = (
+        parameters, children = module._parameters, module._modules
+        structure = (
             type(module),
-            *((*held, *map(_shape, held.values())) if held else ()),
+            *((*parameters, *map(_parameter_key, parameters.values())) if parameters else ()),
             *children,
-            *[child and _outline(child, outlines, numbers) for child in children.values()],
+            *[
+                child and _structure_number(child, module_numbers, structure_numbers)
+                for child in children.values()
+            ],
         )
-        number = outlines[id(module)] = numbers.setdefault(outline, len(numbers))
+        number = module_numbers[id(module)] = structure_numbers.setdefault(
+            structure, len(structure_numbers)
+        )
     return number
 
 
-def _shape(tensor: torch.Tensor | None) -> Any:
+def _parameter_key(tensor: torch.Tensor | None) -> Any:
     if tensor is None:
         return None
-    # A parameter that has no shape yet is like none other.
+    # A lazy parameter has no shape yet: it equals no other.
     return id(tensor) if is_lazy(tensor) else (tensor.dtype, tensor.shape)

@@ -1,4 +1,4 @@
-"""Repeated layers on a tape: what was recorded of one is added for another instance."""
+"""Replay of layers on the tape of a forward pass."""
 
 from __future__ import annotations
 
@@ -7,124 +7,128 @@ from dataclasses import dataclass, field
 
 import torch
 
-from graphflops.capture.layer_reuse.module_call import LEAST_CALLS, Call
+from graphflops.capture.layer_reuse.module_call import MIN_CALLS, ModuleCall
 from graphflops.capture.record.module_stack import CallSite, ModuleStack
-from graphflops.capture.record.tape import State, Tape
+from graphflops.capture.record.tape import Tape, TensorVersion
 from graphflops.capture.source_lines import line_running
 from graphflops.core.call_sequence import Block, Relocation, moved
 from graphflops.core.ir import OpCall
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """Where the recording of a layer began.
+class SegmentStart:
+    """Position on the tape at which the recording of a layer began.
 
     Attributes:
-        owner: Its path, class, and the line that calls it.
-        items: How many items were on the tape.
-        start: How many calls.
-        called: How often modules had run, by path.
+        call_site: Path and class of the layer, and the line that calls it.
+        first_item: Number of items on the tape before.
+        first_call: Number of operator calls before.
+        module_calls: Number of calls of each module before, by path.
     """
 
-    owner: CallSite
-    items: int
-    start: int
-    called: Counter[str]
+    call_site: CallSite
+    first_item: int
+    first_call: int
+    module_calls: Counter[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
-    """A recorded layer.
+class TapeSegment:
+    """Recording of a layer on a tape.
 
     Attributes:
-        owner: Its path, class, and the line that called it.
-        block: The calls of its forward.
-        given: Names of the tensors it got.
-        made: Names of the tensors it made or wrote to.
-        called: How often modules in it ran, by path.
+        call_site: Path and class of the layer, and the line that calls it.
+        block: The operator calls of its forward.
+        input_names: Names of the tensors in its fingerprint.
+        output_names: Names of the tensors it created or wrote to.
+        module_calls: Number of calls of each module in it, by path.
     """
 
-    owner: CallSite
+    call_site: CallSite
     block: Block[OpCall]
-    given: list[str]
-    made: list[str]
-    called: Counter[str]
+    input_names: list[str]
+    output_names: list[str]
+    module_calls: Counter[str]
 
 
 @dataclass(slots=True)
 class Suffixes:
-    """What names of tensors end in, one for each repetition of a layer."""
+    """Suffixes of tensor names, one for each replay of a layer."""
 
-    _times: Counter[str] = field(default_factory=Counter)
+    _replays: Counter[str] = field(default_factory=Counter)
 
     def next(self, path: str) -> str:
-        """That of the next repetition at a path."""
-        self._times[path] += 1
-        times = self._times[path]
-        return f"@{path}" if times == 1 else f"@{path}@{times}"
+        """Return the suffix of the next replay at a path."""
+        self._replays[path] += 1
+        count = self._replays[path]
+        return f"@{path}" if count == 1 else f"@{path}@{count}"
 
 
 class TapeTracer:
-    """Records and repeats layers on the tape of a forward pass."""
+    """Recorder and replayer of layers on the tape of a forward pass."""
 
-    def __init__(self, tape: Tape, running: ModuleStack) -> None:
-        self._tape, self._running = tape, running
+    def __init__(self, tape: Tape, module_stack: ModuleStack) -> None:
+        self._tape, self._module_stack = tape, module_stack
         self._suffixes = Suffixes()
 
-    def ready(self) -> bool:
-        """Whether calls are not within ``torch.vmap``, which shows one instance of many."""
+    def can_record(self) -> bool:
+        """Return False under ``torch.vmap``, which shows one instance of many."""
         return torch._C._functorch.peek_interpreter_stack() is None
 
-    def traced(self, tensors: list[torch.Tensor]) -> list[State | None]:
-        """Names of tensors, each with how often it was written to."""
-        return [self._tape.state_of(tensor) for tensor in tensors]
+    def tensor_versions(self, tensors: list[torch.Tensor]) -> list[TensorVersion | None]:
+        """Return the versions of tensors on the tape."""
+        return [self._tape.version_of(tensor) for tensor in tensors]
 
-    def begin(self, call: Call) -> Mark:
+    def begin(self, call: ModuleCall) -> SegmentStart:
         """Begin to record a layer."""
-        return Mark(
-            owner=self._owner(call),
-            items=len(self._tape.items),
-            start=self._tape.length,
-            called=self._running.calls.copy(),
+        return SegmentStart(
+            call_site=self._call_site(call),
+            first_item=len(self._tape.items),
+            first_call=self._tape.length,
+            module_calls=self._module_stack.calls.copy(),
         )
 
-    def end(self, mark: Mark, call: Call, outputs: list[torch.Tensor]) -> Layer | None:
-        """What was recorded, if it uses nothing else than it was given."""
+    def end(
+        self, start: SegmentStart, call: ModuleCall, outputs: list[torch.Tensor]
+    ) -> TapeSegment | None:
+        """Return the recorded segment, if it uses no tensors but its inputs."""
         tape = self._tape
-        block = tape.block(mark.items, mark.start)
-        given = [tape.name_of(tensor) for tensor in call.look.tensors]
-        if block.length < LEAST_CALLS or not tape.uses_only(block, {*given} - {""}):
+        block = tape.block(start.first_item, start.first_call)
+        input_names = [tape.name_of(tensor) for tensor in call.fingerprint.tensors]
+        if block.length < MIN_CALLS or not tape.uses_only(block, {*input_names} - {""}):
             return None
-        return Layer(
-            owner=mark.owner,
+        return TapeSegment(
+            call_site=start.call_site,
             block=block,
-            given=given,
-            made=[tape.name_of(out) for out in outputs],
-            called=self._running.calls - mark.called,
+            input_names=input_names,
+            output_names=[tape.name_of(out) for out in outputs],
+            module_calls=self._module_stack.calls - start.module_calls,
         )
 
-    def repeat(self, recorded: Layer, call: Call, outputs: list[torch.Tensor]) -> None:
-        """Add the calls of a layer for another instance."""
-        change = self._repeated(recorded, call)
-        for out, name in zip(outputs, recorded.made, strict=True):
-            self._tape.assign_name(out, change.name(name))
+    def replay(self, segment: TapeSegment, call: ModuleCall, outputs: list[torch.Tensor]) -> None:
+        """Add the operator calls of a segment for another instance of the layer."""
+        relocation = self._replay_calls(segment, call)
+        for out, name in zip(outputs, segment.output_names, strict=True):
+            self._tape.assign_name(out, relocation.name(name))
 
-    def _repeated(self, recorded: Layer, call: Call) -> Relocation:
-        """Add the calls; what is different in them."""
-        owner = self._owner(call)
-        given = map(self._tape.name_of, call.look.tensors)
-        change = Relocation(
-            was=recorded.owner.module_path,
-            path=owner.module_path,
-            was_source=recorded.owner.source_line,
-            source=owner.source_line,
-            names=dict(zip(recorded.given, given, strict=True)),
-            suffix=self._suffixes.next(owner.module_path),
+    def _replay_calls(self, segment: TapeSegment, call: ModuleCall) -> Relocation:
+        """Add the operator calls of a segment, and return their relocation."""
+        call_site = self._call_site(call)
+        names = map(self._tape.name_of, call.fingerprint.tensors)
+        relocation = Relocation(
+            was=segment.call_site.module_path,
+            path=call_site.module_path,
+            was_source=segment.call_site.source_line,
+            source=call_site.source_line,
+            names=dict(zip(segment.input_names, names, strict=True)),
+            suffix=self._suffixes.next(call_site.module_path),
         )
-        self._tape.repeat(recorded.block, change)
-        for path, calls in recorded.called.items():
-            self._running.calls[moved(path, recorded.owner.module_path, owner.module_path)] += calls
-        return change
+        self._tape.replay(segment.block, relocation)
+        for path, calls in segment.module_calls.items():
+            self._module_stack.calls[
+                moved(path, segment.call_site.module_path, call_site.module_path)
+            ] += calls
+        return relocation
 
-    def _owner(self, call: Call) -> CallSite:
-        return self._running.call_site_of(call.module)._replace(source_line=line_running())
+    def _call_site(self, call: ModuleCall) -> CallSite:
+        return self._module_stack.call_site_of(call.module)._replace(source_line=line_running())

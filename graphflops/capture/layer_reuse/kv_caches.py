@@ -1,8 +1,8 @@
-"""Caches of keys and values, of which a layer sees its own entry.
+"""KV caches, of which each layer accesses its own entry.
 
-A cache is the one mutable argument that a repeated layer may take: its methods touch the entry
-they are told and nothing else, so what is in that entry counts as an argument, and what is in
-it afterwards as a result. Only classes of ``transformers.cache_utils`` are known to be so.
+A cache is the one mutable argument that a repeated layer may take: its methods access the entry
+of the index they are given and nothing else, so the state of that entry counts as an argument,
+and its state afterwards as a result. This holds for classes of ``transformers.cache_utils`` only.
 """
 
 from __future__ import annotations
@@ -13,190 +13,198 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphflops.capture.layer_reuse.layer_index import Slot, number_of
+from graphflops.capture.layer_reuse.layer_index import LayerIndex, unwrap_index
 
 _MODULE = "transformers.cache_utils"
-# Methods that compare a slot with the number of entries.
+# Methods that compare a layer index with the number of entries.
 _COUNTING = {"update", "get_seq_length", "get_mask_sizes", "get_max_length", "has_previous_state"}
 ABSENT = object()
 
 
 def is_cache(value: object) -> bool:
-    """Whether a value is a cache that is known to keep the entries of layers apart."""
-    kind = type(value)
-    if kind.__module__ != _MODULE:
+    """Return True for a cache that keeps the entries of layers independent of one another."""
+    cls = type(value)
+    if cls.__module__ != _MODULE:
         return False
-    known: Any = sys.modules[_MODULE]
-    apart = isinstance(value, known.Cache) and not isinstance(value, known.QuantizedCache)
-    return apart and not getattr(value, "offloading", False)
+    cache_utils: Any = sys.modules[_MODULE]
+    is_independent = isinstance(value, cache_utils.Cache) and not isinstance(
+        value, cache_utils.QuantizedCache
+    )
+    return is_independent and not getattr(value, "offloading", False)
 
 
-def beside_entries(cache: Any) -> dict[str, Any]:
-    """What a cache has beside the entries of layers."""
-    found = {k: v for k, v in vars(cache).items() if k not in {"layers", "is_updated"}}
-    if not _grows(cache) and hasattr(cache, "layers"):
-        found["number of entries"] = list.__len__(cache.layers)
-    return found
+def state_outside_entries(cache: Any) -> dict[str, Any]:
+    """Return the attributes of a cache other than the entries of layers."""
+    attributes = {k: v for k, v in vars(cache).items() if k not in {"layers", "is_updated"}}
+    if not _creates_entries(cache) and hasattr(cache, "layers"):
+        attributes["number of entries"] = list.__len__(cache.layers)
+    return attributes
 
 
-def _grows(cache: Any) -> bool:
+def _creates_entries(cache: Any) -> bool:
     return getattr(cache, "layer_class_to_replicate", None) is not None
 
 
-def grow(cache: Any, index: int) -> None:
-    """Make the entry that ``update`` would make first of all, if it is the next one."""
-    if _grows(cache) and index == list.__len__(cache.layers):
+def create_entry(cache: Any, index: int) -> None:
+    """Append the entry that ``update`` would append first, if ``index`` is the next one."""
+    if _creates_entries(cache) and index == list.__len__(cache.layers):
         cache.layers.append(cache.layer_class_to_replicate())
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where in the caches among the arguments an entry is.
+class EntryLocation:
+    """Location of an entry in the caches among the arguments.
 
     Attributes:
-        cache: Which cache.
-        held: The attribute of it that has the entries.
-        index: The number of the entry.
-        key: The attribute of a module that says so, if it does.
+        cache: Number of the cache.
+        attribute: Attribute of the cache with the entries.
+        index: Number of the entry.
+        key: Key of the layer index that selected it, if one did.
     """
 
     cache: int
-    held: str
+    attribute: str
     index: int
     key: tuple[int, str] | None
 
-    def entry(self, found: list[Any]) -> Any:
-        """The entry, of these caches."""
-        entries = vars(found[self.cache])[self.held]
+    def entry(self, caches: list[Any]) -> Any:
+        """Return the entry, or ``ABSENT``."""
+        entries = vars(caches[self.cache])[self.attribute]
         if isinstance(entries, dict):
             return dict.get(entries, self.index, ABSENT)
-        there = self.index < list.__len__(entries)
-        return list.__getitem__(entries, self.index) if there else ABSENT
+        is_present = self.index < list.__len__(entries)
+        return list.__getitem__(entries, self.index) if is_present else ABSENT
 
-    def state(self, found: list[Any]) -> Any:
-        """What is in the entry."""
-        entry = self.entry(found)
-        return dict(vars(entry)) if self.held == "layers" and entry is not ABSENT else entry
+    def state(self, caches: list[Any]) -> Any:
+        """Return the state of the entry."""
+        entry = self.entry(caches)
+        return dict(vars(entry)) if self.attribute == "layers" and entry is not ABSENT else entry
 
-    def put(self, found: list[Any], state: Any) -> None:
-        """Put into the entry what was in another one afterwards."""
-        if self.held == "layers":
+    def set_state(self, caches: list[Any], state: Any) -> None:
+        """Set the state of the entry to that of another entry after a call."""
+        if self.attribute == "layers":
             if state is not ABSENT:
-                held = vars(self.entry(found))
-                held.clear()
-                held.update(state)
+                attributes = vars(self.entry(caches))
+                attributes.clear()
+                attributes.update(state)
         elif state is not ABSENT:
-            vars(found[self.cache])[self.held][self.index] = state
+            vars(caches[self.cache])[self.attribute][self.index] = state
 
 
 @dataclass(slots=True)
-class Touched:
-    """Which entries of some caches a block touches.
+class CacheAccessLog:
+    """Log of the cache entries that a block accesses.
 
     Attributes:
-        places: The entries, in the order in which they are touched first.
-        beyond: Whether it looked at a cache as a whole.
-        look: Called with each place before it is touched.
+        on_first_access: Called with the location of each entry before its first access.
+        locations: The entries, in the order of their first access.
+        accesses_whole_cache: True if the block depends on more of a cache than single entries.
     """
 
-    look: Callable[[Place], None]
-    places: dict[tuple[int, str, int], Place] = field(default_factory=dict)
-    beyond: bool = False
+    on_first_access: Callable[[EntryLocation], None]
+    locations: dict[tuple[int, str, int], EntryLocation] = field(default_factory=dict)
+    accesses_whole_cache: bool = False
 
-    def touch(self, cache: int, held: str, index: Any) -> int:
-        """Note that an entry is about to be touched."""
-        number = int(number_of(index))
-        key = (cache, held, number)
-        if key not in self.places:
-            place = Place(cache, held, number, index.key if type(index) is Slot else None)
-            self.places[key] = place
-            self.look(place)
-        elif type(index) is not Slot and self.places[key].key is not None:
-            # Its own entry by one way, and this very entry by another.
-            self.beyond = True
+    def record_access(self, cache: int, attribute: str, index: Any) -> int:
+        """Record that an entry is about to be accessed; return its number."""
+        number = int(unwrap_index(index))
+        key = (cache, attribute, number)
+        if key not in self.locations:
+            location = EntryLocation(
+                cache, attribute, number, index.key if type(index) is LayerIndex else None
+            )
+            self.locations[key] = location
+            self.on_first_access(location)
+        elif type(index) is not LayerIndex and self.locations[key].key is not None:
+            # The same entry is selected by a layer index and by a constant.
+            self.accesses_whole_cache = True
         return number
 
 
 @contextlib.contextmanager
-def touching(found: list[Any], touched: Touched) -> Iterator[None]:
-    """Note which entries are touched until the block ends."""
-    replaced = []
-    for number, cache in enumerate(found):
-        for held, kind in (("layers", _Entries), ("is_updated", _Updated)):
-            if held in vars(cache):
-                entries = vars(cache)[held]
-                replaced.append((cache, held, entries))
-                vars(cache)[held] = kind(entries, number, touched, grows=_grows(cache))
+def log_cache_access(caches: list[Any], log: CacheAccessLog) -> Iterator[None]:
+    """Log the entries accessed in the block."""
+    originals = []
+    for number, cache in enumerate(caches):
+        for attribute, cls in (("layers", _LoggedEntries), ("is_updated", _LoggedUpdates)):
+            if attribute in vars(cache):
+                entries = vars(cache)[attribute]
+                originals.append((cache, attribute, entries))
+                vars(cache)[attribute] = cls(
+                    entries, number, log, creates_entries=_creates_entries(cache)
+                )
     try:
         yield
     finally:
-        for cache, held, entries in replaced:
-            now = vars(cache)[held]
-            vars(cache)[held] = entries
+        for cache, attribute, entries in originals:
+            logged = vars(cache)[attribute]
+            vars(cache)[attribute] = entries
             if isinstance(entries, list):
-                entries[:] = list.__iter__(now)
+                entries[:] = list.__iter__(logged)
             else:
                 entries.clear()
-                entries.update(dict.items(now))
+                entries.update(dict.items(logged))
 
 
-class _Entries(list[Any]):
-    """The entries of layers, by number."""
+class _LoggedEntries(list[Any]):
+    """Entries of layers, by number, with logged access."""
 
-    def __init__(self, entries: list[Any], cache: int, touched: Touched, *, grows: bool) -> None:
+    def __init__(
+        self, entries: list[Any], cache: int, log: CacheAccessLog, *, creates_entries: bool
+    ) -> None:
         super().__init__(list.__getitem__(entries, slice(None)))
-        self._cache, self._touched, self._grows = cache, touched, grows
+        self._cache, self._log, self._creates_entries = cache, log, creates_entries
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice) or int(number_of(index)) < 0:
-            self._touched.beyond = True
-            return super().__getitem__(number_of(index))
-        return super().__getitem__(self._touched.touch(self._cache, "layers", index))
+        if isinstance(index, slice) or int(unwrap_index(index)) < 0:
+            self._log.accesses_whole_cache = True
+            return super().__getitem__(unwrap_index(index))
+        return super().__getitem__(self._log.record_access(self._cache, "layers", index))
 
     def __iter__(self) -> Iterator[Any]:
-        self._touched.beyond = True
+        self._log.accesses_whole_cache = True
         return super().__iter__()
 
     def __len__(self) -> int:
-        # How many there are says something if it is another number in every layer.
-        if self._grows and sys._getframe(1).f_code.co_name not in _COUNTING:
-            self._touched.beyond = True
+        # The length matters if it differs between layers.
+        if self._creates_entries and sys._getframe(1).f_code.co_name not in _COUNTING:
+            self._log.accesses_whole_cache = True
         return super().__len__()
 
     def append(self, entry: Any) -> None:
-        self._touched.beyond = True
+        self._log.accesses_whole_cache = True
         super().append(entry)
 
 
-class _Updated(dict[Any, Any]):
-    """Whether the entries of layers were filled from an encoder, by number."""
+class _LoggedUpdates(dict[Any, Any]):
+    """``is_updated`` of an encoder-decoder cache, by number of the layer, with logged access."""
 
     def __init__(
-        self, entries: dict[Any, Any], cache: int, touched: Touched, *, grows: bool
+        self, entries: dict[Any, Any], cache: int, log: CacheAccessLog, *, creates_entries: bool
     ) -> None:
-        del grows  # a dictionary is not asked for its length
+        del creates_entries  # matters for the length of a list only
         super().__init__(dict.items(entries))
-        self._cache, self._touched = cache, touched
+        self._cache, self._log = cache, log
 
-    def _touch(self, index: Any) -> int:
-        return self._touched.touch(self._cache, "is_updated", index)
+    def _record_access(self, index: Any) -> int:
+        return self._log.record_access(self._cache, "is_updated", index)
 
     def get(self, index: Any, default: Any = None) -> Any:
-        return super().get(self._touch(index), default)
+        return super().get(self._record_access(index), default)
 
     def __getitem__(self, index: Any) -> Any:
-        return super().__getitem__(self._touch(index))
+        return super().__getitem__(self._record_access(index))
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        super().__setitem__(self._touch(index), value)
+        super().__setitem__(self._record_access(index), value)
 
     def __contains__(self, index: object) -> bool:
-        return super().__contains__(self._touch(index))
+        return super().__contains__(self._record_access(index))
 
     def __iter__(self) -> Iterator[Any]:
-        self._touched.beyond = True
+        self._log.accesses_whole_cache = True
         return super().__iter__()
 
     def __len__(self) -> int:
-        self._touched.beyond = True
+        self._log.accesses_whole_cache = True
         return super().__len__()

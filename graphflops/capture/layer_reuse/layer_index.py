@@ -1,8 +1,8 @@
-"""The number of a layer's entry in a cache, which may be another in every layer.
+"""Layer index: the number of a layer's entry in a cache, which differs between layers.
 
-``layer_idx`` differs from layer to layer and is read, but if all that is done with it is
-picking the layer's own entry of a cache, the work is the same. So it is handed out as an
-object that notes every other use.
+``layer_idx`` differs from layer to layer and is read, but if it only selects the layer's own
+entry of a cache, the work is the same. So it is handed out as an object that reports every
+other use.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 _CACHES = "transformers/cache_utils.py"
-# All that Python does with an integer.
-_USES = (
+# All special methods of an integer.
+_INT_METHODS = (
     *("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__bool__"),
     *("__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__mod__", "__rmod__"),
     *("__floordiv__", "__rfloordiv__", "__truediv__", "__rtruediv__", "__divmod__", "__rdivmod__"),
@@ -23,41 +23,44 @@ _USES = (
 )
 
 
-class Slot:
-    """Stands for an integer that is an attribute of a module.
+class LayerIndex:
+    """Stand-in for an integer attribute of a module.
+
+    Args:
+        on_use: Called when the integer is used for anything but the selection of a cache entry.
 
     Attributes:
-        key: The module and the attribute.
+        key: Number of the module in its fingerprint, and name of the attribute.
         number: The integer.
     """
 
-    def __init__(self, key: tuple[int, str], number: int, used: Callable[[], None]) -> None:
+    def __init__(self, key: tuple[int, str], number: int, on_use: Callable[[], None]) -> None:
         self.key = key
         self.number = number
-        self._used = used
+        self._on_use = on_use
 
     @property  # type: ignore[misc]  # what isinstance asks for
     def __class__(self) -> type:
         return int
 
     def __getattr__(self, name: str) -> Any:
-        self._used()
+        self._on_use()
         return getattr(self.number, name)
 
 
-def _use(name: str) -> Any:
-    def method(slot: Slot, *args: Any) -> Any:
+def _int_method(name: str) -> Any:
+    def method(layer_index: LayerIndex, *args: Any) -> Any:
         if not sys._getframe(1).f_code.co_filename.endswith(_CACHES):
-            slot._used()
-        return getattr(slot.number, name)(*map(number_of, args))
+            layer_index._on_use()
+        return getattr(layer_index.number, name)(*map(unwrap_index, args))
 
     return method
 
 
-for _name in _USES:
-    setattr(Slot, _name, _use(_name))
+for _name in _INT_METHODS:
+    setattr(LayerIndex, _name, _int_method(_name))
 
 
-def number_of(value: Any) -> Any:
-    """The number that a slot stands for; any other value as it is."""
-    return value.number if type(value) is Slot else value
+def unwrap_index(value: Any) -> Any:
+    """Return the integer of a layer index, and any other value as it is."""
+    return value.number if type(value) is LayerIndex else value

@@ -1,4 +1,4 @@
-"""Instances of a repeated layer: how one is called, and what was recorded of one."""
+"""Module calls as candidates for layer reuse, and templates recorded from them."""
 
 from __future__ import annotations
 
@@ -11,101 +11,110 @@ from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.layer_reuse.attribute_log import Arguments
-from graphflops.capture.layer_reuse.fingerprint import Fingerprint, NotComparable, surroundings
-from graphflops.capture.layer_reuse.kv_caches import ABSENT, Place, grow
+from graphflops.capture.layer_reuse.fingerprint import Fingerprint, NotComparable, global_values
+from graphflops.capture.layer_reuse.kv_caches import ABSENT, EntryLocation, create_entry
 
-LEAST_CALLS = 9
-"""Operator calls below which a layer is traced as fast as it is repeated."""
+MIN_CALLS = 9
+"""Number of operator calls below which a layer is traced as fast as it is replayed."""
 
 
 class Tracer(Protocol):
-    """What records the calls of a layer and repeats them."""
+    """Recorder of the operator calls of a layer, which replays them for other instances."""
 
-    def ready(self) -> bool:
-        """Whether calls that are made now are recorded where they can be repeated."""
+    def can_record(self) -> bool:
+        """Return True if calls made now are recorded where they can be replayed."""
 
-    def traced(self, tensors: list[torch.Tensor]) -> list[Any]:
-        """What stands for tensors in the recording; ``None`` for those that nothing does."""
+    def tensor_versions(self, tensors: list[torch.Tensor]) -> list[Any]:
+        """Return the versions of tensors in the recording; ``None`` for those not in it."""
 
-    def begin(self, call: Call) -> Any:
+    def begin(self, call: ModuleCall) -> Any:
         """Begin to record a call of a layer."""
 
-    def end(self, mark: Any, call: Call, outputs: list[torch.Tensor]) -> Any | None:
-        """What was recorded since, or ``None`` if it cannot be repeated.
+    def end(self, start: Any, call: ModuleCall, outputs: list[torch.Tensor]) -> Any | None:
+        """Return the segment recorded since ``begin``, or ``None`` if it cannot be replayed.
 
         Args:
-            mark: What ``begin`` has returned.
+            start: Result of ``begin``.
             call: The call.
-            outputs: Tensors that it has made or written to.
+            outputs: Tensors that the call has created or written to.
         """
 
-    def repeat(self, recorded: Any, call: Call, outputs: list[torch.Tensor]) -> None:
-        """Add what was recorded again.
+    def replay(self, segment: Any, call: ModuleCall, outputs: list[torch.Tensor]) -> None:
+        """Add a recorded segment again, for another call.
 
         Args:
-            recorded: What ``end`` has returned.
-            call: The call that it stands for.
-            outputs: What comes out: new tensors, and inputs that are written to.
+            segment: Result of ``end``.
+            call: The call that is replayed.
+            outputs: Outputs of the call: new tensors, and inputs that are written to.
         """
 
 
 @dataclass(slots=True)
-class Call:
-    """A call of a module, looked at before it runs.
+class ModuleCall:
+    """A call of a module, with its fingerprint before it runs.
 
     Attributes:
         module: The module.
         args: Its positional arguments.
         kwargs: Its keyword arguments.
-        look: What all of these are like.
-        like: What there is to compare beside the modules.
-        inputs: What stands for the tensors in the recording.
+        fingerprint: Fingerprint of the module and its arguments.
+        key: Fingerprints of all but the modules: arguments, globals, modes of torch.
+        input_versions: Versions of the fingerprint's tensors in the recording.
     """
 
     module: nn.Module
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    look: Fingerprint
-    like: tuple[Any, ...]
-    inputs: list[Any]
+    fingerprint: Fingerprint
+    key: tuple[Any, ...]
+    input_versions: list[Any]
 
     @classmethod
     def of(
-        cls, module: nn.Module, arguments: Arguments, known: ValueTracker, tracer: Tracer
-    ) -> Call | None:
-        """A call, or ``None`` if it cannot be known to be like another."""
+        cls, module: nn.Module, arguments: Arguments, values: ValueTracker, tracer: Tracer
+    ) -> ModuleCall | None:
+        """Return a call, or ``None`` if it has no fingerprint."""
         args, kwargs = arguments
-        look = Fingerprint(known)
+        fingerprint = Fingerprint(values)
         try:
-            look.subtree(module)
-            like = (look.of(args), look.of(kwargs), surroundings(look.parts), _modes())
+            fingerprint.add_module(module)
+            key = (
+                fingerprint.add(args),
+                fingerprint.add(kwargs),
+                global_values(fingerprint.modules),
+                _modes(),
+            )
         except (NotComparable, RecursionError):
             return None
-        return cls(module, args, kwargs, look, like, tracer.traced(look.tensors))
+        return cls(
+            module, args, kwargs, fingerprint, key, tracer.tensor_versions(fingerprint.tensors)
+        )
 
-    def copy(self) -> Call:
-        """Return the same call, of which more may be looked at."""
-        return replace(self, look=self.look.copy(), inputs=self.inputs.copy())
+    def copy(self) -> ModuleCall:
+        """Return a copy of the call, to whose fingerprint more may be added."""
+        return replace(
+            self, fingerprint=self.fingerprint.copy(), input_versions=self.input_versions.copy()
+        )
 
-    def entry(self, place: Place) -> Any:
-        """What an entry of a cache is like."""
-        entry = place.entry(self.look.caches)
-        return entry if entry is ABSENT else self.look.of(entry)
+    def add_entry(self, location: EntryLocation) -> Any:
+        """Add a cache entry to the fingerprint, and return its fingerprint."""
+        entry = location.entry(self.fingerprint.caches)
+        return entry if entry is ABSENT else self.fingerprint.add(entry)
 
-    def place(self, place: Place) -> Place | None:
-        """Where the entry is that this module has for its own, as another has one at ``place``."""
-        if place.key is None:
-            return place
-        part, name = place.key
-        index = self.look.parts[part].held.get(name)
+    def translate(self, location: EntryLocation) -> EntryLocation | None:
+        """Return the location of this module's own entry, from that of another's."""
+        if location.key is None:
+            return location
+        number, name = location.key
+        index = self.fingerprint.modules[number].module_dict.get(name)
         if type(index) is not int:
             return None
-        grow(self.look.caches[place.cache], index)
-        return Place(place.cache, place.held, index, place.key)
+        create_entry(self.fingerprint.caches[location.cache], index)
+        return EntryLocation(location.cache, location.attribute, index, location.key)
 
 
 def _modes() -> tuple[Any, ...]:
-    """What else decides on the work: gradients, autocast, the default dtype."""
+    """Return modes of torch that affect a trace: gradients, the default dtype, autocast."""
     return (
         torch.is_grad_enabled(),
         torch.get_default_dtype(),
@@ -114,48 +123,58 @@ def _modes() -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
-    """A tensor or a cache that a call got, as a result: its number."""
+class InputRef:
+    """Reference from a result to an input of the call.
+
+    Attributes:
+        number: Number of the tensor or cache in the fingerprint.
+        is_cache: True if it is a cache.
+    """
 
     number: int
-    cache: bool = False
+    is_cache: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """A tensor that a call made, as a result: its number."""
+class OutputRef:
+    """Reference from a result to a new tensor of the call.
+
+    Attributes:
+        number: Number of the tensor.
+    """
 
     number: int
 
 
 @dataclass(slots=True, kw_only=True)
-class RecordedLayer:
-    """A recorded instance.
+class LayerTemplate:
+    """A recorded layer, from which equivalent instances are replayed.
 
     Attributes:
-        call: How it was called.
+        call: The recorded call.
         reads: Attributes that it read, for each of its modules.
-        passed: How its modules that returned what they got were called.
-        outside: Attributes of other modules that it read, and what they were like.
-        places: Entries of caches that it touched, and what they were like.
-        results: What it returned and left in these entries, tensors as numbers.
-        spec: How that is put together.
-        made: The tensors it made.
-        written: Numbers of inputs that it wrote to.
-        after: What is known of the values of ``made`` and of these.
-        recorded: What the tracer needs to repeat it.
-        reused: How often that was done.
+        identity_calls: Arguments of calls of its modules that returned their input, by number
+            of the module.
+        outside_reads: Attributes of other modules that it read, with their fingerprints.
+        entries: Cache entries that it accessed, with their fingerprints before.
+        results: Leaves of its outputs and of these entries afterwards, tensors as references.
+        spec: Tree structure of the results.
+        new_tensors: The tensors that it created.
+        written_inputs: Numbers of the inputs that it wrote to.
+        value_states: Tracked values of ``new_tensors`` and of the written inputs.
+        segment: The tracer's recording.
+        replay_count: Number of replays.
     """
 
-    call: Call
+    call: ModuleCall
     reads: list[set[str]]
-    passed: dict[int, list[Arguments]]
-    outside: list[tuple[dict[str, Any], str, Any]]
-    places: list[tuple[Place, Any]]
+    identity_calls: dict[int, list[Arguments]]
+    outside_reads: list[tuple[dict[str, Any], str, Any]]
+    entries: list[tuple[EntryLocation, Any]]
     results: list[Any]
     spec: pytree.TreeSpec
-    made: list[torch.Tensor]
-    written: list[int]
-    after: list[Any]
-    recorded: Any
-    reused: int = 0
+    new_tensors: list[torch.Tensor]
+    written_inputs: list[int]
+    value_states: list[Any]
+    segment: Any
+    replay_count: int = 0

@@ -1,4 +1,4 @@
-"""What a module holds."""
+"""Access to a module's attribute dictionary."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 
-def variables(module: nn.Module) -> dict[str, Any]:
-    """The attribute dictionary of a module, whoever is watching."""
-    found: dict[str, Any] = object.__getattribute__(module, "__dict__")
-    return found
+def module_dict(module: nn.Module) -> dict[str, Any]:
+    """Return the attribute dictionary of a module, without a record in the attribute logs."""
+    attributes: dict[str, Any] = object.__getattribute__(module, "__dict__")
+    return attributes

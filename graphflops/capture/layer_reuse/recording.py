@@ -1,4 +1,4 @@
-"""Recording an instance of a repeated layer, to see whether it may be repeated."""
+"""Recording of a layer as a template, if its replay would be equivalent."""
 
 from __future__ import annotations
 
@@ -10,185 +10,234 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.constant_propagation import ValueTracker
-from graphflops.capture.layer_reuse.attribute_log import EVERYTHING, Watch, watched
+from graphflops.capture.layer_reuse.attribute_log import (
+    ALL_ATTRIBUTES,
+    AttributeLog,
+    log_attributes,
+)
 from graphflops.capture.layer_reuse.fingerprint import Fingerprint, ModuleState, NotComparable
-from graphflops.capture.layer_reuse.kv_caches import ABSENT, Place, Touched, grow, touching
-from graphflops.capture.layer_reuse.module_call import Call, Input, Output, RecordedLayer, Tracer
+from graphflops.capture.layer_reuse.kv_caches import (
+    ABSENT,
+    CacheAccessLog,
+    EntryLocation,
+    create_entry,
+    log_cache_access,
+)
+from graphflops.capture.layer_reuse.module_call import (
+    InputRef,
+    LayerTemplate,
+    ModuleCall,
+    OutputRef,
+    Tracer,
+)
 from graphflops.capture.torch_internals.random_numbers import GENERATORS
 
-_RETURNED = (int, float, bool, str, type(None), torch.SymInt, torch.dtype, torch.device)
+_CONSTANT_TYPES = (int, float, bool, str, type(None), torch.SymInt, torch.dtype, torch.device)
 
 
 class Recording:
-    """Runs a call and notes what it depends on."""
+    """Run of a module call that logs its dependences and side effects."""
 
-    def __init__(self, call: Call, known: ValueTracker, tracer: Tracer) -> None:
-        self._call, self._known, self._tracer = call, known, tracer
-        self._watch = Watch()
-        self._touched = Touched(self._see)
-        self._places: list[tuple[Place, Any]] = []
-        self._states: list[Any] = []
+    def __init__(self, call: ModuleCall, values: ValueTracker, tracer: Tracer) -> None:
+        self._call, self._values, self._tracer = call, values, tracer
+        self._attribute_log = AttributeLog()
+        self._cache_log = CacheAccessLog(self._record_entry)
+        self._entries: list[tuple[EntryLocation, Any]] = []
+        self._entry_states: list[Any] = []
 
     def run(self, forward: Callable[..., Any], sibling: nn.Module) -> Any:
         """Run the call.
 
         Args:
-            forward: What runs a module.
-            sibling: Another instance, to see which attributes may say what number one has.
+            forward: Runs a module.
+            sibling: Another candidate: integer attributes that differ from its own may be the
+                layer index.
         """
-        call, look = self._call, self._call.look
-        if look.caches:
-            self._watch.indices = _indices(look, sibling)
-            for _, index in self._watch.indices.values():
-                for cache in look.caches:
-                    grow(cache, index)
-        self._chance, self._fresh = GENERATORS.drawn(), self._sizes()
-        self._held = [dict(part.held) for part in look.parts]
-        self._mark = self._tracer.begin(self._call)
-        with watched(self._watch), touching(look.caches, self._touched):
+        call, fingerprint = self._call, self._call.fingerprint
+        if fingerprint.caches:
+            self._attribute_log.index_attributes = _index_attributes(fingerprint, sibling)
+            for _, index in self._attribute_log.index_attributes.values():
+                for cache in fingerprint.caches:
+                    create_entry(cache, index)
+        self._random_draws, self._data_size_count = GENERATORS.drawn(), self._count_data_sizes()
+        self._attributes = [dict(state.module_dict) for state in fingerprint.modules]
+        self._start = self._tracer.begin(self._call)
+        with (
+            log_attributes(self._attribute_log),
+            log_cache_access(fingerprint.caches, self._cache_log),
+        ):
             return forward(call.module, *call.args, **call.kwargs)
 
-    def region(self, outputs: Any) -> RecordedLayer | None:
-        """What was recorded, or ``None`` if it may not be repeated."""
-        if not self._is_clean():
+    def template(self, outputs: Any) -> LayerTemplate | None:
+        """Return the template, or ``None`` if the call may not be replayed."""
+        if not self._has_no_side_effects():
             return None
-        found = self._results(outputs)
-        if found is None:
+        parts = self._results(outputs)
+        if parts is None:
             return None
-        results, spec, made = found
-        call, look = self._call, self._call.look
-        now = self._tracer.traced(look.tensors)
-        pairs = enumerate(zip(call.inputs, now, strict=True))
-        written = [n for n, (was, is_) in pairs if was != is_ or look.has_changed(n)]
-        changed = [*made, *(look.tensors[n] for n in written)]
-        recorded = self._tracer.end(self._mark, call, changed)
-        if recorded is None:
+        results, spec, new_tensors = parts
+        call, fingerprint = self._call, self._call.fingerprint
+        versions = self._tracer.tensor_versions(fingerprint.tensors)
+        pairs = enumerate(zip(call.input_versions, versions, strict=True))
+        written_inputs = [
+            n for n, (before, after) in pairs if before != after or fingerprint.has_changed(n)
+        ]
+        changed = [*new_tensors, *(fingerprint.tensors[n] for n in written_inputs)]
+        segment = self._tracer.end(self._start, call, changed)
+        if segment is None:
             return None
-        own = {id(part.held): number for number, part in enumerate(look.parts)}
-        watch = self._watch
-        return RecordedLayer(
+        numbers = {
+            id(state.module_dict): number for number, state in enumerate(fingerprint.modules)
+        }
+        log = self._attribute_log
+        return LayerTemplate(
             call=call,
-            reads=[watch.read.get(id(part.held), set()) for part in look.parts],
-            passed={own[key]: calls for key, calls in watch.passed.items() if key in own},
-            outside=[
-                (watch.held[key], name, like_now(watch.held[key], name))
-                for key, names in watch.read.items()
-                if key not in own
+            reads=[log.reads.get(id(state.module_dict), set()) for state in fingerprint.modules],
+            identity_calls={
+                numbers[key]: calls for key, calls in log.identity_calls.items() if key in numbers
+            },
+            outside_reads=[
+                (log.module_dicts[key], name, attribute_fingerprint(log.module_dicts[key], name))
+                for key, names in log.reads.items()
+                if key not in numbers
                 for name in names
             ],
-            places=self._places,
+            entries=self._entries,
             results=results,
             spec=spec,
-            made=made,
-            written=written,
-            after=[self._known.state(tensor) for tensor in changed],
-            recorded=recorded,
+            new_tensors=new_tensors,
+            written_inputs=written_inputs,
+            value_states=[self._values.state(tensor) for tensor in changed],
+            segment=segment,
         )
 
-    def _see(self, place: Place) -> None:
-        """Look at an entry of a cache before it is touched."""
+    def _record_entry(self, location: EntryLocation) -> None:
+        """Record a cache entry before its first access."""
         with torch._C.DisableTorchFunction():
             call = self._call
-            self._states.append(place.state(call.look.caches))
-            self._places.append((place, call.entry(place)))
-            call.inputs.extend(self._tracer.traced(call.look.tensors[len(call.inputs) :]))
+            self._entry_states.append(location.state(call.fingerprint.caches))
+            self._entries.append((location, call.add_entry(location)))
+            call.input_versions.extend(
+                self._tracer.tensor_versions(call.fingerprint.tensors[len(call.input_versions) :])
+            )
 
-    def _sizes(self) -> int:
-        """How many sizes have come up that follow from data: each instance has its own."""
-        return int(self._known.symbols.shape_env.unbacked_symint_counter)
+    def _count_data_sizes(self) -> int:
+        """Return the number of data-dependent sizes so far: each instance has its own."""
+        return int(self._values.symbols.shapes.unbacked_symint_counter)
 
-    def _is_clean(self) -> bool:
-        """Whether all that has changed is in entries of caches, and in tensors."""
-        call, look = self._call, self._call.look
-        if self._watch.wrote or self._touched.beyond or self._fresh != self._sizes():
-            return False
-        if self._chance != GENERATORS.drawn() or not all(
-            map(_is_untouched, self._held, look.parts)
+    def _has_no_side_effects(self) -> bool:
+        """Return True if the call has changed nothing but cache entries and tensors."""
+        call, fingerprint = self._call, self._call.fingerprint
+        if (
+            self._attribute_log.has_writes
+            or self._cache_log.accesses_whole_cache
+            or self._data_size_count != self._count_data_sizes()
         ):
             return False
-        for (place, _), state in zip(self._places, self._states, strict=True):
-            # Its own entry may change; that of a certain layer would change once.
-            if place.key is None and not _is_same(place.state(look.caches), state):
+        if self._random_draws != GENERATORS.drawn() or not all(
+            map(_has_same_values, self._attributes, fingerprint.modules)
+        ):
+            return False
+        for (location, _), state in zip(self._entries, self._entry_states, strict=True):
+            # The layer's own entry may change; one selected by a constant would change only once.
+            if location.key is None and not _is_same_state(
+                location.state(fingerprint.caches), state
+            ):
                 return False
-        after = Call.of(call.module, (call.args, call.kwargs), self._known, self._tracer)
+        after = ModuleCall.of(call.module, (call.args, call.kwargs), self._values, self._tracer)
         return (
             after is not None
-            and call.like == after.like
-            and all(map(_has_same_attributes, look.parts, after.look.parts))
-            # Those in entries of caches follow.
-            and all(a is b for a, b in zip(look.tensors, after.look.tensors, strict=False))
+            and call.key == after.key
+            and all(map(_has_same_attributes, fingerprint.modules, after.fingerprint.modules))
+            # Tensors of cache entries follow in the first list only.
+            and all(
+                a is b for a, b in zip(fingerprint.tensors, after.fingerprint.tensors, strict=False)
+            )
         )
 
     def _results(
         self, outputs: Any
     ) -> tuple[list[Any], pytree.TreeSpec, list[torch.Tensor]] | None:
-        """What the call returned and left in caches; the tensors it made."""
-        look = self._call.look
-        states = [place.state(look.caches) for place, _ in self._places]
-        caches = {id(cache): Input(n, cache=True) for n, cache in enumerate(look.caches)}
-        known: dict[int, Any] = {id(tensor): Input(n) for n, tensor in enumerate(look.tensors)}
+        """Return the leaves of outputs and cache entries, their tree spec, and the new tensors."""
+        fingerprint = self._call.fingerprint
+        states = [location.state(fingerprint.caches) for location, _ in self._entries]
+        caches = {
+            id(cache): InputRef(n, is_cache=True) for n, cache in enumerate(fingerprint.caches)
+        }
+        references: dict[int, Any] = {
+            id(tensor): InputRef(n) for n, tensor in enumerate(fingerprint.tensors)
+        }
         leaves, spec = pytree.tree_flatten((outputs, states), lambda leaf: id(leaf) in caches)
-        known |= caches
-        made: list[torch.Tensor] = []
+        references |= caches
+        new_tensors: list[torch.Tensor] = []
         for leaf in leaves:
-            if id(leaf) in known or leaf is ABSENT or isinstance(leaf, _RETURNED):
+            if id(leaf) in references or leaf is ABSENT or isinstance(leaf, _CONSTANT_TYPES):
                 continue
-            if not self._known.owns(leaf):
+            if not self._values.is_own(leaf):
                 return None
-            known[id(leaf)] = Output(len(made))
-            made.append(leaf)
-        if _share_memory(made, look.tensors):
+            references[id(leaf)] = OutputRef(len(new_tensors))
+            new_tensors.append(leaf)
+        if _share_storage(new_tensors, fingerprint.tensors):
             return None
-        return [known.get(id(leaf), leaf) for leaf in leaves], spec, made
+        return [references.get(id(leaf), leaf) for leaf in leaves], spec, new_tensors
 
 
-def _share_memory(made: list[torch.Tensor], given: list[torch.Tensor]) -> bool:
-    own = {tensor.untyped_storage()._cdata for tensor in made}
-    return len(own) < len(made) or any(t.untyped_storage()._cdata in own for t in given)
+def _share_storage(new_tensors: list[torch.Tensor], inputs: list[torch.Tensor]) -> bool:
+    """Return True if new tensors share storage with one another or with inputs."""
+    storages = {tensor.untyped_storage()._cdata for tensor in new_tensors}
+    return len(storages) < len(new_tensors) or any(
+        t.untyped_storage()._cdata in storages for t in inputs
+    )
 
 
-def _is_untouched(held: dict[str, Any], part: ModuleState) -> bool:
-    """Whether a module's attributes are the very ones they were."""
-    now = part.held
-    return len(held) == len(now) and all(now.get(name) is value for name, value in held.items())
+def _has_same_values(before: dict[str, Any], state: ModuleState) -> bool:
+    """Return True if a module's attributes are the same objects as before."""
+    after = state.module_dict
+    return len(before) == len(after) and all(
+        after.get(name) is value for name, value in before.items()
+    )
 
 
-def _has_same_attributes(part: ModuleState, after: ModuleState) -> bool:
-    return part.plain == after.plain
+def _has_same_attributes(state: ModuleState, after: ModuleState) -> bool:
+    return state.attributes == after.attributes
 
 
-def _is_same(state: Any, other: Any) -> bool:
+def _is_same_state(state: Any, other: Any) -> bool:
     if isinstance(state, dict) and isinstance(other, dict):
         return state.keys() == other.keys() and all(state[k] is other[k] for k in state)
     return state is other
 
 
-def like_now(held: dict[str, Any], name: str) -> Any:
-    """What an attribute of a module is like at this moment."""
-    if name == EVERYTHING or name not in held:
-        return (name, name in held)
+def attribute_fingerprint(attributes: dict[str, Any], name: str) -> Any:
+    """Return the current fingerprint of a module attribute."""
+    if name == ALL_ATTRIBUTES or name not in attributes:
+        return (name, name in attributes)
     try:
-        return Fingerprint(None).of(held[name])
+        return Fingerprint(None).add(attributes[name])
     except NotComparable:
         return object()
 
 
-def _indices(look: Fingerprint, sibling: nn.Module) -> dict[tuple[int, str], tuple[int, int]]:
-    """Whole numbers that are attributes of a module and others in a sibling.
+def _index_attributes(
+    fingerprint: Fingerprint, sibling: nn.Module
+) -> dict[tuple[int, str], tuple[int, int]]:
+    """Return integer attributes whose values differ in a sibling.
 
-    By the identity of the attribute dictionary they are in; the number of the module and the
-    value.
+    Keys are the id of the attribute dictionary and the name; values the number of the module and
+    the integer.
     """
     other = Fingerprint(None)
     try:
-        other.subtree(sibling)
+        other.add_module(sibling)
     except NotComparable:
         return {}
-    if len(other.parts) != len(look.parts):
+    if len(other.modules) != len(fingerprint.modules):
         return {}
     return {
-        (id(part.held), name): (number, value)
-        for number, (part, twin) in enumerate(zip(look.parts, other.parts, strict=True))
-        for name, value in part.held.items()
-        if type(value) is int and type(n := twin.held.get(name)) is int and n != value
+        (id(state.module_dict), name): (number, value)
+        for number, (state, other_state) in enumerate(
+            zip(fingerprint.modules, other.modules, strict=True)
+        )
+        for name, value in state.module_dict.items()
+        if type(value) is int and type(n := other_state.module_dict.get(name)) is int and n != value
     }

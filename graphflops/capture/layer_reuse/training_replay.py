@@ -1,8 +1,8 @@
-"""Repeated layers under autograd: recorded on a tape, repeated as one node of its graph.
+"""Replay of layers under autograd: a replayed layer is one node of the autograd graph.
 
-The forward of a further instance is copied from that of the first. Its backward is copied too,
-from the first instance that got gradients like its own; that one runs once more for it, as a
-checkpoint does, since what a backward does depends on the gradients that come in.
+The forward of a further instance is replayed from that of the first. So is its backward, from the
+first backward with gradients of the same metadata. To record that one its forward runs once more,
+as in a checkpoint, since what a backward does depends on the incoming gradients.
 """
 
 from __future__ import annotations
@@ -17,271 +17,317 @@ from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.metadata import tensor_meta
-from graphflops.capture.layer_reuse.forward_replay import Layer, Mark, TapeTracer
-from graphflops.capture.layer_reuse.module_call import Call
+from graphflops.capture.layer_reuse.forward_replay import SegmentStart, TapeSegment, TapeTracer
+from graphflops.capture.layer_reuse.module_call import ModuleCall
 from graphflops.capture.record.autograd_attribution import UNATTRIBUTED, AutogradAttribution
-from graphflops.capture.record.gradients import Edge, Gradients
+from graphflops.capture.record.gradients import Edge, GradientTracker
 from graphflops.capture.record.module_stack import CallSite
-from graphflops.capture.record.training_tape import StepTape
+from graphflops.capture.record.training_tape import TrainingTape
 from graphflops.core.call_sequence import Block, Relocation, expand
 from graphflops.core.ir import OpCall
 
 
-class NotAlikeError(Exception):
-    """A layer that was taken for a repeated one did something else."""
+class NotEquivalentError(Exception):
+    """A replayed layer turned out not to be equivalent."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Backward:
-    """What a backward pass of an instance did, told as of the first instance.
+class _BackwardSegment:
+    """Recording of a backward pass of a layer, relocated to the first instance.
 
     Attributes:
-        block: Its calls.
-        gradients: What it handed on for each input, ``None`` where nothing.
-        names: What these are called.
-        given: What the gradients that came in are called.
+        block: Its operator calls.
+        gradients: Gradient of each input, ``None`` where there is none.
+        gradient_names: Names of these gradients.
+        incoming_names: Names of the incoming gradients.
     """
 
     block: Block[OpCall]
     gradients: list[torch.Tensor | None]
-    names: list[str]
-    given: list[str]
+    gradient_names: list[str]
+    incoming_names: list[str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer(Layer):
-    """A recorded layer, with what autograd needs of it.
+class _TrainingSegment(TapeSegment):
+    """Recording of a layer on the tape of a training step.
 
     Attributes:
-        inputs: Numbers of the tensors that get a gradient from it.
-        kinds: Of the tensors it made, whether differentiable, whether of inputs.
-        backward: Its backward passes, by what the gradients that came in are like.
+        input_numbers: Numbers of the tensors that get a gradient from it.
+        output_kinds: For each tensor it created or wrote to: True if it requires a gradient, True
+            if it depends on inputs of the model.
+        backward: Its backward passes, by the metadata of the incoming gradients.
     """
 
-    inputs: list[int]
-    kinds: list[tuple[bool, bool]]
-    backward: dict[Any, _Backward] = field(default_factory=dict)
+    input_numbers: list[int]
+    output_kinds: list[tuple[bool, bool]]
+    backward: dict[Any, _BackwardSegment] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class _Mark(Mark):
-    """Where the recording of a layer began, also by the number of autograd nodes."""
+class _TrainingStart(SegmentStart):
+    """Position on the tape and in the autograd graph at which the recording of a layer began.
 
-    nodes: int
+    Attributes:
+        first_node: Autograd's sequence number then.
+    """
+
+    first_node: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Instance:
-    """A further instance of a layer, with what is different in it."""
+class _ReplayedLayer:
+    """A replayed instance of a layer.
 
-    layer: _Layer
-    call: Call
-    change: Relocation
+    Attributes:
+        segment: Recording of the layer.
+        call: The call of the instance.
+        relocation: Relocation from the recorded instance to this one.
+    """
+
+    segment: _TrainingSegment
+    call: ModuleCall
+    relocation: Relocation
 
 
 class AutogradTracer(TapeTracer):
-    """Records and repeats layers on the tape of a training step."""
+    """Recorder and replayer of layers on the tape of a training step."""
 
     def __init__(
-        self, tape: StepTape, owners: AutogradAttribution, gradients: Gradients, known: ValueTracker
+        self,
+        tape: TrainingTape,
+        attribution: AutogradAttribution,
+        gradient_tracker: GradientTracker,
+        values: ValueTracker,
     ) -> None:
-        super().__init__(tape, owners)
-        self._step, self._owners, self._gradients, self._known = tape, owners, gradients, known
-
-    def ready(self) -> bool:
-        """Whether calls are of the forward pass, outside of checkpoints: they run twice."""
-        in_backward = torch._C._current_graph_task_id() != -1
-        hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
-        return not (in_backward or self._owners.in_reentrant or hooks)
-
-    def begin(self, call: Call) -> _Mark:
-        """Begin to record a layer."""
-        mark, nodes = super().begin(call), torch._C._autograd._get_sequence_nr()
-        return _Mark(mark.owner, mark.items, mark.start, mark.called, nodes)
-
-    def end(self, mark: Any, call: Call, outputs: list[torch.Tensor]) -> _Layer | None:
-        """What was recorded, if it uses nothing else and may be repeated."""
-        tape, tensors = self._step, call.look.tensors
-        # A cache would be filled again by another run; a reentrant checkpoint fills gradients.
-        if call.look.caches or self._owners.was_reentrant:
-            return None
-        layer = super().end(mark, call, outputs)
-        if layer is None:
-            return None
-        if any(tape.name_of(out) in layer.given and out.requires_grad for out in outputs):
-            return None
-        edges = set(_edges_out_of(outputs, mark.nodes))
-        inputs = [n for n, tensor in enumerate(tensors) if _edge(tensor) in edges]
-        if len({_edge(tensors[n]) for n in inputs}) < max(len(edges), len(inputs)):
-            return None
-        # To run again it gets others in their place.
-        arguments = set(map(id, pytree.tree_leaves((call.args, call.kwargs))))
-        activations = (tensors[n] for n in inputs if not _is_parameter(tensors[n]))
-        if any(id(tensor) not in arguments for tensor in activations):
-            return None
-        return _Layer(
-            owner=layer.owner,
-            block=layer.block,
-            given=layer.given,
-            made=layer.made,
-            called=layer.called,
-            inputs=inputs,
-            kinds=[(out.requires_grad, tape.is_of_inputs(out)) for out in outputs],
+        super().__init__(tape, attribution)
+        self._training_tape, self._attribution, self._gradient_tracker, self._values = (
+            tape,
+            attribution,
+            gradient_tracker,
+            values,
         )
 
-    def repeat(self, recorded: Any, call: Call, outputs: list[torch.Tensor]) -> None:
-        """Add the calls of a layer for another instance, and a node for its backward."""
-        change = self._repeated(recorded, call)
-        for out, name, (_, of_inputs) in zip(outputs, recorded.made, recorded.kinds, strict=True):
-            assign_name = self._step.assign_input_name if of_inputs else self._step.assign_name
-            assign_name(out, change.name(name))
-        instance = _Instance(recorded, call, change)
-        if torch.is_grad_enabled() and any(is_made for is_made, _ in recorded.kinds):
-            owner = CallSite(change.path, recorded.owner.module_class, change.source)
-            with self._owners.making_for(owner):
-                given = [call.look.tensors[number] for number in recorded.inputs]
-                _Again.apply(self, instance, outputs, *given)  # type: ignore[no-untyped-call]  # torch's gap
+    def can_record(self) -> bool:
+        """Return True in the forward pass outside of checkpoints, which run twice."""
+        in_backward = torch._C._current_graph_task_id() != -1
+        hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+        return not (in_backward or self._attribution.reentrant_depth or hooks)
+
+    def begin(self, call: ModuleCall) -> _TrainingStart:
+        """Begin to record a layer."""
+        start, first_node = super().begin(call), torch._C._autograd._get_sequence_nr()
+        return _TrainingStart(
+            start.call_site, start.first_item, start.first_call, start.module_calls, first_node
+        )
+
+    def end(
+        self, start: Any, call: ModuleCall, outputs: list[torch.Tensor]
+    ) -> _TrainingSegment | None:
+        """Return the recorded segment, if it uses no other tensors and may be replayed."""
+        tape, tensors = self._training_tape, call.fingerprint.tensors
+        # A rerun would fill a cache again; a reentrant checkpoint accumulates into ``.grad``.
+        if call.fingerprint.caches or self._attribution.used_reentrant_checkpoint:
+            return None
+        segment = super().end(start, call, outputs)
+        if segment is None:
+            return None
+        if any(tape.name_of(out) in segment.input_names and out.requires_grad for out in outputs):
+            return None
+        edges = set(_boundary_edges(outputs, start.first_node))
+        numbers = [n for n, tensor in enumerate(tensors) if _gradient_edge(tensor) in edges]
+        if len({_gradient_edge(tensors[n]) for n in numbers}) < max(len(edges), len(numbers)):
+            return None
+        # A rerun gets detached tensors in place of the activations among its arguments.
+        arguments = set(map(id, pytree.tree_leaves((call.args, call.kwargs))))
+        activations = (tensors[n] for n in numbers if not _is_parameter(tensors[n]))
+        if any(id(tensor) not in arguments for tensor in activations):
+            return None
+        return _TrainingSegment(
+            call_site=segment.call_site,
+            block=segment.block,
+            input_names=segment.input_names,
+            output_names=segment.output_names,
+            module_calls=segment.module_calls,
+            input_numbers=numbers,
+            output_kinds=[(out.requires_grad, tape.depends_on_inputs(out)) for out in outputs],
+        )
+
+    def replay(self, segment: Any, call: ModuleCall, outputs: list[torch.Tensor]) -> None:
+        """Add the operator calls of a segment for another instance, and a node for its backward."""
+        relocation = self._replay_calls(segment, call)
+        for out, name, (_, from_inputs) in zip(
+            outputs, segment.output_names, segment.output_kinds, strict=True
+        ):
+            assign_name = (
+                self._training_tape.assign_input_name
+                if from_inputs
+                else self._training_tape.assign_name
+            )
+            assign_name(out, relocation.name(name))
+        instance = _ReplayedLayer(segment, call, relocation)
+        if torch.is_grad_enabled() and any(
+            requires_grad for requires_grad, _ in segment.output_kinds
+        ):
+            call_site = CallSite(relocation.path, segment.call_site.module_class, relocation.source)
+            with self._attribution.attribute_to(call_site):
+                inputs = [call.fingerprint.tensors[number] for number in segment.input_numbers]
+                _ReplayedBackward.apply(self, instance, outputs, *inputs)  # type: ignore[no-untyped-call]  # torch's gap
 
     def backward(
-        self, instance: _Instance, given: Sequence[torch.Tensor | None]
+        self, instance: _ReplayedLayer, incoming: Sequence[torch.Tensor | None]
     ) -> list[torch.Tensor | None]:
-        """Add the calls of the backward pass of an instance; the gradients it hands on."""
+        """Add the operator calls of an instance's backward pass, and return the gradients."""
         with torch._C.DisableTorchFunction():
-            signature = tuple(None if g is None else tensor_meta(g) for g in given)
-        layer, change = instance.layer, instance.change
-        names = [self._tape.name_of(gradient) for gradient in _there(given)]
-        if signature not in layer.backward:
-            return self._run(instance, given, names, signature)
-        found = layer.backward[signature]
-        given_names = dict(zip(found.given, names, strict=True))
-        back = replace(change, names={**change.names, **given_names})
-        self._tape.repeat(found.block, back)
-        made: list[torch.Tensor | None] = []
-        for gradient, name in zip(found.gradients, found.names, strict=True):
+            signature = tuple(None if g is None else tensor_meta(g) for g in incoming)
+        segment, relocation = instance.segment, instance.relocation
+        names = [self._tape.name_of(gradient) for gradient in _defined(incoming)]
+        if signature not in segment.backward:
+            return self._rerun(instance, incoming, names, signature)
+        recorded = segment.backward[signature]
+        incoming_names = dict(zip(recorded.incoming_names, names, strict=True))
+        relocation = replace(relocation, names={**relocation.names, **incoming_names})
+        self._tape.replay(recorded.block, relocation)
+        gradients: list[torch.Tensor | None] = []
+        for gradient, name in zip(recorded.gradients, recorded.gradient_names, strict=True):
             if gradient is None:
-                made.append(None)
+                gradients.append(None)
             else:
-                made.append(again := self._known.empty_like(gradient))
-                self._tape.assign_name(again, back.name(name))
-        return made
+                gradients.append(copy := self._values.empty_like(gradient))
+                self._tape.assign_name(copy, relocation.name(name))
+        return gradients
 
-    def _run(
+    def _rerun(
         self,
-        instance: _Instance,
-        given: Sequence[torch.Tensor | None],
-        names: list[str],
+        instance: _ReplayedLayer,
+        incoming: Sequence[torch.Tensor | None],
+        incoming_names: list[str],
         signature: Any,
     ) -> list[torch.Tensor | None]:
-        """Run an instance, for a backward pass with gradients as no other has got them."""
-        tape, layer, call, change = self._step, instance.layer, instance.call, instance.change
-        parent = change.path.rpartition(".")[0]
-        twins = self._twins(layer, call)
-        args, kwargs = _exchanged((call.args, call.kwargs), twins)
-        with self._gradients.nested(), torch.enable_grad():
-            again = self._owners.within(CallSite(parent, source_line=change.source))
-            with tape.running_again() as forward, again:
+        """Run an instance, to record its backward pass for gradients of a new signature."""
+        tape, segment, call, relocation = (
+            self._training_tape,
+            instance.segment,
+            instance.call,
+            instance.relocation,
+        )
+        parent = relocation.path.rpartition(".")[0]
+        detached = self._detached_inputs(segment, call)
+        args, kwargs = _substitute((call.args, call.kwargs), detached)
+        with self._gradient_tracker.nested_backward(), torch.enable_grad():
+            attributed = self._attribution.rerun_at(CallSite(parent, source_line=relocation.source))
+            with tape.rerunning_forward() as forward, attributed:
                 outputs = call.module(*args, **kwargs)
-            items, start = len(tape.items), tape.length
-            made = _made(outputs, [*call.look.tensors, *twins.values()])
-            self._gradients.follow(made)
-            for tensor, twin in twins.items():
-                if (inner := _edge(twin)) and (outer := _edge(tensor)):
-                    self._gradients.stands_in(inner, outer)
-            # Behind those made there may be counters that were written to, without gradients.
-            pairs = [pair for pair in zip(made, given, strict=False) if pair[1] is not None]
-            inputs = (call.look.tensors[number] for number in layer.inputs)
-            found = torch.autograd.grad(
+            first_item, first_call = len(tape.items), tape.length
+            new_tensors = _new_tensors(outputs, [*call.fingerprint.tensors, *detached.values()])
+            self._gradient_tracker.hook_nodes(new_tensors)
+            for tensor, detached_input in detached.items():
+                if (inner := _gradient_edge(detached_input)) and (outer := _gradient_edge(tensor)):
+                    self._gradient_tracker.alias_edge(inner, outer)
+            # Inputs written to, such as counters, follow the new tensors, without gradients.
+            pairs = [
+                pair for pair in zip(new_tensors, incoming, strict=False) if pair[1] is not None
+            ]
+            inputs = (call.fingerprint.tensors[number] for number in segment.input_numbers)
+            gradients = torch.autograd.grad(
                 [out for out, _ in pairs],
-                [twins.get(tensor, tensor) for tensor in inputs],
+                [detached.get(tensor, tensor) for tensor in inputs],
                 [gradient for _, gradient in pairs],
                 allow_unused=True,
             )
-        block = tape.finalize(items, start, _under_names(forward, layer, change))
-        _refuse_outer(block, change.path)
-        back = _back(change)
-        calls = tuple(back.of(call, call.index) for call in expand(block.items))
-        layer.backward[signature] = _Backward(
-            block=Block(start, calls),
-            gradients=list(found),
-            names=["" if g is None else back.name(tape.name_of(g)) for g in found],
-            given=names,
+        block = tape.relocate(
+            first_item, first_call, _rerun_relocation(forward, segment, relocation)
         )
-        return list(found)
+        _refuse_outside_calls(block, relocation.path)
+        inverse = _inverse(relocation)
+        calls = tuple(inverse.of(call, call.index) for call in expand(block.items))
+        segment.backward[signature] = _BackwardSegment(
+            block=Block(first_call, calls),
+            gradients=list(gradients),
+            gradient_names=["" if g is None else inverse.name(tape.name_of(g)) for g in gradients],
+            incoming_names=incoming_names,
+        )
+        return list(gradients)
 
-    def _twins(self, layer: _Layer, call: Call) -> dict[torch.Tensor, torch.Tensor]:
-        """For each input that is no parameter a tensor without a history."""
-        found = {}
-        for number in layer.inputs:
-            tensor = call.look.tensors[number]
+    def _detached_inputs(
+        self, segment: _TrainingSegment, call: ModuleCall
+    ) -> dict[torch.Tensor, torch.Tensor]:
+        """Return a detached tensor for each input that is no parameter."""
+        detached = {}
+        for number in segment.input_numbers:
+            tensor = call.fingerprint.tensors[number]
             if not _is_parameter(tensor):
                 with torch.utils._python_dispatch._disable_current_modes():
-                    found[tensor] = tensor.detach().requires_grad_()
-                assign_name = self._step.assign_name
-                if self._step.is_of_inputs(tensor):
-                    assign_name = self._step.assign_input_name
-                assign_name(found[tensor], self._step.name_of(tensor))
-        return found
+                    detached[tensor] = tensor.detach().requires_grad_()
+                assign_name = self._training_tape.assign_name
+                if self._training_tape.depends_on_inputs(tensor):
+                    assign_name = self._training_tape.assign_input_name
+                assign_name(detached[tensor], self._training_tape.name_of(tensor))
+        return detached
 
 
-def _exchanged(arguments: Any, twins: Mapping[torch.Tensor, torch.Tensor]) -> Any:
-    return pytree.tree_map_only(torch.Tensor, lambda t: twins.get(t, t), arguments)
+def _substitute(arguments: Any, detached: Mapping[torch.Tensor, torch.Tensor]) -> Any:
+    return pytree.tree_map_only(torch.Tensor, lambda t: detached.get(t, t), arguments)
 
 
-def _under_names(forward: list[OpCall], layer: _Layer, change: Relocation) -> Relocation:
-    """To the names that the tensors of a forward have, of those of the same, run again.
+def _rerun_relocation(
+    forward: list[OpCall], segment: _TrainingSegment, relocation: Relocation
+) -> Relocation:
+    """Return the relocation from the tensor names of a rerun forward to those of the instance.
 
     Raises:
-        NotAlikeError: It is not the same.
+        NotEquivalentError: The rerun has called other operators.
     """
     names: dict[str, str] = {}
-    recorded = tuple(expand(layer.block.items))
+    recorded = tuple(expand(segment.block.items))
     if [call.op for call in forward] != [call.op for call in recorded]:
-        msg = f"{change.path} does not do what {change.was} does"
-        raise NotAlikeError(msg)
-    for again, first in zip(forward, recorded, strict=True):
-        for out, known in zip(again.outputs, first.outputs, strict=True):
-            names[out.name] = change.name(known.name)
-    return Relocation(change.path, change.path, "", "", names, suffix="")
+        msg = f"{relocation.path} does not do what {relocation.was} does"
+        raise NotEquivalentError(msg)
+    for rerun_call, recorded_call in zip(forward, recorded, strict=True):
+        for rerun, original in zip(rerun_call.outputs, recorded_call.outputs, strict=True):
+            names[rerun.name] = relocation.name(original.name)
+    return Relocation(relocation.path, relocation.path, "", "", names, suffix="")
 
 
-def _refuse_outer(block: Block[OpCall], path: str) -> None:
-    """Refuse a backward that adds up what belongs to another layer, of whose weights it has some.
+def _refuse_outside_calls(block: Block[OpCall], path: str) -> None:
+    """Refuse a backward that sums gradients of another layer, with which it shares weights.
 
     Raises:
-        NotAlikeError: A call belongs to a module that neither is in the layer nor contains it.
+        NotEquivalentError: A call belongs to a module that neither is in the layer nor contains
+            it.
     """
     for call in expand(block.items):
-        inside = f"{call.module_path}.".startswith(f"{path}.")
-        around = not call.module_path or f"{path}.".startswith(f"{call.module_path}.")
-        if not (inside or around or call.module_path == UNATTRIBUTED.module_path):
+        is_inside = f"{call.module_path}.".startswith(f"{path}.")
+        is_ancestor = not call.module_path or f"{path}.".startswith(f"{call.module_path}.")
+        if not (is_inside or is_ancestor or call.module_path == UNATTRIBUTED.module_path):
             msg = f"{path} adds up gradients of {call.module_path}"
-            raise NotAlikeError(msg)
+            raise NotEquivalentError(msg)
 
 
-def _back(change: Relocation) -> Relocation:
-    """From an instance to the first one."""
+def _inverse(relocation: Relocation) -> Relocation:
+    """Return the relocation from an instance to the recorded one."""
     return Relocation(
-        was=change.path,
-        path=change.was,
-        was_source=change.source,
-        source=change.was_source,
-        names={now: was for was, now in change.names.items() if now},
+        was=relocation.path,
+        path=relocation.was,
+        was_source=relocation.source,
+        source=relocation.was_source,
+        names={new: old for old, new in relocation.names.items() if new},
         suffix="",
-        dropped=change.suffix,
+        dropped=relocation.suffix,
     )
 
 
-def _made(outputs: Any, given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """The tensors among outputs that are no inputs, each once."""
-    known = set(map(id, given))
-    found: dict[int, torch.Tensor] = {}
+def _new_tensors(outputs: Any, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the tensors among outputs that are no inputs, each once."""
+    input_ids = set(map(id, inputs))
+    tensors: dict[int, torch.Tensor] = {}
     for leaf in pytree.tree_leaves(outputs):
-        if isinstance(leaf, torch.Tensor) and id(leaf) not in known:
-            found[id(leaf)] = leaf
-    return list(found.values())
+        if isinstance(leaf, torch.Tensor) and id(leaf) not in input_ids:
+            tensors[id(leaf)] = leaf
+    return list(tensors.values())
 
 
-def _there(gradients: Sequence[torch.Tensor | None]) -> Iterator[torch.Tensor]:
+def _defined(gradients: Sequence[torch.Tensor | None]) -> Iterator[torch.Tensor]:
     return (gradient for gradient in gradients if gradient is not None)
 
 
@@ -289,8 +335,8 @@ def _is_parameter(tensor: torch.Tensor) -> bool:
     return isinstance(tensor, torch.nn.Parameter)
 
 
-def _edge(tensor: torch.Tensor) -> Edge | None:
-    """Where a tensor takes its gradient."""
+def _gradient_edge(tensor: torch.Tensor) -> Edge | None:
+    """Return the gradient edge of a tensor, if it requires a gradient."""
     if not tensor.requires_grad:
         return None
     if tensor.grad_fn is not None:
@@ -300,45 +346,45 @@ def _edge(tensor: torch.Tensor) -> Edge | None:
     return node, number
 
 
-def _edges_out_of(outputs: Sequence[torch.Tensor], first: int) -> Iterator[Edge]:
-    """Edges that lead from nodes behind some tensors to nodes older than a number, or to leaves."""
-    waiting: list[Any] = [out.grad_fn for out in outputs if out.grad_fn is not None]
-    seen: set[Any] = set()
-    while waiting:
-        node = waiting.pop()
-        if node in seen:
+def _boundary_edges(outputs: Sequence[torch.Tensor], first_node: int) -> Iterator[Edge]:
+    """Yield edges from the graph of some tensors to leaves and to nodes before ``first_node``."""
+    pending: list[Any] = [out.grad_fn for out in outputs if out.grad_fn is not None]
+    visited: set[Any] = set()
+    while pending:
+        node = pending.pop()
+        if node in visited:
             continue
-        seen.add(node)
+        visited.add(node)
         for edge in node.next_functions:
             target = edge[0]
             if target is None:
                 continue
             is_leaf = getattr(target, "variable", None) is not None
-            if is_leaf or target._sequence_nr() < first:
+            if is_leaf or target._sequence_nr() < first_node:
                 yield edge
             else:
-                waiting.append(target)
+                pending.append(target)
 
 
-class _Again(torch.autograd.Function):
-    """Stands for the backward pass of an instance."""
+class _ReplayedBackward(torch.autograd.Function):
+    """Autograd node of a replayed layer."""
 
     @staticmethod
     def forward(
         ctx: Any,
         tracer: AutogradTracer,
-        instance: _Instance,
+        instance: _ReplayedLayer,
         outputs: list[torch.Tensor],
         *inputs: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         del inputs
         ctx.tracer, ctx.instance = tracer, instance
         ctx.set_materialize_grads(value=False)
-        pairs = zip(outputs, instance.layer.kinds, strict=True)
-        plain = [out for out, (differentiable, _) in pairs if not differentiable]
-        ctx.mark_non_differentiable(*plain)
+        pairs = zip(outputs, instance.segment.output_kinds, strict=True)
+        non_differentiable = [out for out, (requires_grad, _) in pairs if not requires_grad]
+        ctx.mark_non_differentiable(*non_differentiable)
         return tuple(outputs)
 
     @staticmethod
-    def backward(ctx: Any, *given: torch.Tensor | None) -> Any:
-        return None, None, None, *ctx.tracer.backward(ctx.instance, given)
+    def backward(ctx: Any, *incoming: torch.Tensor | None) -> Any:
+        return None, None, None, *ctx.tracer.backward(ctx.instance, incoming)

@@ -1,7 +1,7 @@
-"""Whose call it is in a training step: backward calls belong to the module they are made for.
+"""Attribution of backward calls: each belongs to the module whose forward caused it.
 
-Autograd numbers its nodes in the order they are made, so that the module running when a node
-was made is found by the node's number, whenever the node itself runs.
+Autograd numbers its nodes in the order of their creation, so that the module that created a node
+is found by the node's sequence number, whenever the node runs.
 """
 
 from __future__ import annotations
@@ -16,183 +16,194 @@ import torch
 from torch import nn
 
 from graphflops.capture.counting_thread import TOLD
-from graphflops.capture.record.module_stack import CallSite, Modules, ModuleStack
+from graphflops.capture.named_modules import Modules
+from graphflops.capture.record.module_stack import CallSite, ModuleStack
 
 LOSS = CallSite("(loss)", "Loss")
-"""What computes a loss from the outputs of a model; it is no module of it."""
+"""The computation of a loss from the outputs of a model, which is no module of it."""
 UNATTRIBUTED = CallSite("(unattributed)", "Unattributed")
-"""Backward calls of which nothing says what they belong to."""
+"""Backward calls without a known module."""
 
 
-class _Maker(NamedTuple):
-    """What made autograd nodes: a module, of weights alone or not."""
+class _Creator(NamedTuple):
+    """Creator of autograd nodes.
 
-    owner: CallSite
-    of_weights: bool = False
+    Attributes:
+        call_site: The module.
+        weights_only: True if the nodes depend on weights alone.
+    """
+
+    call_site: CallSite
+    weights_only: bool = False
 
 
 class AutogradAttribution(ModuleStack):
-    """Follows which module of a model runs, and remembers it for the backward pass.
+    """Module stack of a training step, which attributes autograd nodes to modules.
 
-    What is computed again counts as no call of a module.
+    A recomputation is not counted as a call of a module.
 
     Attributes:
-        in_reentrant: How many reentrant checkpoints the forward is in.
-        was_reentrant: Whether there was one.
+        reentrant_depth: Number of reentrant checkpoints around the current forward call.
+        used_reentrant_checkpoint: True if there was one.
+        is_forward_done: True once the loss is computed.
     """
 
     def __init__(self, modules: Modules) -> None:
         super().__init__(modules, LOSS)
-        self.in_reentrant = 0
-        self.was_reentrant = False
+        self.reentrant_depth = 0
+        self.used_reentrant_checkpoint = False
         self._classes: dict[str, str] = {}
-        self._recomputations = 0
-        self._standing_in: dict[Any, Any] = {}
-        self.finished = False
-        # Autograd's numbers in order, and who made the nodes from the one before to each.
-        self._numbers: list[int] = []
-        self._made_by: list[_Maker] = []
-        # A tied weight is held by the first module that has it.
-        self._leaves: dict[int, CallSite] = {}
+        self._recompute_depth = 0
+        self._node_aliases: dict[Any, Any] = {}
+        self.is_forward_done = False
+        # Sequence numbers in order, and the creator of the nodes between the one before and each.
+        self._sequence_numbers: list[int] = []
+        self._creators: list[_Creator] = []
+        # A tied weight belongs to the first module that has it.
+        self._parameter_owners: dict[int, CallSite] = {}
         for path, module in modules:
             self._classes[path] = name = type(module).__name__
             if module._parameters:
-                owner = CallSite(path, name)
+                call_site = CallSite(path, name)
                 for parameter in module._parameters.values():
-                    self._leaves.setdefault(id(parameter), owner)
+                    self._parameter_owners.setdefault(id(parameter), call_site)
 
     @property
-    def recomputing(self) -> bool:
-        """Whether a checkpoint runs a part of the forward pass again."""
-        return self._recomputations > 0
+    def is_recomputing(self) -> bool:
+        """True while a checkpoint recomputes a part of the forward pass."""
+        return self._recompute_depth > 0
 
     @contextmanager
-    def following_checkpoints(self, on_recomputed: Callable[[Any], None]) -> Iterator[None]:
-        """Follow the model's checkpoints until the block ends.
+    def track_checkpoints(self, on_recompute: Callable[[Any], None]) -> Iterator[None]:
+        """Track the model's activation checkpoints in the block.
 
         Args:
-            on_recomputed: Told the results of what a checkpoint has run again.
+            on_recompute: Called with the results of each recomputation.
         """
-        self._note(_Maker(UNATTRIBUTED))
-        TOLD.checkpoint = lambda function: self._again(function, on_recomputed)
+        self._record_creator(_Creator(UNATTRIBUTED))
+        TOLD.checkpoint = lambda function: self._checkpointed(function, on_recompute)
         try:
             yield
         finally:
             TOLD.checkpoint = None
 
-    def making(self, *, of_weights: bool) -> CallSite:
-        """The module that runs now, which autograd's new nodes are noted to be made by.
+    def record_creator(self, *, weights_only: bool) -> CallSite:
+        """Record the current module as the creator of autograd's new nodes, and return it.
 
         Args:
-            of_weights: Whether all it computes with now follows from weights alone.
+            weights_only: True if the current operator depends on weights alone.
         """
-        owner = self.current()
-        self._note(_Maker(owner, of_weights))
-        return owner
+        call_site = self.current_call_site()
+        self._record_creator(_Creator(call_site, weights_only))
+        return call_site
 
-    def of_node(self, node: Any) -> CallSite:
-        """The module whose forward made an autograd node, or holds the parameter it is for."""
-        return self._maker(node).owner
+    def call_site_of_node(self, node: Any) -> CallSite:
+        """Return the module whose forward created a node, or that holds the node's parameter."""
+        return self._creator_of(node).call_site
 
-    def containing(self, nodes: Iterable[Any]) -> CallSite:
-        """The lowest module that contains all those whose forward made some nodes."""
-        path, *rest = (self.of_node(node).module_path for node in nodes)
+    def common_ancestor(self, nodes: Iterable[Any]) -> CallSite:
+        """Return the lowest module that contains the modules of all nodes."""
+        path, *rest = (self.call_site_of_node(node).module_path for node in nodes)
         for other in rest:
             while path and not f"{other}.".startswith(f"{path}."):
                 path = path.rpartition(".")[0]
         return CallSite(path, self._classes.get(path, ""))
 
-    def is_of_weights(self, node: Any) -> bool:
-        """Whether the gradients an autograd node takes are those of weights.
+    def is_weights_only(self, node: Any) -> bool:
+        """Return True if a node takes gradients of weights.
 
-        Or of what follows from weights alone, such as a transposed one.
+        Values computed from weights alone, such as a transposed weight, count as weights.
         """
-        return self._maker(node).of_weights
+        return self._creator_of(node).weights_only
 
     @contextmanager
-    def making_for(self, owner: CallSite) -> Iterator[None]:
-        """Note what autograd makes in the block as a module's, of which nothing runs."""
-        self._note(_Maker(self._stack[-1]))
+    def attribute_to(self, call_site: CallSite) -> Iterator[None]:
+        """Attribute autograd nodes created in the block to a module that does not run."""
+        self._record_creator(_Creator(self._stack[-1]))
         yield
-        self._note(_Maker(owner))
+        self._record_creator(_Creator(call_site))
 
     @contextmanager
-    def within(self, caller: CallSite) -> Iterator[None]:
-        """Run a part of the forward again, as called by a line of some module."""
-        self._note(_Maker(self._stack[-1]))
-        self._stack.append(caller)
+    def rerun_at(self, call_site: CallSite) -> Iterator[None]:
+        """Run a part of the forward again in the block, as called from a call site."""
+        self._record_creator(_Creator(self._stack[-1]))
+        self._stack.append(call_site)
         try:
             yield
         finally:
-            self._note(_Maker(self._stack.pop()))
+            self._record_creator(_Creator(self._stack.pop()))
 
-    def stands_in(self, node: Any, outer: Any) -> None:
-        """Take an autograd node for another one."""
-        self._standing_in[node] = outer
+    def alias_node(self, node: Any, outer: Any) -> None:
+        """Attribute an autograd node like another one."""
+        self._node_aliases[node] = outer
 
-    def finish(self) -> None:
-        """The loss is there: nodes made last are noted."""
-        self._note(_Maker(self._stack[-1]))
-        self.finished = True
+    def finish_forward(self) -> None:
+        """Attribute the last nodes: the loss is computed."""
+        self._record_creator(_Creator(self._stack[-1]))
+        self.is_forward_done = True
 
-    def _maker(self, node: Any) -> _Maker:
-        node = self._standing_in.get(node, node)
+    def _creator_of(self, node: Any) -> _Creator:
+        node = self._node_aliases.get(node, node)
         if node is None:
-            return _Maker(UNATTRIBUTED)
+            return _Creator(UNATTRIBUTED)
         if (leaf := getattr(node, "variable", None)) is not None:
-            owner = self._leaves.get(id(leaf))
-            return _Maker(UNATTRIBUTED) if owner is None else _Maker(owner, of_weights=True)
-        at = bisect_right(self._numbers, node._sequence_nr())
-        return self._made_by[at] if at < len(self._made_by) else _Maker(UNATTRIBUTED)
+            call_site = self._parameter_owners.get(id(leaf))
+            return (
+                _Creator(UNATTRIBUTED)
+                if call_site is None
+                else _Creator(call_site, weights_only=True)
+            )
+        index = bisect_right(self._sequence_numbers, node._sequence_nr())
+        return self._creators[index] if index < len(self._creators) else _Creator(UNATTRIBUTED)
 
-    def _note(self, maker: _Maker) -> None:
-        # Nodes that were made since the last note have numbers below this one.
+    def _record_creator(self, creator: _Creator) -> None:
+        # Nodes created since the last record have numbers below this one.
         number = torch._C._autograd._get_sequence_nr()
-        if not self._numbers or number > self._numbers[-1]:
-            self._numbers.append(number)
-            self._made_by.append(maker)
+        if not self._sequence_numbers or number > self._sequence_numbers[-1]:
+            self._sequence_numbers.append(number)
+            self._creators.append(creator)
 
     def _enter(self, module: nn.Module) -> None:
-        self._note(_Maker(self._stack[-1]))
+        self._record_creator(_Creator(self._stack[-1]))
         super()._enter(module)
 
-    def _is_counted(self) -> bool:
+    def _counts_calls(self) -> bool:
         return torch._C._current_graph_task_id() == -1
 
     def _leave(self) -> None:
-        self._note(_Maker(self._stack[-1]))
+        self._record_creator(_Creator(self._stack[-1]))
         super()._leave()
 
-    def _again(
-        self, function: Callable[..., Any], on_recomputed: Callable[[Any], None]
+    def _checkpointed(
+        self, function: Callable[..., Any], on_recompute: Callable[[Any], None]
     ) -> Callable[..., Any]:
-        """What a checkpoint runs, to be known as the same module's when it runs again."""
-        owner = self.current()
+        """Wrap a checkpointed function, so that its recomputation belongs to the same module."""
+        call_site = self.current_call_site()
 
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
             if torch._C._current_graph_task_id() == -1:
-                return self._first(function, *args, **kwargs)
+                return self._run_reentrant(function, *args, **kwargs)
             depth = len(self._stack)
-            self._stack.append(owner)
-            self._recomputations += 1
+            self._stack.append(call_site)
+            self._recompute_depth += 1
             try:
                 results = function(*args, **kwargs)
-                on_recomputed(results)
+                on_recompute(results)
             finally:
-                # A checkpoint stops as soon as it has what it needs, in the midst of a module.
-                self._recomputations -= 1
-                self._note(_Maker(self._stack[-1]))
+                # A checkpoint stops once it has the tensors it needs, in the midst of a module.
+                self._recompute_depth -= 1
+                self._record_creator(_Creator(self._stack[-1]))
                 del self._stack[depth:]
             return results
 
         return run
 
-    def _first(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Run what a reentrant checkpoint will run again."""
-        self.was_reentrant = True
-        self.in_reentrant += 1
+    def _run_reentrant(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run the first forward of a reentrant checkpoint."""
+        self.used_reentrant_checkpoint = True
+        self.reentrant_depth += 1
         try:
             return function(*args, **kwargs)
         finally:
-            self.in_reentrant -= 1
+            self.reentrant_depth -= 1

@@ -1,4 +1,4 @@
-"""What an operator without a handler is made of: PyTorch's own formulas and decompositions."""
+"""Fallback for operators without a handler: PyTorch's own formulas and decompositions."""
 
 from __future__ import annotations
 
@@ -25,82 +25,87 @@ from graphflops.core.ir import OpCall
 from graphflops.runtime.interruption import raise_interruption
 from graphflops.runtime.patches import QUIET
 
-Known = Callable[[str, str], bool]
-"""Whether an operator (packet, overload) has a price."""
+HasPrice = Callable[[str, str], bool]
+"""Predicate of an operator packet and overload: True if it has a price."""
 
 
 class Expander:
-    """Expands calls of one capture; it holds on to what was invoked.
+    """Decomposer of the calls of one capture, whose invocations it keeps alive.
 
-    Satisfies ``graphflops.pricing.price.Fallback``.
+    Satisfies ``graphflops.core.ir.Fallback``.
 
     Args:
-        invocation: From the index of a call that was traced to what was invoked.
+        invocation: Returns the invocation of a traced call, by the index of the call.
     """
 
     def __init__(self, invocation: Callable[[int], Invocation]) -> None:
         self._invocation = invocation
-        self._parts: dict[Hashable, tuple[OpCall, ...] | None] = {}
+        self._decompositions: dict[Hashable, tuple[OpCall, ...] | None] = {}
 
     def formula(self, call: OpCall) -> Dim | None:
-        """FLOPs by the formula that ``register_flop_formula`` holds for the operator, if any."""
-        found = self._invocation(call.template_index)
-        packet = getattr(found.target, "overloadpacket", found.target)
+        """Return the FLOPs by the operator's ``register_flop_formula``, if it has one."""
+        invocation = self._invocation(call.template_index)
+        packet = getattr(invocation.target, "overloadpacket", invocation.target)
         formula = flop_registry.get(packet)
         if formula is None:
             return None
-        return dim(formula(*found.args, **found.kwargs, out_val=found.result))
+        return dim(formula(*invocation.args, **invocation.kwargs, out_val=invocation.result))
 
-    def decompose(self, call: OpCall, known: Known) -> tuple[OpCall, ...] | None:
-        """The calls an operator decomposes into, as far down as ``known`` operators.
+    def decompose(self, call: OpCall, known: HasPrice) -> tuple[OpCall, ...] | None:
+        """Return the calls an operator decomposes into, down to operators that are ``known``.
 
-        Traced under the capture's own fake tensors; ``None`` if PyTorch has no decomposition
-        or it cannot be traced. Alike calls are traced once, for each ``known`` that is equal.
+        They are traced under the fake tensors of the capture; ``None`` if PyTorch has no
+        decomposition or it cannot be traced. Equal calls are traced once for equal ``known``.
         """
         shapes = tuple(call.inputs.items()), tuple(call.attrs.items())
         key = (call.op, call.overload, *shapes, known)
-        if key not in self._parts:
-            found = self._invocation(call.template_index)
-            self._parts[key] = _trace(found.target, found.args, found.kwargs, known)
-        return self._parts[key]
+        if key not in self._decompositions:
+            invocation = self._invocation(call.template_index)
+            self._decompositions[key] = _trace(
+                invocation.target, invocation.args, invocation.kwargs, known
+            )
+        return self._decompositions[key]
 
 
-class _Unpriced(dict[Any, Any]):
-    """PyTorch's decompositions, of operators without a price only."""
+class _UnpricedDecompositions(dict[Any, Any]):
+    """PyTorch's decompositions of operators without a price."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, has_price: HasPrice) -> None:
         super().__init__(decomposition_table)
-        self._known = known
+        self._has_price = has_price
 
     def __contains__(self, op: object) -> bool:
-        priced = isinstance(op, torch._ops.OpOverload) and self._known(*_name(op))
-        return not priced and super().__contains__(op)
+        has_price = isinstance(op, torch._ops.OpOverload) and self._has_price(*_name(op))
+        return not has_price and super().__contains__(op)
 
 
 def _trace(
-    op: object, args: tuple[Any, ...], kwargs: Mapping[str, Any], known: Known
+    op: object, args: tuple[Any, ...], kwargs: Mapping[str, Any], has_price: HasPrice
 ) -> tuple[OpCall, ...] | None:
     if not isinstance(op, torch._ops.OpOverload):
         return None
     leaves, spec = pytree.tree_flatten((args, dict(kwargs)))
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
-    def run(*given: torch.Tensor) -> Any:
-        rest = iter(given)
-        filled = [next(rest) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-        again, named = pytree.tree_unflatten(filled, spec)
-        # make_fx itself would copy the table, and what the copy holds is not asked for a price.
-        with decompose(_Unpriced(known)):
-            return op(*again, **named)
+    def run(*inputs: torch.Tensor) -> Any:
+        remaining = iter(inputs)
+        traced = [next(remaining) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        traced_args, traced_kwargs = pytree.tree_unflatten(traced, spec)
+        # make_fx itself would copy the table into a dict, which does not ask for a price.
+        with decompose(_UnpricedDecompositions(has_price)):
+            return op(*traced_args, **traced_kwargs)
 
     mode: AbstractContextManager[Any] | None = detect_fake_mode(leaves)
     if mode is None:
-        # Without a tensor among its arguments an operator would run: ``from_file`` maps a file.
-        none_given = FakeTensorMode(allow_fallback_kernels=False)
-        mode = contextlib.nullcontext() if tensors else none_given
-    # The reference implementations spell composite functions out as the prims oracle does;
-    # where one of them cannot be traced, the kernels' own composition can.
-    for references in (TorchRefsMode(should_fallback_fn=_keep(known)), contextlib.nullcontext()):
+        # An operator without tensor arguments would run for real: ``from_file`` maps a file.
+        fake_mode = FakeTensorMode(allow_fallback_kernels=False)
+        mode = contextlib.nullcontext() if tensors else fake_mode
+    # The reference implementations decompose composite functions as the prims oracle does; where
+    # one of them cannot be traced, the composition of the kernels can.
+    for references in (
+        TorchRefsMode(should_fallback_fn=_should_fall_back(has_price)),
+        contextlib.nullcontext(),
+    ):
         try:
             with exporting(), QUIET.holding(), torch.no_grad(), mode, references:
                 graph = make_fx(run)(*tensors)
@@ -113,14 +118,14 @@ def _trace(
     return None
 
 
-def _keep(known: Known) -> Callable[..., bool]:
-    """Tell ``TorchRefsMode`` to leave operators alone that have a price."""
+def _should_fall_back(has_price: HasPrice) -> Callable[..., bool]:
+    """Return a predicate for ``TorchRefsMode`` that leaves operators with a price alone."""
 
     def fall_back(_mode: object, function: object, *_: object) -> bool:
         if isinstance(function, torch._ops.OpOverloadPacket):
-            # The mode would take its first overload, whichever is called.
+            # The mode would take the first overload of a packet, whichever is called.
             return True
-        return isinstance(function, torch._ops.OpOverload) and known(*_name(function))
+        return isinstance(function, torch._ops.OpOverload) and has_price(*_name(function))
 
     return fall_back
 

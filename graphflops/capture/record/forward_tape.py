@@ -1,8 +1,8 @@
-"""A forward pass as calls: the model runs eagerly under fake tensors, and a tape is written.
+"""Tape of a forward pass that runs eagerly under fake tensors.
 
-It is written above autograd and above what composite operators are made of, so that
+It records above autograd and above the decomposition of composite operators, so that
 ``aten::linear`` and ``aten::scaled_dot_product_attention`` stay whole, as in a graph that
-``torch.export`` traces; which takes several times as long, most of it for parameters and for
+``torch.export`` traces. An export takes several times as long, most of it for parameters and for
 the graph.
 """
 
@@ -35,34 +35,34 @@ from graphflops.runtime.interruption import SIGNALS
 
 
 class HigherOrderError(Exception):
-    """An operator that holds a graph: what is in it only an export shows."""
+    """A higher-order operator was called, whose graph only an export shows."""
 
 
 class ForwardTape(Tape, SchemaCheckMode):
-    """Records the calls of a forward pass with the modules that make them.
+    """Recorder of the calls of a forward pass with the modules that make them.
 
-    torch lets modes of three kinds see operators before autograd does. This is one of the kind
-    that nothing in torch looks for.
+    torch has three kinds of modes before autograd. This is one of the kind that no code of torch
+    looks for.
 
     Args:
-        running: Follows which module runs.
-        exporting: Whether the model is told that it is exported: it does not choose its way by
-            values then, and sizes that nobody knows may be compared and be indices.
+        module_stack: Stack of the modules that run.
+        exporting: True if the model is told that it is exported: it does not branch on values
+            then, and unknown sizes may be compared and be indices.
     """
 
-    def __init__(self, running: ModuleStack, *, exporting: bool) -> None:
+    def __init__(self, module_stack: ModuleStack, *, exporting: bool) -> None:
         Tape.__init__(self)
         TorchDispatchMode.__init__(self, _dispatch_key=DispatchKey.PreDispatch)  # type: ignore[no-untyped-call]  # torch's gap
-        self._running, self._exporting = running, exporting
-        self._callers = _Callers()
+        self._module_stack, self._exporting = module_stack, exporting
+        self._torch_functions = _TorchFunctionLog()
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Record what is called until the block ends."""
+        """Record the operators called in the block."""
         with (
             model_running(exporting=self._exporting),
             _NonStrictTorchFunctionHandler(),
-            self._callers,
+            self._torch_functions,
             self,
         ):
             yield
@@ -74,43 +74,45 @@ class ForwardTape(Tape, SchemaCheckMode):
         if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
             return func(*args, **kwargs)
         if NestedTensor in types:
-            # It comes apart in operators on its values: these come here.
+            # The operators on its values come here.
             need_autograd()
-            with self._seeing():
-                return nested_tensors.dispatch_jagged(func, types, args, kwargs)
-        if (keys := _casting(func, args)) is not None:
-            # It casts, and calls itself again: that comes here.
-            with self._seeing():
+            with self._recording_inner_calls():
+                return nested.on_parts(func, types, args, kwargs)
+        if (keys := _autocast_keys(func, args)) is not None:
+            # The autocast kernel casts, and calls the operator again, which comes here.
+            with self._recording_inner_calls():
                 return func.redispatch(keys, *args, **kwargs)
-        if func in _BY_VALUES:
-            with self._seeing():
+        if func in _DATA_DEPENDENT:
+            with self._recording_inner_calls():
                 return func.decompose(*args, **kwargs)
         if forward_ad._current_level >= 0:
-            # Tangents are computed along with it, which autograd calls.
+            # Autograd calls the operators on tangents with it.
             with _BelowAutograd(self.record):
                 return func(*args, **kwargs)
         return self.record(func, args, kwargs)
 
     def record(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """Run an operator and record the call."""
-        # Before it runs: an operator may change the shape of what it is given.
-        bound = self.bound(func, args, kwargs)
+        # Bound before it runs: an operator may change the shape of an argument.
+        bound = self.bind_arguments(func, args, kwargs)
         if func.namespace == "quantized":
             out = run_quantized(func, args, kwargs)
         else:
             out = func(*args, **kwargs)
         if tensors_in(out) or func._schema.is_mutable:
-            ran = Invocation(func, args, kwargs, out)
-            trip_count, caller = instances_mapped(out), self._callers.last
-            owner = self._running.current()
-            call = self.described(ran, bound, owner, trip_count=trip_count, torch_function=caller)
-            self.add(call, ran)
+            invocation = Invocation(func, args, kwargs, out)
+            trip_count, torch_function = instances_mapped(out), self._torch_functions.last
+            call_site = self._module_stack.current_call_site()
+            call = self.make_call(
+                invocation, bound, call_site, trip_count=trip_count, torch_function=torch_function
+            )
+            self.add(call, invocation)
         SIGNALS.let_through()
         return out
 
     @contextmanager
-    def _seeing(self) -> Iterator[None]:
-        """See operators that one calls which is being looked at."""
+    def _recording_inner_calls(self) -> Iterator[None]:
+        """Record the operators that an operator calls in the block."""
         _set_mode_pre_dispatch(self)  # type: ignore[no-untyped-call]  # torch's gap
         try:
             yield
@@ -119,7 +121,7 @@ class ForwardTape(Tape, SchemaCheckMode):
 
 
 class _BelowAutograd(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
-    """Lets a function run the operators that autograd calls."""
+    """Mode that lets a function run the operators that autograd calls."""
 
     def __init__(self, run: Callable[..., Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's gap
@@ -131,32 +133,32 @@ class _BelowAutograd(TorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
         return self._run(func, args, kwargs or {})
 
 
-def _casting(func: Any, args: Any) -> DispatchKeySet | None:
+def _autocast_keys(func: Any, args: Any) -> DispatchKeySet | None:
     """Return the key of the autocast kernel that comes before an operator, if one does."""
     if not torch._C._is_any_autocast_enabled():
         return None
     devices = {tensor.device.type for tensor in tensors_in(args)}
-    for device in devices & _AUTOCAST.keys():
-        if torch.is_autocast_enabled(device) and _casts(func.name(), _AUTOCAST[device]):
-            return DispatchKeySet(getattr(DispatchKey, _AUTOCAST[device]))
+    for device in devices & _AUTOCAST_KEYS.keys():
+        if torch.is_autocast_enabled(device) and _has_kernel(func.name(), _AUTOCAST_KEYS[device]):
+            return DispatchKeySet(getattr(DispatchKey, _AUTOCAST_KEYS[device]))
     return None
 
 
-_BY_VALUES = {torch.ops.aten.ctc_loss.Tensor, torch.ops.aten.ctc_loss.IntList}
-"""Composites with parts whose sizes follow from values: written apart."""
-_AUTOCAST = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
+_DATA_DEPENDENT = {torch.ops.aten.ctc_loss.Tensor, torch.ops.aten.ctc_loss.IntList}
+"""Composites with data-dependent sizes inside: their parts are recorded."""
+_AUTOCAST_KEYS = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
 
 
 @cache
-def _casts(name: str, key: str) -> bool:
+def _has_kernel(name: str, key: str) -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
 
 
-class _Callers(TorchFunctionMode):
-    """Notes which function of torch was called last: one operator has several.
+class _TorchFunctionLog(TorchFunctionMode):
+    """Log of the torch function called last: one operator has several.
 
     Attributes:
-        last: Its kind and name.
+        last: Kind and name of the function.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
-"""Kernels that do two things at once, as the two calls they stand for.
+"""Fused kernels of the backward pass, each split into the calls that it combines.
 
-The backward of a convolution makes the gradient of its input and that of its weight, which
-are asked about apart. The backward of fused attention computes the scores again, which the
-written-out form has kept, and gradients that nobody may want: model FLOPs are without them.
+The backward of a convolution computes the gradient of its input and that of its weight, which
+are reported separately. The backward of fused attention recomputes the scores, which the unfused
+form has saved, and may compute gradients that are discarded: neither is part of model FLOPs.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ _WEIGHTS = {"weight1", "weight2", "weight3", "weight4"}
 _RECURRENT = ("input", *sorted(_WEIGHTS), "hx_", "cx_tmp")
 
 
-def parts(call: OpCall, asked: Sequence[bool] = ()) -> tuple[OpCall, ...]:
-    """A call as the calls it stands for, in order; most stand for themselves.
+def split_fused(call: OpCall, needs_input_grad: Sequence[bool] = ()) -> tuple[OpCall, ...]:
+    """Split a fused call into the calls it combines, in order; most calls are not fused.
 
     Args:
         call: The call.
-        asked: Of a backward call, for which inputs of the forward a gradient is asked; for all
-            that are not mentioned.
+        needs_input_grad: For the inputs of the forward of a backward call, True if they need a
+            gradient; missing ones do.
     """
     if call.op == "aten::convolution_backward":
         return _convolution(call)
     if call.op == "aten::mkldnn_rnn_layer_backward":
-        return _recurrent(call, asked)
+        return _recurrent(call, needs_input_grad)
     if call.op in _ATTENTION:
-        inputs = zip(("query", "key", "value"), asked, strict=False)
+        inputs = zip(("query", "key", "value"), needs_input_grad, strict=False)
         return _attention(
-            replace(call, discarded_gradients=frozenset(n for n, wanted in inputs if not wanted))
+            replace(call, discarded_gradients=frozenset(n for n, needed in inputs if not needed))
         )
     return (call,)
 
@@ -56,28 +56,32 @@ def _convolution(call: OpCall) -> tuple[OpCall, ...]:
     first, *rest = call.outputs
     halves = (((True, False, False), (first,)), ((False, *mask[1:]), tuple(rest)))
     return tuple(
-        replace(call, attrs={**call.attrs, "output_mask": asked}, outputs=outputs)
-        for asked, outputs in halves
+        replace(call, attrs={**call.attrs, "output_mask": half_mask}, outputs=outputs)
+        for half_mask, outputs in halves
     )
 
 
-def _recurrent(call: OpCall, asked: Sequence[bool]) -> tuple[OpCall, ...]:
-    """A layer's way back through the steps, and the gradients of its weights."""
-    unused = {n for n, wanted in zip(_RECURRENT, asked, strict=False) if not wanted} - {"cx_tmp"}
+def _recurrent(call: OpCall, needs_input_grad: Sequence[bool]) -> tuple[OpCall, ...]:
+    """Split the backward of a recurrent layer: through the steps, and gradients of its weights."""
+    unneeded = {
+        n for n, needed in zip(_RECURRENT, needs_input_grad, strict=False) if not needed
+    } - {"cx_tmp"}
     first, *weights, state, cell = call.outputs
     through = replace(
-        call, discarded_gradients=frozenset(unused | _WEIGHTS), outputs=(first, state, cell)
+        call, discarded_gradients=frozenset(unneeded | _WEIGHTS), outputs=(first, state, cell)
     )
-    of_weights = unused | (set(_RECURRENT) - _WEIGHTS)
-    return through, replace(call, discarded_gradients=frozenset(of_weights), outputs=tuple(weights))
+    not_weights = unneeded | (set(_RECURRENT) - _WEIGHTS)
+    return through, replace(
+        call, discarded_gradients=frozenset(not_weights), outputs=tuple(weights)
+    )
 
 
 def _attention(call: OpCall) -> tuple[OpCall, ...]:
-    again = replace(
+    recompute = replace(
         call,
         op=ATTENTION_SCORES,
         overload=call.op.removeprefix("aten::"),
         outputs=(),
         phase=Phase.RECOMPUTE,
     )
-    return again, call
+    return recompute, call

@@ -1,7 +1,7 @@
-"""The loop of ``generate``, one call of the model at a time.
+"""Loop of ``generate``, one call of the model at a time.
 
-The inputs of each call are prepared by the model's own code, in the order in which
-``GenerationMixin.generate`` and ``_sample`` go about it.
+The model's own code prepares the inputs of each call, in the order of
+``GenerationMixin.generate`` and ``_sample``.
 """
 
 from __future__ import annotations
@@ -17,34 +17,39 @@ from graphflops.capture.fake.fake_model import fakify_model_and_inputs
 from graphflops.errors import ModelSpecError
 from graphflops.runtime.interruption import raise_interruption
 
-CONTINUED = {False: "input_ids", True: "decoder_input_ids"}
-"""The tokens that are continued, by whether there is an encoder."""
+TOKEN_INPUT = {False: "input_ids", True: "decoder_input_ids"}
+"""Name of the input with the tokens to continue, by the presence of an encoder."""
 
 
 class GenerateLoop:
-    """What ``generate`` carries from one call of a model to the next.
+    """State of ``generate`` between two calls of a model.
 
     Attributes:
         model: A transformers model that generates.
-        use_cache: Whether a step reads the last token alone.
+        use_cache: True if a step reads the last token alone.
     """
 
     def __init__(
-        self, model: Any, inputs: Mapping[str, Any], *, static: bool, room: int | torch.SymInt
+        self,
+        model: Any,
+        inputs: Mapping[str, Any],
+        *,
+        static: bool,
+        max_cache_length: int | torch.SymInt,
     ) -> None:
         self.model = model
         self.use_cache: bool = inputs["use_cache"]
-        self._encodes = bool(model.config.is_encoder_decoder)
+        self._has_encoder = bool(model.config.is_encoder_decoder)
         self._kwargs = dict(inputs)
-        self._tokens: torch.Tensor = self._kwargs.pop(CONTINUED[self._encodes])
-        self._static, self._room = static, room
+        self._tokens: torch.Tensor = self._kwargs.pop(TOKEN_INPUT[self._has_encoder])
+        self._static, self._max_cache_length = static, max_cache_length
 
     def first_inputs(self) -> dict[str, Any]:
-        """Run the encoder if there is one, make the cache, and return what the first call gets."""
+        """Run an encoder, if any, create the cache, and return the inputs of the first call."""
         from transformers.generation.configuration_utils import GenerationMode
 
         model, config = self.model, self._config()
-        if self._encodes:
+        if self._has_encoder:
             bos = config.bos_token_id
             encoded, name, kwargs = model._prepare_model_inputs(None, bos, self._kwargs)
             self._kwargs = model._maybe_prepare_encoder_kwargs_for_generation(
@@ -52,32 +57,34 @@ class GenerateLoop:
             )
         batch = self._tokens.shape[0]
         mode = GenerationMode.GREEDY_SEARCH
-        model._prepare_cache_for_generation(config, self._kwargs, mode, batch, self._room)
-        return self._prepared(None, is_first_iteration=True)
+        model._prepare_cache_for_generation(
+            config, self._kwargs, mode, batch, self._max_cache_length
+        )
+        return self._prepare_inputs(None, is_first_iteration=True)
 
     def next_inputs(self, outputs: Any) -> dict[str, Any]:
-        """Return what a call gets after one with these outputs.
+        """Return the inputs of the call after one with these outputs.
 
         Raises:
-            ModelSpecError: That is up to a ``generate`` of the model's own.
+            ModelSpecError: A ``generate`` of the model's own prepares them.
         """
         from transformers.generation.utils import GenerationMixin
 
         model = self.model
-        has_own = type(model).generate is not GenerationMixin.generate
-        if self.use_cache and has_own and not returns_cache(outputs):
+        has_own_generate = type(model).generate is not GenerationMixin.generate
+        if self.use_cache and has_own_generate and not returns_cache(outputs):
             msg = (
                 f"{type(model).__name__} has a generate() of its own, and its forward keeps no "
                 "cache: what a step costs cannot be seen. Count its language model instead."
             )
             raise ModelSpecError(msg)
         self._kwargs = model._update_model_kwargs_for_generation(
-            outputs, self._kwargs, is_encoder_decoder=self._encodes
+            outputs, self._kwargs, is_encoder_decoder=self._has_encoder
         )
         self._tokens = torch.cat([self._tokens, self._tokens[:, -1:]], dim=1)
-        return self._prepared(1 if self.use_cache else None)
+        return self._prepare_inputs(1 if self.use_cache else None)
 
-    def _prepared(self, length: int | None, **options: Any) -> dict[str, Any]:
+    def _prepare_inputs(self, length: int | None, **options: Any) -> dict[str, Any]:
         inputs: dict[str, Any] = self.model.prepare_inputs_for_generation(
             self._tokens, next_sequence_length=length, **options, **self._kwargs
         )
@@ -85,7 +92,7 @@ class GenerateLoop:
         return {key: value for key, value in inputs.items() if value is not None}
 
     def _config(self) -> Any:
-        """The model's own settings, for greedy search with the cache that is asked for."""
+        """Return the model's own settings, for greedy search with the configured cache."""
         config = copy.copy(self.model.generation_config)
         vars(config).update(
             use_cache=self.use_cache,
@@ -98,42 +105,42 @@ class GenerateLoop:
 
 
 def returns_cache(outputs: Any) -> bool:
-    """Whether a call has returned what it keeps for the next one."""
+    """Return True if a call has returned a cache for the next one."""
     from transformers.generation.utils import ALL_CACHE_NAMES
 
     return any(getattr(outputs, name, None) is not None for name in ALL_CACHE_NAMES)
 
 
 def with_positions(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the position ids that ``generate`` makes of a prompt, and drop a mask that hides nothing.
+    """Add the position ids that ``generate`` derives from a prompt, and drop an all-ones mask.
 
-    The model's own code computes them, of the values of the inputs where these are known.
+    The model's own code computes them, from the values of the inputs where these are known.
     """
-    takes = inspect.signature(model.forward).parameters
+    parameters = inspect.signature(model.forward).parameters
     prepared = dict(inputs)
-    if model.config.is_encoder_decoder or "attention_mask" not in takes:
+    if model.config.is_encoder_decoder or "attention_mask" not in parameters:
         return prepared
-    own = fakify_model_and_inputs(model, (), inputs)
-    with own.tracker.eager(), torch.no_grad():
-        kwargs = dict(own.kwargs)
+    fake_model = stand_in(model, (), inputs)
+    with fake_model.known.running(), torch.no_grad():
+        kwargs = dict(fake_model.kwargs)
         tokens = kwargs.pop("input_ids")
         mask = kwargs.setdefault("attention_mask", tokens.new_ones(tokens.shape[:2]))
-        if "position_ids" in takes and "position_ids" not in kwargs:
-            positions = _positions(own.model, tokens, kwargs)
+        if "position_ids" in parameters and "position_ids" not in kwargs:
+            positions = _positions(fake_model.model, tokens, kwargs)
             if positions is not None:
-                value = own.tracker.value(positions)
+                value = fake_model.known.value(positions)
                 prepared["position_ids"] = _blank(positions) if value is None else value
-    hides = own.tracker.value(mask)
-    if hides is not None and bool((hides == 1).all()):
+    mask_value = fake_model.known.value(mask)
+    if mask_value is not None and bool((mask_value == 1).all()):
         prepared.pop("attention_mask", None)
     return prepared
 
 
 def _positions(model: Any, tokens: torch.Tensor, kwargs: dict[str, Any]) -> torch.Tensor | None:
-    """Position ids; none where they depend on values that nobody knows."""
+    """Return position ids, or ``None`` if they depend on unknown values."""
     try:
         positions: torch.Tensor = model._prepare_position_ids_for_generation(tokens, kwargs)
-    except Exception as error:  # noqa: BLE001 - model code: the forward makes its own then
+    except Exception as error:  # noqa: BLE001 - model code: the forward computes its own then
         raise_interruption(error)
         return None
     return positions

@@ -1,4 +1,4 @@
-"""What a backward call computes: whose gradient, and whether that of weights."""
+"""Purpose of backward calls: the module they belong to, and whether for gradients of weights."""
 
 from __future__ import annotations
 
@@ -19,165 +19,191 @@ from graphflops.core.ir import Phase
 from graphflops.errors import CaptureError
 
 Edge: TypeAlias = tuple[Any, int]
-"""An output of an autograd node: the node, and which of its outputs."""
+"""Autograd edge: a node, and the number of one of its outputs."""
 
 
 class Purpose(NamedTuple):
-    """What a call is made for.
+    """Purpose of an operator call.
 
     Attributes:
-        owner: The module that makes it, or whose forward caused it.
-        phase: When it runs.
-        within: Of a backward call, what it is a part of: a node's own computation, or a sum.
-        of_weights: Whether it adds up gradients of weights.
-        asked: Of a backward call, for which inputs of the forward a gradient is asked.
+        call_site: The module that makes the call, or whose forward caused it.
+        phase: Phase of the call.
+        computation: Computation that a backward call is part of: that of a node, or the sum of the
+            gradients of an edge.
+        is_weight_sum: True if it sums gradients of weights.
+        needs_input_grad: For each input of the forward of a backward call, True if it needs a
+            gradient.
     """
 
-    owner: CallSite
+    call_site: CallSite
     phase: Phase
-    within: object = None
-    of_weights: bool = False
-    asked: tuple[bool, ...] = ()
+    computation: object = None
+    is_weight_sum: bool = False
+    needs_input_grad: tuple[bool, ...] = ()
 
 
-class Gradients:
-    """Knows the autograd node that runs, and the module it runs for.
+class GradientTracker:
+    """Tracker of the current autograd node, and of the gradients that nodes pass on.
 
-    Where a value has several uses, autograd adds up their gradients. Such a sum is no node's
-    own: it belongs to the lowest module that contains all the uses, that of a weight's to the
-    module which holds the weight.
+    Autograd sums the gradients of a value with several users. Such a sum belongs to no node: its
+    module is the lowest one that contains all users, for a weight the one that holds it.
 
     Attributes:
-        delivered: By its identity, each gradient and whether it was handed on as one of weights
-            (or of what follows from weights alone) only.
-        running: The autograd node that runs, or ran last.
+        deliveries: Each gradient by its id, with True if it was passed on only as that of a
+            weight, or of a value computed from weights alone.
+        current_node: The autograd node that runs, or ran last.
         leaves: Tensors that get a gradient in the end.
     """
 
-    def __init__(self, owners: AutogradAttribution) -> None:
-        self.delivered: dict[int, tuple[torch.Tensor, bool]] = {}
-        self.running: Any = None
+    def __init__(self, attribution: AutogradAttribution) -> None:
+        self.deliveries: dict[int, tuple[torch.Tensor, bool]] = {}
+        self.current_node: Any = None
         self.leaves: list[torch.Tensor] = []
-        self._owners = owners
-        self._uses: defaultdict[Edge, list[Any]] = defaultdict(list)
-        self._reached: set[Edge] = set()
-        self._seen: set[Any] = set()
-        self._done: Any = None
-        self._outer: Any = None
-        self._sums: deque[Edge] = deque()
+        self._attribution = attribution
+        self._users: defaultdict[Edge, list[Any]] = defaultdict(list)
+        self._edges_with_gradient: set[Edge] = set()
+        self._visited: set[Any] = set()
+        self._last_node: Any = None
+        self._outer_node: Any = None
+        self._pending_sums: deque[Edge] = deque()
 
-    def follow(self, results: Any) -> None:
-        """Be told when a node behind these tensors runs, and when it hands its gradients on.
+    def hook_nodes(self, results: Any) -> None:
+        """Hook the nodes behind some tensors: their start, and the gradients they pass on.
 
         Raises:
-            CaptureError: One of them is an operator without a derivative.
+            CaptureError: A node is of an operator without a derivative.
         """
         tensors = tensors_in(results)
-        waiting: list[Any] = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
-        while waiting:
-            node = waiting.pop()
-            if node in self._seen:
+        pending: list[Any] = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+        while pending:
+            node = pending.pop()
+            if node in self._visited:
                 continue
-            self._seen.add(node)
+            self._visited.add(node)
             if node.name().endswith("NotImplemented"):
-                raise CaptureError(_no_derivative(self._owners.of_node(node)))
+                raise CaptureError(_no_derivative(self._attribution.call_site_of_node(node)))
             if (leaf := getattr(node, "variable", None)) is not None:
-                self.leaves.append(leaf)  # it hands nothing on
+                self.leaves.append(leaf)  # it passes nothing on
                 continue
             edges = node.next_functions
-            node.register_prehook(self._on_start(node))
-            node.register_hook(self._on_end(node, edges))
+            node.register_prehook(self._start_hook(node))
+            node.register_hook(self._end_hook(node, edges))
             for edge in edges:
                 if edge[0] is not None:
-                    self._uses[edge].append(node)
-                    waiting.append(edge[0])
+                    self._users[edge].append(node)
+                    pending.append(edge[0])
 
     @contextmanager
-    def nested(self) -> Iterator[None]:
-        """A backward pass that a node of another one stands for: gradients come in anew."""
-        outer = self._reached, self._done, self._sums, self.running, self._outer
-        self._reached, self._outer = set(), torch._C._current_autograd_node()
+    def nested_backward(self) -> Iterator[None]:
+        """Run a backward pass within a node of another one, with edges of its own."""
+        outer = (
+            self._edges_with_gradient,
+            self._last_node,
+            self._pending_sums,
+            self.current_node,
+            self._outer_node,
+        )
+        self._edges_with_gradient, self._outer_node = set(), torch._C._current_autograd_node()
         try:
             yield
         finally:
-            self._reached, self._done, self._sums, self.running, self._outer = outer
+            (
+                self._edges_with_gradient,
+                self._last_node,
+                self._pending_sums,
+                self.current_node,
+                self._outer_node,
+            ) = outer
 
-    def stands_in(self, edge: Edge, outer: Edge) -> None:
-        """Take an edge, within a nested pass, for one of the outer graph."""
-        self._uses[edge] += (node for node in self._uses[outer] if node is not self._outer)
-        self._owners.stands_in(edge[0], outer[0])
+    def alias_edge(self, edge: Edge, outer: Edge) -> None:
+        """Treat an edge of a nested backward pass as one of the outer graph."""
+        self._users[edge] += (node for node in self._users[outer] if node is not self._outer_node)
+        self._attribution.alias_node(edge[0], outer[0])
 
-    def _on_start(self, node: Any) -> Callable[..., None]:
-        def note(_: object) -> None:
-            self.running = node
+    def _start_hook(self, node: Any) -> Callable[..., None]:
+        def hook(_: object) -> None:
+            self.current_node = node
 
-        return note
+        return hook
 
-    def _on_end(self, node: Any, edges: Sequence[Edge]) -> Callable[..., None]:
-        def note(gradients: Sequence[torch.Tensor | None], _: object) -> None:
-            given = [
+    def _end_hook(self, node: Any, edges: Sequence[Edge]) -> Callable[..., None]:
+        def hook(gradients: Sequence[torch.Tensor | None], _: object) -> None:
+            delivered = [
                 (edge, gradient)
                 for edge, gradient in zip(edges, gradients, strict=False)
                 if edge[0] is not None and gradient is not None
             ]
-            for edge, gradient in given:
-                _, before = self.delivered.get(id(gradient), (None, True))
-                of_weights = before and self._owners.is_of_weights(edge[0])
-                self.delivered[id(gradient)] = gradient, of_weights
-            self._done = node
-            # It runs next, in this order, where an earlier gradient has come in.
-            self._sums = deque(edge for edge, _ in given if edge in self._reached)
-            self._reached.update(edge for edge, _ in given)
+            for edge, gradient in delivered:
+                _, was_weights_only = self.deliveries.get(id(gradient), (None, True))
+                weights_only = was_weights_only and self._attribution.is_weights_only(edge[0])
+                self.deliveries[id(gradient)] = gradient, weights_only
+            self._last_node = node
+            # Sums run next, in this order, at edges that have a gradient already.
+            self._pending_sums = deque(
+                edge for edge, _ in delivered if edge in self._edges_with_gradient
+            )
+            self._edges_with_gradient.update(edge for edge, _ in delivered)
 
-        return note
+        return hook
 
     def purpose(self, func: Any) -> Purpose:
-        """What a call that is made now, in the backward pass, is for."""
+        """Return the purpose of a call made now, in the backward pass."""
         node = torch._C._current_autograd_node()
-        if func is torch.ops.aten.add.Tensor and node is self._done and self._sums:
-            edge = self._sums.popleft()
-            of_weights = self._owners.is_of_weights(edge[0])
-            makers = [edge[0]] if of_weights else self._uses[edge]
-            owner = self._owners.containing(makers)
-            return Purpose(owner, Phase.BACKWARD, edge, of_weights)
-        asked = () if node is None else tuple(to is not None for to, _ in node.next_functions)
-        return Purpose(self._owners.of_node(node), Phase.BACKWARD, node, asked=asked)
+        if func is torch.ops.aten.add.Tensor and node is self._last_node and self._pending_sums:
+            edge = self._pending_sums.popleft()
+            weights_only = self._attribution.is_weights_only(edge[0])
+            nodes = [edge[0]] if weights_only else self._users[edge]
+            call_site = self._attribution.common_ancestor(nodes)
+            return Purpose(call_site, Phase.BACKWARD, edge, weights_only)
+        needs_input_grad = (
+            () if node is None else tuple(target is not None for target, _ in node.next_functions)
+        )
+        return Purpose(
+            self._attribution.call_site_of_node(node),
+            Phase.BACKWARD,
+            node,
+            needs_input_grad=needs_input_grad,
+        )
 
 
-def _no_derivative(owner: CallSite) -> str:
+def _no_derivative(call_site: CallSite) -> str:
     return (
-        f"an operator that {owner.module_path or 'the model'} calls (at {owner.source_line}) has "
-        "no derivative: it would pass no gradient on. Register one with "
-        "torch.library.register_autograd, or detach its input if none is wanted."
+        f"an operator that {call_site.module_path or 'the model'} calls (at "
+        f"{call_site.source_line}) has no derivative: it would pass no gradient on. Register one "
+        "with torch.library.register_autograd, or detach its input if none is wanted."
     )
 
 
-def marked(
-    items: Sequence[Item], purposes: Mapping[int, Purpose], delivered: Mapping[str, bool]
+def mark_weight_gradients(
+    items: Sequence[Item], purposes: Mapping[int, Purpose], deliveries: Mapping[str, bool]
 ) -> tuple[Item, ...]:
-    """Backward calls marked where what they give serves gradients of weights alone.
+    """Mark the backward calls whose results are used for gradients of weights alone.
 
     Args:
-        items: All calls in order, and repetitions, which are marked already.
-        purposes: What calls are for, by their number; not of those that are marked already.
-        delivered: By a gradient's name, whether it was handed on to weights only.
+        items: All calls in order, and replays, which are marked already.
+        purposes: Purposes by the number of the call; none for calls that are marked already.
+        deliveries: By the name of a gradient, True if it was passed on to weights only.
     """
-    found: list[Item] = []
-    serves: dict[tuple[str, object], bool] = {}
+    marked: list[Item] = []
+    weights_only: dict[tuple[str, object], bool] = {}
     for call in reversed(items):
         if isinstance(call, Repeat) or call.phase is not Phase.BACKWARD:
-            found.append(call)
+            marked.append(call)
             continue
         purpose = purposes.get(call.index)
         if purpose is None:
-            found.append(call)
+            marked.append(call)
             continue
         names = [out.name for out in call.outputs]
-        uses = [serves[name, purpose.within] for name in names if (name, purpose.within) in serves]
-        uses += [delivered[name] for name in names if name in delivered]
-        is_weight_gradient = purpose.of_weights or (bool(uses) and all(uses))
+        uses = [
+            weights_only[name, purpose.computation]
+            for name in names
+            if (name, purpose.computation) in weights_only
+        ]
+        uses += [deliveries[name] for name in names if name in deliveries]
+        is_weight_gradient = purpose.is_weight_sum or (bool(uses) and all(uses))
         for _, tensor in call.tensors():
-            use = tensor.name, purpose.within
-            serves[use] = serves.get(use, True) and is_weight_gradient
-        found.append(replace(call, is_weight_gradient=True) if is_weight_gradient else call)
-    return tuple(reversed(found))
+            use = tensor.name, purpose.computation
+            weights_only[use] = weights_only.get(use, True) and is_weight_gradient
+        marked.append(replace(call, is_weight_gradient=True) if is_weight_gradient else call)
+    return tuple(reversed(marked))

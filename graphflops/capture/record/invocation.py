@@ -1,4 +1,4 @@
-"""What a node of a graph calls: often an operator in the hands of another."""
+"""Invocations: the operator that a node of a graph calls, unwrapped from other operators."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from graphflops.runtime.interruption import raise_interruption
 
 
 class Invocation(NamedTuple):
-    """An operator with its arguments and its result.
+    """Operator with its arguments and its result.
 
-    Tensors are nodes in what is read off a graph, and fake where an operator has run.
+    Tensors are nodes if it was read off a graph, and fake tensors if the operator has run.
     """
 
     target: Any
@@ -33,113 +33,123 @@ _Unwrap: TypeAlias = Callable[[Invocation], Invocation | None]
 
 
 def is_operator(target: object) -> bool:
-    """Whether a function is an operator of ATen or a library, or stands for one."""
+    """Return True for an operator of ATen or a library, and for an Edge operator."""
     return isinstance(target, torch._ops.OperatorBase | OpOverloadPacket) or _is_edge(target)
 
 
 def invocation_at(node: fx.Node) -> Invocation:
-    """Return what a node calls in the end, and what that returns.
+    """Return the innermost operator that a node calls, and its result.
 
-    Of an operator that runs another it is the other; of a packet the overload that its
-    arguments choose; of an operator of an Edge dialect the one of ATen.
+    For an operator that runs another it is the other one, for a packet the overload that the
+    arguments select, for an operator of an Edge dialect the ATen operator.
     """
-    ran = Invocation(node.target, node.args, node.kwargs, node.meta.get("val"))
-    while (inner := _inner(ran)) is not None:
-        ran = inner
-    return ran
+    invocation = Invocation(node.target, node.args, node.kwargs, node.meta.get("val"))
+    while (inner := _unwrap(invocation)) is not None:
+        invocation = inner
+    return invocation
 
 
-def values(arguments: Any) -> Any:
-    """Arguments with what nodes stand for in their place."""
+def node_values(arguments: Any) -> Any:
+    """Return arguments with nodes replaced by their values."""
     return fx.map_arg(arguments, lambda node: node.meta.get("val"))
 
 
-def _inner(ran: Invocation) -> Invocation | None:
-    if isinstance(ran.target, HigherOrderOperator):
-        unwrap = _WRAPPERS.get(ran.target._name)
-        return None if unwrap is None else unwrap(ran)
-    if isinstance(ran.target, OpOverloadPacket):
-        return _overload(ran)
-    return ran._replace(target=ran.target._op) if _is_edge(ran.target) else None
+def _unwrap(invocation: Invocation) -> Invocation | None:
+    if isinstance(invocation.target, HigherOrderOperator):
+        unwrap = _WRAPPERS.get(invocation.target._name)
+        return None if unwrap is None else unwrap(invocation)
+    if isinstance(invocation.target, OpOverloadPacket):
+        return _overload(invocation)
+    return (
+        invocation._replace(target=invocation.target._op) if _is_edge(invocation.target) else None
+    )
 
 
 def _is_edge(target: object) -> bool:
-    # The dialects of ExecuTorch keep an operator of ATen under its name; torch's own keep C++.
+    # ``_op`` of an ExecuTorch dialect is an ATen overload; that of torch's own classes is C++.
     return isinstance(getattr(target, "_op", None), OpOverload)
 
 
-def _overload(ran: Invocation) -> Invocation | None:
-    """Return what is called by the name of several overloads: arguments choose one of them."""
-    packet, args, kwargs = ran.target, values(ran.args), values(ran.kwargs)
+def _overload(invocation: Invocation) -> Invocation | None:
+    """Return the invocation of the overload of a packet that the arguments select."""
+    packet, args, kwargs = (
+        invocation.target,
+        node_values(invocation.args),
+        node_values(invocation.kwargs),
+    )
     try:
         name = torch._C._jit_resolve_packet(packet._qualified_op_name, *args, **kwargs)
-    except Exception as error:  # noqa: BLE001 - then it stays what it is, and has no price
+    except Exception as error:  # noqa: BLE001 - then it stays a packet, and has no price
         raise_interruption(error)
         return None
-    return ran._replace(target=getattr(packet, name))
+    return invocation._replace(target=getattr(packet, name))
 
 
-def _passing(at: int, *, skipped: int = 0, first_result: int | None = None) -> _Unwrap:
-    """The operator among the arguments of another, which hands it those that follow.
+def _unwrap_argument(
+    position: int, *, skipped: int = 0, first_result: int | None = None
+) -> _Unwrap:
+    """Return an unwrapper of operators that take an operator and its arguments.
 
     Args:
-        at: Where it stands.
-        skipped: Arguments after it that are not its own.
-        first_result: Where its own results begin, if others are returned with them.
+        position: Index of the operator among the arguments.
+        skipped: Number of arguments after it that are not its own.
+        first_result: Index of its first result, if others are returned before.
     """
 
-    def unwrap(ran: Invocation) -> Invocation:
-        op, result = ran.args[at], ran.result
+    def unwrap(invocation: Invocation) -> Invocation:
+        op, result = invocation.args[position], invocation.result
         if first_result is not None:
-            result = _own_results(op, result, first_result)
-        return Invocation(op, ran.args[at + 1 + skipped :], ran.kwargs, result)
+            result = _operator_results(op, result, first_result)
+        return Invocation(op, invocation.args[position + 1 + skipped :], invocation.kwargs, result)
 
     return unwrap
 
 
-def _functionalized(ran: Invocation) -> Invocation:
-    """Return an operator that writes to its arguments, which are given by name."""
-    (op,) = ran.args
-    return ran._replace(target=op, args=(), result=_own_results(op, ran.result, 0))
+def _unwrap_functionalized(invocation: Invocation) -> Invocation:
+    """Unwrap an operator that writes to its arguments, which are keywords."""
+    (op,) = invocation.args
+    return invocation._replace(
+        target=op, args=(), result=_operator_results(op, invocation.result, 0)
+    )
 
 
-def _functionalized_views(ran: Invocation) -> Invocation | None:
-    """Return likewise one whose arguments are given as views of tensors."""
-    (op,) = ran.args
+def _unwrap_functionalized_views(invocation: Invocation) -> Invocation | None:
+    """Unwrap an operator that writes to its arguments, which are described as views of bases."""
+    (op,) = invocation.args
     if not isinstance(op, OpOverload):
-        return None  # a higher-order operator: what it runs is a graph
-    named = dict(ran.kwargs)
-    bases = named.pop("_all_bases")
-    views = read_view_information_from_args(*get_mutable_args(op), named, bases)
-    named |= {name: _viewed(view, bases) for name, view in views.items()}
-    return Invocation(op, (), named, _own_results(op, ran.result, 0))
+        return None  # a higher-order operator, which runs a graph
+    kwargs = dict(invocation.kwargs)
+    bases = kwargs.pop("_all_bases")
+    views = read_view_information_from_args(*get_mutable_args(op), kwargs, bases)
+    kwargs |= {name: _regenerate_view(view, bases) for name, view in views.items()}
+    return Invocation(op, (), kwargs, _operator_results(op, invocation.result, 0))
 
 
-def _viewed(view: Any, bases: list[fx.Node]) -> Any:
+def _regenerate_view(view: Any, bases: list[fx.Node]) -> Any:
     if isinstance(view, list):
-        return [_viewed(each, bases) for each in view]
+        return [_regenerate_view(item, bases) for item in view]
     if view is None or isinstance(view, NotView):
         return None if view is None else bases[view.base_index]
-    sizes = {name: values(size) for name, size in vars(view).items()}
-    return type(view)(**sizes).regenerate_view(values(bases))
+    sizes = {name: node_values(size) for name, size in vars(view).items()}
+    return type(view)(**sizes).regenerate_view(node_values(bases))
 
 
-def _own_results(op: Any, results: Any, first: int) -> Any:
-    """Return what an operator returns, of what is returned for it."""
+def _operator_results(op: Any, results: Any, first: int) -> Any:
+    """Return the results of an operator, without others returned by its wrapper."""
     if results is None or not isinstance(op, OpOverload):
         return results
     count = len(op._schema.returns)
-    own = results[first : first + count]
-    return own if count > 1 else own[0] if count else None
+    op_results = results[first : first + count]
+    return op_results if count > 1 else op_results[0] if count else None
 
 
 _WRAPPERS: dict[str, _Unwrap] = {
-    "auto_functionalized": _functionalized,
-    "auto_functionalized_v2": _functionalized_views,
-    "out_dtype": _passing(0, skipped=1),
-    "with_effects": _passing(1, first_result=1),
-    "run_and_save_rng_state": _passing(0, first_result=1),
-    "run_with_rng_state": _passing(1),
-    "graphsafe_run_with_rng_state": _passing(0),
+    "auto_functionalized": _unwrap_functionalized,
+    "auto_functionalized_v2": _unwrap_functionalized_views,
+    "out_dtype": _unwrap_argument(0, skipped=1),
+    "with_effects": _unwrap_argument(1, first_result=1),
+    "run_and_save_rng_state": _unwrap_argument(0, first_result=1),
+    "run_with_rng_state": _unwrap_argument(1),
+    "graphsafe_run_with_rng_state": _unwrap_argument(0),
 }
-"""Operators that run one that is among their arguments, by name."""
+"""Unwrappers of operators that run an operator among their arguments, by name."""

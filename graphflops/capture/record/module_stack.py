@@ -1,28 +1,27 @@
-"""Which module of a model runs: calls belong to it."""
+"""Stack of the modules that run: the innermost one makes the operator calls."""
 
 from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from torch import nn
 
+from graphflops.capture.named_modules import Modules
 from graphflops.capture.source_lines import line_running
-
-Modules: TypeAlias = Sequence[tuple[str, nn.Module]]
-"""Every module of a model under every name it has, the model itself first."""
-
-
-def modules_in(model: nn.Module) -> Modules:
-    """The modules of a model."""
-    return list(model.named_modules(remove_duplicate=False))
 
 
 class CallSite(NamedTuple):
-    """A module and a line of its code."""
+    """Module that makes a call, and line of the call.
+
+    Attributes:
+        module_path: Path of the module; ``""`` is the root.
+        module_class: Name of its class.
+        source_line: ``file:line`` of the call.
+    """
 
     module_path: str
     module_class: str = ""
@@ -30,76 +29,77 @@ class CallSite(NamedTuple):
 
 
 class ModuleStack:
-    """Follows which module of a model runs.
+    """Stack of the modules of a model that run.
 
     Attributes:
-        calls: How often each module was called, by path.
+        calls: Number of calls of each module, by path.
     """
 
-    def __init__(self, modules: Modules, outside: CallSite | None = None) -> None:
-        """Follow none yet.
+    def __init__(self, modules: Modules, root: CallSite | None = None) -> None:
+        """Start with no module running.
 
         Args:
-            modules: Those of the model.
-            outside: Whose calls those are that no module of the model makes; by default its own.
+            modules: Modules of the model.
+            root: Call site of calls made outside of all modules; by default the model itself.
         """
         self.calls: Counter[str] = Counter()
-        self._names: dict[int, list[str]] = {}
+        self._paths: dict[int, list[str]] = {}
         for path, module in modules:
-            self._names.setdefault(id(module), []).append(path)
-        self._stack = [outside or CallSite("", type(modules[0][1]).__name__)]
+            self._paths.setdefault(id(module), []).append(path)
+        self._stack = [root or CallSite("", type(modules[0][1]).__name__)]
 
     def run(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Run a module of the model, and follow it."""
+        """Run a module of the model with its call site on the stack."""
         self._enter(module)
         try:
             return type(module)._call_impl(module, *args, **kwargs)  # type: ignore[no-untyped-call]  # torch's gap
         finally:
             self._leave()
 
-    def current(self) -> CallSite:
-        """The module that runs now, and the line that does."""
-        owner = self._stack[-1]
-        # What runs again is called by no line of the model, but was.
-        return owner._replace(source_line=line_running() or owner.source_line)
+    def current_call_site(self) -> CallSite:
+        """Return the module that runs now, and the line that runs."""
+        call_site = self._stack[-1]
+        # A rerun has no line of the model on the Python stack: its call site has the line.
+        return call_site._replace(source_line=line_running() or call_site.source_line)
 
     @contextmanager
-    def inside(self, owner: CallSite) -> Iterator[None]:
-        """Let calls be those of a module until the block ends."""
-        self._stack.append(owner)
+    def at_call_site(self, call_site: CallSite) -> Iterator[None]:
+        """Attribute calls in the block to a call site."""
+        self._stack.append(call_site)
         try:
             yield
         finally:
             self._stack.pop()
 
     def call_site_of(self, module: nn.Module) -> CallSite:
-        """A module that is about to run; what is none of the model's is its caller's."""
-        outer = self._stack[-1]
-        names = self._names.get(id(module))
-        if names is None:
-            return outer
-        # A shared module goes by the name under which the running one has it.
-        inside = (name for name in names if name.startswith(f"{outer.module_path}."))
-        return CallSite(next(inside, names[0]), type(module).__name__, outer.source_line)
+        """Return the call site of a module about to run: the caller's if it is not of the model."""
+        caller = self._stack[-1]
+        paths = self._paths.get(id(module))
+        if paths is None:
+            return caller
+        # A shared module goes by its path below the caller.
+        below = (path for path in paths if path.startswith(f"{caller.module_path}."))
+        return CallSite(next(below, paths[0]), type(module).__name__, caller.source_line)
 
     def _enter(self, module: nn.Module) -> None:
-        owner = self.call_site_of(module)
-        if self._is_counted():
-            self.calls[owner.module_path] += 1
-        self._stack.append(owner)
+        call_site = self.call_site_of(module)
+        if self._counts_calls():
+            self.calls[call_site.module_path] += 1
+        self._stack.append(call_site)
 
-    def _is_counted(self) -> bool:
-        """Whether a call of a module is one of the forward pass."""
+    def _counts_calls(self) -> bool:
+        """Return True if module calls now are of the forward pass, and counted."""
         return True
 
     def _leave(self) -> None:
         self._stack.pop()
 
 
-def run_by(modules: Modules, run: Callable[..., Any]) -> None:
-    """Let the modules of a stand-in be run by a function of the module and its arguments.
+def patch_call_impl(modules: Modules, run: Callable[..., Any]) -> None:
+    """Let a function run the modules of a stand-in, given the module and its arguments.
 
-    ``nn.Module.__call__`` finds it as an attribute of theirs: other models know nothing of it.
+    It is an attribute of each instance, which ``nn.Module.__call__`` finds: no other model is
+    affected.
     """
     for _, module in modules:
         vars(module)["_call_impl"] = functools.partial(run, module)

@@ -1,4 +1,4 @@
-"""Sizes of a capture that follow from data: where they stand, and what the reader is told."""
+"""Data-dependent sizes of a capture: their values, and the notes on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphflops.core.substitution import Substitution
 from graphflops.errors import CaptureError, ModelSpecError
 from graphflops.runtime.interruption import raise_interruption
 
-_STAND = (
+_NOTE = (
     "Sizes that follow from data are named, and stand at their largest; assume= (--assume) says "
     "otherwise."
 )
@@ -23,39 +23,39 @@ _NONE: Mapping[str, int] = MappingProxyType({})
 
 
 def with_sizes(
-    captured: Capture, bounds: Mapping[str, int] = _NONE, assume: Mapping[str, int] = _NONE
+    capture: Capture, bounds: Mapping[str, int] = _NONE, assume: Mapping[str, int] = _NONE
 ) -> Capture:
-    """Return a capture in which sizes that follow from data have values, and are explained.
+    """Return a capture in which data-dependent sizes have values, and notes explain them.
 
     Args:
-        captured: A capture, perhaps with symbols for some of these sizes.
-        bounds: The largest values of such symbols that have one, by name.
-        assume: Their values, by name, where they are not the largest.
+        capture: A capture, perhaps with symbols for some of these sizes.
+        bounds: Largest values of bounded symbols, by name.
+        assume: Values, by name, of symbols that are not to take the largest.
     """
-    if not captured.data_sizes:
-        return captured
-    sizes = captured.data_sizes
+    if not capture.data_sizes:
+        return capture
+    sizes = capture.data_sizes
     if any(size.value is None for size in sizes):
-        used = {s.name for call in captured.calls for s in _symbols((call.inputs, call.outputs))}
-        sizes = tuple(_valued(s, bounds, assume) if s.name in used else s for s in sizes)
-        captured = replace(captured, calls=_put(captured.calls, sizes), data_sizes=sizes)
+        used = {s.name for call in capture.calls for s in _symbols((call.inputs, call.outputs))}
+        sizes = tuple(_resolve(s, bounds, assume) if s.name in used else s for s in sizes)
+        capture = replace(capture, calls=_substitute(capture.calls, sizes), data_sizes=sizes)
         sizes = tuple(s for s in sizes if s.value is not None or s.name in used)
-    notes = (_STAND, *map(str, sizes)) if sizes else ()
-    return replace(captured, notes=(*captured.notes, *notes))
+    notes = (_NOTE, *map(str, sizes)) if sizes else ()
+    return replace(capture, notes=(*capture.notes, *notes))
 
 
-def _valued(size: DataSize, bounds: Mapping[str, int], assume: Mapping[str, int]) -> DataSize:
+def _resolve(size: DataSize, bounds: Mapping[str, int], assume: Mapping[str, int]) -> DataSize:
     if size.value is not None:
         return size
     largest = bounds.get(size.name, size.largest)
     return replace(size, largest=largest, value=assume.get(size.name, largest))
 
 
-def _put(calls: Sequence[OpCall], sizes: Iterable[DataSize]) -> Sequence[OpCall]:
-    put = Substitution({size.name: size.value for size in sizes if size.value is not None})
+def _substitute(calls: Sequence[OpCall], sizes: Iterable[DataSize]) -> Sequence[OpCall]:
+    substitution = Substitution({size.name: size.value for size in sizes if size.value is not None})
     if isinstance(calls, CallSequence):
-        return calls.map_items(lambda call: (put.call(call),))
-    return tuple(map(put.call, calls))
+        return calls.map_items(lambda call: (substitution.call(call),))
+    return tuple(map(substitution.call, calls))
 
 
 def _symbols(value: Any) -> Iterator[Any]:
@@ -70,47 +70,52 @@ def _symbols(value: Any) -> Iterator[Any]:
             yield from _symbols(item)
 
 
-def refuse_decisive(found: Capture, otherwise: Callable[[], Capture]) -> None:
-    """Check that numbers which Python was given for unknown ones decide nothing.
+def refuse_decisive_placeholders(capture: Capture, recapture: Callable[[], Capture]) -> None:
+    """Check that the placeholders of unknown numbers in Python do not affect the calls.
 
     Args:
-        found: A capture in which they are some numbers.
-        otherwise: Makes it again with others.
+        capture: The capture with some placeholders.
+        recapture: Captures again with other placeholders.
 
     Raises:
-        CaptureError: Then other operators are called.
+        CaptureError: With other placeholders the calls differ.
     """
-    supposed = [size for size in found.data_sizes if size.is_placeholder]
-    if not supposed:
+    placeholders = [size for size in capture.data_sizes if size.is_placeholder]
+    if not placeholders:
         return
     try:
-        alike = otherwise().calls == found.calls
-    except Exception as error:  # noqa: BLE001 - what does not go through with another is not alike
+        is_equal = recapture().calls == capture.calls
+    except Exception as error:  # noqa: BLE001 - a failure is a difference too
         raise_interruption(error)
-        alike = False
-    if not alike:
-        which = ", ".join(f"{size.name} ({size.origin})" for size in supposed)
+        is_equal = False
+    if not is_equal:
+        names = ", ".join(f"{size.name} ({size.origin})" for size in placeholders)
         msg = (
-            f"what is computed depends on numbers that only data can give: {which}. Say what they "
-            f'are: assume={{"{supposed[0].name}": 10}}, or --assume {supposed[0].name}=10.'
+            f"what is computed depends on numbers that only data can give: {names}. Say what they "
+            f'are: assume={{"{placeholders[0].name}": 10}}, or --assume {placeholders[0].name}=10.'
         )
         raise CaptureError(msg)
 
 
 def check_assumed(assume: Mapping[str, int], sizes: Iterable[DataSize]) -> None:
-    """Check that there are the sizes for which values are given, and can be these.
+    """Check that the sizes of ``assume`` exist and can have these values.
 
     Raises:
-        ModelSpecError: There is none of some name, or it is never so large.
+        ModelSpecError: No size has the name, or its largest value is smaller.
     """
-    known = {size.name: size for size in sizes}
+    sizes_by_name = {size.name: size for size in sizes}
     for name, value in assume.items():
-        if name not in known:
-            have = ", ".join(f"{size.name} ({size.origin})" for size in known.values())
-            hint = f"Those that do are {have}." if known else "None does here: leave it out."
+        if name not in sizes_by_name:
+            options = ", ".join(f"{size.name} ({size.origin})" for size in sizes_by_name.values())
+            hint = (
+                f"Those that do are {options}."
+                if sizes_by_name
+                else "None does here: leave it out."
+            )
             raise ModelSpecError(f"assume: no size {name!r} follows from data. {hint}")
-        largest = known[name].largest
+        largest = sizes_by_name[name].largest
         if isinstance(largest, int) and value > largest:
             raise ModelSpecError(
-                f"assume: {name} is {value}, and {known[name].origin} gives {largest} at most."
+                f"assume: {name} is {value}, and {sizes_by_name[name].origin} gives {largest} at "
+                "most."
             )

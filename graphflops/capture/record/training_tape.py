@@ -1,4 +1,4 @@
-"""A training step as calls: a tape below autograd, of the forward and the backward pass."""
+"""Tape of a training step: forward and backward pass, recorded below autograd."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.record.autograd_attribution import AutogradAttribution
-from graphflops.capture.record.fused_kernels import parts
-from graphflops.capture.record.gradients import Gradients, Purpose, marked
+from graphflops.capture.record.fused_kernels import split_fused
+from graphflops.capture.record.gradients import GradientTracker, Purpose, mark_weight_gradients
 from graphflops.capture.record.invocation import Invocation
 from graphflops.capture.record.tape import Item, Tape
 from graphflops.core.call_sequence import Block, Relocation, expand
@@ -24,62 +24,62 @@ from graphflops.core.ir import OpCall, Phase
 from graphflops.runtime.interruption import SIGNALS
 
 
-class StepTape(Tape, TorchDispatchMode):
-    """Records operator calls with the modules they belong to.
+class TrainingTape(Tape, TorchDispatchMode):
+    """Recorder of operator calls with the modules they belong to.
 
-    What autograd computes in the backward pass goes by the module whose forward caused it.
+    A backward call belongs to the module whose forward caused it.
     """
 
-    def __init__(self, owners: AutogradAttribution, gradients: Gradients) -> None:
+    def __init__(self, attribution: AutogradAttribution, gradient_tracker: GradientTracker) -> None:
         Tape.__init__(self)
         TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]  # torch's gap
-        self._owners = owners
-        self._gradients = gradients
-        # What each call is for; nothing is noted of one that is marked already.
+        self._attribution = attribution
+        self._gradient_tracker = gradient_tracker
+        # By the number of a call; a relocated call has none, since it is marked already.
         self._purposes: dict[int, Purpose] = {}
-        self._running_again = False
-        self._from_inputs: set[int] = set()
+        self._is_rerunning_forward = False
+        self._input_dependent: set[int] = set()
 
     def assign_input_name(self, tensor: torch.Tensor, name: str) -> None:
-        """Call a tensor by a name, which is an input of the model or follows from one."""
+        """Assign a name to an input of the model, or to a tensor that depends on one."""
         self.assign_name(tensor, name)
-        self._from_inputs.add(id(tensor))
+        self._input_dependent.add(id(tensor))
 
-    def is_of_inputs(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor follows from inputs of the model."""
-        return id(tensor) in self._from_inputs
+    def depends_on_inputs(self, tensor: torch.Tensor) -> bool:
+        """Return True if a tensor depends on inputs of the model."""
+        return id(tensor) in self._input_dependent
 
-    def recorded(self, items: int = 0) -> tuple[Item, ...]:
-        """What is on the tape from some item on, backward calls marked where they serve weights."""
-        delivered = {
-            self._names[tensor]: to_weights
-            for tensor, (_, to_weights) in self._gradients.delivered.items()
+    def marked_items(self, first_item: int = 0) -> tuple[Item, ...]:
+        """Return the items from an index on, with weight gradients marked."""
+        deliveries = {
+            self._names[tensor]: is_weights_only
+            for tensor, (_, is_weights_only) in self._gradient_tracker.deliveries.items()
             if tensor in self._names
         }
-        return marked(self.items[items:], self._purposes, delivered)
+        return mark_weight_gradients(self.items[first_item:], self._purposes, deliveries)
 
-    def finalize(self, items: int, start: int, change: Relocation) -> Block[OpCall]:
-        """Calls from one on, marked and changed where they stand."""
-        calls = [change.of(call, call.index) for call in expand(self.recorded(items))]
-        self.items[items:] = [replace(call, same_as=None) for call in calls]
+    def relocate(self, first_item: int, first_call: int, relocation: Relocation) -> Block[OpCall]:
+        """Mark and relocate the items from an index on, in place, and return them as a block."""
+        calls = [relocation.of(call, call.index) for call in expand(self.marked_items(first_item))]
+        self.items[first_item:] = [replace(call, same_as=None) for call in calls]
         for call in calls:
             del self._purposes[call.index]
-        return self.block(items, start)
+        return self.block(first_item, first_call)
 
     @contextmanager
-    def running_again(self) -> Iterator[list[OpCall]]:
-        """Take calls of the forward, during the backward, from the tape again: into a list."""
-        items, start = len(self.items), self.length
-        found: list[OpCall] = []
-        self._running_again = True
+    def rerunning_forward(self) -> Iterator[list[OpCall]]:
+        """Move calls of a forward rerun in the backward pass from the tape into a list."""
+        first_item, first_call = len(self.items), self.length
+        forward_calls: list[OpCall] = []
+        self._is_rerunning_forward = True
         try:
-            yield found
+            yield forward_calls
         finally:
-            self._running_again = False
-            found += expand(self.items[items:])
-            del self.items[items:]
-            self.length = start
-            for call in found:
+            self._is_rerunning_forward = False
+            forward_calls += expand(self.items[first_item:])
+            del self.items[first_item:]
+            self.length = first_call
+            for call in forward_calls:
                 del self.invocations[call.index], self._purposes[call.index]
 
     def __torch_dispatch__(
@@ -87,52 +87,56 @@ class StepTape(Tape, TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         if NestedTensor in types:
-            return NotImplemented  # it is an operator on its values, which comes here
+            return NotImplemented  # its operator on the values comes here
         if func is torch.ops.prim.device.default:
-            return args[0].device  # of a fake tensor, which autograd asks for all the time
+            return args[0].device  # of a fake tensor; autograd calls this very often
         if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
             return func(*args, **kwargs)
-        # In the backward pass, modes that watch functions would watch what is done here.
+        # In the backward pass, torch function modes would see what the tape calls.
         with torch._C.DisableTorchFunction():
             return self._record(func, args, kwargs)
 
     def _record(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
-        """Run an operator and add its calls."""
-        # Before it runs: an operator may change the shape of what it is given.
-        bound = self.bound(func, args, kwargs)
+        """Run an operator and add its calls to the tape."""
+        # Bound before it runs: an operator may change the shape of an argument.
+        bound = self.bind_arguments(func, args, kwargs)
         out = func(*args, **kwargs)
         results = tensors_in(out)
-        if (results or func._schema.is_mutable) and not _is_taken_over(func):
-            given = tensors_in((args, kwargs))
-            derived = any(id(tensor) in self._from_inputs for tensor in given)
-            if derived:
-                self._from_inputs.update(map(id, results))
-            purpose = self._purpose(func, of_weights=bool(given) and not derived)
-            ran = Invocation(func, args, kwargs, out)
-            call = self.described(ran, bound, purpose.owner, phase=purpose.phase)
-            for part in parts(call, purpose.asked):
+        if (results or func._schema.is_mutable) and not _is_accumulate_grad_copy(func):
+            inputs = tensors_in((args, kwargs))
+            is_input_dependent = any(id(tensor) in self._input_dependent for tensor in inputs)
+            if is_input_dependent:
+                self._input_dependent.update(map(id, results))
+            purpose = self._purpose(func, weights_only=bool(inputs) and not is_input_dependent)
+            invocation = Invocation(func, args, kwargs, out)
+            call = self.make_call(invocation, bound, purpose.call_site, phase=purpose.phase)
+            for part in split_fused(call, purpose.needs_input_grad):
                 self._purposes[self.length] = purpose
-                self.add(replace(part, index=self.length), ran)
+                self.add(replace(part, index=self.length), invocation)
         SIGNALS.let_through()
         return out
 
-    def _purpose(self, func: Any, *, of_weights: bool) -> Purpose:
-        if self._owners.recomputing:
-            return Purpose(self._owners.making(of_weights=of_weights), Phase.RECOMPUTE)
-        in_backward = self._owners.finished and torch._C._current_graph_task_id() != -1
-        if self._running_again or not in_backward:
-            return Purpose(self._owners.making(of_weights=of_weights), Phase.FORWARD)
-        return self._gradients.purpose(func)
+    def _purpose(self, func: Any, *, weights_only: bool) -> Purpose:
+        if self._attribution.is_recomputing:
+            return Purpose(
+                self._attribution.record_creator(weights_only=weights_only), Phase.RECOMPUTE
+            )
+        in_backward = self._attribution.is_forward_done and torch._C._current_graph_task_id() != -1
+        if self._is_rerunning_forward or not in_backward:
+            return Purpose(
+                self._attribution.record_creator(weights_only=weights_only), Phase.FORWARD
+            )
+        return self._gradient_tracker.purpose(func)
 
 
-def _is_taken_over(func: Any) -> bool:
-    """Whether autograd only puts a gradient where it belongs.
+def _is_accumulate_grad_copy(func: Any) -> bool:
+    """Return True if AccumulateGrad copies a gradient.
 
-    It takes one over that nobody else holds; the tape holds it, and so it is copied here. Hooks on
-    the gradient run at the same place, but from Python.
+    It would steal one without other references; the tape has a reference, so it copies it. Hooks
+    on the gradient run at the same node, but are called from Python.
     """
     node = torch._C._current_autograd_node()
     if getattr(node, "variable", None) is None or func._opname in {"add", "add_"}:
         return False
-    caller = sys._getframe(3)  # of the mode, which has called what calls this
+    caller = sys._getframe(3)  # the caller of ``__torch_dispatch__``
     return caller.f_code is _engine_run_backward.__code__

@@ -18,7 +18,7 @@ from graphflops.capture.export.pt2.archive import Archive, opened
 from graphflops.capture.export.pt2.errors import UnreadableError, printable, shown
 from graphflops.capture.export.pt2.records import PROGRAM, WEIGHTS
 from graphflops.capture.fake.metadata import dtype_name
-from graphflops.capture.record.module_hierarchy import modules_remembered, parameter_of
+from graphflops.capture.record.module_hierarchy import modules_in_stacks, parameter_of
 from graphflops.core.ir import Capture, Parameter, TensorMeta
 from graphflops.errors import GraphFlopsError, ModelSpecError
 from graphflops.runtime.interruption import raise_interruption
@@ -64,7 +64,7 @@ def _capture(archive: Archive) -> Capture:
     parameters, notes = _parameters(archive, program.graph_module)
     if archive.others:
         notes = (*notes, f"not counted: {', '.join(archive.others)}, which the file also holds")
-    modules = modules_remembered(saved.graph_module, parameters)
+    modules = modules_in_stacks(saved.graph_module, parameters)
     return captured(saved, modules, "pt2 file", notes)
 
 

@@ -1,0 +1,224 @@
+"""Decide whether a module call can be replayed from an earlier, equivalent one.
+
+The tracer records and replays the operator calls; this module only decides. It is conservative:
+a call that cannot be shown to be equivalent is traced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from graphflops.capture.fake.constant_propagation import ValueTracker
+from graphflops.capture.layer_reuse.attribute_log import (
+    ALL_ATTRIBUTES,
+    Arguments,
+    is_identity,
+    is_logging,
+    record_identity_call,
+    record_read,
+)
+from graphflops.capture.layer_reuse.candidates import CandidateGroup, find_candidates
+from graphflops.capture.layer_reuse.fingerprint import ModuleState
+from graphflops.capture.layer_reuse.kv_caches import ABSENT
+from graphflops.capture.layer_reuse.module_call import (
+    InputRef,
+    LayerTemplate,
+    ModuleCall,
+    OutputRef,
+    Tracer,
+)
+from graphflops.capture.layer_reuse.module_dict import module_dict
+from graphflops.capture.layer_reuse.recording import Recording, attribute_fingerprint
+from graphflops.capture.named_modules import Modules
+from graphflops.core.ir import LayerReuse
+from graphflops.runtime.interruption import raise_interruption
+
+_MAX_TEMPLATES = 8
+"""Largest number of templates in a group of candidates: a stack with more does not repeat."""
+_MAX_FAILURES = 3
+"""Number of failed recordings after which a group of candidates is traced in full."""
+
+
+class LayerReplayer:
+    """Runner of a model's modules, which replays repeated layers.
+
+    Args:
+        modules: Modules of the model; empty if no layer is to be reused.
+        values: Tracker of the values of its fake tensors.
+        tracer: Recorder of the operator calls of a layer, which replays them.
+        run: Runs a module.
+
+    Attributes:
+        seconds: Time spent on comparison and replay.
+        tried: True if a candidate was checked.
+        notes: Notes for the report: candidates whose check failed.
+    """
+
+    def __init__(
+        self, modules: Modules, values: ValueTracker, tracer: Tracer, run: Callable[..., Any]
+    ) -> None:
+        self._values, self._tracer, self._run = values, tracer, run
+        self._candidates = find_candidates(modules)
+        self._templates: list[LayerTemplate] = []
+        self.seconds = 0.0
+        self.tried = False
+        self.notes: dict[str, None] = {}
+
+    @property
+    def counts(self) -> LayerReuse:
+        """Number of replayed layers, and of templates that were replayed."""
+        counts = [template.replay_count for template in self._templates if template.replay_count]
+        return LayerReuse(layers=sum(counts), distinct=len(counts))
+
+    def run(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """Run a module, or replay an equivalent call."""
+        attributes = module_dict(module)
+        group = self._candidates.get(id(attributes))
+        if group is not None and group.failures < _MAX_FAILURES and self._tracer.can_record():
+            return self._run_candidate(group, module, (args, kwargs))
+        outputs = self._run(module, *args, **kwargs)
+        if is_logging() and args and outputs is args[0]:
+            record_identity_call(attributes, (args, kwargs))
+        return outputs
+
+    def _run_candidate(self, group: CandidateGroup, module: nn.Module, arguments: Arguments) -> Any:
+        group.uncalled.discard(id(module_dict(module)))
+        self.tried = True
+        call = match = None
+        with self._checking(module):
+            call = ModuleCall.of(module, arguments, self._values, self._tracer)
+            # Cache entries that a nested layer accesses are logged by the outer layer.
+            if call is not None and call.fingerprint.caches and is_logging():
+                call = None
+            if call is not None:
+                matches = ((template, self._match(template, call)) for template in group.templates)
+                match = next(((template, copy) for template, copy in matches if copy), None)
+        if match is not None:
+            return self._replay(*match)
+        if call is None or not group.uncalled or len(group.templates) >= _MAX_TEMPLATES:
+            args, kwargs = arguments
+            return self._run(module, *args, **kwargs)
+        return self._record(group, call)
+
+    def _record(self, group: CandidateGroup, call: ModuleCall) -> Any:
+        recording = Recording(call, self._values, self._tracer)
+        attributes = module_dict(call.module)
+        sibling = next(other for other in group.members if module_dict(other) is not attributes)
+        outputs = recording.run(self._run, sibling)
+        template = None
+        with self._checking(call.module):
+            template = recording.template(outputs)
+        if template is None:
+            group.failures += 1
+        else:
+            group.templates.append(template)
+            self._templates.append(template)
+        return outputs
+
+    def _match(self, template: LayerTemplate, call: ModuleCall) -> ModuleCall | None:
+        """Return the call with its cache entries added, if equivalent to a template, else ``None``.
+
+        The argument is not changed, so that it can be compared with other templates.
+        """
+        recorded = template.call
+        states, other_states = recorded.fingerprint.modules, call.fingerprint.modules
+        if len(states) != len(other_states) or recorded.key != call.key:
+            return None
+        is_equivalent = all(
+            _is_equivalent(*pair)
+            or _are_both_identity(*pair[:2], template.identity_calls.get(number, ()))
+            for number, pair in enumerate(zip(states, other_states, template.reads, strict=True))
+        )
+        if not is_equivalent or any(
+            attribute_fingerprint(attributes, name) != key
+            for attributes, name, key in template.outside_reads
+        ):
+            return None
+        if template.entries:
+            call = call.copy()
+        for location, key in template.entries:
+            own_entry = call.translate(location)
+            if own_entry is None or call.add_entry(own_entry) != key:
+                return None
+        call.input_versions.extend(
+            self._tracer.tensor_versions(call.fingerprint.tensors[len(call.input_versions) :])
+        )
+        pairs = zip(recorded.input_versions, call.input_versions, strict=True)
+        return call if all((ours is None) == (theirs is None) for ours, theirs in pairs) else None
+
+    def _replay(self, template: LayerTemplate, call: ModuleCall) -> Any:
+        fingerprint = call.fingerprint
+        with self._checking():
+            new_tensors = [self._values.empty_like(tensor) for tensor in template.new_tensors]
+            changed = [*new_tensors, *(fingerprint.tensors[n] for n in template.written_inputs)]
+            self._tracer.replay(template.segment, call, changed)
+            for tensor, state in zip(changed, template.value_states, strict=True):
+                self._values.restore(tensor, state)
+
+        def resolve(leaf: Any) -> Any:
+            if isinstance(leaf, OutputRef):
+                return new_tensors[leaf.number]
+            if isinstance(leaf, InputRef):
+                return (fingerprint.caches if leaf.is_cache else fingerprint.tensors)[leaf.number]
+            return leaf
+
+        outputs, states = pytree.tree_unflatten(map(resolve, template.results), template.spec)
+        for (location, _), state in zip(template.entries, states, strict=True):
+            if (own_entry := call.translate(location)) is not None:
+                own_entry.set_state(fingerprint.caches, state)
+        if is_logging():
+            # An outer log is to have the reads of the template.
+            for state, names in zip(fingerprint.modules, template.reads, strict=True):
+                for name in names:
+                    record_read(state.module_dict, name)
+        template.replay_count += 1
+        return outputs
+
+    @contextlib.contextmanager
+    def _checking(self, module: nn.Module | None = None) -> Iterator[None]:
+        """Time the checks of a module in the block; if they fail, note that it is traced in full.
+
+        Without a module an error is raised.
+        """
+        start = time.perf_counter()
+        try:
+            # Torch function modes are not to see what the checks call.
+            with torch._C.DisableTorchFunction():
+                yield
+        except Exception as error:
+            raise_interruption(error)
+            if module is None:
+                raise
+            name = type(module).__name__
+            self.notes[f"Each {name} is traced in full: {type(error).__name__}: {error}."] = None
+        finally:
+            self.seconds += time.perf_counter() - start
+
+
+def _is_equivalent(state: ModuleState, other: ModuleState, reads: set[str]) -> bool:
+    """Return True if modules are equivalent, but for attributes that were not read."""
+    if state.structure != other.structure:
+        return False
+    if state.attributes == other.attributes:
+        return True
+    return ALL_ATTRIBUTES not in reads and all(
+        name not in reads
+        for name in {**state.attributes, **other.attributes}
+        if state.attributes.get(name, ABSENT) != other.attributes.get(name, ABSENT)
+    )
+
+
+def _are_both_identity(state: ModuleState, other: ModuleState, calls: Sequence[Arguments]) -> bool:
+    """Return True if both modules return their input, as drop paths do in evaluation mode."""
+    return (
+        bool(calls)
+        and state.structure == other.structure
+        and all(is_identity(s.module, arguments) for s in (state, other) for arguments in calls)
+    )
