@@ -19,7 +19,7 @@ import torch
 
 import graphflops as gf
 from benchmarks import fuzz_contractions, fuzz_state
-from benchmarks.fuzz_graphs import Graph, generate, on_meta
+from benchmarks.fuzz_graphs import Graph, copy_to_meta, generate
 from benchmarks.fuzz_modules import SEEN
 from graphflops.core.ir import OpRecord, Phase
 from graphflops.render.data import Kind, schema
@@ -233,7 +233,7 @@ class _Examination:
     def _contractions(self, counted: Counted) -> None:
         if not fuzz_contractions.comparable(counted.records):
             return
-        on_meta(self.spare.model)
+        copy_to_meta(self.spare.model)
         try:
             expected = fuzz_contractions.expected(self.spare, training=self.training)
         except (RuntimeError, NotImplementedError):

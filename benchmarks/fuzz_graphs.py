@@ -215,7 +215,7 @@ class _Generator:
             if isinstance(module, Keeping):
                 module.forget()
         if self.draw.random() < EVENLY:
-            on_meta(model)
+            copy_to_meta(model)
             graph.args, graph.kwargs = _on_meta(graph.args), _on_meta(graph.kwargs)
             self.traits.add("meta")
         for trait, specialize in (("tied", _tie), ("frozen", self._freeze), ("hooks", self._hook)):
@@ -275,7 +275,7 @@ def _on_meta(value: Any) -> Any:
     return torch.utils._pytree.tree_map_only(torch.Tensor, lambda t: t.to("meta"), value)
 
 
-def on_meta(model: nn.Module) -> nn.Module:
+def copy_to_meta(model: nn.Module) -> nn.Module:
     """A model on meta, plain tensors of its modules included."""
     model.to("meta")
     for module in model.modules():

@@ -16,9 +16,10 @@ from statistics import median
 from typing import Any
 
 from benchmarks.results import environment
-from graphflops.analysis.compare_conventions import ConventionComparison, Difference
+from graphflops.analysis.compare_conventions import Difference
 from graphflops.counting.generation import count_generation
 from graphflops.models import Options, resolve
+from graphflops.reports.comparison import ConventionComparison
 from graphflops.reports.generation import GenerationReport
 
 ROOT = Path(__file__).parents[1]

@@ -24,7 +24,6 @@ from benchmarks.peers import FLOPS_PER_MAC
 from benchmarks.real_runs.training import outputs_summed
 from graphflops.capture.fake.fake_model import copy_to_meta, fakify_model_and_inputs
 from graphflops.capture.fake.moe_strategies import moe_strategies
-from graphflops.capture.fake.stand_in import on_meta, stand_in
 from graphflops.capture.record.finalize import ASSUMED_EXPERTS
 from graphflops.core.ir import ATTENTION_SCORES, OpRecord
 from graphflops.models import Workload

@@ -16,7 +16,8 @@ from torch import nn
 
 import graphflops as gf
 from graphflops import conventions
-from graphflops.analysis.compare_conventions import ConventionComparison, Difference
+from graphflops.analysis.compare_conventions import Difference
+from graphflops.reports.comparison import ConventionComparison
 
 SMALL = nn.Sequential(
     nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LayerNorm(144), nn.Linear(144, 2)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import Run
 from hypothesis import given
 from hypothesis import strategies as st
-from test_cli import Run
 from torch import nn
 
 import graphflops as gf
@@ -25,7 +25,8 @@ class Block(nn.Module):
         self.never_called = nn.ModuleList(nn.Linear(8, 8 + i) for i in range(20))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.dropout(self.a_projection_with_a_long_name(x))
+        out: torch.Tensor = self.dropout(self.a_projection_with_a_long_name(x))
+        return out
 
 
 @pytest.fixture(scope="module")

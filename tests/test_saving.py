@@ -38,7 +38,8 @@ class Layers(nn.Module):
         x = x[None]
         for layer in self.layers:
             x = layer(x)
-        return torch.linalg.vecdot(x, x)
+        out: torch.Tensor = torch.linalg.vecdot(x, x)
+        return out
 
 
 def symbolic() -> gf.Report:

@@ -66,7 +66,7 @@ class RealStep:
     backward: Contractions
     gaps: dict[str, tuple[int, int]]
     with_gradient: int
-    on_meta: bool
+    copy_to_meta: bool
 
 
 def examine(build: Build) -> Row:
@@ -109,8 +109,8 @@ def run(case: Step) -> RealStep:
     )
     trained = {p for p in case.model.parameters() if p.grad is not None}
     numbers = sum(parameter.numel() for parameter in trained)
-    on_meta = any(parameter.is_meta for parameter in case.model.parameters())
-    return RealStep(forward.found, backward.found, gaps(both, counter), numbers, on_meta)
+    copy_to_meta = any(parameter.is_meta for parameter in case.model.parameters())
+    return RealStep(forward.found, backward.found, gaps(both, counter), numbers, copy_to_meta)
 
 
 def outputs_summed(output: Any) -> torch.Tensor:
@@ -148,7 +148,7 @@ def _figures(ran: RealStep) -> Row:
 
 def _compared(ran: RealStep, report: gf.TrainingReport) -> Row:
     backward = report.backward.macs + report.recompute.macs
-    if ran.on_meta:  # no fused kernel runs there, whose backward computes scores again
+    if ran.copy_to_meta:  # no fused kernel runs there, whose backward computes scores again
         again = [r.cost for r in report.recompute.records if r.call.op == ATTENTION_SCORES]
         backward -= sum(cost.macs for cost in again if cost is not None)
     counted = {"forward": report.forward.macs, "backward": backward}

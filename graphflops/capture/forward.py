@@ -170,17 +170,17 @@ class _Job:
                 args, kwargs = self._advanced(own)
                 running = ModuleStack(modules)
                 install_interpreter(self._model, own.model, running)
-                observed = leave_out_observers(modules)
+                observed = bypass_observers(modules)
                 tape = ForwardTape(running, exporting=self._told)
                 given = tape.assign_names(modules, args, kwargs)
                 reused = self._replayer = LayerReplayer(
                     modules if reuse_layers else (), known, TapeTracer(tape, running), running.run
                 )
                 patch_call_impl(modules, reused.run)
-                before = known.operators
+                before = known.operator_count
                 with tape.recording():
                     own.model(*args, **kwargs)
-                refuse_unseen(known.operators - before, tape.length)
+                refuse_unseen(known.operator_count - before, tape.length)
             refuse_mixed_dtypes(tape.traced_calls())
             calls, given = resolve_symbols(known, CallSequence(tape.items), given)
             ran = time.perf_counter()
@@ -208,7 +208,7 @@ class _Job:
             modules, known = own.modules, own.tracker
             start = time.perf_counter()
             with known.tracing(), count_module_calls() as calls, self._around(own.model, known):
-                with known.outside_of_a_graph():
+                with known.outside_graph():
                     args, kwargs = self._advanced(own)
                 program = torch.export.export(own.model, args, kwargs, strict=False)
             exported = time.perf_counter() - start

@@ -169,13 +169,13 @@ class _Step:
         )
         patch_call_impl(modules, reused.run)
         following = owners.track_checkpoints(gradients.hook_nodes)
-        before = known.operators
-        with torch.enable_grad(), known.running(), model_running(), following, tape:
+        before = known.operator_count
+        with torch.enable_grad(), known.eager(), model_running(), following, tape:
             value, described = loss_of(own.model(*own.args, **own.kwargs), self._loss)
             owners.finish_forward()
             gradients.hook_nodes(value)
             differentiated = _run_backward(value, owners, gradients)
-        refuse_unseen(known.operators - before, tape.length)
+        refuse_unseen(known.operator_count - before, tape.length)
         calls, given = resolve_symbols(known, CallSequence(tape.marked_items()), given)
         refuse_mixed_dtypes(tape.traced_calls())
         capture = Capture(

@@ -77,7 +77,7 @@ def _let_run(torchvision: Any) -> None:
 
 
 @contextlib.contextmanager
-def on_meta() -> Iterator[None]:
+def copy_to_meta() -> Iterator[None]:
     """Build without weights; what is made of written numbers keeps its value.
 
     Some modules hold their stride or padding as a tensor, and sizes follow from it.
@@ -87,9 +87,9 @@ def on_meta() -> Iterator[None]:
 
 
 def built_on_meta(build: Callable[[], Any]) -> Any:
-    """What a function builds :func:`on_meta`, or plainly on meta if it mixes the two."""
+    """What a function builds :func:`copy_to_meta`, or plainly on meta if it mixes the two."""
     try:
-        with on_meta():
+        with copy_to_meta():
             return build()
     except Exception:  # noqa: BLE001 - if that was not the reason, it fails again
         with torch.device("meta"):
@@ -126,7 +126,7 @@ def weightless(name: str, build: Callable[[], nn.Module]) -> nn.Module:
         ModelSpecError: The constructor fails.
     """
     try:
-        with on_meta():
+        with copy_to_meta():
             return build().eval()
     except Exception:  # noqa: BLE001 - if that was not the reason, it fails again
         try:

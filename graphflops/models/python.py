@@ -13,7 +13,7 @@ from torch import nn
 from graphflops.core.arguments import inputs
 from graphflops.errors import ModelSpecError
 from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of, require_inputs
-from graphflops.models.optional_dependencies import on_meta
+from graphflops.models.optional_dependencies import copy_to_meta
 from graphflops.models.user_code import load, reason_of
 from graphflops.models.workload import Options, Workload, near
 
@@ -73,7 +73,7 @@ def _call(found: Any, name: str) -> Any:
     if isinstance(found, nn.Module) or not callable(found):
         return found
     try:
-        with on_meta():
+        with copy_to_meta():
             return found()
     except (Exception, SystemExit):  # noqa: BLE001 - some code computes while it builds: let it have real tensors
         try:

@@ -53,7 +53,7 @@ def _is_small_power(base: Any, exponent: Any) -> bool:
     if not exponent.is_Rational or abs(exponent) > _HIGHEST:
         return False
     digits = max(map(abs, (base.p, base.q))).bit_length() if base.is_Rational else 1
-    return digits * abs(exponent) <= _BITS
+    return bool(digits * abs(exponent) <= _BITS)
 
 
 class _Reader:

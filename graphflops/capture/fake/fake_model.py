@@ -31,7 +31,7 @@ from graphflops.capture.fake.tensor_converters import (
     ModelTensorConverter,
     device_of,
 )
-from graphflops.capture.record.module_stack import Modules, modules_in
+from graphflops.capture.named_modules import Modules, modules_in
 
 Inputs: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 _MODULE_DEFAULTS = vars(nn.Module())

@@ -153,7 +153,7 @@ class Fingerprint:
             return
         attributes = module_dict(module)
         # State that a class keeps outside of its instances may differ in each call.
-        if any(attributes.get(name) for name in _HOOKS) or is_own_class(type(module)):
+        if any(attributes.get(name) for name in _HOOKS) or is_copied_class(type(module)):
             raise NotComparable
         parameters, buffers, children = (
             attributes["_parameters"],

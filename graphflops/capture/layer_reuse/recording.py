@@ -123,7 +123,7 @@ class Recording:
 
     def _count_data_sizes(self) -> int:
         """Return the number of data-dependent sizes so far: each instance has its own."""
-        return int(self._values.symbols.shapes.unbacked_symint_counter)
+        return int(self._values.symbols.shape_env.unbacked_symint_counter)
 
     def _has_no_side_effects(self) -> bool:
         """Return True if the call has changed nothing but cache entries and tensors."""
@@ -173,7 +173,7 @@ class Recording:
         for leaf in leaves:
             if id(leaf) in references or leaf is ABSENT or isinstance(leaf, _CONSTANT_TYPES):
                 continue
-            if not self._values.is_own(leaf):
+            if not self._values.owns(leaf):
                 return None
             references[id(leaf)] = OutputRef(len(new_tensors))
             new_tensors.append(leaf)

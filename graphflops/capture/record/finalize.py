@@ -16,8 +16,8 @@ ASSUMED_EXPERTS = (
 )
 
 _DEPENDS_ON_CHANCE = (
-    f"Random numbers that decide what runs are taken to be {DRAWN}: a layer that is dropped more "
-    "rarely is kept."
+    f"Random numbers that decide what runs are taken to be {ASSUMED_FLOAT}: a layer that is "
+    "dropped more rarely is kept."
 )
 _MAX_QUOTED = 40  # characters of the longest condition that a note quotes
 
@@ -52,18 +52,18 @@ def collect_notes(values: ValueTracker) -> tuple[str, ...]:
         short.append(f"{more} longer conditions on sizes are met")
     caught = symbols.shape_env.swallowed_refusals()
     sentences = {
-        f"Weights are distributed over {values.ranks} ranks: operators count as on one device, of "
-        "whole tensors; collectives as one rank calls them. A training step has all gradients "
-        "under weights.": values.ranks > 1,
+        f"Weights are distributed over {values.num_ranks} ranks: operators count as on one device, "
+        "of whole tensors; collectives as one rank calls them. A training step has all gradients "
+        "under weights.": values.num_ranks > 1,
         _DEPENDS_ON_INPUTS: INPUTS in values.dependences,
-        _DEPENDS_ON_CHANCE: CHANCE in values.dependences,
-        ASSUMED_EXPERTS: values.assumed,
-        f"Numbers that only data can give are taken to be {DRAWN}, at {', '.join(values.numbers)}: "
-        "with others, what follows from them may cost otherwise.": values.numbers,
-        f"What attention masks hide is not known in full, at {', '.join(values.masks)}: "
-        "flops_masked has what is known.": values.masks,
-        f"Where packed sequences begin is not known, at {', '.join(values.packings)}: each counts "
-        "as long as the longest.": values.packings,
+        _DEPENDS_ON_CHANCE: RANDOM in values.dependences,
+        ASSUMED_EXPERTS: values.has_assumed_values,
+        f"Numbers that only data can give are taken to be {ASSUMED_FLOAT}, at "
+        f"{', '.join(values.unknown_floats)}: with others, what follows from them may cost otherwise.": values.unknown_floats,
+        f"What attention masks hide is not known in full, at {', '.join(values.unknown_masks)}: "
+        "flops_masked has what is known.": values.unknown_masks,
+        f"Where packed sequences begin is not known, at {', '.join(values.unknown_packings)}: each "
+        "counts as long as the longest.": values.unknown_packings,
         f"Costs hold where {', '.join(short)}.": short,
         f"Values that depend on data were asked for at {', '.join(caught)}: the model caught the "
         "refusal and went on another way, which it may not do on data.": caught,

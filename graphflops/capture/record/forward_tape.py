@@ -77,7 +77,7 @@ class ForwardTape(Tape, SchemaCheckMode):
             # The operators on its values come here.
             need_autograd()
             with self._recording_inner_calls():
-                return nested.on_parts(func, types, args, kwargs)
+                return nested_tensors.dispatch_jagged(func, types, args, kwargs)
         if (keys := _autocast_keys(func, args)) is not None:
             # The autocast kernel casts, and calls the operator again, which comes here.
             with self._recording_inner_calls():

@@ -120,17 +120,17 @@ def with_positions(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     prepared = dict(inputs)
     if model.config.is_encoder_decoder or "attention_mask" not in parameters:
         return prepared
-    fake_model = stand_in(model, (), inputs)
-    with fake_model.known.running(), torch.no_grad():
+    fake_model = fakify_model_and_inputs(model, (), inputs)
+    with fake_model.tracker.eager(), torch.no_grad():
         kwargs = dict(fake_model.kwargs)
         tokens = kwargs.pop("input_ids")
         mask = kwargs.setdefault("attention_mask", tokens.new_ones(tokens.shape[:2]))
         if "position_ids" in parameters and "position_ids" not in kwargs:
             positions = _positions(fake_model.model, tokens, kwargs)
             if positions is not None:
-                value = fake_model.known.value(positions)
+                value = fake_model.tracker.value(positions)
                 prepared["position_ids"] = _blank(positions) if value is None else value
-    mask_value = fake_model.known.value(mask)
+    mask_value = fake_model.tracker.value(mask)
     if mask_value is not None and bool((mask_value == 1).all()):
         prepared.pop("attention_mask", None)
     return prepared

@@ -20,12 +20,12 @@ _SUBGRAPH_RUNNERS = {
 }
 
 
-def install_interpreter(model: nn.Module, stand_in: nn.Module, module_stack: ModuleStack) -> None:
+def install_interpreter(model: nn.Module, fake_model: nn.Module, module_stack: ModuleStack) -> None:
     """Let an interpreter run the stand-in of a graph module; other models are left alone.
 
     Args:
         model: The model.
-        stand_in: Stand-in of the model.
+        fake_model: Stand-in of the model.
         module_stack: Module stack, on which the call site of each node is put.
     """
     if not isinstance(model, fx.GraphModule):
@@ -35,10 +35,10 @@ def install_interpreter(model: nn.Module, stand_in: nn.Module, module_stack: Mod
     def forward(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return _NodeInterpreter(stand_in, graph, module_stack).run(*bound.args)
+        return _NodeInterpreter(fake_model, graph, module_stack).run(*bound.args)
 
     forward.__signature__ = signature  # type: ignore[attr-defined]  # inspect looks for it
-    vars(stand_in)["forward"] = forward
+    vars(fake_model)["forward"] = forward
 
 
 def _signature(model: fx.GraphModule) -> inspect.Signature:

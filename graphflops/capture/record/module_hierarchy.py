@@ -14,7 +14,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 
 from graphflops.capture.fake.metadata import dtype_name
-from graphflops.capture.fake.sparse import storage_of
+from graphflops.capture.fake.sparse_tensors import sparse_storage
 from graphflops.capture.named_modules import Modules
 from graphflops.core.ir import Module, Parameter, TensorMeta
 

@@ -238,7 +238,7 @@ def instances_mapped(value: Any) -> Dim:
 
 def _call(node: fx.Node, invocation: Invocation, context: _Context, *, is_view: bool) -> OpCall:
     op = invocation.target
-    inputs, attrs = bound_arguments(op, invocation.args, invocation.kwargs)
+    inputs, attrs = bind_arguments(op, invocation.args, invocation.kwargs)
     outputs = output_metas(invocation.result, node.name)
     if op._schema.name in MASKING:
         outputs = (masked_output(outputs[0], invocation.result),)
@@ -262,7 +262,7 @@ def _call(node: fx.Node, invocation: Invocation, context: _Context, *, is_view: 
 
 def _opaque(node: fx.Node, invocation: Invocation, context: _Context) -> OpCall:
     """Return the call of a callable without an ATen schema."""
-    values = [argument(arg) for arg in invocation.args]
+    values = [convert_argument(arg) for arg in invocation.args]
     bound = dict(zip(_parameters(invocation.target, len(values)), values, strict=True))
     return OpCall(
         op=f"{_namespace(invocation.target)}::{_name(invocation.target)}",
@@ -288,7 +288,7 @@ def _is_indexing(node: fx.Node) -> bool:
 
 
 def _index(node: fx.Node, context: _Context) -> OpCall:
-    values = (argument(arg) for arg in node.all_input_nodes)
+    values = (convert_argument(arg) for arg in node.all_input_nodes)
     picked, *indices = (value for value in values if isinstance(value, TensorMeta))
     inputs: dict[str, Tensors] = {"self": picked, "indices": tuple(indices)}
     opaque = _opaque(node, invocation_at(node), context)

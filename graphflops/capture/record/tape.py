@@ -19,7 +19,7 @@ from graphflops.capture.fake.metadata import (
     tensor_meta,
     written_arguments,
 )
-from graphflops.capture.fake.nested import is_jagged, parts_of
+from graphflops.capture.fake.nested_tensors import components, is_jagged
 from graphflops.capture.named_modules import Modules
 from graphflops.capture.record.invocation import Invocation
 from graphflops.capture.record.module_stack import CallSite
@@ -123,7 +123,7 @@ class Tape:
 
     def bind_arguments(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> BoundArguments:
         """Bind the arguments of a call by schema name."""
-        return bound_arguments(func, args, kwargs, self._meta)
+        return bind_arguments(func, args, kwargs, self._meta)
 
     def make_call(
         self, invocation: Invocation, bound: BoundArguments, call_site: CallSite, **fields: Any
@@ -199,7 +199,7 @@ def named_tensors(
     for path, leaf in leaves:
         name = re.sub(r"\W+", "_", pytree.keystr(path)).strip("_")
         if is_jagged(leaf):
-            tensors += [(f"{name}_{part}", tensor) for part, tensor in parts_of(leaf).items()]
+            tensors += [(f"{name}_{part}", tensor) for part, tensor in components(leaf).items()]
         elif isinstance(leaf, torch.Tensor):
             tensors.append((name, leaf))
     return tensors
