@@ -100,7 +100,7 @@ def test_a_loop_multiplies_everything() -> None:
 )
 def test_a_broken_handler_is_named_with_its_call(handler: Any, complaint: str) -> None:
     with pytest.raises(HandlerError) as raised:
-        _price(handler, _call(path="layers.0", name="op_7"))
+        _price(handler, _call(module_path="layers.0", name="op_7"))
     message = str(raised.value)
     for part in (complaint, "t::op", "op_7", "layers.0", "[2, 3]", "test_pricing.py:"):
         assert part in message

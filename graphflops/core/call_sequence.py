@@ -46,10 +46,10 @@ class Relocation:
         other.__dict__.update(
             call.__dict__,
             index=index,
-            repeats=call.template_index,
-            path=self.moved(call.module_path),
+            same_as=call.template_index,
+            module_path=self.moved(call.module_path),
             name=self._own(call.name),
-            source=self.source if call.source_line == self.was_source else call.source_line,
+            source_line=self.source if call.source_line == self.was_source else call.source_line,
             inputs={name: self._tensors(value) for name, value in call.inputs.items()},
             outputs=tuple([self._tensor(meta) for meta in call.outputs]),
         )

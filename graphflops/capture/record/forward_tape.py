@@ -103,7 +103,7 @@ class ForwardTape(Tape, SchemaCheckMode):
             ran = Invocation(func, args, kwargs, out)
             trip_count, caller = instances_mapped(out), self._callers.last
             owner = self._running.current()
-            call = self.described(ran, bound, owner, trip_count=trip_count, caller=caller)
+            call = self.described(ran, bound, owner, trip_count=trip_count, torch_function=caller)
             self.add(call, ran)
         SIGNALS.let_through()
         return out
