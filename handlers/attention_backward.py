@@ -82,10 +82,12 @@ def _backward(*ops: str, namespace: str = "aten") -> Callable[[Describe], Descri
     """Register the backward and the recomputation of operators described by one function."""
 
     def decorate(describe: Describe) -> Describe:
-        register(*(f"{namespace}::{op}" for op in ops))(_priced(describe, differentiate))
+        names = (f"{namespace}::{op}" for op in ops)
+        register(*names, position_dependent=False)(_priced(describe, differentiate))
         scores = _priced(describe, recompute)
         scores.__doc__ = recompute.__doc__
-        register(*(f"{ATTENTION_SCORES}.{op}" for op in ops), traffic=None)(scores)
+        names = (f"{ATTENTION_SCORES}.{op}" for op in ops)
+        register(*names, traffic=None, position_dependent=False)(scores)
         return describe
 
     return decorate

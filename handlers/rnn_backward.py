@@ -60,7 +60,7 @@ def _summed_biases(kind: str, tokens: Dim, weight: TensorMeta) -> Dim:
     return distinct * (tokens - 1) * weight.shape[0]
 
 
-@register("aten::mkldnn_rnn_layer_backward")
+@register("aten::mkldnn_rnn_layer_backward", position_dependent=False)
 def mkldnn_rnn_layer_backward(
     input: TensorMeta,
     weight1: TensorMeta,

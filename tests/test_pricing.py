@@ -76,6 +76,22 @@ def test_where_no_element_goes_in_nothing_is_computed() -> None:
     assert _price(lambda: OpCost(flops=8), filled).flops == 8
 
 
+@pytest.mark.parametrize(
+    ("options", "flops"), [({}, [1, 2]), ({"position_dependent": False}, [1, 1])]
+)
+def test_a_handler_that_takes_the_call_may_depend_on_its_position(
+    options: dict[str, Any], flops: list[int]
+) -> None:
+    registry = Registry("test")
+
+    @registry.register("t::op", **options)
+    def by_module(call: OpCall) -> OpCost:
+        return OpCost(flops=1 if call.module_path == "first" else 2)
+
+    calls = [_call(module_path="first"), _call(module_path="second")]
+    assert [record.cost and record.cost.flops for record in price_all(calls, registry)] == flops
+
+
 def test_a_loop_multiplies_everything() -> None:
     n = sympy.Symbol("n", positive=True, integer=True)
     assert _price(lambda: OpCost(flops=6), _call(trip_count=5)) == OpCost(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from graphflops import conventions
 from graphflops.core.cost import OpCost
 from graphflops.core.ir import OpCall
 from graphflops.errors import DuplicateHandlerError
@@ -51,6 +52,27 @@ def test_a_second_registration_raises_and_names_both_places() -> None:
     assert str(raised.value).count("test_registry.py:") == 2
     with pytest.raises(DuplicateHandlerError):
         registry.free("aten::view", reason="again", traffic=no_traffic)
+
+
+def test_position_dependence_is_said_at_registration() -> None:
+    registry = Registry("test")
+    registry.register("t::shapes")(lambda: OpCost())
+    registry.register("t::call")(lambda call: OpCost(flops=call.index))
+    registry.register("t::shapes_said", position_dependent=True)(lambda: OpCost())
+    registry.register("t::call_said", position_dependent=False)(
+        lambda call: OpCost(flops=call.index)
+    )
+    assert {entry.op: entry.position_dependent for entry in registry} == {
+        "t::shapes": False,
+        "t::call": True,
+        "t::shapes_said": True,
+        "t::call_said": False,
+    }
+
+
+@pytest.mark.parametrize("name", conventions.names())
+def test_no_handler_that_ships_depends_on_position(name: str) -> None:
+    assert [entry.op for entry in conventions.get(name) if entry.position_dependent] == []
 
 
 def test_a_later_registration_is_seen_after_a_lookup() -> None:

@@ -102,7 +102,7 @@ CONVENTION = Convention(
     omits="fused attention, x.softmax, - ** mean rsqrt, anything in place, embeddings, dropout",
     source="calflops 0.3.2 and two published reports",
 )
-_register = partial(CALFLOPS.register, traffic=exact_traffic)
+_register = partial(CALFLOPS.register, traffic=exact_traffic, position_dependent=False)
 
 
 def _product(macs: Dim, extra: Dim = 0) -> OpCost:

@@ -57,7 +57,7 @@ CONVENTION = Convention(
     omits="fused attention, LSTM (named as unsupported), biases, activations, * + /",
     source="fvcore.nn.FlopCountAnalysis, fvcore 0.1.5",
 )
-_register = partial(FVCORE.register, traffic=exact_traffic)
+_register = partial(FVCORE.register, traffic=exact_traffic, position_dependent=False)
 
 
 def _macs(macs: Dim) -> OpCost:

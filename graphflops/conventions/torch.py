@@ -90,6 +90,7 @@ CONVENTION = Convention(
     *("higher_order::flex_attention", "higher_order::flex_attention_backward"),
     ATTENTION_SCORES,
     traffic=None,
+    position_dependent=False,
 )
 def contraction(call: OpCall) -> OpCost:
     """2 x the MACs of exact; no bias, and nothing that is no contraction."""

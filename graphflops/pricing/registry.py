@@ -1,4 +1,4 @@
-"""Which handler prices which operator.
+"""Registries of handlers: from an operator to the function that prices it.
 
 Operators are named as PyTorch names them: ``"aten::add"`` is the packet and covers every
 overload, ``"aten::add.Tensor"`` one overload. An in-place operator without an entry of its
@@ -21,25 +21,27 @@ from graphflops.pricing.memory_traffic import TrafficRule, read_all_write_all
 Handler: TypeAlias = Callable[..., OpCost]
 H = TypeVar("H", bound=Handler)
 MANY = sys.maxsize
-"""Of sparse inputs, as many as there may be."""
+"""No limit on the number of sparse inputs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
-    """What the registry knows of one operator.
+    """Registry entry of one operator.
 
     Attributes:
-        op: The operator it was registered under.
-        handler: The pricing function; ``None`` for an operator that does no arithmetic.
-        parameters: Schema names the handler takes, in order.
-        wants_out: Whether the handler takes the output as ``out``.
-        traffic: The rule for bytes; ``None`` where the handler states them itself. Neither it nor
-            a handler: the operator has no price here, whoever else knows one.
-        reason: Why the operator is free; empty where it is not.
+        op: Operator that the entry is registered under.
+        handler: Pricing function; ``None`` for an operator that does no arithmetic.
+        parameters: Schema names that the handler takes, in order.
+        wants_out: True if the handler takes the output as ``out``.
+        traffic: Rule for bytes; ``None`` if the handler returns them itself. Without a rule and
+            without a handler the operator has no price in this registry, whatever its base has.
+        reason: Reason why the operator is free; empty if it is not.
         origin: ``file:line`` of the registration.
-        wants_call: Whether the handler takes the whole call as ``call``.
-        integers: Whether arithmetic on integers counts; by default FLOPs are floating-point.
-        sparse: How many inputs may be sparse, at most; with more of them the price is unknown.
+        wants_call: True if the handler takes the whole call as ``call``.
+        integers: True if arithmetic on integers counts; by default FLOPs are floating-point.
+        sparse: Maximum number of sparse inputs; with more of them the price is unknown.
+        position_dependent: True if the price may depend on where in the model a call is made.
+            Such calls are priced one by one; equal calls of other operators share one price.
     """
 
     op: str
@@ -52,41 +54,33 @@ class Registration:
     wants_call: bool = False
     integers: bool = False
     sparse: int = 0
+    position_dependent: bool = False
 
     @property
     def has_price(self) -> bool:
-        """Whether it says what the operator costs, or that it costs nothing."""
+        """True if the entry has a handler, or says that the operator costs no FLOPs."""
         return self.handler is not None or self.traffic is not None
 
     @property
-    def position_dependent(self) -> bool:
-        """Whether the price may follow from where in a model a call is made.
-
-        Handlers of ours that want the whole call look at what it is.
-        """
-        ours = str(getattr(self.handler, "__module__", "")).startswith("graphflops.")
-        return self.wants_call and not ours
-
-    @property
     def formula(self) -> str:
-        """What the handler's docstring says, or why there is none."""
+        """Docstring of the handler, or the reason why there is no handler."""
         if self.handler is None:
             return f"none: {self.reason}"
         return inspect.cleandoc(self.handler.__doc__ or "")
 
 
 class Registry:
-    """A table of handlers, one way of counting.
+    """Table of handlers: one way of counting.
 
     Args:
-        name: What reports call it.
-        base: Where operators that have no entry here are looked up. An entry here overrides
-            the base's, for every overload it covers.
-        ignores: What this way of counting does not see, whatever the entries: from a call to
-            the entry that says why it costs nothing, or ``None`` where it is seen.
-        integers: Whether arithmetic on integers counts as well.
-        flops_per_mac: FLOPs in its unit that a multiply-accumulate makes; the base's by default.
-        sparse: How many inputs of a call may be sparse, unless its handler says otherwise.
+        name: Name in reports.
+        base: Registry in which operators without an entry in this one are looked up. An entry
+            in this one overrides the base's, for every overload it covers.
+        ignores: Function from a call that this way of counting does not see to an entry with
+            the reason, or to ``None`` for a call that it sees. Takes precedence over entries.
+        integers: True if arithmetic on integers counts as well.
+        flops_per_mac: FLOPs per multiply-accumulate in its unit; the base's by default.
+        sparse: Maximum number of sparse inputs of a call, unless its handler says otherwise.
 
     Example:
         >>> registry = Registry("mine")
@@ -98,7 +92,7 @@ class Registry:
         ['mylib::scale']
     """
 
-    def __init__(  # noqa: PLR0913 - what a way of counting differs by
+    def __init__(  # noqa: PLR0913 - the properties in which ways of counting differ
         self,
         name: str,
         base: Registry | None = None,
@@ -119,21 +113,21 @@ class Registry:
 
     @property
     def flops_per_mac(self) -> int:
-        """FLOPs, in the unit of this way of counting, that a multiply-accumulate makes."""
+        """FLOPs per multiply-accumulate, in the unit of this way of counting."""
         if self._flops_per_mac is not None:
             return self._flops_per_mac
         return FLOPS_PER_MAC if self.base is None else self.base.flops_per_mac
 
     def with_base(self, base: Registry) -> Registry:
-        """This registry with ``base`` below it, unless it stands on one already."""
-        return self if self.base is not None else self._on(base)
+        """Return this registry on top of ``base``, or itself if it has a base already."""
+        return self if self.base is not None else self._replace_base(base)
 
     def rebase_onto(self, base: Registry) -> Registry:
-        """The same overrides over another way of counting; ``base`` itself if it has none."""
-        return base if self.base is None else self._on(self.base.rebase_onto(base))
+        """Return the overrides of this registry on top of ``base``; ``base`` if it has none."""
+        return base if self.base is None else self._replace_base(self.base.rebase_onto(base))
 
-    def _on(self, base: Registry) -> Registry:
-        joined = Registry(
+    def _replace_base(self, base: Registry) -> Registry:
+        rebased = Registry(
             self.name,
             base,
             ignores=self.ignores,
@@ -141,22 +135,29 @@ class Registry:
             flops_per_mac=self._flops_per_mac,
             sparse=self.sparse,
         )
-        joined._entries = self._entries
-        return joined
+        rebased._entries = self._entries
+        return rebased
 
     def __iter__(self) -> Iterator[Registration]:
         return iter(self._entries.values())
 
     def register(
-        self, *ops: str, traffic: TrafficRule | None = read_all_write_all, sparse: int = 0
+        self,
+        *ops: str,
+        traffic: TrafficRule | None = read_all_write_all,
+        sparse: int = 0,
+        position_dependent: bool | None = None,
     ) -> Callable[[H], H]:
         """Register a handler for one or more operators.
 
         Args:
             *ops: Operator names. Several share a handler only where one formula fits all.
-            traffic: The rule for bytes read and written; ``None`` if the handler returns them.
-            sparse: How many inputs may be sparse, at most: of those the formula looks at what
-                is ``stored``. A call with more of them has no price.
+            traffic: Rule for bytes read and written; ``None`` if the handler returns them.
+            sparse: Maximum number of sparse inputs; the formula takes their ``stored``
+                elements. A call with more of them has no price.
+            position_dependent: True if the price may depend on where in the model a call is
+                made: then equal calls of repeated layers are priced one by one. By default
+                True for a handler that takes ``call``.
 
         Returns:
             A decorator. The handler's parameters are the operator schema's own names, and
@@ -167,10 +168,11 @@ class Registry:
         Raises:
             DuplicateHandlerError: An operator already has an entry.
         """
-        origin = _caller()
+        origin = _caller_location()
 
         def decorate(handler: H) -> H:
             names = inspect.signature(handler).parameters
+            wants_call = "call" in names
             for op in ops:
                 self._add(
                     Registration(
@@ -178,11 +180,14 @@ class Registry:
                         handler=handler,
                         parameters=tuple(n for n in names if n not in {"out", "call"}),
                         wants_out="out" in names,
-                        wants_call="call" in names,
+                        wants_call=wants_call,
                         traffic=traffic,
                         origin=origin,
                         integers=self.integers,
                         sparse=sparse or self.sparse,
+                        position_dependent=(
+                            wants_call if position_dependent is None else position_dependent
+                        ),
                     )
                 )
             return handler
@@ -194,13 +199,13 @@ class Registry:
 
         Args:
             *ops: Operator names.
-            reason: Why they cost nothing, e.g. ``"view: same memory, other strides"``.
-            traffic: The rule for bytes: a copy is free of FLOPs, not of traffic.
+            reason: Reason why they cost nothing, e.g. ``"view: same memory, other strides"``.
+            traffic: Rule for bytes: a copy is free of FLOPs, not of traffic.
 
         Raises:
             DuplicateHandlerError: An operator already has an entry.
         """
-        origin = _caller()
+        origin = _caller_location()
         for op in ops:
             self._add(
                 Registration(
@@ -209,14 +214,14 @@ class Registry:
             )
 
     def lookup(self, call: OpCall) -> Registration | None:
-        """The entry for a call: its overload, its packet, the packet it is in-place of."""
+        """Return the entry of a call: of its overload, its packet or its functional form."""
         if self.ignores is not None and (ignored := self.ignores(call)) is not None:
             return ignored
-        found = self.lookup_local(call)
-        return found if found or self.base is None else self.base.lookup(call)
+        entry = self.lookup_local(call)
+        return entry if entry or self.base is None else self.base.lookup(call)
 
     def lookup_local(self, call: OpCall) -> Registration | None:
-        """The entry that this registry itself has, whatever it ignores or stands on."""
+        """Return the entry of this registry itself, without ``ignores`` and its base."""
         op, overload = key = (call.op, call.overload)
         if key not in self._resolved:
             functional = op.removesuffix("_") if not op.endswith("__") else op
@@ -225,9 +230,9 @@ class Registry:
         return self._resolved[key]
 
     def _add(self, entry: Registration) -> None:
-        if (known := self._entries.get(entry.op)) is not None:
+        if (earlier := self._entries.get(entry.op)) is not None:
             msg = (
-                f"{entry.op} is registered twice in {self.name!r}: at {known.origin} and at "
+                f"{entry.op} is registered twice in {self.name!r}: at {earlier.origin} and at "
                 f"{entry.origin}. Remove one of the two; to override a price, register it in a "
                 "Registry of your own and pass it as registry=."
             )
@@ -236,14 +241,14 @@ class Registry:
         self._resolved.clear()
 
 
-def _caller() -> str:
-    """``file:line`` of whoever called the function that asks."""
+def _caller_location() -> str:
+    """Return ``file:line`` of the call of the function that calls this one."""
     frame = sys._getframe(2)
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 EXACT = Registry("exact")
-"""The registry that ``graphflops.handlers`` fills and that a count uses by default."""
+"""Registry that ``graphflops.handlers`` fills and that a count uses by default."""
 
 register = EXACT.register
 free = EXACT.free

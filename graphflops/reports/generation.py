@@ -13,7 +13,7 @@ from graphflops.analysis.compare_conventions import ConventionComparison
 from graphflops.core.arguments import whole
 from graphflops.core.closed_form import sum_over
 from graphflops.core.cost import Dim, OpCost, substitute
-from graphflops.core.guards import holds_throughout, refuse_sizes
+from graphflops.core.guards import check_assumptions, holds_throughout
 from graphflops.core.module_tree import ModuleNode
 from graphflops.errors import ModelSpecError
 from graphflops.render import generation as rendering
@@ -286,7 +286,7 @@ class GenerationReport:
         found = replace(self, sizes={**merged, "M": merged["K"] + merged["N"] - 1})
         found._require_graphs()
         for report in (found.symbolic_prefill, *(step.report for step, _, _ in found._ranges())):
-            refuse_sizes(report, found._bound(report))
+            check_assumptions(report.capture.assumptions, found._bound(report), report.model)
         return found
 
     def formula(self) -> str:

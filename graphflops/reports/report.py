@@ -12,7 +12,6 @@ from typing import Any, Literal, get_args
 from graphflops.analysis.compare_conventions import ConventionComparison, compare_conventions
 from graphflops.core.arguments import one_of
 from graphflops.core.cost import Dim, OpCost
-from graphflops.core.guards import bound
 from graphflops.core.ir import Capture, OpCall, OpRecord, Phase, Status
 from graphflops.core.module_tree import ModuleNode, Sum, roll_up, summed
 from graphflops.errors import ModelSpecError, UnboundSymbolError
@@ -20,6 +19,7 @@ from graphflops.pricing.registry import Registry
 from graphflops.render import data, tables
 from graphflops.render.explain import explain
 from graphflops.render.tree import render_tree
+from graphflops.reports.binding import bind
 
 SortKey = Literal["order", "flops", "macs", "bytes", "transcendentals"]
 
@@ -236,7 +236,7 @@ class Report:
             >>> report.macs, report.subs(B=8).macs
             (12*B, 96)
         """
-        return bound(self, values)
+        return bind(self, values)
 
     def formula(self, depth: int | None = 1) -> str:
         """MACs and FLOPs as factored expressions, in total and by module down to a depth."""
