@@ -100,11 +100,13 @@ def count_training(
             "output to a scalar tensor."
         )
         raise ModelSpecError(msg)
-    gradient_accumulation_steps = arguments.whole("accumulation", gradient_accumulation_steps)
-    steps = arguments.whole("steps", steps)
-    arguments.one_of("on_unknown", on_unknown, get_args(forward.OnUnknown))
-    positional, named = arguments.inputs(args, kwargs)
-    assumed = arguments.sizes("assume", assume)
+    gradient_accumulation_steps = arguments.whole_number(
+        "accumulation", gradient_accumulation_steps
+    )
+    steps = arguments.whole_number("steps", steps)
+    arguments.check_choice("on_unknown", on_unknown, get_args(forward.OnUnknown))
+    positional, named = arguments.model_inputs(args, kwargs)
+    assumed = arguments.sizes_by_name("assume", assume)
     prices = forward.prices_of(convention, registry)
     with explained_changes():
         captured = capture_training(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from graphflops.core.arguments import whole
+from graphflops.core.arguments import whole_number
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.guards import check_assumptions
 from graphflops.core.ir import OpRecord
@@ -32,7 +32,7 @@ def bind(report: Report, sizes: Mapping[str, int]) -> Report:
                     f"It is a size that follows from data: count again with assume={{{name!r}: N}}."
                 )
             raise ModelSpecError(f"the costs of {report.model} have no symbol {name!r}. {hint}")
-    sizes = {name: whole(name, size) for name, size in sizes.items()}
+    sizes = {name: whole_number(name, size) for name, size in sizes.items()}
     check_assumptions(report.capture.assumptions, sizes, report.model)
     substitution = Substitution(sizes)
     records = CallSequence.of(report.records).map_items(

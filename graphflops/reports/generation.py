@@ -10,7 +10,7 @@ from typing import Any
 import sympy
 
 from graphflops.analysis.compare_conventions import ConventionComparison
-from graphflops.core.arguments import whole
+from graphflops.core.arguments import whole_number
 from graphflops.core.closed_form import sum_over
 from graphflops.core.cost import Dim, OpCost, substitute
 from graphflops.core.guards import check_assumptions, holds_throughout
@@ -203,7 +203,7 @@ class GenerationReport:
         Raises:
             ModelSpecError: There is no such token.
         """
-        if not 1 <= (token := whole("token", token)) <= self.new_tokens:
+        if not 1 <= (token := whole_number("token", token)) <= self.new_tokens:
             msg = f"there is no new token {token}: they are 1 to {self.new_tokens}."
             raise ModelSpecError(msg)
         if token == 1:
@@ -280,7 +280,7 @@ class GenerationReport:
                 have = ", ".join(sorted(known))
                 msg = f"the cost of this generation is no function of {name!r}, but of {have}."
                 raise ModelSpecError(msg + " Count again for another.")
-        merged = {**self.sizes, **{name: whole(name, size) for name, size in sizes.items()}}
+        merged = {**self.sizes, **{name: whole_number(name, size) for name, size in sizes.items()}}
         if self.sizes["K"] == self.sizes.get("P"):
             merged["K"] = merged["P"]
         found = replace(self, sizes={**merged, "M": merged["K"] + merged["N"] - 1})

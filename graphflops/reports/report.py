@@ -10,10 +10,10 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 from graphflops.analysis.compare_conventions import ConventionComparison, compare_conventions
-from graphflops.core.arguments import one_of
+from graphflops.core.arguments import check_choice
 from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import Capture, OpCall, OpRecord, Phase, Status
-from graphflops.core.module_tree import ModuleNode, Sum, roll_up, summed
+from graphflops.core.module_tree import CostSum, ModuleNode, roll_up, sum_costs
 from graphflops.errors import ModelSpecError, UnboundSymbolError
 from graphflops.pricing.registry import Registry
 from graphflops.render import data, tables
@@ -59,8 +59,8 @@ class Report:
         return roll_up(self.records, self.capture.modules)
 
     @cached_property
-    def _sum(self) -> Sum:
-        return summed(self.records)
+    def _sum(self) -> CostSum:
+        return sum_costs(self.records)
 
     @property
     def total(self) -> OpCost:
@@ -167,7 +167,7 @@ class Report:
             UnboundSymbolError: Costs are symbolic and cannot be compared.
             ModelSpecError: There is no such key.
         """
-        one_of("key", key, get_args(SortKey))
+        check_choice("key", key, get_args(SortKey))
         if key == "order":
             return list(self.records[:top])
 

@@ -11,7 +11,7 @@ from graphflops.capture.layer_reuse.module_call import LEAST_CALLS, Call
 from graphflops.capture.record.module_stack import CallSite, ModuleStack
 from graphflops.capture.record.tape import State, Tape
 from graphflops.capture.source_lines import line_running
-from graphflops.core.call_sequence import Block, Relocation, moved
+from graphflops.core.call_sequence import Block, Relocation, replace_prefix
 from graphflops.core.ir import OpCall
 
 
@@ -107,23 +107,25 @@ class TapeTracer:
         """Add the calls of a layer for another instance."""
         change = self._repeated(recorded, call)
         for out, name in zip(outputs, recorded.made, strict=True):
-            self._tape.assign_name(out, change.name(name))
+            self._tape.assign_name(out, change.map_name(name))
 
     def _repeated(self, recorded: Layer, call: Call) -> Relocation:
         """Add the calls; what is different in them."""
         owner = self._owner(call)
         given = map(self._tape.name_of, call.look.tensors)
         change = Relocation(
-            was=recorded.owner.module_path,
-            path=owner.module_path,
-            was_source=recorded.owner.source_line,
-            source=owner.source_line,
+            from_path=recorded.owner.module_path,
+            to_path=owner.module_path,
+            from_line=recorded.owner.source_line,
+            to_line=owner.source_line,
             names=dict(zip(recorded.given, given, strict=True)),
-            suffix=self._suffixes.next(owner.module_path),
+            to_suffix=self._suffixes.next(owner.module_path),
         )
         self._tape.repeat(recorded.block, change)
         for path, calls in recorded.called.items():
-            self._running.calls[moved(path, recorded.owner.module_path, owner.module_path)] += calls
+            self._running.calls[
+                replace_prefix(path, recorded.owner.module_path, owner.module_path)
+            ] += calls
         return change
 
     def _owner(self, call: Call) -> CallSite:

@@ -134,10 +134,10 @@ class AutogradTracer(TapeTracer):
         change = self._repeated(recorded, call)
         for out, name, (_, of_inputs) in zip(outputs, recorded.made, recorded.kinds, strict=True):
             assign_name = self._step.assign_input_name if of_inputs else self._step.assign_name
-            assign_name(out, change.name(name))
+            assign_name(out, change.map_name(name))
         instance = _Instance(recorded, call, change)
         if torch.is_grad_enabled() and any(is_made for is_made, _ in recorded.kinds):
-            owner = CallSite(change.path, recorded.owner.module_class, change.source)
+            owner = CallSite(change.to_path, recorded.owner.module_class, change.to_line)
             with self._owners.making_for(owner):
                 given = [call.look.tensors[number] for number in recorded.inputs]
                 _Again.apply(self, instance, outputs, *given)  # type: ignore[no-untyped-call]  # torch's gap
@@ -162,7 +162,7 @@ class AutogradTracer(TapeTracer):
                 made.append(None)
             else:
                 made.append(again := self._known.empty_like(gradient))
-                self._tape.assign_name(again, back.name(name))
+                self._tape.assign_name(again, back.map_name(name))
         return made
 
     def _run(
@@ -174,11 +174,11 @@ class AutogradTracer(TapeTracer):
     ) -> list[torch.Tensor | None]:
         """Run an instance, for a backward pass with gradients as no other has got them."""
         tape, layer, call, change = self._step, instance.layer, instance.call, instance.change
-        parent = change.path.rpartition(".")[0]
+        parent = change.to_path.rpartition(".")[0]
         twins = self._twins(layer, call)
         args, kwargs = _exchanged((call.args, call.kwargs), twins)
         with self._gradients.nested(), torch.enable_grad():
-            again = self._owners.within(CallSite(parent, source_line=change.source))
+            again = self._owners.within(CallSite(parent, source_line=change.to_line))
             with tape.running_again() as forward, again:
                 outputs = call.module(*args, **kwargs)
             items, start = len(tape.items), tape.length
@@ -197,13 +197,13 @@ class AutogradTracer(TapeTracer):
                 allow_unused=True,
             )
         block = tape.finalize(items, start, _under_names(forward, layer, change))
-        _refuse_outer(block, change.path)
+        _refuse_outer(block, change.to_path)
         back = _back(change)
-        calls = tuple(back.of(call, call.index) for call in expand(block.items))
+        calls = tuple(back.relocate(call, call.index) for call in expand(block.items))
         layer.backward[signature] = _Backward(
             block=Block(start, calls),
             gradients=list(found),
-            names=["" if g is None else back.name(tape.name_of(g)) for g in found],
+            names=["" if g is None else back.map_name(tape.name_of(g)) for g in found],
             given=names,
         )
         return list(found)
@@ -236,12 +236,12 @@ def _under_names(forward: list[OpCall], layer: _Layer, change: Relocation) -> Re
     names: dict[str, str] = {}
     recorded = tuple(expand(layer.block.items))
     if [call.op for call in forward] != [call.op for call in recorded]:
-        msg = f"{change.path} does not do what {change.was} does"
+        msg = f"{change.to_path} does not do what {change.from_path} does"
         raise NotAlikeError(msg)
     for again, first in zip(forward, recorded, strict=True):
         for out, known in zip(again.outputs, first.outputs, strict=True):
-            names[out.name] = change.name(known.name)
-    return Relocation(change.path, change.path, "", "", names, suffix="")
+            names[out.name] = change.map_name(known.name)
+    return Relocation(change.to_path, change.to_path, "", "", names, to_suffix="")
 
 
 def _refuse_outer(block: Block[OpCall], path: str) -> None:
@@ -261,13 +261,13 @@ def _refuse_outer(block: Block[OpCall], path: str) -> None:
 def _back(change: Relocation) -> Relocation:
     """From an instance to the first one."""
     return Relocation(
-        was=change.path,
-        path=change.was,
-        was_source=change.source,
-        source=change.was_source,
+        from_path=change.to_path,
+        to_path=change.from_path,
+        from_line=change.to_line,
+        to_line=change.from_line,
         names={now: was for was, now in change.names.items() if now},
-        suffix="",
-        dropped=change.suffix,
+        to_suffix="",
+        from_suffix=change.to_suffix,
     )
 
 

@@ -60,7 +60,7 @@ class StepTape(Tape, TorchDispatchMode):
 
     def finalize(self, items: int, start: int, change: Relocation) -> Block[OpCall]:
         """Calls from one on, marked and changed where they stand."""
-        calls = [change.of(call, call.index) for call in expand(self.recorded(items))]
+        calls = [change.relocate(call, call.index) for call in expand(self.recorded(items))]
         self.items[items:] = [replace(call, same_as=None) for call in calls]
         for call in calls:
             del self._purposes[call.index]
