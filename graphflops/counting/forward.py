@@ -21,7 +21,7 @@ from graphflops.errors import UnknownOpError, UnknownOpWarning
 from graphflops.pricing.price import price_all
 from graphflops.pricing.registry import Registry
 from graphflops.reports.report import Report
-from graphflops.runtime.versions import explained_changes
+from graphflops.runtime.versions import translate_version_errors
 
 OnUnknown: TypeAlias = Literal["warn", "raise", "ignore"]
 
@@ -87,7 +87,7 @@ def count(
     positional, named = arguments.model_inputs(args, kwargs)
     assumed = arguments.sizes_by_name("assume", assume)
     prices = prices_of(convention, registry)
-    with explained_changes():
+    with translate_version_errors():
         captured = capture(
             model, positional, named, dynamic_shapes, reuse_layers=reuse_layers, assume=assumed
         )

@@ -20,7 +20,7 @@ from graphflops.errors import CaptureError
 from graphflops.pricing.registry import Registry
 from graphflops.reports.generation import DecodeGraph, GenerationReport
 from graphflops.reports.report import Report
-from graphflops.runtime.versions import explained_changes
+from graphflops.runtime.versions import translate_version_errors
 
 CacheKind = Literal["dynamic", "static"]
 
@@ -90,7 +90,7 @@ def count_generation(
     inputs = arguments.inputs_by_name("inputs", inputs)
     prices = forward.prices_of(convention, registry)
     start = time.perf_counter()
-    with explained_changes():
+    with translate_version_errors():
         prompt = prompt_of(
             model,
             inputs,

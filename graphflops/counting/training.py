@@ -17,7 +17,7 @@ from graphflops.counting.renamed import refuse_renamed
 from graphflops.errors import ModelSpecError
 from graphflops.pricing.registry import Registry
 from graphflops.reports.training import TrainingReport
-from graphflops.runtime.versions import explained_changes
+from graphflops.runtime.versions import translate_version_errors
 
 _WITH_BACKWARD = ("exact", "torch")
 
@@ -108,7 +108,7 @@ def count_training(
     positional, named = arguments.model_inputs(args, kwargs)
     assumed = arguments.sizes_by_name("assume", assume)
     prices = forward.prices_of(convention, registry)
-    with explained_changes():
+    with translate_version_errors():
         captured = capture_training(
             model, positional, named, loss, reuse_layers=reuse_layers, assume=assumed
         )

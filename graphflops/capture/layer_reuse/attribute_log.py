@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from graphflops.capture.layer_reuse.fingerprint import MACHINERY
 from graphflops.capture.layer_reuse.layer_index import Slot
 from graphflops.capture.layer_reuse.module_dict import variables
-from graphflops.runtime.patches import Exchange, Patches, replacing
+from graphflops.runtime.patches import AttributePatch, Patches, patch_function
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 EVERYTHING = "*"
@@ -164,7 +164,7 @@ def _set(write: Callable[..., None], module: nn.Module, name: str, value: Any) -
 
 
 _WATCHING = Patches(
-    replacing(nn.Module, "__init__", _make),
-    Exchange(nn.Module, "__getattribute__", lambda _, __: _get),
-    replacing(nn.Module, "__setattr__", _set),
+    patch_function(nn.Module, "__init__", _make),
+    AttributePatch(nn.Module, "__getattribute__", lambda _, __: _get),
+    patch_function(nn.Module, "__setattr__", _set),
 )

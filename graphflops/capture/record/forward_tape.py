@@ -105,7 +105,7 @@ class ForwardTape(Tape, SchemaCheckMode):
             owner = self._running.current()
             call = self.described(ran, bound, owner, trip_count=trip_count, torch_function=caller)
             self.add(call, ran)
-        SIGNALS.let_through()
+        SIGNALS.deliver()
         return out
 
     @contextmanager

@@ -113,7 +113,7 @@ class StepTape(Tape, TorchDispatchMode):
             for part in parts(call, purpose.asked):
                 self._purposes[self.length] = purpose
                 self.add(replace(part, index=self.length), ran)
-        SIGNALS.let_through()
+        SIGNALS.deliver()
         return out
 
     def _purpose(self, func: Any, *, of_weights: bool) -> Purpose:
