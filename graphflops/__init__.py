@@ -109,7 +109,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    with importlib.import_module(f"{__name__}.runtime.versions").explained_changes():
+    with importlib.import_module(f"{__name__}.runtime.versions").translate_version_errors():
         return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.export import Dim
 
 import graphflops as gf
-from graphflops.core.arguments import whole
+from graphflops.core.arguments import whole_number
 
 BOGUS: Any = "bogus"
 LINEAR = nn.Linear(3, 4)
@@ -114,8 +114,8 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(
 
 @pytest.mark.parametrize("three", [3, np.int64(3), np.uint8(3), sympy.Integer(3), torch.tensor(3)])
 def test_whole_numbers_of_every_type_are_taken(three: Any) -> None:
-    assert whole("steps", three) == 3
-    assert type(whole("steps", three)) is int
+    assert whole_number("steps", three) == 3
+    assert type(whole_number("steps", three)) is int
     assert trained(steps=three).steps == 3
     assert open_batch().subs(B=three).macs == 3 * 3 * 4
     assert generated(max_new_tokens=three).new_tokens == 3

@@ -96,7 +96,9 @@ def test_make_runs_the_tests_on_other_versions_in_a_place_of_their_own() -> None
 @pytest.fixture
 def untested(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both packages are of a version that nobody has tested."""
-    monkeypatch.setattr(versions, "_installed", {"torch": "2.99", "transformers": "5.99"}.get)
+    monkeypatch.setattr(
+        versions, "_installed_version", {"torch": "2.99", "transformers": "5.99"}.get
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,14 +117,18 @@ def untested(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_counts_as_tested(
     version: str, is_untested: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(versions, "_installed", {"torch": version, "transformers": "5.23.0"}.get)
+    monkeypatch.setattr(
+        versions, "_installed_version", {"torch": version, "transformers": "5.23.0"}.get
+    )
     assert versions.is_untested("torch") is is_untested
     assert (f"torch {version} (2.13.0 to 2.15.0 were tested)" in versions.untested_versions()) == (
         is_untested
     )
 
 
-VERSION = "from graphflops import versions; versions._installed = lambda package: '2.99'"
+VERSION = (
+    "from graphflops.runtime import versions; versions._installed_version = lambda package: '2.99'"
+)
 # What a later version may be like, before anything is imported.
 GONE = {
     "torch._export.non_strict_utils._tensor_min_max": """
@@ -178,7 +184,7 @@ MISSING = {
 
 
 def run_as(module: str, line: str) -> None:
-    with versions.explained_changes():
+    with versions.translate_version_errors():
         exec(line, {"torch": torch, "__name__": module})  # noqa: S102 - our own lines
 
 

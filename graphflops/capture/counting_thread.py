@@ -34,9 +34,15 @@ from graphflops.capture.torch_internals.thread_state import ThreadState
 from graphflops.capture.transformers_compat import RegisteredClasses
 from graphflops.errors import CaptureError
 from graphflops.runtime import patches
-from graphflops.runtime.interruption import SIGNALS, end_what_is_suspended
-from graphflops.runtime.patches import Exchange, NoCollection, Patches, holds_of_thread, replacing
-from graphflops.runtime.versions import explained_changes
+from graphflops.runtime.interruption import SIGNALS, close_suspended_generators
+from graphflops.runtime.patches import (
+    AttributePatch,
+    NoGarbageCollection,
+    Patches,
+    hold_counts,
+    patch_function,
+)
+from graphflops.runtime.versions import translate_version_errors
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -265,30 +271,30 @@ def _nested_dummy(original: Callable[[], torch.Tensor]) -> torch.Tensor:
 
 COUNTING = Patches(
     _DynamoTables(),
-    NoCollection(),
+    NoGarbageCollection(),
     _DeviceOfNewTensors(),
     OwnGenerators(),
     RegisteredClasses(),
     CLASS_ATTRIBUTES,
-    Exchange(torch._ops, "_mode_stack_state_for_pre_dispatch", _PreDispatchStacks),
-    replacing(dispatch.TorchDispatchMode, "__enter__", _enter_mode),
-    replacing(dispatch.TorchDispatchMode, "__exit__", _exit_mode),
-    replacing(torch.compiler, "is_compiling", _is_exporting),
-    replacing(torch.compiler, "is_exporting", _is_exporting),
-    replacing(builtins, "max", _extreme(torch.maximum)),
-    replacing(builtins, "min", _extreme(torch.minimum)),
-    replacing(math, "pow", _power),
-    Exchange(torch.SymInt, "__format__", _formatting),
-    Exchange(torch.SymFloat, "__format__", _formatting),
-    replacing(torch.autograd, "_engine_run_backward", _differentiate),
-    replacing(forward_ad, "enter_dual_level", _differentiate),
-    replacing(torch.utils, "swap_tensors", _convert),
-    replacing(nested_tensor, "_nt_view_dummy", _nested_dummy),
-    replacing(Distribution, "__init__", _distribution),
-    replacing(torch.utils.checkpoint, _without_reentrant(), _checkpointed),
-    Exchange(torch.utils.checkpoint, "CheckpointFunction", _reentrant),
-    replacing(concurrent.futures.ThreadPoolExecutor, "submit", _submit),
-    replacing(threading.Thread, "start", _start),
+    AttributePatch(torch._ops, "_mode_stack_state_for_pre_dispatch", _PreDispatchStacks),
+    patch_function(dispatch.TorchDispatchMode, "__enter__", _enter_mode),
+    patch_function(dispatch.TorchDispatchMode, "__exit__", _exit_mode),
+    patch_function(torch.compiler, "is_compiling", _is_exporting),
+    patch_function(torch.compiler, "is_exporting", _is_exporting),
+    patch_function(builtins, "max", _extreme(torch.maximum)),
+    patch_function(builtins, "min", _extreme(torch.minimum)),
+    patch_function(math, "pow", _power),
+    AttributePatch(torch.SymInt, "__format__", _formatting),
+    AttributePatch(torch.SymFloat, "__format__", _formatting),
+    patch_function(torch.autograd, "_engine_run_backward", _differentiate),
+    patch_function(forward_ad, "enter_dual_level", _differentiate),
+    patch_function(torch.utils, "swap_tensors", _convert),
+    patch_function(nested_tensor, "_nt_view_dummy", _nested_dummy),
+    patch_function(Distribution, "__init__", _distribution),
+    patch_function(torch.utils.checkpoint, _without_reentrant(), _checkpointed),
+    AttributePatch(torch.utils.checkpoint, "CheckpointFunction", _reentrant),
+    patch_function(concurrent.futures.ThreadPoolExecutor, "submit", _submit),
+    patch_function(threading.Thread, "start", _start),
 )
 """What a thread that counts sees of the process."""
 
@@ -301,17 +307,17 @@ def in_counting_thread(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     @functools.wraps(function)
     def count(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        if COUNTING.held():
+        if COUNTING.is_held():
             return function(*args, **kwargs)
-        before, handled = (ThreadState.now(), RandomState(), holds_of_thread()), sys.exc_info()[1]
+        before, handled = (ThreadState.now(), RandomState(), hold_counts()), sys.exc_info()[1]
         try:
-            SIGNALS.take()
-            with explained_changes():
+            SIGNALS.install()
+            with translate_version_errors():
                 COUNTING.hold()
             return function(*args, **kwargs)
         except BaseException as error:
-            SIGNALS.hold_back()
-            end_what_is_suspended(error, handled)
+            SIGNALS.defer()
+            close_suspended_generators(error, handled)
             raise
         finally:
             try:
@@ -325,14 +331,14 @@ def in_counting_thread(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 def _leave(thread: ThreadState, numbers: RandomState, holds: dict[Patches, int]) -> None:
     """Put everything back; may be called again when it was interrupted."""
-    SIGNALS.hold_back()
+    SIGNALS.defer()
     thread.restore()
     for held, number in holds.items():
         held.release(number)
     numbers.restore()
     TOLD.begin()
     GENERATORS.begin()
-    SIGNALS.give_back()
+    SIGNALS.restore()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from graphflops.core.ir import OpCall, Phase
 from graphflops.errors import CaptureError, GraphFlopsError
 from graphflops.runtime.interruption import raise_interruption
 from graphflops.runtime.patches import QUIET
-from graphflops.runtime.versions import change_behind, untested_versions
+from graphflops.runtime.versions import untested_versions, version_error_behind
 
 
 def explain_failure(
@@ -31,7 +31,7 @@ def explain_failure(
     way, the model or its inputs are wrong; if not, tracing is what failed.
     """
     for _, error in failures:
-        if (change := change_behind(error)) is not None:
+        if (change := version_error_behind(error)) is not None:
             return change
     own = _forward_error(model, args, kwargs)
     name = type(model).__name__

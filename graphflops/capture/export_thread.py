@@ -19,7 +19,7 @@ from torch import nn
 from torch.fx import _symbolic_trace
 
 from graphflops.capture.counting_thread import model_running
-from graphflops.runtime.patches import Exchange, Patches, replacing
+from graphflops.runtime.patches import AttributePatch, Patches, patch_function
 
 _ONE_AT_A_TIME = threading.RLock()
 
@@ -88,20 +88,22 @@ def _snapshot(original: Callable[..., Any], tensor: torch.Tensor, **how: Any) ->
 
 
 _EXPORT = Patches(
-    replacing(torch.fx.experimental.proxy_tensor, "snapshot_fake", _snapshot),
+    patch_function(torch.fx.experimental.proxy_tensor, "snapshot_fake", _snapshot),
     _Methods(),
-    replacing(_symbolic_trace._Patcher, "patch_method", _patch_method),
+    patch_function(_symbolic_trace._Patcher, "patch_method", _patch_method),
     # The flags of an export are those of the thread already.
-    replacing(
+    patch_function(
         torch.export._trace, "_compiling_state_context", lambda _: model_running(exporting=True)
     ),
-    replacing(torch.export._trace, "_override_builtin_ops", lambda _: contextlib.nullcontext()),
+    patch_function(
+        torch.export._trace, "_override_builtin_ops", lambda _: contextlib.nullcontext()
+    ),
     # Prints the graph it had when it fails, tens of kilobytes long.
-    Exchange(
+    AttributePatch(
         torch.export._trace,
         "print",
         lambda _, held: lambda *args, **how: None if held() else print(*args, **how),  # noqa: T201
-        adds=True,
+        allow_missing=True,
     ),
 )
 

@@ -92,7 +92,7 @@ class _Walk:
             outputs = [out.name for call in expand(block.items) for out in call.outputs]
             self._repeated[block] = [name for name in outputs if name in self._scores]
         for name in self._repeated[block]:
-            self._scores[repetition.change.name(name)] = self._scores[name]
+            self._scores[repetition.relocation.map_name(name)] = self._scores[name]
 
     def _look(self, call: OpCall) -> None:
         if (share := _masked(call)) is not None:

@@ -15,7 +15,7 @@ from graphflops.cli import catalog, count, generate, train
 from graphflops.cli.stdout import claim_stdout, retire_stdout
 from graphflops.errors import GraphFlopsError, ModelSpecError, UnknownOpError
 from graphflops.render.escape import one_line
-from graphflops.runtime.versions import explained_changes
+from graphflops.runtime.versions import translate_version_errors
 
 CHECK_FAILED, BAD_INPUT = 1, 2
 _ALLOCATIONS = 100_000
@@ -59,7 +59,7 @@ def main() -> None:
     claim_stdout()
     try:
         _refuse_renamed(sys.argv)
-        with explained_changes():
+        with translate_version_errors():
             app(prog_name="graphflops")
     except GraphFlopsError as error:
         typer.echo(f"graphflops: {one_line(str(error))}", err=True)

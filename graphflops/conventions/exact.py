@@ -16,7 +16,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from graphflops.conventions.convention import Convention
-from graphflops.core.arguments import level_of_caller
+from graphflops.core.arguments import caller_stacklevel
 from graphflops.errors import PluginWarning
 from graphflops.pricing.registry import EXACT, Registry
 from graphflops.runtime.interruption import raise_interruption
@@ -47,7 +47,7 @@ def exact() -> Registry:
                 f"{type(error).__name__}: {error}. Their operators stay unknown; update or "
                 "uninstall the plugin.",
                 PluginWarning,
-                stacklevel=level_of_caller(),
+                stacklevel=caller_stacklevel(),
             )
     return EXACT
 

@@ -1,4 +1,4 @@
-"""Arguments of the public functions: taken as they are meant, or refused in a sentence."""
+"""Checks and conversions of arguments of the public functions."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import operator
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from contextlib import __file__ as _contextlib
+from contextlib import __file__ as _contextlib_file
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from graphflops.errors import ModelSpecError
 
-_OURS = (f"{Path(__file__).parents[1]}{os.sep}", _contextlib)
-"""Files whose frames lie between the one who calls us and a warning of ours."""
+_INTERNAL = (f"{Path(__file__).parents[1]}{os.sep}", _contextlib_file)
+"""Prefixes of files whose frames lie between the user's code and a warning of this package."""
 
 
-def whole(name: str, value: Any, least: int = 1) -> int:
-    """A whole number of any type that is one: Python's, numpy's, sympy's.
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    """Return an integer of any type (Python's, numpy's, sympy's) as an ``int``.
 
     Raises:
-        ModelSpecError: It is none, or below ``least``.
+        ModelSpecError: ``value`` is no integer, or is below ``least``.
 
     Example:
-        >>> whole("steps", 3)
+        >>> whole_number("steps", 3)
         3
     """
     try:
@@ -37,42 +37,42 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     return number
 
 
-def sizes(name: str, value: Any) -> dict[str, int]:
-    """Whole numbers by name, 0 or more.
+def sizes_by_name(name: str, value: Any) -> dict[str, int]:
+    """Return a mapping of sizes, 0 or more, as a dictionary; ``None`` is an empty one.
 
     Raises:
-        ModelSpecError: It is something else.
+        ModelSpecError: ``value`` is something else.
 
     Example:
-        >>> sizes("assume", {"u0": 10})
+        >>> sizes_by_name("assume", {"u0": 10})
         {'u0': 10}
     """
-    given = {} if value is None else value
-    if not isinstance(given, Mapping):
+    sizes = {} if value is None else value
+    if not isinstance(sizes, Mapping):
         msg = f'{name} is of type {type(value).__name__}. Give sizes by name, such as {{"u0": 10}}.'
         raise ModelSpecError(msg)
-    return {key: whole(f"{name}[{key!r}]", size, least=0) for key, size in given.items()}
+    return {key: whole_number(f"{name}[{key!r}]", size, least=0) for key, size in sizes.items()}
 
 
-def one_of(name: str, value: Any, known: Iterable[str]) -> None:
-    """Check a word against those that mean something.
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Check that an argument is one of some choices.
 
     Raises:
         ModelSpecError: It is none of them.
     """
-    known = list(known)
-    if value not in known:
-        close = get_close_matches(str(value).lower(), known, n=2, cutoff=0.5)
+    choices = list(choices)
+    if value not in choices:
+        close = get_close_matches(str(value).lower(), choices, n=2, cutoff=0.5)
         hint = "Did you mean {}?" if close else "Give one of {}."
-        named = ", ".join(map(repr, close or known))
-        raise ModelSpecError(f"{name} is {value!r}. {hint.format(named)}")
+        listed = ", ".join(map(repr, close or choices))
+        raise ModelSpecError(f"{name} is {value!r}. {hint.format(listed)}")
 
 
-def inputs(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword inputs of a model; one tensor alone is one input.
+def model_inputs(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return positional and keyword inputs of a model; a single tensor is one input.
 
     Raises:
-        ModelSpecError: They are in another form.
+        ModelSpecError: ``args`` is no tuple, list or tensor, or ``kwargs`` is no mapping.
     """
     if hasattr(args, "shape") and hasattr(args, "dtype"):
         args = (args,)
@@ -85,10 +85,10 @@ def inputs(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def inputs_by_name(name: str, value: Any) -> dict[str, Any]:
-    """Inputs in a mapping.
+    """Return a mapping of inputs as a dictionary.
 
     Raises:
-        ModelSpecError: It is none, or has keys that are no names.
+        ModelSpecError: ``value`` is no mapping, or has keys that are no strings.
     """
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         msg = (
@@ -99,9 +99,9 @@ def inputs_by_name(name: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def level_of_caller() -> int:
-    """How many frames up, for ``warnings.warn`` in the caller, the code lies that called us."""
+def caller_stacklevel() -> int:
+    """Return the ``stacklevel`` with which ``warnings.warn`` points at the user's code."""
     level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INTERNAL):
         level, frame = level + 1, frame.f_back
     return level

@@ -1,7 +1,7 @@
-"""Calls in which a repeated layer stands once, and is unfolded where somebody looks.
+"""Sequences of calls in which a repeated layer is stored once and expanded on demand.
 
-A transformer is one layer times its depth. What its calls cost is known from one instance and
-the number of them; the calls of the others are written out when they are asked for.
+A transformer is one layer times its depth. The cost of its calls follows from one instance and
+the number of instances; the calls of the other instances are built only if they are read.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ U = TypeVar("U", OpCall, OpRecord)
 
 @dataclass(frozen=True, slots=True)
 class Relocation:
-    """From the calls of one instance of a layer to those of another.
+    """Mapping of the calls of one instance of a layer to those of another instance.
 
     Attributes:
-        was: The path of the one.
-        path: The path of the other.
-        was_source: The line that calls the one.
-        source: The line that calls the other.
-        names: Of the tensors that the other gets, by the names of those that the one got.
-        suffix: What names of tensors end in in the other.
-        dropped: What they end in in the one.
+        from_path: Module path of the first instance.
+        to_path: Module path of the second instance.
+        from_line: Source line that calls the first instance.
+        to_line: Source line that calls the second instance.
+        names: Names of the second instance's input tensors by those of the first's.
+        to_suffix: Suffix of names of tensors computed in the second instance.
+        from_suffix: Suffix of names of tensors computed in the first instance.
     """
 
-    was: str
-    path: str
-    was_source: str
-    source: str
+    from_path: str
+    to_path: str
+    from_line: str
+    to_line: str
     names: Mapping[str, str]
-    suffix: str
-    dropped: str = ""
+    to_suffix: str
+    from_suffix: str = ""
 
-    def of(self, call: OpCall, index: int) -> OpCall:
-        """The call that stands in the place of one."""
-        # What dataclasses.replace does, without checks that take twice as long.
+    def relocate(self, call: OpCall, index: int) -> OpCall:
+        """Return the call of the second instance that corresponds to one of the first."""
+        # As dataclasses.replace does, without its checks, which take twice as long.
         other = object.__new__(OpCall)
         other.__dict__.update(
             call.__dict__,
@@ -60,49 +60,53 @@ class Relocation:
     @overload
     def apply(self, item: OpRecord, shift: int) -> OpRecord: ...
     def apply(self, item: OpCall | OpRecord, shift: int) -> OpCall | OpRecord:
-        """The same of a call or of its record, which costs the same, some places further on."""
+        """Return the call or record of the second instance, its index shifted.
+
+        A record keeps its cost: equal calls cost the same.
+        """
         if isinstance(item, OpCall):
-            return self.of(item, item.index + shift)
-        call = self.of(item.call, item.call.index + shift)
+            return self.relocate(item, item.index + shift)
+        call = self.relocate(item.call, item.call.index + shift)
         return OpRecord(call=call, status=item.status, cost=item.cost, parts=item.parts)
 
-    def name(self, name: str) -> str:
-        """The name of the tensor that stands in the place of one."""
-        return self.names.get(name) or (name and self._own(name))
+    def map_name(self, name: str) -> str:
+        """Return the name of the second instance's tensor for one of the first's."""
+        return self.names.get(name) or (name and self._replace_suffix(name))
 
-    def moved(self, path: str) -> str:
-        """The path that stands in the place of one; what is outside of the layer stays."""
-        return moved(path, self.was, self.path)
+    def map_path(self, path: str) -> str:
+        """Return the path in the second instance; paths outside of the layer are unchanged."""
+        return replace_prefix(path, self.from_path, self.to_path)
 
-    def _own(self, name: str) -> str:
-        return name.removesuffix(self.dropped) + self.suffix
+    def _replace_suffix(self, name: str) -> str:
+        return name.removesuffix(self.from_suffix) + self.to_suffix
 
-    def _tensor(self, meta: TensorMeta) -> TensorMeta:
+    def _map_tensor(self, meta: TensorMeta) -> TensorMeta:
         # Not by `replace`, which takes three times as long.
         return TensorMeta(
-            *(meta.shape, meta.dtype, meta.strides, self.name(meta.name)),
+            *(meta.shape, meta.dtype, meta.strides, self.map_name(meta.name)),
             *(meta.sparse, meta.masked_elements, meta.known_values),
         )
 
-    def _tensors(self, value: Tensors) -> Tensors:
+    def _map_tensors(self, value: Tensors) -> Tensors:
         if isinstance(value, tuple):
-            return tuple([item and self._tensor(item) for item in value])
-        return self._tensor(value)
+            return tuple([item and self._map_tensor(item) for item in value])
+        return self._map_tensor(value)
 
 
-def moved(path: str, was: str, now: str) -> str:
-    """A path below one module as it is below another; other paths stay."""
-    return now + path[len(was) :] if path == was or path.startswith(was + ".") else path
+def replace_prefix(path: str, prefix: str, replacement: str) -> str:
+    """Replace a module path, or the leading part of one; other paths are unchanged."""
+    is_inside = path == prefix or path.startswith(prefix + ".")
+    return replacement + path[len(prefix) :] if is_inside else path
 
 
 @dataclass(slots=True, eq=False)
 class Block(Generic[T]):
-    """What was recorded of a layer; it is like itself alone, and so a key of caches.
+    """Recorded calls of one instance of a layer; compared by identity, as a key of caches.
 
     Attributes:
-        start: The index of its first call.
-        items: Its calls, or the records of them.
-        length: How many that are, repetitions written out.
+        start: Index of its first call.
+        items: Its calls or their records.
+        length: Number of them, repeats expanded.
     """
 
     start: int
@@ -115,27 +119,27 @@ class Block(Generic[T]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Repeat(Generic[T]):
-    """A block again, for another instance of the layer.
+    """Repeat of a block for another instance of the layer.
 
     Attributes:
-        start: The index of its first call.
-        block: What is repeated.
-        change: What is different.
+        start: Index of its first call.
+        block: Calls of the first instance.
+        relocation: Mapping from the first instance to this one.
     """
 
     start: int
     block: Block[T]
-    change: Relocation
+    relocation: Relocation
 
     def expand(self) -> Iterator[T]:
-        """Its calls, or their records."""
+        """Yield the calls of this instance, or their records."""
         shift = self.start - self.block.start
         for item in expand(self.block.items):
-            yield self.change.apply(item, shift)
+            yield self.relocation.apply(item, shift)
 
 
 def expand(items: Iterable[T | Repeat[T]]) -> Iterator[T]:
-    """Calls or records one after the other, repetitions written out."""
+    """Yield calls or records in order, repeats expanded."""
     for item in items:
         if isinstance(item, Repeat):
             yield from item.expand()
@@ -144,104 +148,104 @@ def expand(items: Iterable[T | Repeat[T]]) -> Iterator[T]:
 
 
 def length(items: Iterable[T | Repeat[T]]) -> int:
-    """How many there are, repetitions written out."""
+    """Return the number of calls or records, repeats expanded."""
     return sum(item.block.length if isinstance(item, Repeat) else 1 for item in items)
 
 
 class CallSequence(Sequence[T]):
-    """Calls or records in order, with the repetitions among them.
+    """Calls or records in order, with repeats of layers unexpanded.
 
     Attributes:
-        items: Single ones, and repetitions of a layer before.
+        items: Single calls or records, and repeats of a block.
     """
 
     def __init__(self, items: Iterable[T | Repeat[T]]) -> None:
         self.items: tuple[T | Repeat[T], ...] = tuple(items)
 
     @classmethod
-    def of(cls, several: Iterable[T]) -> CallSequence[T]:
-        """Some calls or records, as they are if they are folded already."""
-        return several if isinstance(several, CallSequence) else cls(several)
+    def of(cls, items: Iterable[T]) -> CallSequence[T]:
+        """Return a sequence of calls or records; one that is a CallSequence already, as it is."""
+        return items if isinstance(items, CallSequence) else cls(items)
 
     @cached_property
-    def _all(self) -> tuple[T, ...]:
+    def _expanded(self) -> tuple[T, ...]:
         return tuple(expand(self.items))
 
     def __len__(self) -> int:
         return length(self.items)
 
     def __iter__(self) -> Iterator[T]:
-        return iter(self._all)
+        return iter(self._expanded)
 
     @overload
     def __getitem__(self, index: int) -> T: ...
     @overload
     def __getitem__(self, index: slice) -> tuple[T, ...]: ...
     def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
-        return self._all[index]
+        return self._expanded[index]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and self._all == tuple(other)
+        return isinstance(other, Sequence) and self._expanded == tuple(other)
 
     def __hash__(self) -> int:
-        return hash(self._all)
+        return hash(self._expanded)
 
     def __repr__(self) -> str:
-        return repr(self._all)
+        return repr(self._expanded)
 
-    def map_items(self, change: Callable[[T], Iterable[U]]) -> CallSequence[U]:
-        """What becomes of each; what is repeated is changed once.
+    def map_items(self, function: Callable[[T], Iterable[U]]) -> CallSequence[U]:
+        """Return the results of a function of each item; a repeated block is mapped once.
 
         Args:
-            change: From one to what takes its place: one, none or several.
+            function: Function from an item to its replacements: one, none or several.
         """
 
         @cache
-        def changed(block: Block[T]) -> Block[U]:
-            return Block(block.start, tuple(through(block.items)))
+        def map_block(block: Block[T]) -> Block[U]:
+            return Block(block.start, tuple(map_all(block.items)))
 
-        def through(items: Iterable[T | Repeat[T]]) -> Iterator[U | Repeat[U]]:
+        def map_all(items: Iterable[T | Repeat[T]]) -> Iterator[U | Repeat[U]]:
             for item in items:
                 if not isinstance(item, Repeat):
-                    yield from change(item)
-                elif (block := changed(item.block)).items:
-                    yield Repeat(item.start, block, item.change)
+                    yield from function(item)
+                elif (block := map_block(item.block)).items:
+                    yield Repeat(item.start, block, item.relocation)
 
-        return CallSequence(through(self.items))
+        return CallSequence(map_all(self.items))
 
     def distinct(self) -> Iterator[T]:
-        """All, but for each block that is repeated once."""
-        seen: set[Block[T]] = set()
+        """Yield all items, but those of a repeated block once."""
+        visited: set[Block[T]] = set()
 
-        def through(items: Iterable[T | Repeat[T]]) -> Iterator[T]:
+        def walk(items: Iterable[T | Repeat[T]]) -> Iterator[T]:
             for item in items:
                 if not isinstance(item, Repeat):
                     yield item
-                elif item.block not in seen:
-                    seen.add(item.block)
-                    yield from through(item.block.items)
+                elif item.block not in visited:
+                    visited.add(item.block)
+                    yield from walk(item.block.items)
 
-        return through(self.items)
+        return walk(self.items)
 
-    def expand_where(self, where: Callable[[T], bool]) -> CallSequence[T]:
-        """The same, without repetitions that repeat something of a kind.
+    def expand_where(self, predicate: Callable[[T], bool]) -> CallSequence[T]:
+        """Return the sequence with repeats expanded that contain items of some kind.
 
         Args:
-            where: Whether one is of that kind.
+            predicate: Function that returns True for an item of that kind.
         """
 
         @cache
-        def has(block: Block[T]) -> bool:
-            return any(map(is_or_has, block.items))
+        def contains(block: Block[T]) -> bool:
+            return any(map(matches, block.items))
 
-        def is_or_has(item: T | Repeat[T]) -> bool:
-            return has(item.block) if isinstance(item, Repeat) else where(item)
+        def matches(item: T | Repeat[T]) -> bool:
+            return contains(item.block) if isinstance(item, Repeat) else predicate(item)
 
-        def through() -> Iterator[T | Repeat[T]]:
+        def expand_matching() -> Iterator[T | Repeat[T]]:
             for item in self.items:
-                if isinstance(item, Repeat) and has(item.block):
+                if isinstance(item, Repeat) and contains(item.block):
                     yield from item.expand()
                 else:
                     yield item
 
-        return CallSequence(through())
+        return CallSequence(expand_matching())

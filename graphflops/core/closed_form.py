@@ -1,4 +1,4 @@
-"""Sums over a range of a symbol, in closed form."""
+"""Closed-form sums over a range of a symbol."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _N = sympy.Symbol("n", integer=True)
 
 
 def sum_over(value: Dim, name: str, first: Dim, last: Dim) -> Dim:
-    """Add up a cost over all whole numbers that a symbol stands for.
+    """Return the sum of a cost over a range of integer values of a symbol.
 
-    Polynomials are summed with Faulhaber's formula, whatever the number of terms. Others are
-    added term by term where the bounds are numbers, else left as a ``sympy.Sum``.
+    Polynomials are summed with Faulhaber's formula, whatever the number of terms. Other
+    expressions are summed term by term if the bounds are numbers, else left as a ``sympy.Sum``.
 
     Args:
-        value: A cost in the symbol and perhaps others.
-        name: The symbol's name.
-        first: Its first value.
-        last: Its last value; a range that ends before it begins is empty.
+        value: Cost as an expression in the symbol and perhaps others.
+        name: Name of the symbol.
+        first: First value of the symbol.
+        last: Last value; the range is empty if it is below ``first``.
 
     Example:
         >>> sum_over(3 * sympy.Symbol("K") + 1, "K", 10, 12)  # 31 + 34 + 37
@@ -48,7 +48,7 @@ def sum_over(value: Dim, name: str, first: Dim, last: Dim) -> Dim:
 
 @cache
 def _coefficients(value: sympy.Expr, symbol: sympy.Symbol) -> tuple[sympy.Expr, ...] | None:
-    """Of the powers of a symbol, the constant first; ``None`` if it is no polynomial."""
+    """Return coefficients by power of a symbol, constant first; ``None`` if no polynomial."""
     expanded = sympy.expand(value)
     if not expanded.is_polynomial(symbol):
         return None
@@ -61,6 +61,6 @@ def _power_sum(power: int, last: Dim) -> sympy.Expr:
 
 @cache
 def _faulhaber(power: int) -> sympy.Expr:
-    """1^power + 2^power + ... + n^power as a polynomial in n."""
+    """Return 1^power + 2^power + ... + n^power as a polynomial in n."""
     k = sympy.Symbol("k", integer=True)
     return sympy.factor(sympy.summation(k**power, (k, 1, _N)))

@@ -1,4 +1,4 @@
-"""The algebra of costs: what an operator does and moves, as integers or expressions."""
+"""Costs of operators, FLOPs and bytes, as integers or symbolic expressions."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from typing import TypeAlias
 import sympy
 
 Dim: TypeAlias = int | sympy.Expr
-"""A size or a count: a plain ``int``, or a sympy expression where a shape is symbolic."""
+"""Size or count: a plain ``int``, or a sympy expression if a shape is symbolic."""
 
 FLOPS_PER_MAC = 2
 """A multiply-accumulate is one multiplication and one addition."""
 
 
 def substitute(value: Dim, values: Mapping[str, Dim]) -> Dim:
-    """Put numbers or other expressions in for symbols, by name.
+    """Substitute numbers or other expressions for symbols, by name.
 
     Args:
-        value: An integer or an expression.
-        values: What to put in, by the symbol's name; names the expression does not have are
-            ignored.
+        value: Integer or expression.
+        values: Replacements by symbol name; names that the expression lacks are ignored.
 
     Returns:
-        A plain ``int`` once no symbol is left, else the remaining expression.
+        A plain ``int`` if no symbol is left, else the remaining expression.
 
     Example:
         >>> substitute(2 * sympy.Symbol("S"), {"S": 21})
@@ -33,29 +32,30 @@ def substitute(value: Dim, values: Mapping[str, Dim]) -> Dim:
     if isinstance(value, int):
         return value
     bound = {s: sympy.sympify(values[s.name]) for s in value.free_symbols if s.name in values}
-    # Sizes are plain arithmetic: rebuilding it does all that subs() would, much faster.
+    # Sizes are plain arithmetic: xreplace() gives the same result as subs(), much faster.
     return as_dim(value.xreplace(bound))
 
 
 def as_dim(value: Dim) -> Dim:
-    """The same value, as a plain ``int`` where it is an integer."""
+    """Return a value as a plain ``int`` if it is an integer, else unchanged."""
     if isinstance(value, int):
         return value
     return int(value) if value.is_Integer else value
 
 
 def triangle(rows: Dim, columns: Dim, diagonal: Dim = 0) -> Dim:
-    """Entries of a rows x columns matrix on or below a diagonal (0 the main one, 1 above it).
+    """Return the number of entries of a rows x columns matrix on or below a diagonal.
 
-    Row i has ``i + 1 + diagonal`` of them, but at least 0 and at most ``columns``. That is
-    max(0, i + 1 + diagonal) - max(0, i + 1 + diagonal - columns), and either adds up over the
-    rows to a difference of two triangle numbers.
+    Diagonal 0 is the main one, 1 the one above it. Row i has ``i + 1 + diagonal`` such entries,
+    but at least 0 and at most ``columns``. That is max(0, i + 1 + diagonal) -
+    max(0, i + 1 + diagonal - columns), and the sum of either term over the rows is a difference
+    of two triangular numbers.
     """
     return _ramp(rows, diagonal) - _ramp(rows, diagonal - columns)
 
 
 def _ramp(rows: Dim, start: Dim) -> Dim:
-    # The sum of max(0, start + i) for i from 1 to rows.
+    # Sum of max(0, start + i) for i from 1 to rows.
     return _triangular(start + rows) - _triangular(start)
 
 
@@ -68,16 +68,17 @@ def _triangular(n: Dim) -> Dim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpCost:
-    """What one or more operator calls cost. A value: ``+`` sums, ``* n`` repeats.
+    """Cost of one or more operator calls. A value: ``+`` sums, ``* n`` repeats.
 
     Attributes:
         flops: Floating-point operations; a multiply-accumulate is two of them.
         macs: Multiply-accumulates, of contractions only (never ``flops / 2``).
-        transcendentals: Those of the FLOPs that are ``exp``, ``log``, ``sqrt``, ``tanh``, ...
-        flops_masked: Those of the FLOPs that attention spends on positions that its mask
-            hides, as far as that is known. A kernel that skips them does ``flops - flops_masked``.
+        transcendentals: Transcendental operations (``exp``, ``log``, ``sqrt``, ``tanh``, ...),
+            included in ``flops``.
+        flops_masked: FLOPs of attention on masked positions, included in ``flops``, as far as
+            the mask is known. A kernel that skips them does ``flops - flops_masked``.
         bytes_read: Bytes read, each operator on its own (no fusion).
-        bytes_written: Bytes written, likewise.
+        bytes_written: Bytes written, each operator on its own.
 
     Example:
         >>> (OpCost(flops=6, macs=3) + OpCost(flops=1)) * 2
@@ -104,12 +105,12 @@ class OpCost:
     def __mul__(self, times: Dim) -> OpCost:
         return self.map(lambda value: value * times)
 
-    def map(self, change: Callable[[Dim], Dim]) -> OpCost:
-        """The same cost with every field changed in one way."""
-        return OpCost(**{name: change(value) for name, value in self.items()})
+    def map(self, function: Callable[[Dim], Dim]) -> OpCost:
+        """Return the cost with a function applied to every field."""
+        return OpCost(**{name: function(value) for name, value in self.items()})
 
     def items(self) -> tuple[tuple[str, Dim], ...]:
-        """Every field as ``(name, value)``, in declaration order."""
+        """Return every field as ``(name, value)``, in declaration order."""
         return (
             ("flops", self.flops),
             ("macs", self.macs),
@@ -120,7 +121,7 @@ class OpCost:
         )
 
     def with_bytes(self, read: Dim, written: Dim) -> OpCost:
-        """The same work with this memory traffic."""
+        """Return the same arithmetic with other memory traffic."""
         return OpCost(
             flops=self.flops,
             macs=self.macs,
@@ -131,5 +132,5 @@ class OpCost:
         )
 
     def subs(self, **values: Dim) -> OpCost:
-        """Put numbers in for symbols, by name: ``cost.subs(B=8, S=2048)``."""
+        """Substitute values for symbols, by name: ``cost.subs(B=8, S=2048)``."""
         return self.map(lambda value: substitute(value, values))

@@ -1,4 +1,4 @@
-"""What flows between the rooms: capture makes these, pricing and roll-up read them."""
+"""Intermediate representation: calls, tensors and captures, produced by capture for pricing."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ import sympy
 from graphflops.core.cost import Dim, OpCost
 from graphflops.errors import GraphFlopsError
 
-# Elements that hold several numbers, or whose name has no size in it.
+# Dtypes whose elements pack several numbers, or whose name does not contain a size.
 _BITS = {"bool": 8, "bits1x8": 8, "bits2x4": 8, "bits4x2": 8}
 _SIZE_IN_NAME = re.compile(r"[a-z]+(?P<bits>\d+)(?:.*_x(?P<packed>\d+))?")
 
 ATTENTION_SCORES = "graphflops::attention_scores"
-"""Pseudo-operator: what a fused attention backward computes beside what is asked of it."""
+"""Pseudo-operator: scores that a fused attention backward recomputes beside the gradients."""
 
 
 @cache
 def dtype_bits(dtype: str) -> int:
-    """Bits that an element of a torch dtype takes in memory; sub-byte ones less than eight.
+    """Return the bits that an element of a torch dtype takes in memory: under 8 if packed.
 
-    Torch names a dtype by its size, so that a later version's have theirs too.
+    The size is read off the name, so that dtypes of later versions of torch work too.
 
     Raises:
-        GraphFlopsError: The name has no size in it.
+        GraphFlopsError: The name does not contain a size.
 
     Example:
         >>> dtype_bits("bfloat16"), dtype_bits("uint4"), dtype_bits("float4_e2m1fn_x2")
@@ -50,12 +50,12 @@ def dtype_bits(dtype: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class SparseStorage:
-    """What a sparse tensor holds in memory.
+    """Storage of a sparse tensor.
 
     Attributes:
-        elements: Elements that are stored, those of blocks all; ``None`` if how many they are
-            follows from values that nobody knows.
-        index_nbytes: Bytes of the indices that say where they lie.
+        elements: Number of stored elements, blocks in full; ``None`` if it depends on values
+            that are not known.
+        index_nbytes: Bytes of the indices.
     """
 
     elements: Dim | None
@@ -64,18 +64,18 @@ class SparseStorage:
 
 @dataclass(frozen=True, slots=True)
 class TensorMeta:
-    """What is known of a tensor without its values.
+    """Tensor metadata.
 
     Attributes:
         shape: Sizes, integers or expressions.
-        dtype: Torch's name of it without the prefix, e.g. ``"bfloat16"``.
-        strides: Elements between neighbours along each axis, if known; a stride of 0 marks
-            an axis that was broadcast and holds no further elements.
-        name: The value's name in its graph: two equal names are one tensor. Not compared.
-        sparse: What it stores, if it is sparse.
-        masked_elements: Elements of an attention mask that let nothing through; ``None`` where
-            the number is not known.
-        known_values: Values of a tensor of sequence offsets, if they are known.
+        dtype: Name in torch without the prefix, e.g. ``"bfloat16"``.
+        strides: Strides in elements, if known; a stride of 0 marks an axis that was broadcast
+            and adds no elements to the storage.
+        name: Name of the value in its graph: equal names are one tensor. Not compared.
+        sparse: Storage of a sparse tensor; ``None`` for a dense one.
+        masked_elements: Number of masked elements of an attention mask; ``None`` if it is not
+            known.
+        known_values: Values of a tensor of sequence offsets, if known.
     """
 
     shape: tuple[Dim, ...]
@@ -88,49 +88,49 @@ class TensorMeta:
 
     @property
     def numel(self) -> Dim:
-        """Number of elements that the shape has."""
+        """Number of elements in the shape."""
         return prod(self.shape)
 
     @property
     def stored(self) -> Dim:
-        """Number of elements that are stored: all but of a sparse tensor.
+        """Number of stored elements: ``numel``, but for a sparse tensor.
 
-        Where nobody knows it the largest number, all.
+        If that of a sparse tensor is not known, the upper bound ``numel``.
         """
-        held = None if self.sparse is None else self.sparse.elements
-        return self.numel if held is None else held
+        elements = None if self.sparse is None else self.sparse.elements
+        return self.numel if elements is None else elements
 
     @property
     def nbytes(self) -> Dim:
-        """Bytes that exist in memory: a broadcast axis counts once, indices of sparse ones too."""
-        elements, indices = self.stored, 0 if self.sparse is None else self.sparse.index_nbytes
+        """Bytes in memory, a broadcast axis counted once, indices of a sparse tensor included."""
+        elements, index_nbytes = self.stored, 0 if self.sparse is None else self.sparse.index_nbytes
         if self.strides is not None and 0 in self.strides:
             pairs = zip(self.shape, self.strides, strict=True)
             elements = prod(size for size, stride in pairs if stride != 0)
         bits = dtype_bits(self.dtype)
-        # Whole bytes for every dtype of eight bits or more; packed ones round up.
-        own = elements * (bits // 8) if bits % 8 == 0 else (elements * bits + 7) // 8
-        return own + indices
+        # Packed dtypes of less than 8 bits are rounded up to whole bytes.
+        nbytes = elements * (bits // 8) if bits % 8 == 0 else (elements * bits + 7) // 8
+        return nbytes + index_nbytes
 
     @property
     def is_complex(self) -> bool:
-        """Whether the elements are complex numbers."""
+        """True if the elements are complex numbers."""
         return self.dtype.startswith(("complex", "bcomplex"))
 
     @property
     def is_floating(self) -> bool:
-        """Whether arithmetic on the elements is floating-point (complex included)."""
+        """True if arithmetic on the elements is floating-point (complex included)."""
         return self.dtype.startswith(("float", "bfloat")) or self.is_complex
 
 
 Value: TypeAlias = object
-"""An argument that is no tensor: number, expression, string, ``None``, or a tuple of these."""
+"""Non-tensor argument: number, expression, string, ``None``, or a tuple of these."""
 Tensors: TypeAlias = "TensorMeta | tuple[TensorMeta | None, ...]"
 NamedTensors: TypeAlias = tuple[tuple[str, TensorMeta], ...]
 
 
 class Phase(Enum):
-    """When a call runs."""
+    """Phase of a training step in which a call runs."""
 
     FORWARD = "forward"
     BACKWARD = "backward"
@@ -139,31 +139,33 @@ class Phase(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class OpCall:
-    """One call of one operator in the graph.
+    """Call of an operator in the graph.
 
     Attributes:
         op: Operator packet, e.g. ``"aten::add"``.
         overload: Overload name, e.g. ``"Tensor"`` (``"default"`` where it has none).
         inputs: Tensor arguments by schema name; a tensor list is a tuple.
-        attrs: All other arguments by schema name, defaults included.
-        outputs: The tensors returned, in order.
-        writes: Schema names of the arguments the operator writes to (in-place, ``out=``).
-        is_view: Whether the output shares the memory of an input, nothing being copied.
+        attrs: Other arguments by schema name, defaults included.
+        outputs: Tensors returned, in order.
+        writes: Schema names of the arguments that the operator writes to (in-place, ``out=``).
+        is_view: True if the output shares the memory of an input and nothing is copied.
         module_path: Path of the innermost module that made the call; ``""`` is the root.
-        name: The node's name in its graph.
+        name: Name of the node in its graph.
         index: Position of the call in the capture.
-        trip_count: How many times the call runs: the product of the loops around it.
+        trip_count: Number of times that the call runs: the product of the loops around it.
         source_line: ``file:line`` of the innermost model code that made the call, if known.
-        torch_function: The Python callable that made it, kind and name: ``"function.softmax"`` for
+        torch_function: Python callable that made it, kind and name: ``"function.softmax"`` for
             ``F.softmax``, ``"method_descriptor.softmax"`` for ``x.softmax``; empty if unknown.
         module_class: Class of the innermost module that made it; empty if unknown.
-        phase: When it runs. A backward call belongs to the module whose forward caused it.
-        is_weight_gradient: Whether a backward call computes gradients of parameters alone; any
+        phase: Phase in which it runs. A backward call belongs to the module whose forward
+            caused it.
+        is_weight_gradient: True if a backward call computes gradients of parameters alone; any
             other passes a gradient on to earlier calls.
-        discarded_gradients: Inputs whose gradients a fused backward computes unasked.
-        masked_scores: Scores that a mask hides and all scores, for a product within attention.
-        same_as: Index of the equal call in the instance of the same layer that was traced, if
-            this one was not. Not compared.
+        discarded_gradients: Inputs whose gradients a fused backward computes although they are
+            not needed.
+        masked_scores: Number of masked scores and of all scores, for a product within attention.
+        same_as: Index of the equal call in the traced instance of the same layer, if this
+            instance was not traced. Not compared.
     """
 
     op: str
@@ -188,11 +190,11 @@ class OpCall:
 
     @property
     def template_index(self) -> int:
-        """Index of the call that was traced: this one, or the one it repeats."""
+        """Index of the traced call: this one, or the one that it repeats."""
         return self.index if self.same_as is None else self.same_as
 
     def tensors(self) -> Iterator[tuple[str, TensorMeta]]:
-        """Every input tensor with its schema name, lists flattened, in schema order."""
+        """Yield every input tensor with its schema name, lists flattened, in schema order."""
         for name, value in self.inputs.items():
             for tensor in value if isinstance(value, tuple) else (value,):
                 if tensor is not None:
@@ -200,33 +202,39 @@ class OpCall:
 
     @cached_property
     def is_floating(self) -> bool:
-        """Whether the operator's arithmetic is floating-point: any tensor in or out is."""
+        """True if the arithmetic is floating-point: if any input or output is."""
         return any(t.is_floating for _, t in self.tensors()) or any(
             t.is_floating for t in self.outputs
         )
 
     @cached_property
     def dtype(self) -> str:
-        """The dtype the operator computes in: of its first floating tensor, else of its first."""
+        """Dtype of the computation: that of the first floating tensor, else of the first."""
         tensors = [t for _, t in self.tensors()] + list(self.outputs)
         floating = (t.dtype for t in tensors if t.is_floating)
         return next(floating, tensors[0].dtype if tensors else "")
 
 
 class Fallback(Protocol):
-    """What PyTorch itself knows of an operator that has no handler."""
+    """PyTorch's own formulas and decompositions, for operators without a handler."""
 
     def formula(self, call: OpCall) -> Dim | None:
-        """FLOPs by a formula registered with ``torch.utils.flop_counter``, if there is one."""
+        """Return the FLOPs by a formula registered with ``torch.utils.flop_counter``, if any."""
 
     def decompose(
-        self, call: OpCall, known: Callable[[str, str], bool]
+        self, call: OpCall, has_price: Callable[[str, str], bool]
     ) -> tuple[OpCall, ...] | None:
-        """The calls it decomposes into, down to operators ``known`` by packet and overload."""
+        """Return the calls that a call decomposes into, if it does.
+
+        Args:
+            call: Call to decompose.
+            has_price: Predicate on operator packet and overload; decomposition stops at
+                operators for which it is true.
+        """
 
 
 class Status(Enum):
-    """How a call came by its cost."""
+    """Source of the cost of a call."""
 
     COUNTED = "counted"
     FREE = "free"
@@ -236,13 +244,13 @@ class Status(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpRecord:
-    """A call with its cost.
+    """Call with its cost.
 
     Attributes:
         call: The call.
-        status: How it came by its cost.
-        cost: What it costs; ``None`` exactly where ``status`` is UNKNOWN.
-        parts: What the operator decomposes into, where ``status`` is DECOMPOSED.
+        status: Source of its cost.
+        cost: Its cost; ``None`` if and only if ``status`` is UNKNOWN.
+        parts: Records of its decomposition, if ``status`` is DECOMPOSED.
     """
 
     call: OpCall
@@ -252,7 +260,7 @@ class OpRecord:
 
 
 class Parameter(NamedTuple):
-    """A parameter of a module. Equal ``identity`` means one tensor under several names."""
+    """Parameter of a module. Equal ``identity`` means one tensor under several names."""
 
     name: str
     identity: int
@@ -262,14 +270,14 @@ class Parameter(NamedTuple):
 
 
 class Module(NamedTuple):
-    """A module of the captured model.
+    """Module of the captured model.
 
     Attributes:
         path: Qualified name; ``""`` is the root.
         module_class: Class name.
-        extra: What the class adds to its own ``repr``, e.g. ``in_features=3, out_features=4``.
-        parameters: The module's own parameters.
-        calls: How often it was called; ``None`` where the capture did not record it.
+        extra: ``extra_repr()`` of the module, e.g. ``in_features=3, out_features=4``.
+        parameters: Parameters of the module itself.
+        calls: Number of calls; ``None`` if the capture did not record it.
     """
 
     path: str
@@ -281,11 +289,11 @@ class Module(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerReuse:
-    """Layers that were not traced again, because an equal one had been.
+    """Layers that were not traced, because an equal one had been.
 
     Attributes:
-        layers: How many.
-        distinct: How many different ones they are repetitions of.
+        layers: Number of those layers.
+        distinct: Number of traced layers that they repeat.
     """
 
     layers: int = 0
@@ -294,16 +302,16 @@ class LayerReuse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSize:
-    """A size that follows from data, which a count does not have.
+    """Data-dependent size: it follows from data, which a count does not have.
 
     Attributes:
-        name: Its symbol.
-        operator: What makes it, e.g. ``"aten::nonzero"``.
-        source: ``file:line`` of the model's code where it does, if known.
-        largest: The largest it can be; ``None`` where nothing bounds it.
-        value: What it is counted as; ``None`` where it stays a symbol.
-        count: How many sizes go by the name.
-        is_placeholder: Whether the value is any number at all, and another came to the same calls.
+        name: Name of its symbol.
+        operator: Operator that produces it, e.g. ``"aten::nonzero"``.
+        source: ``file:line`` of the model code that calls the operator, if known.
+        largest: Upper bound; ``None`` if it is unbounded.
+        value: Value that it is counted as; ``None`` if it stays a symbol.
+        count: Number of sizes that share the name.
+        is_placeholder: True if the value is arbitrary, and another gave the same calls.
     """
 
     name: str
@@ -316,41 +324,41 @@ class DataSize:
 
     @property
     def origin(self) -> str:
-        """The operator and the line that make it."""
+        """Operator and source line that produce it."""
         return f"{self.operator} at {self.source}" if self.source else self.operator
 
     def __str__(self) -> str:
         times = f", {self.count} times" if self.count > 1 else ""
         if self.value is None:
-            said = f"{self.name} is open, for nothing bounds it"
+            text = f"{self.name} is open, for nothing bounds it"
         elif self.is_placeholder:
-            said = f"{self.name} = {self.value}, and another number comes to the same calls"
+            text = f"{self.name} = {self.value}, and another number comes to the same calls"
         elif self.value == self.largest:
-            said = f"{self.name} = {self.value}, the largest it can be"
+            text = f"{self.name} = {self.value}, the largest it can be"
         elif self.largest is None:
-            said = f"{self.name} = {self.value}, as assumed"
+            text = f"{self.name} = {self.value}, as assumed"
         else:
-            said = f"{self.name} = {self.value}, as assumed, of {self.largest} at most"
-        return f"{said}: {self.origin}{times}."
+            text = f"{self.name} = {self.value}, as assumed, of {self.largest} at most"
+        return f"{text}: {self.origin}{times}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capture:
-    """A model as a graph: its calls in order and its modules in registration order.
+    """Graph of a model: its calls in order and its modules in registration order.
 
     Attributes:
-        calls: Every operator call; repeated layers may be folded.
-        modules: Every module, parents before children.
-        method: The way the graph was obtained, e.g. ``"eager tracing"``.
+        calls: Operator calls; repeated layers may be unexpanded.
+        modules: Modules, parents before children.
+        method: Capture method, e.g. ``"eager tracing"``.
         seconds: Wall time of the capture.
-        inputs: The model's input tensors by name.
-        caches: Names of those inputs that hold what earlier tokens left behind.
-        notes: Sentences a reader of the report must know about this capture.
-        assumptions: Conditions on the symbolic sizes under which the graph is this one.
-        data_sizes: Sizes that follow from data.
-        layer_reuse: Repeated layers that were traced once.
-        timings: Seconds that parts of the capture took, by what they are.
-        fallback: What PyTorch knows of operators without a handler.
+        inputs: Input tensors of the model by name.
+        caches: Names of inputs that hold the state of earlier tokens, such as a KV cache.
+        notes: Notes on this capture for the reader of the report.
+        assumptions: Conditions on the symbolic sizes under which the graph is valid.
+        data_sizes: Data-dependent sizes.
+        layer_reuse: Number of repeated layers that were traced once.
+        timings: Seconds by part of the capture.
+        fallback: PyTorch's formulas and decompositions, for operators without a handler.
     """
 
     calls: Sequence[OpCall]

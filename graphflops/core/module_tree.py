@@ -1,4 +1,4 @@
-"""From priced records to the module hierarchy."""
+"""Module trees: costs of priced records rolled up to the module hierarchy."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from graphflops.core.ir import Module, OpRecord, Parameter
 
 
 class ModuleNode(NamedTuple):
-    """A module with what it costs.
+    """Module with its cost.
 
     Attributes:
         path: Qualified name; ``""`` is the root.
         module_class: Class name.
-        extra: What the class adds to its own ``repr``.
-        own: Cost of the calls the module makes itself.
+        extra: ``extra_repr()`` of the module.
+        own: Cost of the calls that the module makes itself.
         total: ``own`` plus the totals of all children.
-        params_own: Parameters of the module itself, tied ones once.
-        params_total: Parameters of the whole subtree, tied ones once.
-        params_trainable: Those of ``params_total`` that require a gradient.
+        params_own: Number of parameters of the module itself, tied ones once.
+        params_total: Number of parameters of the whole subtree, tied ones once.
+        params_trainable: Number of parameters in ``params_total`` that require a gradient.
         param_bytes: Bytes of ``params_total``.
         children: Submodules in registration order.
-        calls: How often the module was called; ``None`` where it was not recorded.
-        unknown: Calls in the subtree without a price; the totals are lower bounds then.
+        calls: Number of calls of the module; ``None`` if it was not recorded.
+        unknown: Number of calls in the subtree without a price; if not 0, totals are lower bounds.
     """
 
     path: str
@@ -45,11 +45,11 @@ class ModuleNode(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The last part of the path."""
+        """Last part of the path."""
         return self.path.rpartition(".")[2]
 
     def walk(self, depth: int | None = None) -> Iterator[ModuleNode]:
-        """This module and all below it, parents first, down to ``depth`` levels if given."""
+        """Yield the module and its descendants, parents first, down to ``depth`` levels."""
         yield self
         if depth != 0:
             for child in self.children:
@@ -57,56 +57,60 @@ class ModuleNode(NamedTuple):
 
 
 def roll_up(records: Iterable[OpRecord], modules: Iterable[Module]) -> ModuleNode:
-    """Sum records into a module tree.
+    """Roll records up to a module tree.
 
     Args:
         records: Priced calls; each belongs to the module at its path.
-        modules: The modules in registration order. Modules that only a record or a longer
-            path mentions are added.
+        modules: Modules in registration order. A module that occurs only in the path of a
+            record or of another module is added.
 
     Returns:
-        The root. A module's total is the sum over its subtree; a module called twice has
+        The root. The total of a module is the sum over its subtree; a module called twice has
         both calls in its own cost.
     """
-    known = {module.path: module for module in modules}
-    own = _by_path(records)
-    for path in own.keys() - known.keys():
-        known[path] = Module(path=path)
-    children = _children(known)
-    again = _held_again(known)
+    by_path = {module.path: module for module in modules}
+    own_costs = _costs_by_path(records)
+    for path in own_costs.keys() - by_path.keys():
+        by_path[path] = Module(path=path)
+    children = _children(by_path)
+    duplicates = _duplicate_parameters(by_path)
 
     def build(path: str) -> ModuleNode:
-        below = tuple([build(child) for child in children.get(path, ())])
-        return _node(known[path], own.get(path, _NOTHING), below, again.get(path, ()))
+        nodes = tuple([build(child) for child in children.get(path, ())])
+        own = own_costs.get(path, _ZERO)
+        return _node(by_path[path], own, nodes, duplicates.get(path, ()))
 
     return build("")
 
 
 def _node(
-    module: Module, own: Sum, below: tuple[ModuleNode, ...], again: Iterable[Parameter]
+    module: Module,
+    own: CostSum,
+    children: tuple[ModuleNode, ...],
+    duplicates: Iterable[Parameter],
 ) -> ModuleNode:
-    """A module with what it costs.
+    """Return the node of a module.
 
     Args:
-        module: The module.
-        own: What its own calls cost.
-        below: Its children.
-        again: Parameters that the sum over these counts too often.
+        module: Module.
+        own: Cost of its own calls.
+        children: Nodes of its children.
+        duplicates: Parameters that the sum over module and children counts too often.
     """
     total, unknown = own
-    mine = trainable = nbytes = 0
+    params_own = trainable = nbytes = 0
     for parameter in {p.identity: p for p in module.parameters}.values():
-        mine += parameter.numel
+        params_own += parameter.numel
         trainable += parameter.numel * parameter.trainable
         nbytes += parameter.nbytes
-    params = mine
-    for child in below:
+    params = params_own
+    for child in children:
         total += child.total
         params += child.params_total
         trainable += child.params_trainable
         nbytes += child.param_bytes
         unknown += child.unknown
-    for parameter in again:
+    for parameter in duplicates:
         params -= parameter.numel
         trainable -= parameter.numel * parameter.trainable
         nbytes -= parameter.nbytes
@@ -116,115 +120,121 @@ def _node(
         extra=module.extra,
         own=own.cost,
         total=total,
-        params_own=mine,
+        params_own=params_own,
         params_total=params,
         params_trainable=trainable,
         param_bytes=nbytes,
-        children=below,
+        children=children,
         calls=module.calls,
         unknown=unknown,
     )
 
 
-def _held_again(modules: Mapping[str, Module]) -> dict[str, list[Parameter]]:
-    """Parameters that a sum over a module and its children counts too often, by path.
+def _duplicate_parameters(modules: Mapping[str, Module]) -> dict[str, list[Parameter]]:
+    """Return parameters that a sum over a module and its children counts too often, by path.
 
-    Tied ones: each as often as it is in the sum beyond once.
+    These are tied parameters, each as often as the sum counts it beyond once.
     """
-    holders: defaultdict[int, dict[str, Parameter]] = defaultdict(dict)
+    by_identity: defaultdict[int, dict[str, Parameter]] = defaultdict(dict)
     for module in modules.values():
         for parameter in module.parameters:
-            holders[parameter.identity][module.path] = parameter
-    found: defaultdict[str, list[Parameter]] = defaultdict(list)
-    for tied in (paths for paths in holders.values() if len(paths) > 1):
-        parts: defaultdict[str, set[str]] = defaultdict(set)
+            by_identity[parameter.identity][module.path] = parameter
+    duplicates: defaultdict[str, list[Parameter]] = defaultdict(list)
+    for tied in (owners for owners in by_identity.values() if len(owners) > 1):
+        # By path, the children that have the parameter; "" stands for the module itself.
+        addends: defaultdict[str, set[str]] = defaultdict(set)
         for path in tied:
-            part = path
-            parts[path].add("")  # its own
-            while part:
-                parent = part.rpartition(".")[0]
-                parts[parent].add(part)
-                part = parent
+            child = path
+            addends[path].add("")
+            while child:
+                parent = child.rpartition(".")[0]
+                addends[parent].add(child)
+                child = parent
         parameter = next(iter(tied.values()))
-        for path, several in parts.items():
-            found[path] += [parameter] * (len(several) - 1)
-    return found
+        for path, children in addends.items():
+            duplicates[path] += [parameter] * (len(children) - 1)
+    return duplicates
 
 
-class Sum(NamedTuple):
-    """What some calls cost, and how many of them have no price."""
+class CostSum(NamedTuple):
+    """Sum of the costs of calls.
+
+    Attributes:
+        cost: Cost of the calls that have a price.
+        unknown: Number of calls without a price.
+    """
 
     cost: OpCost
     unknown: int
 
 
-_NOTHING = Sum(OpCost(), 0)
+_ZERO = CostSum(OpCost(), 0)
 
 
-def summed(records: Iterable[OpRecord]) -> Sum:
-    """What records come to; a layer that is repeated is summed once."""
+def sum_costs(records: Iterable[OpRecord]) -> CostSum:
+    """Return the sum of costs of records; a repeated layer is summed once."""
 
     @cache
-    def repeated(block: Block[OpRecord]) -> Sum:
-        return through(block.items)
+    def sum_block(block: Block[OpRecord]) -> CostSum:
+        return sum_items(block.items)
 
-    def through(items: Iterable[OpRecord | Repeat[OpRecord]]) -> Sum:
-        cost, unknown = _NOTHING
+    def sum_items(items: Iterable[OpRecord | Repeat[OpRecord]]) -> CostSum:
+        cost, unknown = _ZERO
         for item in items:
             if isinstance(item, Repeat):
-                more = repeated(item.block)
-                cost, unknown = cost + more.cost, unknown + more.unknown
+                block = sum_block(item.block)
+                cost, unknown = cost + block.cost, unknown + block.unknown
             elif item.cost is None:
                 unknown += 1
             else:
                 cost += item.cost
-        return Sum(cost, unknown)
+        return CostSum(cost, unknown)
 
-    return through(CallSequence.of(records).items)
+    return sum_items(CallSequence.of(records).items)
 
 
-def _by_path(records: Iterable[OpRecord]) -> dict[str, Sum]:
-    """What calls cost by the module that makes them; a layer that is repeated is summed once."""
+def _costs_by_path(records: Iterable[OpRecord]) -> dict[str, CostSum]:
+    """Return costs of calls by the module that makes them; a repeated layer is summed once."""
 
     @cache
-    def repeated(block: Block[OpRecord]) -> dict[str, Sum]:
-        return through(block.items)
+    def sum_block(block: Block[OpRecord]) -> dict[str, CostSum]:
+        return sum_items(block.items)
 
-    def through(items: Iterable[OpRecord | Repeat[OpRecord]]) -> dict[str, Sum]:
-        found: dict[str, Sum] = {}
+    def sum_items(items: Iterable[OpRecord | Repeat[OpRecord]]) -> dict[str, CostSum]:
+        costs: dict[str, CostSum] = {}
 
-        def count(path: str, cost: OpCost, unknown: int) -> None:
-            known = found.get(path)
-            if known is not None:
-                cost, unknown = known.cost + cost, known.unknown + unknown
-            found[path] = Sum(cost, unknown)
+        def add(path: str, cost: OpCost, unknown: int) -> None:
+            previous = costs.get(path)
+            if previous is not None:
+                cost, unknown = previous.cost + cost, previous.unknown + unknown
+            costs[path] = CostSum(cost, unknown)
 
         for item in items:
             if isinstance(item, Repeat):
-                for path, own in repeated(item.block).items():
-                    count(item.change.moved(path), *own)
+                for path, own in sum_block(item.block).items():
+                    add(item.relocation.map_path(path), *own)
             elif item.cost is None:
-                count(item.call.module_path, OpCost(), 1)
+                add(item.call.module_path, OpCost(), 1)
             else:
-                count(item.call.module_path, item.cost, 0)
-        return found
+                add(item.call.module_path, item.cost, 0)
+        return costs
 
-    return through(CallSequence.of(records).items)
+    return sum_items(CallSequence.of(records).items)
 
 
-def _children(known: dict[str, Module]) -> defaultdict[str, list[str]]:
-    """Child paths of each path; parents that nobody named are added on the way."""
+def _children(modules: dict[str, Module]) -> defaultdict[str, list[str]]:
+    """Return child paths by path; parents that are missing are added to ``modules``."""
     children: defaultdict[str, list[str]] = defaultdict(list)
-    seen: set[str] = set()
-    for path in list(known):
+    visited: set[str] = set()
+    for path in list(modules):
         child = path
-        while child and child not in seen:
+        while child and child not in visited:
             parent = child.rpartition(".")[0]
-            seen.add(child)
+            visited.add(child)
             children[parent].append(child)
-            if parent not in known:
-                known[parent] = Module(path=parent)
+            if parent not in modules:
+                modules[parent] = Module(path=parent)
             child = parent
-    if "" not in known:
-        known[""] = Module(path="")
+    if "" not in modules:
+        modules[""] = Module(path="")
     return children

@@ -1,4 +1,4 @@
-"""Other sizes in calls: numbers for symbols, or what symbols have turned out to be."""
+"""Substitution of values for the symbolic sizes of calls and tensors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from graphflops.core.ir import OpCall, OpRecord, SparseStorage, TensorMeta
 
 
 class Substitution:
-    """Puts sizes in for symbols; in equal expressions, of which there are thousands, once."""
+    """Substitution of values for symbols.
+
+    A capture has thousands of equal expressions: each distinct one is computed once.
+
+    Args:
+        values: Values by symbol name.
+    """
 
     def __init__(self, values: Mapping[str, Dim]) -> None:
-        """Put in what symbols of some names stand for."""
         self.dim = lru_cache(maxsize=None)(lambda value: substitute(value, values))
 
     def value(self, value: Any) -> Any:
-        """An argument, a shape or a tensor."""
+        """Apply to an argument, a shape or a tensor."""
         if isinstance(value, sympy.Expr):
             return self.dim(value)
         if isinstance(value, TensorMeta):
@@ -29,20 +34,19 @@ class Substitution:
         return tuple(map(self.value, value)) if isinstance(value, tuple) else value
 
     def tensor(self, meta: TensorMeta) -> TensorMeta:
-        """A tensor."""
-        of = self.value
+        """Apply to a tensor."""
         sizes = {
-            "shape": of(meta.shape),
-            "strides": of(meta.strides),
-            "masked_elements": of(meta.masked_elements),
+            "shape": self.value(meta.shape),
+            "strides": self.value(meta.strides),
+            "masked_elements": self.value(meta.masked_elements),
         }
         if (sparse := meta.sparse) is None:
             return replace(meta, **sizes)
-        elements, index_nbytes = of((sparse.elements, sparse.index_nbytes))
+        elements, index_nbytes = self.value((sparse.elements, sparse.index_nbytes))
         return replace(meta, sparse=SparseStorage(elements, index_nbytes), **sizes)
 
     def call(self, call: OpCall) -> OpCall:
-        """A call."""
+        """Apply to a call."""
         return replace(
             call,
             inputs={name: self.value(value) for name, value in call.inputs.items()},

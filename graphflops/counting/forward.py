@@ -21,7 +21,7 @@ from graphflops.errors import UnknownOpError, UnknownOpWarning
 from graphflops.pricing.price import price_all
 from graphflops.pricing.registry import Registry
 from graphflops.reports.report import Report
-from graphflops.runtime.versions import explained_changes
+from graphflops.runtime.versions import translate_version_errors
 
 OnUnknown: TypeAlias = Literal["warn", "raise", "ignore"]
 
@@ -83,11 +83,11 @@ def count(
         >>> count(torch.nn.Linear(3, 4), (torch.empty(2, 3),), convention="calflops").flops
         48
     """
-    arguments.one_of("on_unknown", on_unknown, get_args(OnUnknown))
-    positional, named = arguments.inputs(args, kwargs)
-    assumed = arguments.sizes("assume", assume)
+    arguments.check_choice("on_unknown", on_unknown, get_args(OnUnknown))
+    positional, named = arguments.model_inputs(args, kwargs)
+    assumed = arguments.sizes_by_name("assume", assume)
     prices = prices_of(convention, registry)
-    with explained_changes():
+    with translate_version_errors():
         captured = capture(
             model, positional, named, dynamic_shapes, reuse_layers=reuse_layers, assume=assumed
         )
@@ -115,7 +115,7 @@ def complain(found: _Incomplete, on_unknown: Literal["warn", "raise"]) -> None:
     )
     if on_unknown == "raise":
         raise UnknownOpError(message)
-    warnings.warn(message, UnknownOpWarning, stacklevel=arguments.level_of_caller())
+    warnings.warn(message, UnknownOpWarning, stacklevel=arguments.caller_stacklevel())
 
 
 def prices_of(convention: str, registry: Registry | None) -> Registry:

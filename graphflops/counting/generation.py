@@ -20,7 +20,7 @@ from graphflops.errors import CaptureError
 from graphflops.pricing.registry import Registry
 from graphflops.reports.generation import DecodeGraph, GenerationReport
 from graphflops.reports.report import Report
-from graphflops.runtime.versions import explained_changes
+from graphflops.runtime.versions import translate_version_errors
 
 CacheKind = Literal["dynamic", "static"]
 
@@ -83,14 +83,14 @@ def count_generation(
         >>> report.decode.macs  # 4 x 8 x 8 + 3 x 8 x 16 + 8 x 10 = 720, and 2 x 8 x (K + 1)
         16*K + 736
     """
-    max_new_tokens = arguments.whole("max_new_tokens", max_new_tokens)
-    logits_to_keep = arguments.whole("logits_to_keep", logits_to_keep, least=0)
-    arguments.one_of("cache", cache, get_args(CacheKind))
-    arguments.one_of("on_unknown", on_unknown, get_args(forward.OnUnknown))
+    max_new_tokens = arguments.whole_number("max_new_tokens", max_new_tokens)
+    logits_to_keep = arguments.whole_number("logits_to_keep", logits_to_keep, least=0)
+    arguments.check_choice("cache", cache, get_args(CacheKind))
+    arguments.check_choice("on_unknown", on_unknown, get_args(forward.OnUnknown))
     inputs = arguments.inputs_by_name("inputs", inputs)
     prices = forward.prices_of(convention, registry)
     start = time.perf_counter()
-    with explained_changes():
+    with translate_version_errors():
         prompt = prompt_of(
             model,
             inputs,

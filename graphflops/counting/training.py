@@ -17,7 +17,7 @@ from graphflops.counting.renamed import refuse_renamed
 from graphflops.errors import ModelSpecError
 from graphflops.pricing.registry import Registry
 from graphflops.reports.training import TrainingReport
-from graphflops.runtime.versions import explained_changes
+from graphflops.runtime.versions import translate_version_errors
 
 _WITH_BACKWARD = ("exact", "torch")
 
@@ -100,13 +100,15 @@ def count_training(
             "output to a scalar tensor."
         )
         raise ModelSpecError(msg)
-    gradient_accumulation_steps = arguments.whole("accumulation", gradient_accumulation_steps)
-    steps = arguments.whole("steps", steps)
-    arguments.one_of("on_unknown", on_unknown, get_args(forward.OnUnknown))
-    positional, named = arguments.inputs(args, kwargs)
-    assumed = arguments.sizes("assume", assume)
+    gradient_accumulation_steps = arguments.whole_number(
+        "accumulation", gradient_accumulation_steps
+    )
+    steps = arguments.whole_number("steps", steps)
+    arguments.check_choice("on_unknown", on_unknown, get_args(forward.OnUnknown))
+    positional, named = arguments.model_inputs(args, kwargs)
+    assumed = arguments.sizes_by_name("assume", assume)
     prices = forward.prices_of(convention, registry)
-    with explained_changes():
+    with translate_version_errors():
         captured = capture_training(
             model, positional, named, loss, reuse_layers=reuse_layers, assume=assumed
         )

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphflops.core.arguments import inputs
+from graphflops.core.arguments import model_inputs
 from graphflops.errors import ModelSpecError
 from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of, require_inputs
 from graphflops.models.optional_dependencies import copy_to_meta
@@ -97,7 +97,7 @@ def _unpack(found: Any, name: str) -> tuple[nn.Module, tuple[Any, ...], Mapping[
         raise ModelSpecError(msg)
     args, kwargs = (*rest, (), {})[:2] if len(rest) != 1 else (*rest, {})
     try:
-        return model, *inputs(args, kwargs)
+        return model, *model_inputs(args, kwargs)
     except ModelSpecError as error:
         raise ModelSpecError(f"{name} gives a model with inputs, but {error}") from error
 

@@ -1,4 +1,4 @@
-"""From a call and a registry to a priced record."""
+"""Pricing of calls: from calls and a registry to records with costs."""
 
 from __future__ import annotations
 
@@ -19,29 +19,28 @@ from graphflops.runtime.interruption import raise_interruption
 def price_all(
     calls: Iterable[OpCall], registry: Registry, fallback: Fallback | None = None
 ) -> CallSequence[OpRecord]:
-    """Price calls in order, alike ones once: in a deep model most are."""
-    known: dict[Hashable, OpRecord] = {}
+    """Price calls in order, equal ones once: in a deep model most calls have an equal."""
+    records: dict[Hashable, OpRecord] = {}
 
-    def record(call: OpCall) -> tuple[OpRecord]:
+    def price_once(call: OpCall) -> tuple[OpRecord]:
         key = _key(call)
-        alike = known.get(key)
-        if alike is not None:
-            return (OpRecord(call=call, status=alike.status, cost=alike.cost, parts=alike.parts),)
-        found = price(call, registry, fallback)
-        entry = registry.lookup(call)
-        if entry is None or not entry.position_dependent:
-            known[key] = found
-        return (found,)
+        equal = records.get(key)
+        if equal is not None:
+            return (OpRecord(call=call, status=equal.status, cost=equal.cost, parts=equal.parts),)
+        record = price(call, registry, fallback)
+        if not is_position_dependent(call):
+            records[key] = record
+        return (record,)
 
-    def position_dependent(call: OpCall) -> bool:
+    def is_position_dependent(call: OpCall) -> bool:
         entry = registry.lookup(call)
         return entry is not None and entry.position_dependent
 
-    return CallSequence.of(calls).expand_where(position_dependent).map_items(record)
+    return CallSequence.of(calls).expand_where(is_position_dependent).map_items(price_once)
 
 
 def _key(call: OpCall) -> Hashable:
-    """All of a call but where it was made: what a price follows from."""
+    """Return the fields of a call that determine its price: all but its position."""
     return (
         *(
             call.op,
@@ -53,42 +52,43 @@ def _key(call: OpCall) -> Hashable:
             call.writes,
         ),
         *(call.phase, call.is_weight_gradient, call.discarded_gradients, call.masked_scores),
-        *(call.outputs, tuple(call.inputs.values()), _typed(tuple(call.attrs.values()))),
-        _shared(call),
+        *(call.outputs, tuple(call.inputs.values()), _typed_key(tuple(call.attrs.values()))),
+        _alias_key(call),
     )
 
 
-def _typed(value: object) -> Hashable:
-    """A value that is not equal to one of another type: True is 1 otherwise."""
+def _typed_key(value: object) -> Hashable:
+    """Return a key that differs for equal values of different types, such as True and 1."""
     if isinstance(value, tuple):
-        return tuple([_typed(item) for item in value])
+        return tuple([_typed_key(item) for item in value])
     return value if type(value) is str else (type(value), value)
 
 
-def _shared(call: OpCall) -> Hashable:
-    """Which inputs are one tensor: it is read once."""
+def _alias_key(call: OpCall) -> Hashable:
+    """Return a key for which inputs are the same tensor, which is read once."""
     tensors = [tensor.name or id(tensor) for _, tensor in call.tensors()]
-    alone = len(set(tensors)) == len(tensors)
-    return None if alone else tuple([tensors.index(tensor) for tensor in tensors])
+    is_distinct = len(set(tensors)) == len(tensors)
+    return None if is_distinct else tuple([tensors.index(tensor) for tensor in tensors])
 
 
 def price(call: OpCall, registry: Registry, fallback: Fallback | None = None) -> OpRecord:
     """Price one call.
 
     Args:
-        call: The call, shapes and attributes only.
-        registry: Where its handler is looked up.
-        fallback: Asked where there is none: for a formula, then for a decomposition.
+        call: Call with shapes and attributes.
+        registry: Registry in which its handler is looked up.
+        fallback: Source of a formula, then of a decomposition, if there is no handler.
 
     Returns:
         A record: COUNTED by a handler or a formula, FREE by declaration, DECOMPOSED into
-        priced calls, or UNKNOWN with no cost, as where a formula is not one for sparse tensors.
+        priced calls, or UNKNOWN with no cost, as for a sparse tensor that a handler does not
+        support.
 
     Raises:
         HandlerError: The handler failed, or returned something that is not a cost.
     """
     entry = registry.lookup(call)
-    if not _is_for_layouts(entry, call):
+    if not _supports_layouts(entry, call):
         return OpRecord(call=call, status=Status.UNKNOWN, cost=None)
     if entry is None:
         return _fall_back(call, registry, fallback)
@@ -102,27 +102,29 @@ def price(call: OpCall, registry: Registry, fallback: Fallback | None = None) ->
 
 
 def cost_of(call: OpCall, entry: Registration) -> OpCost:
-    """What one run of a call costs by an entry, loops around it left aside.
+    """Return the cost of one run of a call by an entry, without loops around it.
 
     Raises:
         HandlerError: The handler failed, or returned something that is not a cost.
     """
-    idle = entry.handler is None or _reads_nothing(call)
-    cost = OpCost() if idle and entry.traffic is not None else _arithmetic(call, entry)
+    is_idle = entry.handler is None or _has_empty_inputs(call)
+    cost = OpCost() if is_idle and entry.traffic is not None else _arithmetic(call, entry)
     if call.masked_scores[0] != 0:
-        cost += OpCost(flops_masked=FLOPS_PER_MAC * _part(cost.macs, *call.masked_scores))
+        cost += OpCost(flops_masked=FLOPS_PER_MAC * _masked_macs(cost.macs, *call.masked_scores))
     return cost if entry.traffic is None else cost.with_bytes(*entry.traffic(call))
 
 
-def _part(macs: Dim, hidden: Dim, scores: Dim) -> Dim:
-    """MACs of the hidden ones of some scores, of which each takes as many."""
-    whole = macs * hidden
-    return whole // scores if isinstance(whole, int) and isinstance(scores, int) else whole / scores
+def _masked_macs(macs: Dim, masked: Dim, scores: Dim) -> Dim:
+    """Return the MACs of masked scores, if all scores take the same number."""
+    product = macs * masked
+    if isinstance(product, int) and isinstance(scores, int):
+        return product // scores
+    return product / scores
 
 
 @dataclass(frozen=True, slots=True)
-class Priced:
-    """Tells whether an operator has an entry in a registry; equal for the same registry."""
+class HasEntry:
+    """Predicate for operators with an entry in a registry; equal for the same registry."""
 
     registry: Registry
 
@@ -138,33 +140,33 @@ def _fall_back(call: OpCall, registry: Registry, fallback: Fallback | None) -> O
     if (flops := fallback.formula(call)) is not None:
         cost = OpCost(flops=flops).with_bytes(*read_all_write_all(call))
         return replace(unknown, status=Status.COUNTED, cost=cost * call.trip_count)
-    calls = fallback.decompose(call, Priced(registry))
+    calls = fallback.decompose(call, HasEntry(registry))
     parts = tuple(price_all(calls, registry)) if calls is not None else ()
     costs = [part.cost for part in parts if part.cost is not None]
     if calls is None or len(costs) < len(parts):
         return unknown
     cost = sum(costs, start=OpCost())
-    # Its parts run as one operator: what passes between them stays inside.
-    moves = cost.bytes_read != 0 or cost.bytes_written != 0
-    cost = cost.with_bytes(*read_all_write_all(call)) if moves else cost
+    # The parts run as one operator: intermediate tensors cause no traffic.
+    has_traffic = cost.bytes_read != 0 or cost.bytes_written != 0
+    cost = cost.with_bytes(*read_all_write_all(call)) if has_traffic else cost
     return replace(unknown, status=Status.DECOMPOSED, cost=cost * call.trip_count, parts=parts)
 
 
-def _is_for_layouts(entry: Registration | None, call: OpCall) -> bool:
-    """Return True if what sparse tensors store decides a price, and it is known."""
+def _supports_layouts(entry: Registration | None, call: OpCall) -> bool:
+    """Return True if the sparse tensors of a call, if any, can be priced by an entry."""
     inputs = [tensor.sparse for _, tensor in call.tensors() if tensor.sparse is not None]
-    stored = inputs + [tensor.sparse for tensor in call.outputs if tensor.sparse is not None]
-    if entry is None or not stored:
-        return not stored
-    moves_nothing = entry.handler is None and entry.traffic is no_traffic
-    is_known = moves_nothing or all(sparse.elements is not None for sparse in stored)
+    storages = inputs + [tensor.sparse for tensor in call.outputs if tensor.sparse is not None]
+    if entry is None or not storages:
+        return not storages
+    has_no_traffic = entry.handler is None and entry.traffic is no_traffic
+    is_known = has_no_traffic or all(sparse.elements is not None for sparse in storages)
     return is_known and len(inputs) <= entry.sparse
 
 
-def _reads_nothing(call: OpCall) -> bool:
-    """Whether tensors go in, and none of them has an element: then nothing is computed."""
-    read = [tensor for name, tensor in call.tensors() if name != "out"]
-    return bool(read) and all(tensor.numel == 0 for tensor in read)
+def _has_empty_inputs(call: OpCall) -> bool:
+    """Return True if a call has input tensors and all are empty: then nothing is computed."""
+    inputs = [tensor for name, tensor in call.tensors() if name != "out"]
+    return bool(inputs) and all(tensor.numel == 0 for tensor in inputs)
 
 
 def _arithmetic(call: OpCall, entry: Registration) -> OpCost:
@@ -187,7 +189,7 @@ def _arithmetic(call: OpCall, entry: Registration) -> OpCost:
     _check(cost, call, entry)
     if call.is_floating or entry.integers:
         return cost
-    # FLOPs are floating-point: integer and boolean arithmetic is none, its MACs remain.
+    # FLOPs are floating-point: integer and boolean arithmetic has none, but keeps its MACs.
     return replace(cost, flops=0, transcendentals=0, flops_masked=0)
 
 
@@ -196,8 +198,8 @@ def _argument(call: OpCall, name: str) -> object:
         return call.inputs[name]
     if name in call.attrs:
         return call.attrs[name]
-    known = ", ".join((*call.inputs, *call.attrs))
-    msg = f"it asks for {name!r}, which the operator's schema does not have (it has: {known})"
+    names = ", ".join((*call.inputs, *call.attrs))
+    msg = f"it asks for {name!r}, which the operator's schema does not have (it has: {names})"
     raise TypeError(msg)
 
 
@@ -226,5 +228,5 @@ def _is_count(value: object) -> bool:
 
 def _describe(call: OpCall) -> str:
     shapes = ", ".join(f"{name} {list(t.shape)}" for name, t in call.tensors())
-    where = f"node {call.name!r} in module {call.module_path or 'root'!r}"
-    return f"{call.op}.{call.overload} ({where}; {shapes})"
+    location = f"node {call.name!r} in module {call.module_path or 'root'!r}"
+    return f"{call.op}.{call.overload} ({location}; {shapes})"

@@ -200,7 +200,7 @@ class GenerationReport(CostReport):
         Raises:
             ModelSpecError: There is no such token.
         """
-        if not 1 <= (token := whole("token", token)) <= self.new_tokens:
+        if not 1 <= (token := whole_number("token", token)) <= self.new_tokens:
             msg = f"there is no new token {token}: they are 1 to {self.new_tokens}."
             raise ModelSpecError(msg)
         if token == 1:
@@ -238,7 +238,7 @@ class GenerationReport(CostReport):
                 have = ", ".join(sorted(known))
                 msg = f"the cost of this generation is no function of {name!r}, but of {have}."
                 raise ModelSpecError(msg + " Count again for another.")
-        merged = {**self.sizes, **{name: whole(name, size) for name, size in sizes.items()}}
+        merged = {**self.sizes, **{name: whole_number(name, size) for name, size in sizes.items()}}
         if self.sizes["K"] == self.sizes.get("P"):
             merged["K"] = merged["P"]
         found = replace(self, sizes={**merged, "M": merged["K"] + merged["N"] - 1})

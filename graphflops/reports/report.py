@@ -56,8 +56,8 @@ class Report(CostReport):
         return roll_up(self.records, self.capture.modules)
 
     @cached_property
-    def _sum(self) -> Sum:
-        return summed(self.records)
+    def _sum(self) -> CostSum:
+        return sum_costs(self.records)
 
     @property
     def total(self) -> OpCost:

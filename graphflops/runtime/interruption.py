@@ -1,7 +1,7 @@
-"""Interruptions: what a caller's signal handler, or another thread, raises in the midst of a count.
+"""Interruptions: exceptions that a signal handler or another thread raises during a count.
 
-They end a count at once. Taken for a failure of the model, the count would go on with the next
-way to capture it, for minutes.
+They end a count at once. If one were taken for a failure of the model, the count would go on to
+the next capture method, for minutes.
 """
 
 from __future__ import annotations
@@ -20,57 +20,57 @@ _LIBRARIES = {"builtins", "torch", "numpy", "sympy", "graphflops", "transformers
 _NUMBERS = tuple(signal.valid_signals())
 
 
-class _Signals:
-    """The caller's signal handlers, held back where what they raise would do harm.
+class _SignalHandlers:
+    """Signal handlers of the process, deferred where an exception would do harm.
 
-    Python calls a handler between any two instructions of the main thread. Where torch asks a
-    fake tensor for its device, it would end the process: that C++ function may not raise. And
-    at the end of a count, the process would be left changed.
+    Python calls a handler between any two instructions of the main thread. An exception while
+    torch queries the device of a fake tensor would end the process: that C++ function is
+    noexcept. An exception during the cleanup of a count would leave the process changed.
     """
 
     def __init__(self) -> None:
         self._handlers: dict[int, Any] = {}
-        self._waiting: list[int] = []
-        self._held_back = False
+        self._pending: list[int] = []
+        self._deferring = False
 
-    def take(self) -> None:
-        """Stand before the handlers, if this is the thread that Python runs them in."""
+    def install(self) -> None:
+        """Install a handler before each of them, in the thread in which Python calls handlers."""
         if not _in_main_thread():
             return
         for number in _NUMBERS:
             handler = signal.getsignal(number)
             if callable(handler):
                 self._handlers[number] = handler
-                signal.signal(number, self._ring)
+                signal.signal(number, self._on_signal)
 
-    def give_back(self) -> None:
-        """Put the handlers back, and call those that were held back."""
+    def restore(self) -> None:
+        """Restore the handlers, and call those that were deferred."""
         if not _in_main_thread():
             return
         for number, handler in self._handlers.items():
-            if signal.getsignal(number) == self._ring:  # or the model has set another
+            if signal.getsignal(number) == self._on_signal:  # unless the model has set another
                 signal.signal(number, handler)
-        waiting, self._waiting = self._waiting, []
+        pending, self._pending = self._pending, []
         handlers, self._handlers = self._handlers, {}
-        self._held_back = False
-        for number in waiting:
+        self._deferring = False
+        for number in pending:
             handlers[number](number, sys._getframe())
 
-    def hold_back(self) -> None:
-        """Call no handler until they are given back."""
-        self._held_back = self._held_back or _in_main_thread()
+    def defer(self) -> None:
+        """Defer all signals until :meth:`restore`."""
+        self._deferring = self._deferring or _in_main_thread()
 
-    def let_through(self) -> None:
-        """Call the handlers that were held back; where an operator ends, in the main thread."""
-        if self._waiting and _in_main_thread():
-            waiting, self._waiting = self._waiting, []
-            for number in waiting:
+    def deliver(self) -> None:
+        """Call the deferred handlers, at the end of an operator, in the main thread."""
+        if self._pending and _in_main_thread():
+            pending, self._pending = self._pending, []
+            for number in pending:
                 self._call(number, sys._getframe())
 
-    def _ring(self, number: int, frame: FrameType | None) -> None:
-        # Who sends a signal twice does not want to wait.
-        if self._held_back or (number not in self._waiting and _in_an_operator(frame)):
-            self._waiting.append(number)
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        # A signal that is sent twice is delivered at once.
+        if self._deferring or (number not in self._pending and _in_operator(frame)):
+            self._pending.append(number)
         else:
             self._call(number, frame)
 
@@ -78,15 +78,16 @@ class _Signals:
         self._handlers[number](number, frame)
 
 
-SIGNALS = _Signals()
+SIGNALS = _SignalHandlers()
 
 
 def _in_main_thread() -> bool:
-    """Return True in the thread in which Python calls signal handlers."""
+    """Return True in the main thread, in which Python calls signal handlers."""
     return threading.current_thread() is threading.main_thread()
 
 
-def _in_an_operator(frame: FrameType | None) -> bool:
+def _in_operator(frame: FrameType | None) -> bool:
+    """Return True if a frame runs within the dispatch of an operator."""
     while frame is not None:
         if frame.f_code.co_name == "__torch_dispatch__":
             return True
@@ -95,64 +96,65 @@ def _in_an_operator(frame: FrameType | None) -> bool:
 
 
 def raise_interruption(error: BaseException) -> None:
-    """Raise an exception again that interrupted a count.
+    """Reraise an exception if it, or one in its context, is an interruption of a count.
 
-    That is one that a signal handler raised, and one that another thread has thrown into this
-    one: nothing that runs here raised it, and no library has its class. What was cleaned up
-    after it may have failed in turn: the interruption is the ``__context__`` of that error.
+    An interruption is raised by a signal handler, or injected by another thread: then no
+    ``raise`` of this thread raised it, and its class belongs to no library. If the cleanup
+    failed in turn, the interruption is the ``__context__`` of that error.
 
     Args:
-        error: What was caught.
+        error: Exception that was caught.
     """
-    seen: BaseException | None = error
-    while seen is not None:
-        if _is_interruption(seen):
-            raise seen
-        seen = seen.__context__
+    current: BaseException | None = error
+    while current is not None:
+        if _is_interruption(current):
+            raise current
+        current = current.__context__
 
 
 def _is_interruption(error: BaseException) -> bool:
     if isinstance(error, KeyboardInterrupt):
         return True
-    code = _Signals._call.__code__
+    code = _SignalHandlers._call.__code__
     if any(frame.f_code is code for frame, _ in traceback.walk_tb(error.__traceback__)):
         return True
     package = type(error).__module__.partition(".")[0]
     return package not in _LIBRARIES and not _was_raised(error.__traceback__)
 
 
-def end_what_is_suspended(error: BaseException, before: BaseException | None) -> None:
-    """End the ``with`` statements that an interruption has left open, which would end later.
+def close_suspended_generators(error: BaseException, handled: BaseException | None) -> None:
+    """Close context managers that an interruption has left suspended.
 
-    One that interrupts ``contextlib`` itself leaves its generator suspended for as long as the
-    traceback holds it. Ended then, it would put back what a count has long left: a mode, a flag.
+    An interruption within ``contextlib`` itself leaves the generator of a context manager
+    suspended for as long as the traceback refers to it. Closed only then, it would restore a
+    mode or a flag long after the count.
 
     Args:
-        error: What ends the count.
-        before: What was being handled when it began, which is none of its.
+        error: Exception that ends the count.
+        handled: Exception that was being handled when the count began; it is left alone.
     """
-    seen: BaseException | None = error
-    while seen is not None and seen is not before:
-        for frame, _ in reversed([*traceback.walk_tb(seen.__traceback__)]):
-            held = frame.f_locals.get("self")
-            if isinstance(held, contextlib._GeneratorContextManager):
-                _close(getattr(held, "gen", None))
-        seen = seen.__context__
+    current: BaseException | None = error
+    while current is not None and current is not handled:
+        for frame, _ in reversed([*traceback.walk_tb(current.__traceback__)]):
+            manager = frame.f_locals.get("self")
+            if isinstance(manager, contextlib._GeneratorContextManager):
+                _close(getattr(manager, "gen", None))
+        current = current.__context__
 
 
 def _close(generator: Any) -> None:
-    # What it cleans up may be gone already.
+    # The objects that it cleans up may be gone already.
     with contextlib.suppress(Exception):
         if inspect.getgeneratorstate(generator) == inspect.GEN_SUSPENDED:
             generator.close()
 
 
 def _was_raised(trace: TracebackType | None) -> bool:
-    """Return True if the innermost line of a traceback is one that raises."""
+    """Return True if the innermost instruction of a traceback is one that raises."""
     if trace is None:
         return True
     while trace.tb_next is not None:
         trace = trace.tb_next
     frame: FrameType = trace.tb_frame
-    at = frame.f_code.co_code[trace.tb_lasti]
-    return dis.opname[at] in {"RAISE_VARARGS", "RERAISE", "CALL", "CALL_FUNCTION_EX"}
+    opcode = frame.f_code.co_code[trace.tb_lasti]
+    return dis.opname[opcode] in {"RAISE_VARARGS", "RERAISE", "CALL", "CALL_FUNCTION_EX"}

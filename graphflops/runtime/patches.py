@@ -1,9 +1,9 @@
-"""Changes to the process that only some threads see.
+"""Patches of process-wide state that act in some threads only.
 
 Libraries keep state in module globals: a patched function, a flag, a filter. A count that
-exchanges one would change it for every thread, and two counts would put back each other's
-exchange. So each exchange is installed once, by the first thread that needs it, asks who calls
-it, and is taken out by the last.
+patches one would change it for every thread, and two counts would undo each other's patch. So
+each patch is installed once, by the first thread that needs it, tests in which thread it is
+called, and is removed by the last thread that needs it.
 """
 
 from __future__ import annotations
@@ -19,96 +19,97 @@ from typing import Any, Protocol
 
 _LOCK = threading.RLock()  # a signal handler may count while its thread installs
 _ABSENT: Any = object()
-_SETS: list[Patches] = []
+_ALL_PATCHES: list[Patches] = []
 
 
 is_traced_by_dynamo: Callable[[], bool] = bool
-"""What Dynamo takes to be true where it compiles a function: it sees no exchange of ours.
+"""Predicate that Dynamo evaluates to True while it compiles a function, which disables patches.
 
-It would break at the question which thread asks. Torch's own predicate, once torch is there.
+Dynamo would break the graph at the test for the current thread. Set to torch's own predicate by
+the code that imports torch.
 """
 
 
 class Patch(Protocol):
-    """A change to the process; both methods may be called again when they were interrupted."""
+    """Change of process-wide state; an interrupted method may be called again."""
 
     def install(self, patches: Patches) -> None:
         """Make the change, for the threads that hold ``patches``."""
 
     def remove(self) -> None:
-        """Undo it, unless somebody else has changed the same since."""
+        """Undo the change, unless other code has changed the same state since."""
 
 
 class Patches:
-    """Patches that act in the threads that hold them.
+    """Set of patches that act in the threads that hold it.
 
     Args:
-        *patches: The changes, in the order in which they are made.
+        *patches: Patches in order of installation.
     """
 
     def __init__(self, *patches: Patch) -> None:
         self._patches = patches
-        self._holders: dict[int, int] = {}
-        _SETS.append(self)
+        self._counts: dict[int, int] = {}
+        _ALL_PATCHES.append(self)
 
-    def held(self) -> bool:
+    def is_held(self) -> bool:
         """Return True in a thread that holds the patches."""
-        return threading.get_ident() in self._holders
+        return threading.get_ident() in self._counts
 
     def hold(self) -> None:
-        """Let the patches act in this thread; calls may be nested."""
+        """Activate the patches in this thread; calls may be nested."""
         with _LOCK:
             ident = threading.get_ident()
-            first = not self._holders
-            self._holders[ident] = self._holders.get(ident, 0) + 1
-            if first:
+            is_first = not self._counts
+            self._counts[ident] = self._counts.get(ident, 0) + 1
+            if is_first:
                 for patch in self._patches:
                     patch.install(self)
 
-    def holds(self) -> int:
-        """Return how often this thread holds the patches."""
-        return self._holders.get(threading.get_ident(), 0)
+    def hold_count(self) -> int:
+        """Return the number of times that this thread holds the patches."""
+        return self._counts.get(threading.get_ident(), 0)
 
-    def release(self, holds: int = 0) -> None:
-        """Let this thread hold the patches ``holds`` times, at most.
+    def release(self, count: int = 0) -> None:
+        """Reduce the hold count of this thread to ``count``, if it is higher.
 
-        May be called again when it was interrupted.
+        May be called again if it was interrupted.
         """
         with _LOCK:
             ident = threading.get_ident()
-            if holds and self._holders.get(ident, 0) >= holds:
-                self._holders[ident] = holds
-            elif not holds:
-                self._holders.pop(ident, None)
-            if not self._holders:
+            if count and self._counts.get(ident, 0) >= count:
+                self._counts[ident] = count
+            elif not count:
+                self._counts.pop(ident, None)
+            if not self._counts:
                 for patch in reversed(self._patches):
                     patch.remove()
 
     @contextmanager
     def holding(self) -> Iterator[None]:
         """Hold the patches until the block ends."""
-        holds = self.holds()
+        count = self.hold_count()
         try:
             self.hold()
             yield
         finally:
-            self.release(holds)
+            self.release(count)
 
 
-def holds_of_thread() -> dict[Patches, int]:
-    """Return which sets of patches this thread holds, and how often."""
-    return {patches: patches.holds() for patches in _SETS}
+def hold_counts() -> dict[Patches, int]:
+    """Return the hold counts of this thread for all sets of patches."""
+    return {patches: patches.hold_count() for patches in _ALL_PATCHES}
 
 
-class Exchange:
-    """Another value for an attribute of a module or a class.
+class AttributePatch:
+    """Patch of an attribute of a module or a class.
 
     Args:
-        owner: The module or class.
-        name: The attribute.
-        value: Make the new value from the original one and a predicate that is true in the
-            threads which are to see the change.
-        adds: Whether the attribute need not be there.
+        owner: Module or class.
+        name: Name of the attribute.
+        value: Function that makes the new value from the original one and a predicate that is
+            true in the threads that hold the patch.
+        allow_missing: True if the attribute may be missing; the patch adds it then.
     """
 
     def __init__(
@@ -117,94 +118,96 @@ class Exchange:
         name: str,
         value: Callable[[Any, Callable[[], bool]], Any],
         *,
-        adds: bool = False,
+        allow_missing: bool = False,
     ) -> None:
-        self._owner, self._name, self._value, self._adds = owner, name, value, adds
-        self._original = self._put = _ABSENT
+        self._owner, self._name, self._value = owner, name, value
+        self._allow_missing = allow_missing
+        self._original = self._replacement = _ABSENT
 
     def install(self, patches: Patches) -> None:
-        """Exchange the value."""
+        """Set the new value."""
         original = vars(self._owner).get(self._name, _ABSENT)
-        if original is _ABSENT and not self._adds:
-            getattr(self._owner, self._name)  # where a version lacks it, this says so
-        if self._put is _ABSENT:
-            self._original, self._put = original, self._value(original, patches.held)
-        setattr(self._owner, self._name, self._put)
+        if original is _ABSENT and not self._allow_missing:
+            getattr(self._owner, self._name)  # raises if this version of the library lacks it
+        if self._replacement is _ABSENT:
+            self._original, self._replacement = original, self._value(original, patches.is_held)
+        setattr(self._owner, self._name, self._replacement)
 
     def remove(self) -> None:
-        """Put the original value back."""
-        if self._put is not _ABSENT and vars(self._owner).get(self._name) is self._put:
+        """Restore the original value."""
+        is_installed = vars(self._owner).get(self._name) is self._replacement
+        if self._replacement is not _ABSENT and is_installed:
             if self._original is _ABSENT:
                 delattr(self._owner, self._name)
             else:
                 setattr(self._owner, self._name, self._original)
-        self._put = self._original = _ABSENT
+        self._replacement = self._original = _ABSENT
 
 
-def replacing(owner: Any, name: str, call: Callable[..., Any]) -> Exchange:
-    """Exchange a function: ``call`` gets the original one and the arguments."""
+def patch_function(owner: Any, name: str, replacement: Callable[..., Any]) -> AttributePatch:
+    """Return a patch of a function; ``replacement`` takes the original and the arguments."""
 
-    def value(original: Any, held: Callable[[], bool]) -> Any:
+    def value(original: Any, is_held: Callable[[], bool]) -> Any:
         @functools.wraps(original)
         def dispatch(*args: Any, **kwargs: Any) -> Any:
-            if is_traced_by_dynamo() or not held():
+            if is_traced_by_dynamo() or not is_held():
                 return original(*args, **kwargs)
-            return call(original, *args, **kwargs)
+            return replacement(original, *args, **kwargs)
 
         return dispatch
 
-    return Exchange(owner, name, value)
+    return AttributePatch(owner, name, value)
 
 
-class NoCollection:
-    """No collection of garbage: a count makes many objects and drops few of them."""
+class NoGarbageCollection:
+    """Patch that disables garbage collection: a count makes many objects and drops few."""
 
     def __init__(self) -> None:
-        self._collecting = False
+        self._was_enabled = False
 
     def install(self, _: Patches) -> None:
-        """Hold the collector back."""
-        self._collecting = self._collecting or gc.isenabled()
+        """Disable the collector."""
+        self._was_enabled = self._was_enabled or gc.isenabled()
         gc.disable()
 
     def remove(self) -> None:
-        """Let it go on, if it did."""
-        if self._collecting:
+        """Enable the collector, if it was enabled before."""
+        if self._was_enabled:
             gc.enable()
-        self._collecting = False
+        self._was_enabled = False
 
 
-class _NoWarnings:
-    """A filter that ignores what libraries warn of in threads that hold the patches.
+class _WarningFilter:
+    """Filter that ignores warnings of libraries in threads that hold the patches.
 
-    It goes into the list of filters as it is: ``catch_warnings`` would make every module forget
-    which warnings it has shown.
+    It is inserted into the list of filters directly: ``catch_warnings`` would reset in every
+    module which warnings it has shown.
     """
 
     def __init__(self, libraries: Sequence[str]) -> None:
         self._libraries = frozenset(libraries)
-        self._held: Callable[[], bool] = bool
+        self._is_held: Callable[[], bool] = bool
         self._filter: Any = ("ignore", None, Warning, self, 0)
-        self._list: list[Any] = []
+        self._filters: list[Any] = []
 
     def match(self, module: str) -> bool:
         """Return True if a warning that a module causes is to be ignored."""
-        return self._held() and module.partition(".")[0] in self._libraries
+        return self._is_held() and module.partition(".")[0] in self._libraries
 
     def install(self, patches: Patches) -> None:
-        """Put the filter before all others."""
-        self._held = patches.held
-        self._list = _filters()
-        self._list.insert(0, self._filter)
+        """Insert the filter before all others."""
+        self._is_held = patches.is_held
+        self._filters = _current_filters()
+        self._filters.insert(0, self._filter)
 
     def remove(self) -> None:
-        """Take it out of the list that it was put into, and of one that was made of that."""
-        for filters in (self._list, _filters()):
+        """Remove the filter from its list, and from the current one, which may be a copy."""
+        for filters in (self._filters, _current_filters()):
             while self._filter in filters:
                 filters.remove(self._filter)
 
 
-def _filters() -> list[Any]:
+def _current_filters() -> list[Any]:
     return warnings.filters  # type: ignore[return-value]  # declared as a sequence: it is a list
 
 
@@ -212,17 +215,17 @@ LIBRARIES = (
     *("torch", "transformers", "huggingface_hub", "timm", "torchvision", "accelerate"),
     *("importlib", "sympy", "contextlib", "graphflops"),
 )
-"""Packages that talk while they work for a count: what matters stands in the report."""
+"""Packages that warn and log while they run for a count; the report has what matters."""
 
 
 def _handle(original: Callable[..., Any], logger: logging.Logger, record: Any) -> None:
-    talks = logger.name.partition(".")[0] in LIBRARIES
-    if not talks or record.levelno >= logging.CRITICAL:
+    is_library = logger.name.partition(".")[0] in LIBRARIES
+    if not is_library or record.levelno >= logging.CRITICAL:
         original(logger, record)
 
 
 QUIET = Patches(
-    _NoWarnings(LIBRARIES),
-    replacing(logging.Logger, "handle", _handle),
+    _WarningFilter(LIBRARIES),
+    patch_function(logging.Logger, "handle", _handle),
 )
-"""Libraries neither warn nor log; the user's own code does."""
+"""Patches that suppress warnings and logs of libraries, not those of the user's code."""

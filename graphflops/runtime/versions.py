@@ -1,7 +1,7 @@
-"""Versions of torch and transformers: those tested, and what to say where another one differs.
+"""Tested versions of torch and transformers, and errors for changes in other versions.
 
-Much of what a capture needs has no public name in torch, so a version that nobody has tested
-may lack it, or have it otherwise.
+Capture uses many private names of torch, which a version that was not tested may lack or may
+define with another signature.
 """
 
 from __future__ import annotations
@@ -16,69 +16,69 @@ from types import FunctionType, ModuleType, TracebackType
 from graphflops.errors import VersionError
 
 TESTED = {"torch": ("2.13.0", "2.15.0"), "transformers": ("5.23.0", "5.24.0")}
-"""The oldest and the newest version of each that all tests have passed on."""
+"""Oldest and newest version of each with which all tests pass."""
 
 _MISSING_NAME = re.compile(r"cannot import name '(\w+)'")
 _SIGNATURE = re.compile(r"([\w.]+)\(\) (?:got an unexpected|got multiple|missing|takes)")
-_HANDS_ON = {"__torch_function__", "__torch_dispatch__"}  # a call of the model's, as it was made
+_FORWARDERS = {"__torch_function__", "__torch_dispatch__"}
+"""Functions that forward a call of the model unchanged: an error in it is the model's."""
 
 
 @contextmanager
-def explained_changes() -> Iterator[None]:
-    """Say in one sentence which piece of torch or transformers is not as it was.
+def translate_version_errors() -> Iterator[None]:
+    """Translate errors from changed names of torch or transformers into a VersionError.
 
     Raises:
-        VersionError: A piece that graphflops itself has asked for is missing, or takes other
-            arguments.
+        VersionError: A name that graphflops itself uses is missing, or takes other arguments.
     """
     try:
         yield
     except (ImportError, AttributeError, TypeError) as error:
-        if (change := change_behind(error)) is None:
+        if (change := version_error_behind(error)) is None:
             raise
         raise change from error
 
 
-def change_behind(error: BaseException) -> VersionError | None:
-    """The change of a version that is behind an error; nothing if it has another reason."""
-    if not _is_our_request(error.__traceback__):
+def version_error_behind(error: BaseException) -> VersionError | None:
+    """Return a VersionError if the cause of an error is a changed library, else ``None``."""
+    if not _is_own_access(error.__traceback__):
         return None
     if isinstance(error, ImportError):
-        package, piece = _missing_import(error)
+        package, name = _missing_import(error)
     elif isinstance(error, AttributeError):
-        package, piece = _missing_attribute(error)
+        package, name = _missing_attribute(error)
     else:
-        package, piece = _changed_signature(error)
-    # A version that was tested has every piece: then it is our mistake, which shows as it is.
-    if not piece or not is_untested(package):
+        package, name = _changed_signature(error)
+    # A tested version has every name: then the error is a bug of graphflops, raised unchanged.
+    if not name or not is_untested(package):
         return None
     oldest, newest = TESTED[package]
     return VersionError(
-        f"{package} {_installed(package)} has changed {piece}, which graphflops needs. "
+        f"{package} {_installed_version(package)} has changed {name}, which graphflops needs. "
         f"graphflops was tested with {package} {oldest} to {newest}: install one of these, or a "
         "graphflops that knows this one."
     )
 
 
 def is_untested(package: str) -> bool:
-    """Whether the version of a package is older or newer than all that were tested."""
-    oldest, newest = map(_numbers, TESTED[package])
-    return not oldest <= _numbers(_installed(package)) <= newest
+    """Return True if the installed version of a package is outside of the tested range."""
+    oldest, newest = map(_release, TESTED[package])
+    return not oldest <= _release(_installed_version(package)) <= newest
 
 
 def untested_versions() -> str:
-    """A sentence on the packages whose version was not tested; empty if there are none."""
-    named = [
-        f"{package} {_installed(package)} ({oldest} to {newest} were tested)"
+    """Return a sentence on packages whose version is untested; empty if there are none."""
+    packages = [
+        f"{package} {_installed_version(package)} ({oldest} to {newest} were tested)"
         for package, (oldest, newest) in TESTED.items()
         if is_untested(package)
     ]
-    return f"It may also be the untested {' and '.join(named)}." if named else ""
+    return f"It may also be the untested {' and '.join(packages)}." if packages else ""
 
 
-def _installed(package: str) -> str:
-    """The version of a package; the oldest tested one if it is not installed."""
-    from importlib import metadata  # slow, and seldom needed
+def _installed_version(package: str) -> str:
+    """Return the version of a package; the oldest tested one if it is not installed."""
+    from importlib import metadata  # slow to import, rarely needed
 
     try:
         return metadata.version(package)
@@ -86,22 +86,22 @@ def _installed(package: str) -> str:
         return TESTED[package][0]
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    """``2.13.0+cpu`` as ``(2, 13, 0)``."""
+def _release(version: str) -> tuple[int, ...]:
+    """Return the release numbers of a version: ``(2, 13, 0)`` for ``2.13.0+cpu``."""
     return tuple(map(int, re.findall(r"\d+", version.partition("+")[0])[:3]))
 
 
-def _is_our_request(traceback: TracebackType | None) -> bool:
-    """Whether a line of graphflops asked for what is not there."""
-    asking = ""
+def _is_own_access(traceback: TracebackType | None) -> bool:
+    """Return True if the innermost access to a library name is in a module of graphflops."""
+    module = ""
     while traceback is not None:
         frame, traceback = traceback.tb_frame, traceback.tb_next
-        if frame.f_code.co_name in _HANDS_ON:
-            asking = ""
-        # torch's modules and namespaces look for an attribute in a function of theirs.
+        if frame.f_code.co_name in _FORWARDERS:
+            module = ""
+        # Skip the __getattr__ functions with which torch's modules and namespaces are defined.
         elif frame.f_code.co_name != "__getattr__":
-            asking = frame.f_globals.get("__name__", "")
-    return asking.partition(".")[0] == "graphflops"
+            module = frame.f_globals.get("__name__", "")
+    return module.partition(".")[0] == "graphflops"
 
 
 def _missing_import(error: ImportError) -> tuple[str, str]:
@@ -109,28 +109,29 @@ def _missing_import(error: ImportError) -> tuple[str, str]:
     package = module.partition(".")[0]
     if name := _MISSING_NAME.match(str(error)):
         module = f"{module}.{name[1]}"
-    # Without a dot it is the whole package that is not installed.
+    # A name without a dot is a whole package that is not installed.
     return (package, module) if package in TESTED and "." in module else ("", "")
 
 
 def _missing_attribute(error: AttributeError) -> tuple[str, str]:
     owner = error.obj
-    kind = owner if isinstance(owner, type) else type(owner)
-    home = owner.__name__ if isinstance(owner, ModuleType) else f"{kind.__module__}.{kind.__name__}"
-    package = home.partition(".")[0]
-    return (package, f"{home}.{error.name}") if package in TESTED else ("", "")
+    cls = owner if isinstance(owner, type) else type(owner)
+    class_name = f"{cls.__module__}.{cls.__name__}"
+    qualified_name = owner.__name__ if isinstance(owner, ModuleType) else class_name
+    package = qualified_name.partition(".")[0]
+    return (package, f"{qualified_name}.{error.name}") if package in TESTED else ("", "")
 
 
 def _changed_signature(error: BaseException) -> tuple[str, str]:
-    called = _SIGNATURE.match(str(error))
-    name = called[1].partition(".")[0] if called else ""
-    if called is None or hasattr(builtins, name):
+    match = _SIGNATURE.match(str(error))
+    name = match[1].partition(".")[0] if match else ""
+    if match is None or hasattr(builtins, name):
         return "", ""
-    # The message does not say where that is defined.
+    # The message does not contain the module that defines the function.
     modules = [m for m in sys.modules.values() if isinstance(m, ModuleType)]
     for function in (vars(module).get(name) for module in modules):
         if isinstance(function, FunctionType | type):
             package = function.__module__.partition(".")[0]
             if package in TESTED:
-                return package, f"{called[1]}()"
+                return package, f"{match[1]}()"
     return "", ""

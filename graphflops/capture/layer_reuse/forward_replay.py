@@ -11,7 +11,7 @@ from graphflops.capture.layer_reuse.module_call import MIN_CALLS, ModuleCall
 from graphflops.capture.record.module_stack import CallSite, ModuleStack
 from graphflops.capture.record.tape import Tape, TensorVersion
 from graphflops.capture.source_lines import line_running
-from graphflops.core.call_sequence import Block, Relocation, moved
+from graphflops.core.call_sequence import Block, Relocation, replace_prefix
 from graphflops.core.ir import OpCall
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from graphflops.runtime.patches import Exchange, Patches
+from graphflops.runtime.patches import AttributePatch, Patches
 
 
 class Generators(threading.local):
@@ -104,7 +104,7 @@ class OwnGenerators:
     """A change to the process: threads that count draw from generators of their own."""
 
     def __init__(self) -> None:
-        self._exchanges: list[Exchange] = []
+        self._exchanges: list[AttributePatch] = []
 
     def install(self, patches: Patches) -> None:
         """Exchange the functions that draw from the process's generators."""
@@ -120,11 +120,15 @@ class OwnGenerators:
         self._exchanges = []  # numpy may be imported before the next count
 
 
-def _exchanges() -> list[Exchange]:
+def _exchanges() -> list[AttributePatch]:
     python: Any = random
     found = [
         *_drawn_from(python, python._inst, GENERATORS.python),
-        *(Exchange(home, name, _ignoring) for home in (torch, torch.random) for name in _SEEDS),
+        *(
+            AttributePatch(home, name, _ignoring)
+            for home in (torch, torch.random)
+            for name in _SEEDS
+        ),
     ]
     if "numpy" in sys.modules:
         numpy: Any = sys.modules["numpy"].random
@@ -135,10 +139,10 @@ def _exchanges() -> list[Exchange]:
 _SEEDS = ("manual_seed", "seed", "set_rng_state")
 
 
-def _drawn_from(home: Any, shared: Any, own: Callable[[], Any]) -> list[Exchange]:
+def _drawn_from(home: Any, shared: Any, own: Callable[[], Any]) -> list[AttributePatch]:
     """Exchange those functions of a module that are methods of the process's generator."""
     return [
-        Exchange(home, name, _drawing(name, own))
+        AttributePatch(home, name, _drawing(name, own))
         for name, value in vars(home).items()
         if getattr(value, "__self__", None) is shared
     ]
