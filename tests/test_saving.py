@@ -169,7 +169,9 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "a block that is nowhere": (
         edited(
-            lambda d: d["report"]["records"]["items"].append({"block": 7, "start": 0, "change": {}})
+            lambda d: d["report"]["records"]["items"].append(
+                {"block": 7, "start": 0, "relocation": {}}
+            )
         ),
         "repeats block 7",
     ),

@@ -47,11 +47,11 @@ class Relocation:
             call.__dict__,
             index=index,
             same_as=call.template_index,
-            module_path=self.moved(call.module_path),
-            name=self._own(call.name),
-            source_line=self.source if call.source_line == self.was_source else call.source_line,
-            inputs={name: self._tensors(value) for name, value in call.inputs.items()},
-            outputs=tuple([self._tensor(meta) for meta in call.outputs]),
+            module_path=self.map_path(call.module_path),
+            name=self._replace_suffix(call.name),
+            source_line=self.to_line if call.source_line == self.from_line else call.source_line,
+            inputs={name: self._map_tensors(value) for name, value in call.inputs.items()},
+            outputs=tuple([self._map_tensor(meta) for meta in call.outputs]),
         )
         return other
 

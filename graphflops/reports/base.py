@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-from graphflops.core.arguments import one_of
+from graphflops.core.arguments import check_choice
 from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import OpRecord, Status
 from graphflops.core.module_tree import ModuleNode
@@ -227,7 +227,7 @@ class CostReport(ABC):
             UnboundSymbolError: Costs are symbolic and cannot be compared.
             ModelSpecError: There is no such key.
         """
-        one_of("key", key, get_args(SortKey))
+        check_choice("key", key, get_args(SortKey))
         if key == "order":
             return list(self.records[:top])
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import sympy
 
-from graphflops.core.arguments import whole
+from graphflops.core.arguments import whole_number
 from graphflops.core.closed_form import sum_over
 from graphflops.core.cost import Dim, OpCost, substitute
 from graphflops.core.guards import check_assumptions, holds_throughout

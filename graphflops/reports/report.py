@@ -10,12 +10,12 @@ from typing import Any
 
 from graphflops import conventions
 from graphflops.analysis.compare_conventions import differences, merge
-from graphflops.core.arguments import whole
+from graphflops.core.arguments import whole_number
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.cost import OpCost
 from graphflops.core.guards import check_assumptions
 from graphflops.core.ir import Capture, OpCall, OpRecord, Phase, Status
-from graphflops.core.module_tree import ModuleNode, Sum, roll_up, summed
+from graphflops.core.module_tree import CostSum, ModuleNode, roll_up, sum_costs
 from graphflops.core.substitution import Substitution
 from graphflops.errors import ModelSpecError
 from graphflops.pricing.price import price_all
@@ -144,7 +144,7 @@ class Report(CostReport):
         for name in values:
             if name not in symbols:
                 raise ModelSpecError(self._no_symbol(name))
-        sizes = {name: whole(name, size) for name, size in values.items()}
+        sizes = {name: whole_number(name, size) for name, size in values.items()}
         check_assumptions(self.capture.assumptions, sizes, self.model)
         numbers = Substitution(sizes)
         records = CallSequence.of(self.records).map_items(lambda r: (numbers.record(r),))

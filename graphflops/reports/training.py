@@ -10,7 +10,7 @@ from typing import Any
 
 from graphflops.analysis.accelerators import Measurement
 from graphflops.analysis.optimizers import OptimizerStep
-from graphflops.core.arguments import one_of
+from graphflops.core.arguments import check_choice
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.cost import Dim, OpCost, substitute
 from graphflops.core.ir import OpRecord, Phase
@@ -89,13 +89,13 @@ class TrainingReport(CostReport):
     measured: Measurement | None = None
 
     @classmethod
-    def of(cls, whole: Report, **rest: Any) -> TrainingReport:
+    def of(cls, whole_number: Report, **rest: Any) -> TrainingReport:
         """Sort the calls of a report by when they run."""
         return cls(
-            forward=_part(whole, Phase.FORWARD),
-            backward=_part(whole, Phase.BACKWARD),
-            recompute=_part(whole, Phase.RECOMPUTE),
-            notes=whole.capture.notes,
+            forward=_part(whole_number, Phase.FORWARD),
+            backward=_part(whole_number, Phase.BACKWARD),
+            recompute=_part(whole_number, Phase.RECOMPUTE),
+            notes=whole_number.capture.notes,
             **rest,
         )
 
@@ -247,7 +247,7 @@ class TrainingReport(CostReport):
         Raises:
             ModelSpecError: It is another one.
         """
-        one_of("convention", convention, CONVENTIONS)
+        check_choice("convention", convention, CONVENTIONS)
         return super().compare_conventions(convention)
 
     def subs(self, **values: int) -> TrainingReport:
@@ -320,15 +320,15 @@ def _in_scale(value: Dim) -> int:
 _LARGE = 1000
 
 
-def _part(whole: Report, phase: Phase) -> Report:
-    records = CallSequence.of(whole.records).map_items(
+def _part(whole_number: Report, phase: Phase) -> Report:
+    records = CallSequence.of(whole_number.records).map_items(
         lambda r: (r,) if r.call.phase is phase else ()
     )
     calls = records.map_items(lambda record: (record.call,))
     return replace(
-        whole,
+        whole_number,
         records=records,
-        capture=replace(whole.capture, calls=calls),
+        capture=replace(whole_number.capture, calls=calls),
         phase=phase,
     )
 

@@ -135,7 +135,9 @@ def _decode_record(data: Any) -> OpRecord:
 RELOCATION = structure(
     Relocation,
     names=mapping(TEXT),
-    **dict.fromkeys(("was", "path", "was_source", "source", "suffix", "dropped"), TEXT),
+    **dict.fromkeys(
+        ("from_path", "to_path", "from_line", "to_line", "to_suffix", "from_suffix"), TEXT
+    ),
 )
 
 
@@ -155,7 +157,7 @@ class _Encoder:
         return {
             "block": self._number(item.block),
             "start": item.start,
-            "change": RELOCATION.encode(item.change),
+            "relocation": RELOCATION.encode(item.relocation),
         }
 
     def _number(self, block: Block[OpRecord]) -> int:
@@ -179,11 +181,13 @@ def _decode_records(data: Any) -> CallSequence[OpRecord]:
     def item(entry: Any) -> OpRecord | Repeat[OpRecord]:
         if not isinstance(entry, dict) or "block" not in entry:
             return _decode_record(entry)
-        check_keys(entry, {"block": 0, "start": 0, "change": 0}, {"block", "start", "change"})
+        check_keys(
+            entry, {"block": 0, "start": 0, "relocation": 0}, {"block", "start", "relocation"}
+        )
         number = INTEGER.decode(entry["block"])
         if not 0 <= number < len(blocks):
             raise DataError(f"repeats block {number}, which stands nowhere before")
-        start, change = INTEGER.decode(entry["start"]), RELOCATION.decode(entry["change"])
+        start, change = INTEGER.decode(entry["start"]), RELOCATION.decode(entry["relocation"])
         return Repeat(start, blocks[number], change)
 
     def block(entry: Any) -> None:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from graphflops.capture.layer_reuse.fingerprint import MODULE_INTERNALS
 from graphflops.capture.layer_reuse.layer_index import LayerIndex
 from graphflops.capture.layer_reuse.module_dict import module_dict
-from graphflops.runtime.patches import Exchange, Patches, replacing
+from graphflops.runtime.patches import AttributePatch, Patches, patch_function
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 ALL_ATTRIBUTES = "*"
@@ -172,7 +172,7 @@ def _setattr(
 
 
 _ATTRIBUTE_PATCHES = Patches(
-    replacing(nn.Module, "__init__", _init),
-    Exchange(nn.Module, "__getattribute__", lambda _, __: _getattribute),
-    replacing(nn.Module, "__setattr__", _setattr),
+    patch_function(nn.Module, "__init__", _init),
+    AttributePatch(nn.Module, "__getattribute__", lambda _, __: _getattribute),
+    patch_function(nn.Module, "__setattr__", _setattr),
 )

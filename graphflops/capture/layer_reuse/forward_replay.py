@@ -109,24 +109,24 @@ class TapeTracer:
         """Add the operator calls of a segment for another instance of the layer."""
         relocation = self._replay_calls(segment, call)
         for out, name in zip(outputs, segment.output_names, strict=True):
-            self._tape.assign_name(out, relocation.name(name))
+            self._tape.assign_name(out, relocation.map_name(name))
 
     def _replay_calls(self, segment: TapeSegment, call: ModuleCall) -> Relocation:
         """Add the operator calls of a segment, and return their relocation."""
         call_site = self._call_site(call)
         names = map(self._tape.name_of, call.fingerprint.tensors)
         relocation = Relocation(
-            was=segment.call_site.module_path,
-            path=call_site.module_path,
-            was_source=segment.call_site.source_line,
-            source=call_site.source_line,
+            from_path=segment.call_site.module_path,
+            to_path=call_site.module_path,
+            from_line=segment.call_site.source_line,
+            to_line=call_site.source_line,
             names=dict(zip(segment.input_names, names, strict=True)),
-            suffix=self._suffixes.next(call_site.module_path),
+            to_suffix=self._suffixes.next(call_site.module_path),
         )
         self._tape.replay(segment.block, relocation)
         for path, calls in segment.module_calls.items():
             self._module_stack.calls[
-                moved(path, segment.call_site.module_path, call_site.module_path)
+                replace_prefix(path, segment.call_site.module_path, call_site.module_path)
             ] += calls
         return relocation
 

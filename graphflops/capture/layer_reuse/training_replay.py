@@ -164,12 +164,14 @@ class AutogradTracer(TapeTracer):
                 if from_inputs
                 else self._training_tape.assign_name
             )
-            assign_name(out, relocation.name(name))
+            assign_name(out, relocation.map_name(name))
         instance = _ReplayedLayer(segment, call, relocation)
         if torch.is_grad_enabled() and any(
             requires_grad for requires_grad, _ in segment.output_kinds
         ):
-            call_site = CallSite(relocation.path, segment.call_site.module_class, relocation.source)
+            call_site = CallSite(
+                relocation.to_path, segment.call_site.module_class, relocation.to_line
+            )
             with self._attribution.attribute_to(call_site):
                 inputs = [call.fingerprint.tensors[number] for number in segment.input_numbers]
                 _ReplayedBackward.apply(self, instance, outputs, *inputs)  # type: ignore[no-untyped-call]  # torch's gap
@@ -194,7 +196,7 @@ class AutogradTracer(TapeTracer):
                 gradients.append(None)
             else:
                 gradients.append(copy := self._values.empty_like(gradient))
-                self._tape.assign_name(copy, relocation.name(name))
+                self._tape.assign_name(copy, relocation.map_name(name))
         return gradients
 
     def _rerun(
@@ -211,11 +213,13 @@ class AutogradTracer(TapeTracer):
             instance.call,
             instance.relocation,
         )
-        parent = relocation.path.rpartition(".")[0]
+        parent = relocation.to_path.rpartition(".")[0]
         detached = self._detached_inputs(segment, call)
         args, kwargs = _substitute((call.args, call.kwargs), detached)
         with self._gradient_tracker.nested_backward(), torch.enable_grad():
-            attributed = self._attribution.rerun_at(CallSite(parent, source_line=relocation.source))
+            attributed = self._attribution.rerun_at(
+                CallSite(parent, source_line=relocation.to_line)
+            )
             with tape.rerunning_forward() as forward, attributed:
                 outputs = call.module(*args, **kwargs)
             first_item, first_call = len(tape.items), tape.length
@@ -238,13 +242,15 @@ class AutogradTracer(TapeTracer):
         block = tape.relocate(
             first_item, first_call, _rerun_relocation(forward, segment, relocation)
         )
-        _refuse_outside_calls(block, relocation.path)
+        _refuse_outside_calls(block, relocation.to_path)
         inverse = _inverse(relocation)
-        calls = tuple(inverse.of(call, call.index) for call in expand(block.items))
+        calls = tuple(inverse.relocate(call, call.index) for call in expand(block.items))
         segment.backward[signature] = _BackwardSegment(
             block=Block(first_call, calls),
             gradients=list(gradients),
-            gradient_names=["" if g is None else inverse.name(tape.name_of(g)) for g in gradients],
+            gradient_names=[
+                "" if g is None else inverse.map_name(tape.name_of(g)) for g in gradients
+            ],
             incoming_names=incoming_names,
         )
         return list(gradients)
@@ -281,12 +287,12 @@ def _rerun_relocation(
     names: dict[str, str] = {}
     recorded = tuple(expand(segment.block.items))
     if [call.op for call in forward] != [call.op for call in recorded]:
-        msg = f"{relocation.path} does not do what {relocation.was} does"
+        msg = f"{relocation.to_path} does not do what {relocation.from_path} does"
         raise NotEquivalentError(msg)
     for rerun_call, recorded_call in zip(forward, recorded, strict=True):
         for rerun, original in zip(rerun_call.outputs, recorded_call.outputs, strict=True):
-            names[rerun.name] = relocation.name(original.name)
-    return Relocation(relocation.path, relocation.path, "", "", names, suffix="")
+            names[rerun.name] = relocation.map_name(original.name)
+    return Relocation(relocation.to_path, relocation.to_path, "", "", names, to_suffix="")
 
 
 def _refuse_outside_calls(block: Block[OpCall], path: str) -> None:
@@ -307,13 +313,13 @@ def _refuse_outside_calls(block: Block[OpCall], path: str) -> None:
 def _inverse(relocation: Relocation) -> Relocation:
     """Return the relocation from an instance to the recorded one."""
     return Relocation(
-        was=relocation.path,
-        path=relocation.was,
-        was_source=relocation.source,
-        source=relocation.was_source,
+        from_path=relocation.to_path,
+        to_path=relocation.from_path,
+        from_line=relocation.to_line,
+        to_line=relocation.from_line,
         names={new: old for old, new in relocation.names.items() if new},
-        suffix="",
-        dropped=relocation.suffix,
+        to_suffix="",
+        from_suffix=relocation.to_suffix,
     )
 
 

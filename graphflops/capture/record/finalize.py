@@ -59,7 +59,8 @@ def collect_notes(values: ValueTracker) -> tuple[str, ...]:
         _DEPENDS_ON_CHANCE: RANDOM in values.dependences,
         ASSUMED_EXPERTS: values.has_assumed_values,
         f"Numbers that only data can give are taken to be {ASSUMED_FLOAT}, at "
-        f"{', '.join(values.unknown_floats)}: with others, what follows from them may cost otherwise.": values.unknown_floats,
+        f"{', '.join(values.unknown_floats)}: with others, what follows from them may cost "
+        "otherwise.": values.unknown_floats,
         f"What attention masks hide is not known in full, at {', '.join(values.unknown_masks)}: "
         "flops_masked has what is known.": values.unknown_masks,
         f"Where packed sequences begin is not known, at {', '.join(values.unknown_packings)}: each "

@@ -107,7 +107,7 @@ class ForwardTape(Tape, SchemaCheckMode):
                 invocation, bound, call_site, trip_count=trip_count, torch_function=torch_function
             )
             self.add(call, invocation)
-        SIGNALS.let_through()
+        SIGNALS.deliver()
         return out
 
     @contextmanager

@@ -60,7 +60,9 @@ class TrainingTape(Tape, TorchDispatchMode):
 
     def relocate(self, first_item: int, first_call: int, relocation: Relocation) -> Block[OpCall]:
         """Mark and relocate the items from an index on, in place, and return them as a block."""
-        calls = [relocation.of(call, call.index) for call in expand(self.marked_items(first_item))]
+        calls = [
+            relocation.relocate(call, call.index) for call in expand(self.marked_items(first_item))
+        ]
         self.items[first_item:] = [replace(call, same_as=None) for call in calls]
         for call in calls:
             del self._purposes[call.index]
@@ -113,7 +115,7 @@ class TrainingTape(Tape, TorchDispatchMode):
             for part in split_fused(call, purpose.needs_input_grad):
                 self._purposes[self.length] = purpose
                 self.add(replace(part, index=self.length), invocation)
-        SIGNALS.let_through()
+        SIGNALS.deliver()
         return out
 
     def _purpose(self, func: Any, *, weights_only: bool) -> Purpose:
