@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.arguments import model_inputs
 from graphflops.errors import ModelSpecError
 from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of, require_inputs
@@ -132,4 +133,4 @@ def _cast(values: Any, dtype: torch.dtype) -> Any:
     def cast(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
-    return torch.utils._pytree.tree_map_only(torch.Tensor, cast, values)
+    return pytree.tree_map_only(torch.Tensor, cast, values)

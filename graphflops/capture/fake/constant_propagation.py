@@ -16,11 +16,7 @@ from typing import Any, TypeAlias
 import sympy
 import torch
 from torch import nn
-from torch._dispatch.python import enable_python_dispatcher
-from torch._guards import TracingContext, tracing
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
 
 from graphflops.capture.fake.data_sizes import DataSizes
@@ -40,7 +36,16 @@ from graphflops.capture.fake.sparse_tensors import SparseRules
 from graphflops.capture.fake.symbolic_shapes import SymbolicShapes
 from graphflops.capture.fake.torch_function_overrides import TorchFunctionOverrides
 from graphflops.capture.source_lines import line_running
+from graphflops.capture.torch_internals.dispatch import enable_python_dispatcher
+from graphflops.capture.torch_internals.fake_mode import (
+    FakeTensor,
+    FakeTensorMode,
+    TracingContext,
+    tracing,
+)
 from graphflops.capture.torch_internals.no_modes import no_modes
+from graphflops.capture.torch_internals.operators import OpOverload
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.cost import Dim
 from graphflops.errors import CaptureError
 
@@ -290,7 +295,7 @@ class ValueTracker:
         if func is _DEVICE and isinstance(args[0], FakeTensor):
             return args[0].fake_device
         kwargs = kwargs or {}
-        if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
+        if not isinstance(func, OpOverload) or func.namespace == "prim":
             return self._dispatch(func, types, args, kwargs)
         if threading.get_ident() != self._thread:
             raise CaptureError(f"the forward computes in another thread, {THREAD_NOT_COUNTED}")

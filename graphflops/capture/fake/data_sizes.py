@@ -11,15 +11,15 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 import sympy
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
-from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.fake.metadata import dim
 from graphflops.capture.fake.symbolic_shapes import Size
 from graphflops.capture.source_lines import line_running
+from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode
 from graphflops.capture.torch_internals.no_modes import no_modes
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.cost import Dim
 from graphflops.core.ir import DataSize
 

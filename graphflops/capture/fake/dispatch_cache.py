@@ -13,10 +13,11 @@ from types import NoneType
 from typing import Any, NamedTuple
 
 import torch
-from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
+from graphflops.capture.torch_internals.dispatch import DisableTorchDispatch, dispatch_keys
+from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode
+from graphflops.capture.torch_internals.operators import OpOverload
 
 _MAX_ENTRIES = 100_000
 """Maximum number of cached calls, of all counts of the process."""
@@ -150,7 +151,7 @@ class DispatchCache:
         if kind is _Sequence:
             return recipe.kind([self._rebuild(item, inputs) for item in recipe.items])
         shape, strides, offset, dtype, device, view_of = recipe
-        with torch._C._DisableTorchDispatch():
+        with DisableTorchDispatch():
             if view_of is None:
                 meta = torch.empty_strided(shape, strides, dtype=dtype, device="meta")
             else:
@@ -209,7 +210,7 @@ class DispatchCache:
         )
         rebuilt = self._rebuild(recipe, inputs)
         is_equal = (
-            torch._C._dispatch_key_set(rebuilt) == torch._C._dispatch_key_set(out)
+            dispatch_keys(rebuilt) == dispatch_keys(out)
             and rebuilt.storage_offset() == out.storage_offset()
             and rebuilt.untyped_storage().nbytes() == out.untyped_storage().nbytes()
         )

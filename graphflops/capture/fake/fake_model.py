@@ -9,10 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import nn
-from torch._dynamo.eval_frame import OptimizedModule
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
-from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.class_attributes import CLASS_ATTRIBUTES
 from graphflops.capture.fake.constant_propagation import ValueTracker
@@ -32,6 +29,10 @@ from graphflops.capture.fake.tensor_converters import (
     device_of,
 )
 from graphflops.capture.named_modules import Modules, modules_in
+from graphflops.capture.torch_internals.dispatch import DisableTorchFunction
+from graphflops.capture.torch_internals.dynamo import OptimizedModule
+from graphflops.capture.torch_internals.fake_mode import FakeTensor
+from graphflops.capture.torch_internals.trees import pytree
 
 Inputs: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 _MODULE_DEFAULTS = vars(nn.Module())
@@ -80,7 +81,7 @@ def fakify_model_and_inputs(
     device = device_of(first, pytree.tree_leaves(inputs))
     input_converter = InputTensorConverter(tracker, device, specs or {})
     copier = _ModelCopier(ModelTensorConverter(tracker))
-    with torch._C.DisableTorchFunction():
+    with DisableTorchFunction():
         fake_model = copier.deepcopy(model)
         copier.input_converter = input_converter
         fake_args, fake_kwargs = copier.deepcopy(list(inputs))
@@ -94,7 +95,7 @@ def copy_to_meta(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
     """
     converter = MetaTensorConverter()
     copier = _ModelCopier(converter)
-    with torch._C.DisableTorchFunction():
+    with DisableTorchFunction():
         meta_model = copier.deepcopy(model)
         copier.input_converter = converter
         meta_args, meta_kwargs = copier.deepcopy([tuple(args), dict(kwargs)])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode, forbid_data_ptr
 
 
 class FakeTensorFactory:
@@ -49,7 +50,7 @@ class FakeTensorFactory:
             dispatch_device=True,
             device_for_backend_keys=fake_device,
         )
-        torch._C._set_throw_on_mutable_data_ptr(fake)
+        forbid_data_ptr(fake)
         vars(fake).update(attributes)
         return fake
 

@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils import _pytree as pytree
+
+from graphflops.capture.torch_internals.fake_mode import FakeTensor
+from graphflops.capture.torch_internals.trees import pytree
 
 _NON_TENSORS = {int, float, bool, str, type(None), torch.dtype, torch.device}
 

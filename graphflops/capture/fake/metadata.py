@@ -9,12 +9,13 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import fx
-from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.nested_tensors import components, is_jagged
 from graphflops.capture.fake.quantization import packed_weight
 from graphflops.capture.fake.sparse_tensors import sparse_storage
 from graphflops.capture.fake.symbolic_shapes import SymbolicShapes
+from graphflops.capture.torch_internals.operators import OpOverload
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.cost import Dim, as_dim
 from graphflops.core.ir import TensorMeta, Tensors, Value
 
@@ -77,7 +78,7 @@ def convert_argument(
 
 
 def bind_arguments(
-    op: torch._ops.OpOverload,
+    op: OpOverload,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     describe: Callable[[torch.Tensor], TensorMeta] = tensor_meta,
@@ -114,7 +115,7 @@ _SEQUENCE_OFFSETS = {
 
 
 @cache
-def _depends_on_values(op: torch._ops.OpOverload) -> bool:
+def _depends_on_values(op: OpOverload) -> bool:
     """Return True if the work of an operator depends on values: masks or sequence offsets."""
     return "attention" in op._opname or "_attn" in op._opname
 
@@ -170,7 +171,7 @@ def output_metas(value: Any, name: str) -> tuple[TensorMeta, ...]:
 
 
 @cache
-def schema_of(op: torch._ops.OpOverload) -> tuple[tuple[str, Value], ...]:
+def schema_of(op: OpOverload) -> tuple[tuple[str, Value], ...]:
     """Return the argument names of an operator in order, with their defaults as plain data."""
     return tuple(
         (arg.name, convert_argument(arg.default_value) if arg.has_default_value() else None)
@@ -179,7 +180,7 @@ def schema_of(op: torch._ops.OpOverload) -> tuple[tuple[str, Value], ...]:
 
 
 @cache
-def written_arguments(op: torch._ops.OpOverload) -> tuple[str, ...]:
+def written_arguments(op: OpOverload) -> tuple[str, ...]:
     """Return the names of the arguments that an operator writes to."""
     return tuple(
         arg.name

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 
 from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.data_sizes import UndecidedSizeError
+from graphflops.capture.torch_internals.fake_mode import FakeTensor
 from graphflops.capture.torch_internals.no_modes import no_modes
 
 # A one-hot row has an element for every expert, of which there are hundreds.

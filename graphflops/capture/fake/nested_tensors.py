@@ -11,14 +11,19 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nested._internal.nested_tensor import NestedTensor
 
 from graphflops.capture.fake.value_lookup import ValueLookup
 from graphflops.capture.source_lines import line_running
+from graphflops.capture.torch_internals.fake_mode import FakeTensorMode
+from graphflops.capture.torch_internals.jagged import NestedTensor
+from graphflops.capture.torch_internals.operators import (
+    DispatchKey,
+    builtin_sdpa,
+    has_kernel_for_key,
+)
 from graphflops.errors import CaptureError
 
-SDPA: Any = torch._C._nn.scaled_dot_product_attention
+SDPA: Any = builtin_sdpa
 
 
 def is_jagged(value: object) -> bool:
@@ -64,15 +69,15 @@ def dispatch_jagged(func: Any, types: Any, args: Any, kwargs: Mapping[str, Any])
     if jagged_func is not None:
         return jagged_func(*args, **kwargs)
     for key in _COMPOSITE:
-        if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key):
+        if has_kernel_for_key(func.name(), key):
             return func._op_dk(key, *args, **kwargs)
     return NestedTensor.__torch_dispatch__(func, types, args, kwargs)  # type: ignore[no-untyped-call]  # torch's gap
 
 
 _RANK = 4
 _COMPOSITE = (
-    torch._C.DispatchKey.CompositeImplicitAutogradNestedTensor,
-    torch._C.DispatchKey.CompositeImplicitAutograd,
+    DispatchKey.CompositeImplicitAutogradNestedTensor,
+    DispatchKey.CompositeImplicitAutograd,
 )
 
 

@@ -25,6 +25,11 @@ import torch
 from torch import fx, nn
 
 from graphflops.capture.fake.stateful_code import CopiedGlobals, copy_function
+from graphflops.capture.torch_internals.operators import (
+    HigherOrderOperator,
+    OpOverload,
+    OpOverloadPacket,
+)
 from graphflops.errors import CaptureError
 
 _CopyMethod: TypeAlias = Callable[["ObjectCopier", Any], Any]
@@ -38,7 +43,7 @@ IMMUTABLE = frozenset(
 _NOT_COPIED = (
     *(type, types.ModuleType, Enum, logging.Logger, sympy.Basic),
     *(fx.Graph, fx.Node, torch.jit.ScriptFunction, threading.Thread),
-    *(torch._ops.OpOverload, torch._ops.OpOverloadPacket, torch._ops.HigherOrderOperator),
+    *(OpOverload, OpOverloadPacket, HigherOrderOperator),
     *(torch.SymInt, torch.SymFloat, torch.SymBool),
 )
 """Base classes of objects that are not state of a model."""

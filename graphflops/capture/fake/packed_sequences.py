@@ -10,10 +10,11 @@ import torch
 from graphflops.capture.fake.value_lookup import ValueLookup
 from graphflops.capture.source_lines import line_running
 from graphflops.capture.torch_internals.no_modes import no_modes
+from graphflops.capture.torch_internals.operators import pad_packed_sequence
 from graphflops.errors import CaptureError
 
 PACK = torch.ops.aten._pack_padded_sequence.default
-PAD: Any = torch._C._VariableFunctions._pad_packed_sequence
+PAD: Any = pad_packed_sequence
 
 
 def pack(

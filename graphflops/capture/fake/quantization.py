@@ -6,9 +6,9 @@ import sys
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import _disable_current_modes
 
 from graphflops.capture.named_modules import Modules
+from graphflops.capture.torch_internals.dispatch import disable_current_modes
 from graphflops.errors import CaptureError
 
 _OBSERVED = (
@@ -21,7 +21,7 @@ def packed_weight(packed: Any) -> torch.Tensor | None:
     """Return the weight in an object of packed parameters, on meta; None for other objects."""
     if not hasattr(packed, "unpack"):
         return None
-    with _disable_current_modes():
+    with disable_current_modes():
         weight = packed.unpack()[0]
         return torch.empty(weight.shape, dtype=weight.dtype, device="meta")
 

@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any, Protocol, TypeAlias
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from graphflops.capture.fake import packed_sequences
 from graphflops.capture.fake.sparse_tensors import (
@@ -16,7 +15,9 @@ from graphflops.capture.fake.sparse_tensors import (
     SparseRules,
 )
 from graphflops.capture.fake.value_lookup import ValueLookup
+from graphflops.capture.torch_internals.fake_mode import FakeTensorMode
 from graphflops.capture.torch_internals.no_modes import no_modes
+from graphflops.capture.torch_internals.operators import DispatchKey, has_kernel, has_kernel_for_key
 
 
 class _Tracker(ValueLookup, Protocol):
@@ -41,7 +42,7 @@ FILL_OPERATORS = {  # they read only the shape of their tensor argument
     *(torch.ops.aten.full_like.default, torch.ops.aten.new_full.default),
 }
 _DATA_DEPENDENT = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
-_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+_COMPOSITE = DispatchKey.CompositeImplicitAutograd
 
 
 def depends_on_values(func: Any) -> bool:
@@ -61,8 +62,8 @@ def is_composite(func: Any) -> bool:
     Run as a whole, torch would cache its result by the shapes, and parts of it may read values.
     """
     name = func.name()  # some are registered in Python alone
-    has_kernels = torch._C._dispatch_has_kernel(name)
-    return has_kernels and torch._C._dispatch_has_kernel_for_dispatch_key(name, _COMPOSITE)
+    has_kernels = has_kernel(name)
+    return has_kernels and has_kernel_for_key(name, _COMPOSITE)
 
 
 def _pack(tracker: _Tracker, _: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:

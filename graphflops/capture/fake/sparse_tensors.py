@@ -13,12 +13,12 @@ from enum import IntEnum
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.source_lines import line_running
+from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode
 from graphflops.capture.torch_internals.no_modes import no_modes
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.ir import SparseStorage
 from graphflops.errors import CaptureError
 

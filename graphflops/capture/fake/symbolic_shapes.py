@@ -15,27 +15,27 @@ from typing import Any
 import sympy
 import torch
 from torch import nn
-from torch._dynamo.source import ConstantSource
 from torch.export import Dim
-from torch.export.dynamic_shapes import (
-    _check_dynamic_shapes,
-    _DerivedDim,
-    _DimHint,
-    _DimHintType,
-    _StaticDim,
-    _tree_map_with_path,
-)
 from torch.fx.experimental.symbolic_shapes import (
     DimConstraints,
     DimDynamic,
     GuardOnDataDependentSymNode,
     ShapeEnv,
 )
-from torch.utils import _pytree as pytree
-from torch.utils._sympy import functions as torch_functions
-from torch.utils._sympy.numbers import int_oo
 
 from graphflops.capture.source_lines import is_models, short_path
+from graphflops.capture.torch_internals.symbolic import (
+    ConstantSource,
+    DerivedDim,
+    DimHint,
+    DimHintType,
+    StaticDim,
+    check_dynamic_shapes,
+    functions,
+    int_oo,
+    tree_map_with_path,
+)
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.cost import Dim as Number
 from graphflops.core.cost import as_dim
 from graphflops.errors import CaptureError, ModelSpecError
@@ -194,8 +194,8 @@ class Symbols:
         for guard in self.shape_env.guards:
             expr = guard.expr.xreplace(self.readable)
             # sympy's own Min and Max simplify: 128 n is less than 512 n.
-            expr = expr.replace(torch_functions.Min, sympy.Min)
-            expr = expr.replace(torch_functions.Max, sympy.Max)
+            expr = expr.replace(functions.Min, sympy.Min)
+            expr = expr.replace(functions.Max, sympy.Max)
             expr = expr.canonical if isinstance(expr, sympy.core.relational.Relational) else expr
             if expr != sympy.true and expr.free_symbols <= set(self.readable.values()):
                 conditions.append(expr)
@@ -255,9 +255,9 @@ def axis_specs(model: nn.Module, inputs: tuple[Any, Any], dynamic_shapes: Any) -
         if isinstance(shapes, Mapping):
             static = {name: pytree.tree_map(lambda _: None, tree[name]) for name in tree}
             shapes = static | {name: spec for name, spec in shapes.items() if spec is not None}
-        _check_dynamic_shapes(tree, shapes)
+        check_dynamic_shapes(tree, shapes)
         tree = tree if isinstance(shapes, Mapping) else type(shapes)(tree.values())
-        _tree_map_with_path(add, tree, shapes, tree_name="inputs")
+        tree_map_with_path(add, tree, shapes, tree_name="inputs")
     except Exception as error:
         raise_interruption(error)
         message = str(error).partition("For more information")[0]
@@ -278,15 +278,15 @@ def symbolic_shape(
 
 
 def _size(symbols: Symbols, axis_spec: Any, sample: int, label: str) -> Size:
-    if isinstance(axis_spec, _DerivedDim):
+    if isinstance(axis_spec, DerivedDim):
         # Derived sizes are linear in their root, such as 2 * half + 1.
         offset, slope = axis_spec.fn(0), axis_spec.fn(1) - axis_spec.fn(0)
         size: Size = axis_spec.fn(_size(symbols, axis_spec.root, (sample - offset) // slope, label))
         return size
-    if isinstance(axis_spec, Dim) and not isinstance(axis_spec, _StaticDim):
+    if isinstance(axis_spec, Dim) and not isinstance(axis_spec, StaticDim):
         return symbols.size(axis_spec.__name__, sample, axis_spec.min, axis_spec.max)
-    if isinstance(axis_spec, _DimHint) and axis_spec.type is not _DimHintType.STATIC:
-        automatic = axis_spec.type is _DimHintType.AUTO
+    if isinstance(axis_spec, DimHint) and axis_spec.type is not DimHintType.STATIC:
+        automatic = axis_spec.type is DimHintType.AUTO
         if automatic and sample < 2:  # noqa: PLR2004 - torch treats sizes 0 and 1 as constants
             return sample
         return symbols.size(label, sample, axis_spec.min, axis_spec.max, may_be_fixed=automatic)

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from graphflops.capture.fake import nested_tensors
 from graphflops.capture.fake.constant_propagation import MAX_VALUE_NUMEL, ValueTracker
 from graphflops.capture.fake.sparse_tensors import is_sparse
 from graphflops.capture.fake.symbolic_shapes import Size, Specs, symbolic_shape
+from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode
 from graphflops.errors import ModelSpecError
 
 CPU = torch.device("cpu")

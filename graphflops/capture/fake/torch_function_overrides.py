@@ -7,14 +7,14 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake import nested_tensors, packed_sequences
 from graphflops.capture.fake.data_sizes import DataSizes
 from graphflops.capture.fake.sparse_tensors import SparseRules
 from graphflops.capture.fake.value_lookup import ValueLookup
+from graphflops.capture.torch_internals.fake_mode import FakeTensor
+from graphflops.capture.torch_internals.trees import pytree
 
 
 class _Tracker(ValueLookup, Protocol):

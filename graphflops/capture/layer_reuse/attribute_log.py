@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from graphflops.capture.layer_reuse.fingerprint import MODULE_INTERNALS
 from graphflops.capture.layer_reuse.layer_index import LayerIndex
 from graphflops.capture.layer_reuse.module_dict import module_dict
+from graphflops.capture.torch_internals.dispatch import TorchDispatchMode, disable_current_modes
 from graphflops.runtime.patches import AttributePatch, Patches, patch_function
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -119,7 +119,7 @@ def is_identity(module: nn.Module, arguments: Arguments) -> bool:
     args, kwargs = arguments
     log = AttributeLog()
     try:
-        with log_attributes(log), _disable_current_modes(), _ForbidOperators():  # type: ignore[no-untyped-call]  # likewise
+        with log_attributes(log), disable_current_modes(), _ForbidOperators():  # type: ignore[no-untyped-call]  # likewise
             return module.forward(*args, **kwargs) is args[0] and not log.has_writes
     except _OperatorRan:
         return False

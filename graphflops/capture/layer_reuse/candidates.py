@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from graphflops.capture.layer_reuse.module_call import LayerTemplate
 from graphflops.capture.layer_reuse.module_dict import module_dict
 from graphflops.capture.named_modules import Modules
+from graphflops.capture.torch_internals.dispatch import DisableTorchFunction
 
 
 @dataclass(slots=True)
@@ -40,7 +41,7 @@ def find_candidates(modules: Modules) -> dict[int, CandidateGroup]:
     candidates: dict[int, CandidateGroup] = {}
     module_numbers: dict[int, int] = {}
     structure_numbers: dict[Any, int] = {}
-    with torch._C.DisableTorchFunction():
+    with DisableTorchFunction():
         for _, module in modules[:1]:
             _structure_number(module, module_numbers, structure_numbers)
     for _, parent in modules:

@@ -16,12 +16,12 @@ from typing import Any
 import sympy
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor
 
 from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.stateful_code import is_copied_class
 from graphflops.capture.layer_reuse import kv_caches
 from graphflops.capture.layer_reuse.module_dict import module_dict
+from graphflops.capture.torch_internals.fake_mode import FakeTensor
 from graphflops.capture.torch_internals.no_modes import no_modes
 
 _PLAIN_TYPES = {int, float, bool, str, bytes, complex, type(None), type(...)}

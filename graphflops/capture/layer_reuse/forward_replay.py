@@ -11,6 +11,7 @@ from graphflops.capture.layer_reuse.module_call import MIN_CALLS, ModuleCall
 from graphflops.capture.record.module_stack import CallSite, ModuleStack
 from graphflops.capture.record.tape import Tape, TensorVersion
 from graphflops.capture.source_lines import line_running
+from graphflops.capture.torch_internals.functorch_levels import functorch
 from graphflops.core.call_sequence import Block, Relocation, replace_prefix
 from graphflops.core.ir import OpCall
 
@@ -73,7 +74,7 @@ class TapeTracer:
 
     def can_record(self) -> bool:
         """Return False under ``torch.vmap``, which shows one instance of many."""
-        return torch._C._functorch.peek_interpreter_stack() is None
+        return functorch.peek_interpreter_stack() is None
 
     def tensor_versions(self, tensors: list[torch.Tensor]) -> list[TensorVersion | None]:
         """Return the versions of tensors on the tape."""

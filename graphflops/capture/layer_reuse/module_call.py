@@ -7,12 +7,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.layer_reuse.attribute_log import Arguments
 from graphflops.capture.layer_reuse.fingerprint import Fingerprint, NotComparable, global_values
 from graphflops.capture.layer_reuse.kv_caches import ABSENT, EntryLocation, create_entry
+from graphflops.capture.torch_internals.trees import pytree
 
 MIN_CALLS = 9
 """Number of operator calls below which a layer is traced as fast as it is replayed."""

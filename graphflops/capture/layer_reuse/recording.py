@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.layer_reuse.attribute_log import (
@@ -30,7 +29,9 @@ from graphflops.capture.layer_reuse.module_call import (
     OutputRef,
     Tracer,
 )
+from graphflops.capture.torch_internals.dispatch import DisableTorchFunction
 from graphflops.capture.torch_internals.random_numbers import GENERATORS
+from graphflops.capture.torch_internals.trees import pytree
 
 _CONSTANT_TYPES = (int, float, bool, str, type(None), torch.SymInt, torch.dtype, torch.device)
 
@@ -113,7 +114,7 @@ class Recording:
 
     def _record_entry(self, location: EntryLocation) -> None:
         """Record a cache entry before its first access."""
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             call = self._call
             self._entry_states.append(location.state(call.fingerprint.caches))
             self._entries.append((location, call.add_entry(location)))

@@ -11,9 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.layer_reuse.attribute_log import (
@@ -37,6 +35,8 @@ from graphflops.capture.layer_reuse.module_call import (
 from graphflops.capture.layer_reuse.module_dict import module_dict
 from graphflops.capture.layer_reuse.recording import Recording, attribute_fingerprint
 from graphflops.capture.named_modules import Modules
+from graphflops.capture.torch_internals.dispatch import DisableTorchFunction
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.ir import LayerReuse
 from graphflops.runtime.interruption import raise_interruption
 
@@ -190,7 +190,7 @@ class LayerReplayer:
         start = time.perf_counter()
         try:
             # Torch function modes are not to see what the checks call.
-            with torch._C.DisableTorchFunction():
+            with DisableTorchFunction():
                 yield
         except Exception as error:
             raise_interruption(error)

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch.autograd.graph import get_gradient_edge
-from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.metadata import tensor_meta
@@ -23,6 +22,13 @@ from graphflops.capture.record.autograd_attribution import UNATTRIBUTED, Autogra
 from graphflops.capture.record.gradients import Edge, GradientTracker
 from graphflops.capture.record.module_stack import CallSite
 from graphflops.capture.record.training_tape import TrainingTape
+from graphflops.capture.torch_internals.autograd_engine import (
+    current_graph_task_id,
+    next_sequence_number,
+    top_saved_tensors_hooks,
+)
+from graphflops.capture.torch_internals.dispatch import DisableTorchFunction, disable_current_modes
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.call_sequence import Block, Relocation, expand
 from graphflops.core.ir import OpCall
 
@@ -110,13 +116,13 @@ class AutogradTracer(TapeTracer):
 
     def can_record(self) -> bool:
         """Return True in the forward pass outside of checkpoints, which run twice."""
-        in_backward = torch._C._current_graph_task_id() != -1
-        hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+        in_backward = current_graph_task_id() != -1
+        hooks = top_saved_tensors_hooks(True)
         return not (in_backward or self._attribution.reentrant_depth or hooks)
 
     def begin(self, call: ModuleCall) -> _TrainingStart:
         """Begin to record a layer."""
-        start, first_node = super().begin(call), torch._C._autograd._get_sequence_nr()
+        start, first_node = super().begin(call), next_sequence_number()
         return _TrainingStart(
             start.call_site, start.first_item, start.first_call, start.module_calls, first_node
         )
@@ -180,7 +186,7 @@ class AutogradTracer(TapeTracer):
         self, instance: _ReplayedLayer, incoming: Sequence[torch.Tensor | None]
     ) -> list[torch.Tensor | None]:
         """Add the operator calls of an instance's backward pass, and return the gradients."""
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             signature = tuple(None if g is None else tensor_meta(g) for g in incoming)
         segment, relocation = instance.segment, instance.relocation
         names = [self._tape.name_of(gradient) for gradient in _defined(incoming)]
@@ -263,7 +269,7 @@ class AutogradTracer(TapeTracer):
         for number in segment.input_numbers:
             tensor = call.fingerprint.tensors[number]
             if not _is_parameter(tensor):
-                with torch.utils._python_dispatch._disable_current_modes():
+                with disable_current_modes():
                     detached[tensor] = tensor.detach().requires_grad_()
                 assign_name = self._training_tape.assign_name
                 if self._training_tape.depends_on_inputs(tensor):
@@ -347,7 +353,7 @@ def _gradient_edge(tensor: torch.Tensor) -> Edge | None:
         return None
     if tensor.grad_fn is not None:
         return tensor.grad_fn, tensor.output_nr
-    with torch.utils._python_dispatch._disable_current_modes():
+    with disable_current_modes():
         node, number = get_gradient_edge(tensor)[:2]
     return node, number
 

@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
 from graphflops.capture.counting_thread import TOLD
 from graphflops.capture.named_modules import Modules
 from graphflops.capture.record.module_stack import CallSite, ModuleStack
+from graphflops.capture.torch_internals.autograd_engine import (
+    current_graph_task_id,
+    next_sequence_number,
+)
 
 LOSS = CallSite("(loss)", "Loss")
 """The computation of a loss from the outputs of a model, which is no module of it."""
@@ -158,7 +161,7 @@ class AutogradAttribution(ModuleStack):
 
     def _record_creator(self, creator: _Creator) -> None:
         # Nodes created since the last record have numbers below this one.
-        number = torch._C._autograd._get_sequence_nr()
+        number = next_sequence_number()
         if not self._sequence_numbers or number > self._sequence_numbers[-1]:
             self._sequence_numbers.append(number)
             self._creators.append(creator)
@@ -168,7 +171,7 @@ class AutogradAttribution(ModuleStack):
         super()._enter(module)
 
     def _counts_calls(self) -> bool:
-        return torch._C._current_graph_task_id() == -1
+        return current_graph_task_id() == -1
 
     def _leave(self) -> None:
         self._record_creator(_Creator(self._stack[-1]))
@@ -182,7 +185,7 @@ class AutogradAttribution(ModuleStack):
 
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
-            if torch._C._current_graph_task_id() == -1:
+            if current_graph_task_id() == -1:
                 return self._run_reentrant(function, *args, **kwargs)
             depth = len(self._stack)
             self._stack.append(call_site)

@@ -8,18 +8,21 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch._decomp import decomposition_table
-from torch._guards import detect_fake_mode
-from torch._prims.context import TorchRefsMode
-from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import decompose, make_fx
-from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import flop_registry
 
 from graphflops.capture.export_thread import exporting
 from graphflops.capture.fake.metadata import dim
 from graphflops.capture.record.invocation import Invocation
 from graphflops.capture.record.op_calls import operator_calls
+from graphflops.capture.torch_internals.fake_mode import FakeTensorMode, detect_fake_mode
+from graphflops.capture.torch_internals.operators import (
+    OpOverload,
+    OpOverloadPacket,
+    TorchRefsMode,
+    decomposition_table,
+)
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.cost import Dim
 from graphflops.core.ir import OpCall
 from graphflops.runtime.interruption import raise_interruption
@@ -75,14 +78,14 @@ class _UnpricedDecompositions(dict[Any, Any]):
         self._has_price = has_price
 
     def __contains__(self, op: object) -> bool:
-        has_price = isinstance(op, torch._ops.OpOverload) and self._has_price(*_name(op))
+        has_price = isinstance(op, OpOverload) and self._has_price(*_name(op))
         return not has_price and super().__contains__(op)
 
 
 def _trace(
     op: object, args: tuple[Any, ...], kwargs: Mapping[str, Any], has_price: HasPrice
 ) -> tuple[OpCall, ...] | None:
-    if not isinstance(op, torch._ops.OpOverload):
+    if not isinstance(op, OpOverload):
         return None
     leaves, spec = pytree.tree_flatten((args, dict(kwargs)))
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
@@ -122,13 +125,13 @@ def _should_fall_back(has_price: HasPrice) -> Callable[..., bool]:
     """Return a predicate for ``TorchRefsMode`` that leaves operators with a price alone."""
 
     def fall_back(_mode: object, function: object, *_: object) -> bool:
-        if isinstance(function, torch._ops.OpOverloadPacket):
+        if isinstance(function, OpOverloadPacket):
             # The mode would take the first overload of a packet, whichever is called.
             return True
-        return isinstance(function, torch._ops.OpOverload) and has_price(*_name(function))
+        return isinstance(function, OpOverload) and has_price(*_name(function))
 
     return fall_back
 
 
-def _name(op: torch._ops.OpOverload) -> tuple[str, str]:
+def _name(op: OpOverload) -> tuple[str, str]:
     return op._schema.name, op._overloadname

@@ -14,14 +14,8 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch._C import DispatchKey, DispatchKeySet
-from torch._export.non_strict_utils import _NonStrictTorchFunctionHandler
-from torch._ops import HigherOrderOperator, _set_mode_pre_dispatch, unset_mode_pre_dispatch
-from torch._subclasses.schema_check_mode import SchemaCheckMode
 from torch.autograd import forward_ad
-from torch.nested._internal.nested_tensor import NestedTensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphflops.capture.counting_thread import model_running, need_autograd
 from graphflops.capture.fake import nested_tensors
@@ -31,6 +25,22 @@ from graphflops.capture.record.invocation import Invocation
 from graphflops.capture.record.module_stack import ModuleStack
 from graphflops.capture.record.op_calls import instances_mapped
 from graphflops.capture.record.tape import Tape
+from graphflops.capture.torch_internals.dispatch import (
+    SchemaCheckMode,
+    TorchDispatchMode,
+    is_any_autocast_enabled,
+    set_pre_dispatch_mode,
+    unset_pre_dispatch_mode,
+)
+from graphflops.capture.torch_internals.fake_mode import NonStrictTorchFunctionHandler
+from graphflops.capture.torch_internals.jagged import NestedTensor
+from graphflops.capture.torch_internals.operators import (
+    DispatchKey,
+    DispatchKeySet,
+    HigherOrderOperator,
+    OpOverload,
+    has_kernel_for_key,
+)
 from graphflops.runtime.interruption import SIGNALS
 
 
@@ -61,7 +71,7 @@ class ForwardTape(Tape, SchemaCheckMode):
         """Record the operators called in the block."""
         with (
             model_running(exporting=self._exporting),
-            _NonStrictTorchFunctionHandler(),
+            NonStrictTorchFunctionHandler(),
             self._torch_functions,
             self,
         ):
@@ -71,7 +81,7 @@ class ForwardTape(Tape, SchemaCheckMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
+        if not isinstance(func, OpOverload) or func.namespace == "prim":
             return func(*args, **kwargs)
         if NestedTensor in types:
             # The operators on its values come here.
@@ -113,11 +123,11 @@ class ForwardTape(Tape, SchemaCheckMode):
     @contextmanager
     def _recording_inner_calls(self) -> Iterator[None]:
         """Record the operators that an operator calls in the block."""
-        _set_mode_pre_dispatch(self)  # type: ignore[no-untyped-call]  # torch's gap
+        set_pre_dispatch_mode(self)  # type: ignore[no-untyped-call]  # torch's gap
         try:
             yield
         finally:
-            unset_mode_pre_dispatch(None, schema_check=True)  # type: ignore[no-untyped-call]  # likewise
+            unset_pre_dispatch_mode(None, schema_check=True)  # type: ignore[no-untyped-call]  # likewise
 
 
 class _BelowAutograd(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
@@ -135,7 +145,7 @@ class _BelowAutograd(TorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
 
 def _autocast_keys(func: Any, args: Any) -> DispatchKeySet | None:
     """Return the key of the autocast kernel that comes before an operator, if one does."""
-    if not torch._C._is_any_autocast_enabled():
+    if not is_any_autocast_enabled():
         return None
     devices = {tensor.device.type for tensor in tensors_in(args)}
     for device in devices & _AUTOCAST_KEYS.keys():
@@ -151,7 +161,7 @@ _AUTOCAST_KEYS = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
 
 @cache
 def _has_kernel(name: str, key: str) -> bool:
-    return torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
+    return has_kernel_for_key(name, key)
 
 
 class _TorchFunctionLog(TorchFunctionMode):

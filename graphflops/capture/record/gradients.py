@@ -14,6 +14,7 @@ from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.record.autograd_attribution import AutogradAttribution
 from graphflops.capture.record.module_stack import CallSite
 from graphflops.capture.record.tape import Item
+from graphflops.capture.torch_internals.autograd_engine import current_node
 from graphflops.core.call_sequence import Repeat
 from graphflops.core.ir import Phase
 from graphflops.errors import CaptureError
@@ -103,7 +104,7 @@ class GradientTracker:
             self.current_node,
             self._outer_node,
         )
-        self._edges_with_gradient, self._outer_node = set(), torch._C._current_autograd_node()
+        self._edges_with_gradient, self._outer_node = set(), current_node()
         try:
             yield
         finally:
@@ -148,7 +149,7 @@ class GradientTracker:
 
     def purpose(self, func: Any) -> Purpose:
         """Return the purpose of a call made now, in the backward pass."""
-        node = torch._C._current_autograd_node()
+        node = current_node()
         if func is torch.ops.aten.add.Tensor and node is self._last_node and self._pending_sums:
             edge = self._pending_sums.popleft()
             weights_only = self._attribution.is_weights_only(edge[0])

@@ -6,12 +6,12 @@ import inspect
 from typing import Any
 
 from torch import fx, nn
-from torch._ops import HigherOrderOperator
 from torch.fx.graph import CodeGen
 
 from graphflops.capture.record.module_hierarchy import module_class, module_path
 from graphflops.capture.record.module_stack import CallSite, ModuleStack
 from graphflops.capture.record.op_calls import source_line
+from graphflops.capture.torch_internals.operators import HigherOrderOperator
 
 # Dynamo's operators that run the graph in their first argument, and index of its first operand.
 _SUBGRAPH_RUNNERS = {

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-import torch
 from torch import fx
-from torch._higher_order_ops.auto_functionalize import (
+
+from graphflops.capture.torch_internals.operators import (
+    HigherOrderOperator,
     NotView,
+    OperatorBase,
+    OpOverload,
+    OpOverloadPacket,
     get_mutable_args,
     read_view_information_from_args,
+    resolve_packet,
 )
-from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
-
 from graphflops.runtime.interruption import raise_interruption
 
 
@@ -34,7 +37,7 @@ _Unwrap: TypeAlias = Callable[[Invocation], Invocation | None]
 
 def is_operator(target: object) -> bool:
     """Return True for an operator of ATen or a library, and for an Edge operator."""
-    return isinstance(target, torch._ops.OperatorBase | OpOverloadPacket) or _is_edge(target)
+    return isinstance(target, OperatorBase | OpOverloadPacket) or _is_edge(target)
 
 
 def invocation_at(node: fx.Node) -> Invocation:
@@ -78,7 +81,7 @@ def _overload(invocation: Invocation) -> Invocation | None:
         node_values(invocation.kwargs),
     )
     try:
-        name = torch._C._jit_resolve_packet(packet._qualified_op_name, *args, **kwargs)
+        name = resolve_packet(packet._qualified_op_name, *args, **kwargs)
     except Exception as error:  # noqa: BLE001 - then it stays a packet, and has no price
         raise_interruption(error)
         return None

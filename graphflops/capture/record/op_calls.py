@@ -25,11 +25,13 @@ from graphflops.capture.record.fused_kernels import split_fused
 from graphflops.capture.record.invocation import Invocation, invocation_at, is_operator
 from graphflops.capture.record.module_hierarchy import module_class
 from graphflops.capture.source_lines import line_of_trace
+from graphflops.capture.torch_internals.functorch_levels import functorch
+from graphflops.capture.torch_internals.operators import HigherOrderOperator, OpOverload
 from graphflops.capture.unfused_attention import MASKING
 from graphflops.core.cost import Dim
 from graphflops.core.ir import OpCall, Phase, TensorMeta, Tensors
 
-_functorch: Any = torch._C._functorch
+_functorch: Any = functorch
 # Higher-order operators that run the one graph they hold exactly once.
 _RUN_ONCE = {
     *("wrap_with_set_grad_enabled", "wrap_with_autocast", "wrap", "hints_wrapper", "strict_mode"),
@@ -155,7 +157,7 @@ class _Walker:
 
     def _visit(self, node: fx.Node, context: _Context) -> None:
         invocation = invocation_at(node)
-        if isinstance(invocation.target, torch._ops.OpOverload):
+        if isinstance(invocation.target, OpOverload):
             is_view = node in self._views or shares_memory(node)
             self._add(_call(node, invocation, context, is_view=is_view), invocation, node)
         elif (bodies := _bodies(invocation, context)) is not None:
@@ -300,7 +302,7 @@ _POSITIONAL = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 def _parameters(target: Any, count: int) -> list[str]:
     """Return names of positional arguments: of a higher-order operator, else ``arg0``, ``arg1``."""
-    if isinstance(target, torch._ops.HigherOrderOperator):
+    if isinstance(target, HigherOrderOperator):
         _, *declared = inspect.signature(type(target).__call__).parameters.values()
         named = [p.name for p in declared if p.kind in _POSITIONAL]
         if len(named) >= count:
@@ -358,7 +360,7 @@ def _name(target: Any) -> str:
 
 
 def _namespace(target: Any) -> str:
-    if isinstance(target, torch._ops.HigherOrderOperator):
+    if isinstance(target, HigherOrderOperator):
         return "higher_order"
     return _module(target).partition(".")[0]
 

@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.fake.metadata import (
@@ -24,6 +23,7 @@ from graphflops.capture.named_modules import Modules
 from graphflops.capture.record.invocation import Invocation
 from graphflops.capture.record.module_stack import CallSite
 from graphflops.capture.record.op_calls import is_view
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.capture.unfused_attention import MASKING
 from graphflops.core.call_sequence import Block, Relocation, Repeat, expand
 from graphflops.core.ir import NamedTensors, OpCall, TensorMeta, Tensors, Value

@@ -9,9 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.autograd.graph import _engine_run_backward
-from torch.nested._internal.nested_tensor import NestedTensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.record.autograd_attribution import AutogradAttribution
@@ -19,6 +16,14 @@ from graphflops.capture.record.fused_kernels import split_fused
 from graphflops.capture.record.gradients import GradientTracker, Purpose, mark_weight_gradients
 from graphflops.capture.record.invocation import Invocation
 from graphflops.capture.record.tape import Item, Tape
+from graphflops.capture.torch_internals.autograd_engine import (
+    current_graph_task_id,
+    current_node,
+    run_backward_engine,
+)
+from graphflops.capture.torch_internals.dispatch import DisableTorchFunction, TorchDispatchMode
+from graphflops.capture.torch_internals.jagged import NestedTensor
+from graphflops.capture.torch_internals.operators import OpOverload
 from graphflops.core.call_sequence import Block, Relocation, expand
 from graphflops.core.ir import OpCall, Phase
 from graphflops.runtime.interruption import SIGNALS
@@ -92,10 +97,10 @@ class TrainingTape(Tape, TorchDispatchMode):
             return NotImplemented  # its operator on the values comes here
         if func is torch.ops.prim.device.default:
             return args[0].device  # of a fake tensor; autograd calls this very often
-        if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
+        if not isinstance(func, OpOverload) or func.namespace == "prim":
             return func(*args, **kwargs)
         # In the backward pass, torch function modes would see what the tape calls.
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             return self._record(func, args, kwargs)
 
     def _record(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
@@ -123,7 +128,7 @@ class TrainingTape(Tape, TorchDispatchMode):
             return Purpose(
                 self._attribution.record_creator(weights_only=weights_only), Phase.RECOMPUTE
             )
-        in_backward = self._attribution.is_forward_done and torch._C._current_graph_task_id() != -1
+        in_backward = self._attribution.is_forward_done and current_graph_task_id() != -1
         if self._is_rerunning_forward or not in_backward:
             return Purpose(
                 self._attribution.record_creator(weights_only=weights_only), Phase.FORWARD
@@ -137,8 +142,8 @@ def _is_accumulate_grad_copy(func: Any) -> bool:
     It would steal one without other references; the tape has a reference, so it copies it. Hooks
     on the gradient run at the same node, but are called from Python.
     """
-    node = torch._C._current_autograd_node()
+    node = current_node()
     if getattr(node, "variable", None) is None or func._opname in {"add", "add_"}:
         return False
     caller = sys._getframe(3)  # the caller of ``__torch_dispatch__``
-    return caller.f_code is _engine_run_backward.__code__
+    return caller.f_code is run_backward_engine.__code__

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.fake_model import fakify_model_and_inputs
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.models.inputs.context import Subject
 
 

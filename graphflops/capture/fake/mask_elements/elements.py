@@ -10,7 +10,6 @@ from typing import Any
 
 import sympy
 import torch
-from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
 
 from graphflops.capture.fake.mask_elements.counting import HiddenCount, count_hidden
@@ -23,7 +22,9 @@ from graphflops.capture.fake.mask_elements.expressions import (
 )
 from graphflops.capture.fake.mask_elements.rules import RULES, Rule
 from graphflops.capture.fake.metadata import dim, schema_of, written_arguments
+from graphflops.capture.torch_internals.dispatch import DisableTorchFunction
 from graphflops.capture.torch_internals.no_modes import no_modes
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.capture.unfused_attention import MASKING
 from graphflops.runtime.interruption import raise_interruption
 
@@ -91,7 +92,7 @@ class SymbolicElements:
         if rule is None or not isinstance(out, torch.Tensor):
             return None
         # Function modes would intercept each access to an attribute of a tensor.
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             return self._propagate(rule, func, out, (args, kwargs))
 
     def _propagate(
@@ -117,7 +118,7 @@ class SymbolicElements:
 
     def count_hidden(self, tensor: torch.Tensor) -> HiddenCount | None:
         """Return the number of elements of a mask that hide a score, or None if it is unknown."""
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             return self._count_hidden(tensor)
 
     def _count_hidden(self, tensor: torch.Tensor) -> HiddenCount | None:

@@ -1,0 +1,32 @@
+"""The autograd engine while it runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch._C import _current_autograd_node as current_node
+from torch._C import _current_graph_task_id as current_graph_task_id
+from torch.autograd.graph import _engine_run_backward as run_backward_engine
+
+next_sequence_number: Any = torch._C._autograd._get_sequence_nr
+top_saved_tensors_hooks: Any = torch._C._autograd._top_saved_tensors_default_hooks
+
+__all__ = [
+    "current_graph_task_id",
+    "current_node",
+    "next_sequence_number",
+    "run_backward_engine",
+    "top_saved_tensors_hooks",
+]
+
+PIECES = {
+    "current_node": "Return the node of the backward graph that runs now, or ``None``.",
+    "current_graph_task_id": "Return the number of the backward pass that runs now; -1 "
+    "outside of one.",
+    "next_sequence_number": "Return the sequence number that the next node of the graph gets.",
+    "top_saved_tensors_hooks": "Return the innermost hooks for saved tensors, or ``None``.",
+    "run_backward_engine": "Run the engine: the function in whose frame backward "
+    "operators are called.",
+}
+"""What each name is, as the test of it says when torch has changed it."""

@@ -1,0 +1,46 @@
+"""Symbolic sizes: symbols, their ranges, and the specs of dynamic shapes."""
+
+from __future__ import annotations
+
+from torch._dynamo.source import ConstantSource
+from torch.export.dynamic_shapes import _check_dynamic_shapes as check_dynamic_shapes
+from torch.export.dynamic_shapes import _DerivedDim as DerivedDim
+from torch.export.dynamic_shapes import _DimHint as DimHint
+from torch.export.dynamic_shapes import _DimHintType as DimHintType
+from torch.export.dynamic_shapes import _StaticDim as StaticDim
+from torch.export.dynamic_shapes import _tree_map_with_path as tree_map_with_path
+from torch.utils._sympy import functions
+from torch.utils._sympy.numbers import int_oo
+from torch.utils._sympy.symbol import SymT, symbol_is_type
+from torch.utils._sympy.value_ranges import ValueRanges
+
+__all__ = [
+    "ConstantSource",
+    "DerivedDim",
+    "DimHint",
+    "DimHintType",
+    "StaticDim",
+    "SymT",
+    "ValueRanges",
+    "check_dynamic_shapes",
+    "functions",
+    "int_oo",
+    "symbol_is_type",
+    "tree_map_with_path",
+]
+
+PIECES = {
+    "SymT": "Enumeration of the kinds of symbols that torch makes.",
+    "symbol_is_type": "Return True if a symbol is of one of some kinds.",
+    "int_oo": "Infinity as an integer: the upper bound of an unbounded size.",
+    "ValueRanges": "Class of the range of a symbol's values.",
+    "functions": "Module of torch's sympy functions, e.g. ``FloorDiv``.",
+    "ConstantSource": "Class of a source that is only a name, as symbols need one.",
+    "DerivedDim": "Class of a dynamic dimension that is a function of another.",
+    "DimHint": "Class of ``Dim.AUTO``, ``Dim.DYNAMIC`` and ``Dim.STATIC``.",
+    "DimHintType": "Enumeration of the kinds of hints.",
+    "StaticDim": "Class of a dimension that is a number.",
+    "check_dynamic_shapes": "Raise if the specs of dynamic shapes do not fit the inputs.",
+    "tree_map_with_path": "Map a function over inputs and their specs, with key paths.",
+}
+"""What each name is, as the test of it says when torch has changed it."""
