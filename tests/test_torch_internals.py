@@ -1,0 +1,370 @@
+"""Canaries: what each private piece of torch does, by the sentence that fails when it changes."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sympy
+import torch
+from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+from graphflops.capture import torch_internals
+from graphflops.capture.torch_internals import (
+    autograd_engine,
+    dispatch,
+    dynamo,
+    fake_mode,
+    functorch_levels,
+    jagged,
+    operators,
+    serialized_programs,
+    symbolic,
+    trees,
+)
+
+ADD, RELU = torch.ops.aten.add, torch.ops.aten.relu
+X = torch.ones(2, 3)
+
+
+class Seen(dispatch.TorchDispatchMode):
+    """Names of the operators that a mode sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def seen(run: Callable[[], Any]) -> list[str]:
+    with Seen() as mode:
+        run()
+    return mode.names
+
+
+class Loud(torch.Tensor):
+    """A tensor whose functions raise."""
+
+    @classmethod
+    def __torch_function__(cls, *_: Any, **__: Any) -> Any:
+        raise AssertionError("__torch_function__ was called")
+
+
+def in_backward(ask: Callable[[], Any]) -> Any:
+    answers: list[Any] = []
+    x = X.clone().requires_grad_()
+    y = (x * 2).sum()
+    x.register_hook(lambda _: answers.append(ask()))
+    y.backward()
+    return answers[0]
+
+
+def sdpa_is_builtin() -> bool:
+    q = torch.randn(1, 1, 2, 4)
+    return torch.equal(
+        operators.builtin_sdpa(q, q, q), nn.functional.scaled_dot_product_attention(q, q, q)
+    )
+
+
+def no_torch_function() -> bool:
+    with dispatch.DisableTorchFunction():
+        return (torch.ones(2).as_subclass(Loud) + 1).shape == (2,)
+
+
+def no_modes() -> bool:
+    def run() -> None:
+        with dispatch.disable_current_modes():
+            torch.relu(X)
+
+    return seen(run) == []
+
+
+def no_dispatch() -> bool:
+    with fake_mode.FakeTensorMode() as mode:
+        fake = mode.from_tensor(X)
+    with dispatch.DisableTorchDispatch():
+        return not isinstance(fake.detach(), fake_mode.FakeTensor)
+
+
+def below_autograd() -> bool:
+    with dispatch.AutoDispatchBelowAutograd():
+        return (X.clone().requires_grad_() * 2).grad_fn is None
+
+
+def python_dispatcher() -> bool:
+    with dispatch.enable_python_dispatcher():
+        return bool(
+            torch._C._dispatch_tls_is_dispatch_key_included(torch._C.DispatchKey.PythonDispatcher)
+        )
+
+
+class SchemaMode(dispatch.SchemaCheckMode):
+    """Sees operators before they are decomposed."""
+
+    def __init__(self) -> None:
+        key: Any = operators.DispatchKey
+        dispatch.TorchDispatchMode.__init__(self, _dispatch_key=key.PreDispatch)  # type: ignore[no-untyped-call]  # torch's gap
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def stacked() -> bool:
+    depths = []
+    dispatch.set_pre_dispatch_mode(SchemaMode())
+    try:
+        depths.append(torch._ops._len_torch_dispatch_stack_pre_dispatch())  # type: ignore[no-untyped-call]  # torch's gap
+    finally:
+        dispatch.unset_pre_dispatch_mode(None, schema_check=True)
+    depths.append(torch._ops._len_torch_dispatch_stack_pre_dispatch())  # type: ignore[no-untyped-call]  # likewise
+    return depths == [1, 0]
+
+
+def autocast() -> bool:
+    with torch.autocast("cpu"):
+        inside = dispatch.is_any_autocast_enabled()
+    return inside and not dispatch.is_any_autocast_enabled()
+
+
+def traced() -> bool:
+    with fake_mode.FakeTensorMode() as mode, fake_mode.tracing(fake_mode.TracingContext(mode)):
+        return fake_mode.detect_fake_mode() is mode
+
+
+def no_data() -> bool:
+    meta = torch.empty(2)
+    fake_mode.forbid_data_ptr(meta)
+    with pytest.raises(RuntimeError):
+        meta.data_ptr()
+    return True
+
+
+def numbers_of_symbols() -> bool:
+    env = ShapeEnv()
+    size = env.create_unbacked_symint()
+    with fake_mode.NonStrictTorchFunctionHandler():
+        return isinstance(torch.sym_max(size, 3), torch.SymInt)
+
+
+def hooks() -> bool:
+    before = autograd_engine.top_saved_tensors_hooks(True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x):
+        return before is None and autograd_engine.top_saved_tensors_hooks(True) is not None
+
+
+def sequence() -> bool:
+    before = autograd_engine.next_sequence_number()
+    X.clone().requires_grad_().mul(2)
+    return bool(autograd_engine.next_sequence_number() > before)
+
+
+def engine_is_called() -> bool:
+    code = autograd_engine.run_backward_engine.__code__
+    frames: list[Any] = []
+
+    def look() -> None:
+        import sys
+
+        frame: Any = sys._getframe()
+        while frame is not None:
+            frames.append(frame.f_code)
+            frame = frame.f_back
+
+    in_backward(look)
+    return code in frames
+
+
+def levels() -> bool:
+    inside: list[bool] = []
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        lib = functorch_levels.functorch
+        wrapped = lib.is_functorch_wrapped_tensor(x) and lib.is_batchedtensor(x)
+        shape = lib.get_unwrapped(x).shape[lib.maybe_get_bdim(x)]
+        inside.append(wrapped and shape == 2 and lib.peek_interpreter_stack() is not None)
+        return x
+
+    torch.vmap(run)(X)
+    return inside == [True]
+
+
+def views_of_functionalized() -> bool:
+    return operators.get_mutable_args(torch.ops.aten.add_.Tensor)[0] == ["self"]
+
+
+def exported(spec: Any) -> Any:
+    return torch.export.export(nn.Linear(3, 4), (X,), dynamic_shapes=(spec,), strict=False)
+
+
+def paths() -> bool:
+    found: list[Any] = []
+    symbolic.tree_map_with_path(lambda path, _, s: found.append((len(path), s)), (X,), (None,))
+    return found == [(1, None)]
+
+
+def saved() -> bool:
+    program = exported({0: torch.export.Dim("rows", min=2)})
+    data = serialized_programs.serialize.serialize(program)
+    deserializer = serialized_programs.serialize.GraphModuleDeserializer
+    return b"graph_module" in data.exported_program and "deserialize" in vars(deserializer)
+
+
+def reordered() -> bool:
+    program = torch.export.export(Named(), (), {"a": X, "b": X}, strict=False)
+    kwargs = serialized_programs.reorder_kwargs({"b": X, "a": X}, program.call_spec.in_spec)
+    return list(kwargs) == ["a", "b"]
+
+
+class Named(nn.Module):
+    """A model with two inputs by name."""
+
+    def forward(self, *, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return a + b
+
+
+def padded() -> bool:
+    packed = nn.utils.rnn.pack_padded_sequence(X, torch.tensor([2, 1, 1]))
+    rows, lengths = operators.pad_packed_sequence(packed.data, packed.batch_sizes, False, 0.0, 2)
+    return (tuple(rows.shape), lengths.tolist()) == ((2, 3), [2, 1, 1])
+
+
+def in_prims() -> bool:
+    with operators.TorchRefsMode():
+        graph = make_fx(nn.functional.gelu)(X)
+    targets = {str(node.target) for node in graph.graph.nodes if node.op == "call_function"}
+    return "prims.erf.default" in targets
+
+
+def jagged_tensor() -> bool:
+    return isinstance(torch.nested.nested_tensor([X, X], layout=torch.jagged), jagged.NestedTensor)
+
+
+CANARIES: dict[str, Callable[[], bool]] = {
+    "trees.pytree": lambda: trees.pytree.tree_leaves({"a": (1, [2])}) == [1, 2],
+    "operators.OpOverload": lambda: isinstance(ADD.Tensor, operators.OpOverload),
+    "operators.OpOverloadPacket": lambda: isinstance(ADD, operators.OpOverloadPacket),
+    "operators.OperatorBase": lambda: isinstance(ADD.Tensor, operators.OperatorBase),
+    "operators.HigherOrderOperator": lambda: isinstance(
+        torch.ops.higher_order.cond, operators.HigherOrderOperator
+    ),
+    "operators.OpNamespace": lambda: isinstance(torch.ops.aten, operators.OpNamespace),
+    "operators.HigherOrderNamespace": lambda: isinstance(
+        torch.ops.higher_order, operators.HigherOrderNamespace
+    ),
+    "operators.DispatchKey": lambda: operators.DispatchKey.CompositeImplicitAutograd is not None,
+    "operators.DispatchKeySet": lambda: operators.DispatchKeySet(operators.DispatchKey.CPU).has(
+        operators.DispatchKey.CPU
+    ),
+    "operators.resolve_packet": lambda: operators.resolve_packet("aten::add", X, X) == "Tensor",
+    "operators.has_kernel": lambda: (
+        operators.has_kernel("aten::relu") and not operators.has_kernel("aten::no_such_operator")
+    ),
+    "operators.has_kernel_for_key": lambda: operators.has_kernel_for_key(
+        "aten::reshape", operators.DispatchKey.CompositeImplicitAutograd
+    ),
+    "operators.pad_packed_sequence": padded,
+    "operators.builtin_sdpa": sdpa_is_builtin,
+    "operators.decomposition_table": lambda: (
+        torch.ops.aten.addmm.default in operators.decomposition_table
+    ),
+    "operators.TorchRefsMode": in_prims,
+    "operators.predispatch": lambda: callable(operators.predispatch._add_batch_dim),
+    "operators.NotView": lambda: isinstance(operators.NotView, type),
+    "operators.get_mutable_args": views_of_functionalized,
+    "operators.read_view_information_from_args": lambda: callable(
+        operators.read_view_information_from_args
+    ),
+    "dispatch.TorchDispatchMode": lambda: seen(lambda: torch.relu(X)) == ["aten::relu"],
+    "dispatch.disable_current_modes": no_modes,
+    "dispatch.SchemaCheckMode": stacked,
+    "dispatch.DisableTorchFunction": no_torch_function,
+    "dispatch.DisableTorchDispatch": no_dispatch,
+    "dispatch.AutoDispatchBelowAutograd": below_autograd,
+    "dispatch.enable_python_dispatcher": python_dispatcher,
+    "dispatch.dispatch_keys": lambda: "CPU" in str(dispatch.dispatch_keys(X)),
+    "dispatch.set_pre_dispatch_mode": stacked,
+    "dispatch.unset_pre_dispatch_mode": stacked,
+    "dispatch.is_any_autocast_enabled": autocast,
+    "fake_mode.FakeTensor": lambda: isinstance(
+        fake_mode.FakeTensorMode().from_tensor(X), fake_mode.FakeTensor
+    ),
+    "fake_mode.FakeTensorMode": lambda: (
+        fake_mode.FakeTensorMode(allow_non_fake_inputs=True).from_tensor(X).device == X.device
+    ),
+    "fake_mode.detect_fake_mode": traced,
+    "fake_mode.TracingContext": traced,
+    "fake_mode.tracing": traced,
+    "fake_mode.forbid_data_ptr": no_data,
+    "fake_mode.NonStrictTorchFunctionHandler": numbers_of_symbols,
+    "autograd_engine.current_node": lambda: (
+        autograd_engine.current_node() is None
+        and in_backward(autograd_engine.current_node) is not None
+    ),
+    "autograd_engine.current_graph_task_id": lambda: (
+        autograd_engine.current_graph_task_id() == -1
+        and in_backward(autograd_engine.current_graph_task_id) >= 0
+    ),
+    "autograd_engine.next_sequence_number": sequence,
+    "autograd_engine.top_saved_tensors_hooks": hooks,
+    "autograd_engine.run_backward_engine": engine_is_called,
+    "functorch_levels.functorch": levels,
+    "symbolic.SymT": lambda: symbolic.SymT.UNBACKED_INT is not None,
+    "symbolic.symbol_is_type": lambda: symbolic.symbol_is_type(
+        ShapeEnv().create_unbacked_symint().node.expr, symbolic.SymT.UNBACKED_INT
+    ),
+    "symbolic.int_oo": lambda: bool(symbolic.int_oo > sympy.Integer(10**30)),
+    "symbolic.ValueRanges": lambda: symbolic.ValueRanges(2, symbolic.int_oo).lower == 2,
+    "symbolic.functions": lambda: symbolic.functions.FloorDiv(sympy.Integer(7), 2) == 3,
+    "symbolic.ConstantSource": lambda: symbolic.ConstantSource("B").source_name == "B",
+    "symbolic.DerivedDim": lambda: isinstance(2 * torch.export.Dim("half"), symbolic.DerivedDim),
+    "symbolic.DimHint": lambda: isinstance(torch.export.Dim.AUTO, symbolic.DimHint),
+    "symbolic.DimHintType": lambda: torch.export.Dim.DYNAMIC.type is symbolic.DimHintType.DYNAMIC,
+    "symbolic.StaticDim": lambda: isinstance(symbolic.StaticDim, type),
+    "symbolic.check_dynamic_shapes": lambda: (
+        symbolic.check_dynamic_shapes({"x": X}, {"x": {0: torch.export.Dim("rows")}}) is None
+    ),
+    "symbolic.tree_map_with_path": paths,
+    "serialized_programs.schema": lambda: isinstance(
+        serialized_programs.schema.SCHEMA_VERSION, tuple
+    ),
+    "serialized_programs.serialize": saved,
+    "serialized_programs.reorder_kwargs": reordered,
+    "dynamo.OptimizedModule": lambda: isinstance(
+        torch.compile(nn.Linear(3, 4)), dynamo.OptimizedModule
+    ),
+    "dynamo.TorchDynamoException": lambda: issubclass(dynamo.TorchDynamoException, Exception),
+    "jagged.NestedTensor": jagged_tensor,
+}
+
+
+def pieces() -> dict[str, str]:
+    found = {}
+    for module in pkgutil.iter_modules(torch_internals.__path__):
+        home = importlib.import_module(f"{torch_internals.__name__}.{module.name}")
+        sentences: dict[str, str] = getattr(home, "PIECES", {})
+        found |= {f"{module.name}.{name}": sentence for name, sentence in sentences.items()}
+    return found
+
+
+def test_every_piece_has_a_canary() -> None:
+    assert pieces().keys() == CANARIES.keys()
+
+
+@pytest.mark.parametrize("name", CANARIES)
+def test_torch_still_does(name: str) -> None:
+    sentence = f"{name}: {pieces()[name]}"
+    try:
+        works = CANARIES[name]()
+    except Exception as error:  # noqa: BLE001 - whatever torch raises, the piece has changed
+        pytest.fail(f"{sentence} Now it raises {type(error).__name__}: {error}")
+    assert works, sentence
