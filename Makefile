@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all test-latest test-lowest lint types wheel bench others clean
+.PHONY: demo test test-all test-latest test-lowest lint types docs docs-examples wheel bench others clean
 
 demo: $(INSTALLED)  ## Count the Llama-3-8B shape, 2,048 tokens, without weights
 	$(BIN)/graphflops count hf:examples/configs/llama-3-8b --seq-len 2048
@@ -25,6 +25,12 @@ lint: $(INSTALLED)  ## Style and who may import whom
 types: $(INSTALLED)  ## Strict types
 	$(BIN)/mypy
 
+docs: .venv/.docs  ## The site, in docs/_build; a warning is an error
+	$(BIN)/python -m sphinx -b html -W --keep-going -n -q docs docs/_build
+
+docs-examples: $(INSTALLED)  ## Write the output and the figures in README and pages again
+	$(BIN)/python -m benchmarks.docs_examples --update
+
 wheel: $(INSTALLED)  ## Build the wheel and count a model with it in an empty environment
 	rm -rf dist .venv-wheel
 	$(BIN)/python -m build --wheel --outdir dist
@@ -39,7 +45,7 @@ others: .venv-others/.installed  ## Models of other packages, counted and compar
 	.venv-others/bin/python -m benchmarks.others --resume
 
 clean:
-	rm -rf .venv .venv-latest .venv-lowest .venv-others .venv-wheel dist build *.egg-info
+	rm -rf .venv .venv-latest .venv-lowest .venv-others .venv-wheel dist build docs/_build *.egg-info
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -50,6 +56,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 .venv-%/.installed: pyproject.toml constraints-%.txt
 	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/pip install -q -c constraints-$*.txt -e ".[dev]"
+	touch $@
+
+.venv/.docs: $(INSTALLED)
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev,docs]"
 	touch $@
 
 .venv/.bench: $(INSTALLED)

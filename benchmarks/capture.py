@@ -3,7 +3,7 @@
 graphflops with and without repeated layers, plain ``torch.export`` and ``FlopCounterMode``
 under fake tensors take turns on each model; medians after a warm-up, in one process. Peak
 memory is that of a process that builds the model and counts it once. Writes
-``benchmarks/results/capture.json`` and the tables of ``docs/speed.md``.
+``benchmarks/results/capture.json`` and the tables of ``docs/evidence/speed.md``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from graphflops.models.workload import Workload
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "capture.json"
-PAGE = ROOT / "docs" / "speed.md"
+PAGE = ROOT / "docs" / "evidence" / "speed.md"
 ROUNDS = 5
 LLAMA = f"hf:{ROOT}/examples/configs/llama-3-8b"
 _LLAMA_405B = {
@@ -104,7 +104,7 @@ def main() -> None:
     where = environment(("torch", "transformers"))
     found = [rows[case.title] for case in CASES]
     RESULTS.write_text(json.dumps({"environment": where, "rows": found}, indent=1) + "\n")
-    fill(PAGE, "capture", _table(found))
+    fill(PAGE, "capture", table(found))
 
 
 def counters(workload: Workload, *, training: bool = True) -> Counters:
@@ -232,7 +232,8 @@ def _export(workload: Workload) -> None:
         torch.export.export(workload.model, workload.args, dict(workload.kwargs), strict=False)
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
+    """Seconds of each counter on each model."""
     headers = [
         *("model", "graphflops", "FlopCounterMode", "ratio"),
         *("training: graphflops", "FlopCounterMode", "ratio"),

@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.fuzz --graphs 3000 --steps 1000`` writes what it found part by part to
 ``build/fuzz.jsonl``, goes on there with ``--resume``, and sums up in
-``benchmarks/results/fuzz.json`` and ``docs/fuzz.md``. ``--only forward:12`` looks at one model.
+``benchmarks/results/fuzz.json`` and ``docs/evidence/fuzz.md``. ``--only forward:12`` looks at one
+model.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class _Examination:
             self.fail("unsupported", str(unknown))
         checks: dict[str, Callable[[Counted], None]] = {
             "twice": self._twice,
-            "layer_reuse": self._regions,
+            "layer_reuse": self._layer_reuse,
             "threads": self._threads,
             "totals": self._totals,
             "rendered": self._rendered,
@@ -184,7 +184,7 @@ class _Examination:
     def _twice(self, counted: Counted) -> None:
         self._equal(counted, self.count(), "twice")
 
-    def _regions(self, counted: Counted) -> None:
+    def _layer_reuse(self, counted: Counted) -> None:
         self._equal(counted, self.count(reuse_layers=False), "layer_reuse", order=_with_sums_last)
 
     def _neighbour(self) -> Graph | None:

@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "fuzz.json"
-PAGE = ROOT / "docs" / "fuzz.md"
+PAGE = ROOT / "docs" / "evidence" / "fuzz.md"
 CHECKS = {
     "totals": "modules and operators add up to the totals, parameters are those of the model",
     "contractions": "2 x MACs are what `FlopCounterMode` counts on the meta device",

@@ -1,7 +1,7 @@
 """The operator reference, made from the handlers: ``python -m benchmarks.operators``.
 
-Writes ``docs/operators.md`` from the registry and from ``benchmarks/results/op_db.json``. A
-test fails if the page is stale.
+Writes ``docs/reference/operators.md`` from the registry and from ``benchmarks/results/op_db.json``.
+A test fails if the page is stale.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from graphflops import conventions
 from graphflops.pricing.registry import Registration
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "operators.md"
+PAGE = ROOT / "docs" / "reference" / "operators.md"
 RESULTS = ROOT / "benchmarks" / "results" / "op_db.json"
 # Families whose MACs are compared with FlopCounterMode on meta tensors.
 CONTRACTIONS = {"matmul", "conv", "attention", "attention_backward"}

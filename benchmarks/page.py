@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from tabulate import tabulate
 
@@ -134,6 +134,26 @@ def _matrix(rows: list[Row], cell: Callable[[Row], str]) -> str:
         for key, peer in PEERS.items()
     ]
     return _table(lines, ("Counter", *(model.title for model in MODELS.values())))
+
+
+def coverage_table(results: Results, models: Collection[str]) -> str:
+    """What each counter calls a FLOP, and its share of the contractions of some models."""
+    rows = results.rows
+    share = _coverage(rows)
+    lines = [
+        [
+            peer.title,
+            "a MAC" if peer.flops_per_mac == 1 else "half a MAC",
+            *(
+                share(row) if row.placement else "fails"
+                for model in models
+                for row in rows
+                if (row.peer, row.model) == (key, model)
+            ),
+        ]
+        for key, peer in PEERS.items()
+    ]
+    return _table(lines, ("counter", "its FLOP is", *(MODELS[model].title for model in models)))
 
 
 def _model(rows: list[Row], model: str) -> str:

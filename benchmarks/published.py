@@ -1,7 +1,7 @@
 """What two published reports got wrong: ``python -m benchmarks.published`` writes the page.
 
 The same captures priced by the reports' convention and by ``exact``, where the two part, and
-how long it takes: ``docs/published_reports.md`` and ``benchmarks/results/published.json``.
+how long it takes: ``docs/counting/published_reports.md`` and ``benchmarks/results/published.json``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from graphflops.reports.generation import GenerationReport
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "published.json"
-PAGE = ROOT / "docs" / "published_reports.md"
+PAGE = ROOT / "docs" / "counting" / "published_reports.md"
 SHOWN = 8
 EVALUATIONS = 100
 
@@ -116,7 +116,7 @@ def _section(workload: Workload, parted: ConventionComparison, facts: dict[str, 
     shares = (f"{there[unit] / here[unit]:.2%}" for unit in ("macs", "flops"))
     return f"""## {workload.title}
 
-`{workload.command}`, with `--convention calflops`, and then `--reconcile exact` beside it:
+`{workload.command}`, with `--convention calflops`, and with `--compare-conventions exact` beside:
 
 | | MACs | FLOPs |
 |---|---:|---:|
@@ -176,7 +176,7 @@ _INTRODUCTION = """# What two published reports got wrong
 Two reports of calflops, of a `generate` run each, print 87 rows of parameters, MACs, FLOPs and
 percentages. Under the convention `calflops` graphflops prints every one of these figures
 (`tests/test_golden.py`): that is what the package's rules make of these models. Here is what the
-models do, and where the two part. [Conventions](conventions.md) has the rules.
+models do, and where the two part. [Why tools disagree](why_tools_disagree.md) has the rules.
 
 - **Invented.** calflops aligns the sizes of `*`, `+` and `/` on the left. The weight of an RMSNorm,
   H numbers, times 1 x T x H is charged H x T x H; the same happens to LayerScale.

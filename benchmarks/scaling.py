@@ -3,7 +3,7 @@
 The Llama-3-8B shape at 2,048 tokens, and one size of it after the other: layers, tokens, width; and
 experts of a mixture. graphflops and ``FlopCounterMode`` under fake tensors take turns, forward
 and training; medians after a warm-up. Writes ``benchmarks/results/scaling.json`` and the plot
-``docs/scaling.svg``.
+``docs/evidence/scaling.svg``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib import pyplot as plt
 from tabulate import tabulate
 
 from benchmarks.capture import counters, medians
@@ -22,8 +20,8 @@ from graphflops.models import Options, resolve
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "scaling.json"
-PAGE = ROOT / "docs" / "speed.md"
-PLOT = ROOT / "docs" / "scaling.svg"
+PAGE = ROOT / "docs" / "evidence" / "speed.md"
+PLOT = ROOT / "docs" / "evidence" / "scaling.svg"
 LLAMA = f"hf:{ROOT}/examples/configs/llama-3-8b"
 ROUNDS = 3
 
@@ -57,8 +55,8 @@ def main() -> None:
     for axis, sizes in AXES.items():
         found[axis] = {}
         for size, (name, options) in sizes.items():
-            found[axis][size] = medians(counters(resolve(name, options)), ROUNDS)
-            print(axis, size, found[axis][size], flush=True)
+            found[axis][str(size)] = medians(counters(resolve(name, options)), ROUNDS)
+            print(axis, size, found[axis][str(size)], flush=True)
     found["126 layers over 4"] = _growth()
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     fill(PAGE, "scaling", table(found))
@@ -78,7 +76,7 @@ def _growth() -> dict[str, float]:
 
 def table(found: dict[str, Any]) -> str:
     """Seconds of each counter at each size."""
-    names = list(found["layers"][126])
+    names = list(found["layers"]["126"])
     rows = [
         (f"{axis} {size}", *(f"{found[axis][size][name]:.3g}" for name in names))
         for axis in AXES
@@ -91,6 +89,9 @@ def table(found: dict[str, Any]) -> str:
 
 def draw(found: dict[str, Any]) -> None:
     """The plot: a panel for each size, a line for each counter."""
+    import matplotlib as mpl
+    from matplotlib import pyplot as plt
+
     mpl.rcParams["svg.hashsalt"] = "graphflops"
     figure, panels = plt.subplots(1, len(AXES), figsize=(14, 3.6), sharey=True)
     for panel, axis in zip(panels, AXES, strict=True):

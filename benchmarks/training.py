@@ -1,6 +1,6 @@
 """What a backward pass costs, against "2 x forward": ``python -m benchmarks.training``.
 
-Writes ``benchmarks/results/training.json`` and the table in ``docs/training.md``.
+Writes ``benchmarks/results/training.json`` and the table in ``docs/tasks/training.md``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from graphflops.render.units import quantity
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "training.json"
-PAGE = ROOT / "docs" / "training.md"
+PAGE = ROOT / "docs" / "tasks" / "training.md"
 LLAMA = f"hf:{ROOT}/examples/configs/llama-3-8b"
 
 
@@ -98,9 +98,8 @@ def main() -> None:
         "rows": rows,
     }
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    table = _table(rows)
-    print(table)
-    fill(PAGE, "training", table)
+    print(table(rows))
+    fill(PAGE, "training", table(rows))
 
 
 def _counted(case: Case) -> dict[str, Any]:
@@ -122,7 +121,8 @@ def _counted(case: Case) -> dict[str, Any]:
     }
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
+    """FLOPs of each pass of each model."""
     shown = [
         (
             row["title"],

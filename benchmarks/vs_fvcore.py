@@ -1,8 +1,8 @@
 """Compare graphflops with fvcore on the same models, operator by operator.
 
 Run ``python -m benchmarks.vs_fvcore`` to print the comparison, and with ``--write`` to put it
-into ``docs/vs_fvcore.md`` as well. A figure that the rules printed with it do not explain to the
-last digit stops the run.
+into ``docs/evidence/vs_fvcore.md`` as well. A figure that the rules printed with it do not explain
+to the last digit stops the run.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from tabulate import tabulate
 import graphflops as gf
 from graphflops.core.cost import FLOPS_PER_MAC
 from graphflops.core.ir import OpCall, TensorMeta
+from graphflops.models.optional_dependencies import repair_torchvision
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "vs_fvcore.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "evidence" / "vs_fvcore.md"
 ATTENTION = "aten::scaled_dot_product_attention"
 
 
 def _model(class_name: str, config: Any, attention: str) -> torch.nn.Module:
+    repair_torchvision()
     model_class = getattr(transformers, class_name)
     model: torch.nn.Module = model_class._from_config(config, attn_implementation=attention)
     return model.eval()
@@ -125,8 +127,8 @@ RULES = {
     "aten::conv2d": Rule(BIASED, _biased, Count(1)),
     "aten::linear": Rule(BIASED, _biased, Count(1)),
     "aten::matmul": Rule("", lambda _: (0, 0), Count()),
-    # n for the mask, 6 n - 2 m for the softmax, 2 * 64 m to scale the rows of Q and K.
-    ATTENTION: Rule("scores", _scores, Count(7, 126), m="rows of scores"),
+    # 6 n - 2 m for the softmax, 2 * 64 m to scale the rows of Q and K.
+    ATTENTION: Rule("scores", _scores, Count(6, 126), m="rows of scores"),
     "aten::softmax": Rule("scores", _by_row, Count(5, -2), m="rows of scores"),
     "aten::layer_norm": Rule(OUTPUT, _by_row, Count(9, 2), Count(5), m="rows"),
     "aten::batch_norm": Rule(OUTPUT, _by_channel, Count(4, 4), Count(2), m="channels"),
@@ -334,19 +336,16 @@ For each operator, with n and m as in the tables above; a contraction adds 2 FLO
 
 {rules}
 
-- Fused attention is one addition of the mask for each score, a softmax of 6 n - 2 m, and the
-  scaling of Q and K, 64 elements a row each: 7 n - 2 m + 2 * 64 m. Eager attention scales the
-  scores instead (`mul`), adds the mask (`add`) and spends 5 n - 2 m on its softmax, which does
-  not look for rows that are wholly masked.
-- The mask is there because transformers builds one whenever `torch.export` traces the model. The
-  model run eagerly, and traced by fvcore, skips a mask that hides nothing. It is no
-  multiply-accumulate: MACs are not touched.
+- Fused attention is a softmax of 6 n - 2 m and the scaling of Q and K, 64 elements a row each:
+  6 n - 2 m + 2 * 64 m. Eager attention scales the scores instead (`mul`) and spends 5 n - 2 m on
+  its softmax, which does not look for rows that are wholly masked. No mask is added: transformers
+  skips one that hides nothing.
 
 ## By hand, and in the literature
 
 The MACs, written out from the architectures:
 
-```
+```text
 ResNet-50  112*112*64*3*7*7                                                           stem
            +     56*56*(64*256 + 64*64 + 9*64*64 + 64*256)                            stage 1
            + 2 * 56*56*(256*64 + 9*64*64 + 64*256)

@@ -21,7 +21,7 @@ from benchmarks.results import Results, Row, environment
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "vs_peers.json"
-PAGE = ROOT / "docs" / "vs_peers.md"
+PAGE = ROOT / "docs" / "evidence" / "vs_peers.md"
 TIMEOUT = 180
 
 

@@ -19,7 +19,7 @@ from benchmarks.zoo_page import render
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "zoo.jsonl"
 QUICK = RESULTS.with_name("zoo_quick.jsonl")
-PAGE = ROOT / "docs" / "zoo.md"
+PAGE = ROOT / "docs" / "evidence" / "zoo.md"
 SOURCES = {"hf": "transformers", "timm": "timm", "torchvision": "torchvision"}
 PACKAGES = ("torch", *SOURCES.values())
 

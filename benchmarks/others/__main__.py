@@ -2,7 +2,7 @@
 
 ``make others`` sets up an environment with the packages and runs them all;
 ``python -m benchmarks.others "science/PyG *"`` runs some, ``--resume`` what has no result yet.
-Results are kept in ``benchmarks/results/others.jsonl`` and shown in ``docs/others.md``.
+Results are kept in ``benchmarks/results/others.jsonl`` and shown in ``docs/evidence/others.md``.
 """
 
 from __future__ import annotations

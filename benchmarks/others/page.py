@@ -14,7 +14,7 @@ from benchmarks.real_runs.page import COMPARED, NOT_COMPARED, OUTCOMES, differen
 from benchmarks.results import rows_of
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "others.md"
+PAGE = ROOT / "docs" / "evidence" / "others.md"
 RESULTS = ROOT / "benchmarks" / "results" / "others.jsonl"
 PACKAGES = (
     *("diffusers", "open-clip-torch", "segmentation-models-pytorch", "ultralytics"),

@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.real_runs training``, ``... generation`` or ``... forward`` runs all cases
 of a kind, ``... training checkpoints/nested ...`` some, and ``--resume`` what has no result yet.
-Results are kept in ``benchmarks/results/real_KIND.jsonl`` and shown in ``docs/real_runs.md``.
+Results are kept in ``benchmarks/results/real_KIND.jsonl`` and shown in
+``docs/evidence/real_runs.md``.
 """
 
 from __future__ import annotations

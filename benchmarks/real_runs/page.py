@@ -14,7 +14,7 @@ from benchmarks.real_runs.counting_mode import KNOWN_GAPS
 from benchmarks.results import rows_of
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "real_runs.md"
+PAGE = ROOT / "docs" / "evidence" / "real_runs.md"
 RESULTS = {
     kind: ROOT / "benchmarks" / "results" / f"real_{kind}.jsonl"
     for kind in ("training", "generation", "forward")

@@ -122,7 +122,7 @@ def peak_flops(name: str, dtype: str = "bfloat16") -> int:
     """The published peak rate of one accelerator, in FLOP/s, dense.
 
     Args:
-        name: Its name, e.g. ``"h100-sxm"``; :data:`ACCELERATORS` has them.
+        name: Its name, e.g. ``"h100-sxm"``; ``ACCELERATORS`` has them.
         dtype: What it computes in: ``"bfloat16"``, ``"float8"``, ``"tf32"``, ...
 
     Raises:

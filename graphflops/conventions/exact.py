@@ -2,8 +2,8 @@
 
 It sees every operator of the graph. A multiply-accumulate is two FLOPs; what is no
 contraction costs what PyTorch's reference decomposition into prims costs, one FLOP for each
-element of each arithmetic prim, biases included. Integer arithmetic is 0. ``docs/what-counts.md``
-has the rules, each handler's docstring its formula.
+element of each arithmetic prim, biases included. Integer arithmetic is 0.
+``docs/counting/what_counts.md`` has the rules, each handler's docstring its formula.
 
 Source: the handlers that ship with graphflops, and installed plugins.
 """
@@ -57,5 +57,5 @@ CONVENTION = Convention(
     unit="a floating-point operation: half a multiply-accumulate",
     counts="every operator, by its formula; what has no price is named as unknown",
     omits="integer arithmetic, copies, views",
-    source="docs/what-counts.md and docs/operators.md",
+    source="docs/counting/what_counts.md and docs/reference/operators.md",
 )

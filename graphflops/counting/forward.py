@@ -111,7 +111,7 @@ def complain(found: _Incomplete, on_unknown: Literal["warn", "raise"]) -> None:
     named = ", ".join(f"{op} x {calls}" for op, calls in operators.items())
     message = (
         f"{sum(operators.values())} calls have no price: {named}. Totals are lower bounds. Give "
-        "them one with @graphflops.register, see docs/handlers.md."
+        "them one with @graphflops.register, see docs/tasks/custom_operators.md."
     )
     if on_unknown == "raise":
         raise UnknownOpError(message)

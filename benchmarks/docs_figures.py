@@ -1,0 +1,113 @@
+"""Figures and tables that pages take from ``benchmarks/results``, by the name of their mark.
+
+A page has ``<!-- NAME -->figure<!-- /NAME -->``; ``python -m benchmarks.docs_examples --update``
+writes what the function of that name returns, and a test fails where a page has something else.
+Figures of speed come from ``capture.json`` and ``scaling.json`` alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from typing import Any
+
+from tabulate import tabulate
+
+import graphflops as gf
+from benchmarks import capture, page, scaling, training, vs_peers
+from benchmarks.results import Results
+from graphflops.models import Options, resolve
+
+LLAMA_8B = "Llama-3-8B shape, 2,048 tokens"
+_CONVENTIONS = ("exact", "torch", "calflops", "fvcore")
+
+
+@functools.cache
+def _capture() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(capture.RESULTS.read_text("utf-8"))
+    return loaded
+
+
+@functools.cache
+def _scaling() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(scaling.RESULTS.read_text("utf-8"))
+    return loaded
+
+
+@functools.cache
+def _peers() -> Results:
+    return Results.load(vs_peers.RESULTS)
+
+
+def _environment(where: dict[str, Any]) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in where["packages"].items())
+    return (
+        f"{packages}, Python {where['python']}, {where['platform']}, {where['cpus']} CPUs, "
+        f"{where['memory_gib']} GiB of memory, {where['date']}"
+    )
+
+
+def _llama(kind: str) -> dict[str, Any]:
+    row: dict[str, Any] = next(row for row in _capture()["rows"] if row["model"] == LLAMA_8B)[kind]
+    return row
+
+
+def _growth(counter: str) -> str:
+    return f"{_scaling()['126 layers over 4'][counter]:.1f}"
+
+
+def _slower() -> str:
+    others = [row.ratio for row in _peers().rows if row.ratio and row.peer != "graphflops"]
+    slower = [ratio for ratio in others if ratio > 1]
+    return f"{len(slower)} of {len(others)}"
+
+
+def _range(part: str) -> str:
+    ratios = [row["ratios"][part] for row in _capture()["rows"]]
+    return f"{min(ratios):.2f} to {max(ratios):.2f}"
+
+
+def conventions_table() -> str:
+    """Count four models under four conventions."""
+    rows = []
+    for name in ("hf:bert", "hf:vit", "torchvision:resnet50", "hf:llama"):
+        workload = resolve(name, Options())
+        totals = [
+            gf.count(
+                workload.model,
+                workload.args,
+                workload.kwargs,
+                convention=convention,
+                on_unknown="ignore",
+            ).total
+            for convention in _CONVENTIONS
+        ]
+        rows.append((f"`{name}`", "FLOPs", *(f"{total.flops:,}" for total in totals)))
+        rows.append(("", "MACs", *(f"{total.macs:,}" for total in totals)))
+    headers = ("model", "", *(f"`{name}`" for name in _CONVENTIONS))
+    align = ("left", "left", *("right",) * len(_CONVENTIONS))
+    return tabulate(rows, headers, tablefmt="github", colalign=align, disable_numparse=True)
+
+
+FIGURES: dict[str, Callable[[], str]] = {
+    "capture": lambda: capture.table(_capture()["rows"]),
+    "capture-environment": lambda: _environment(_capture()["environment"]),
+    "scaling": lambda: scaling.table(_scaling()),
+    "scaling-environment": lambda: _environment(_scaling()["environment"]),
+    "training": lambda: training.table(json.loads(training.RESULTS.read_text("utf-8"))["rows"]),
+    "llama-seconds": lambda: f"{_llama('seconds')['graphflops']:.2f} s",
+    "llama-training-seconds": lambda: f"{_llama('seconds')['graphflops, training']:.2f} s",
+    "llama-ratio": lambda: f"{_llama('ratios')['']:.0%}",
+    "llama-training-ratio": lambda: f"{_llama('ratios')[', training']:.0%}",
+    "ratios": lambda: _range(""),
+    "training-ratios": lambda: _range(", training"),
+    "growth": lambda: _growth("graphflops"),
+    "growth-flop-counter": lambda: _growth("FlopCounterMode"),
+    "peers": lambda: page.coverage_table(_peers(), ("bert", "vit", "resnet", "llama-8b")),
+    "peers-slower": _slower,
+    "peak-memory": lambda: (
+        f"{max(row['alone']['peak_mib'] for row in _capture()['rows']) / 1024:.2f} GiB"
+    ),
+    "conventions": conventions_table,
+}
