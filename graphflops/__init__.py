@@ -1,6 +1,6 @@
-"""graphflops: what a PyTorch model costs, operator by operator, without running it.
+"""graphflops: the cost of a PyTorch model, operator by operator, without running it.
 
-Importing this package imports nothing heavy; a name loads what it needs on first use.
+Importing this package does not import torch; a public name imports its module on first use.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from graphflops.reports.training import ModuleTraining, TrainingReport
     from graphflops.saving.files import load, save
 
-_HOMES = {
+_NAMES_BY_MODULE = {
     "analysis.accelerators": ("peak_flops",),
     "core.cost": ("Dim", "OpCost"),
     "core.ir": ("OpCall", "OpRecord", "Phase", "Status", "TensorMeta"),
@@ -64,7 +64,7 @@ _HOMES = {
     "reports.training": ("ModuleTraining", "TrainingReport"),
     "saving.files": ("load", "save"),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 __all__ = [
     "CaptureError",
@@ -106,11 +106,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("graphflops")
-    if name not in _HOME_OF:
+    if name not in _MODULE_OF:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
     with importlib.import_module(f"{__name__}.runtime.versions").translate_version_errors():
-        return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

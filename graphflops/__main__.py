@@ -1,4 +1,4 @@
-"""``python -m graphflops``."""
+"""Entry point of ``python -m graphflops``."""
 
 from graphflops.cli import main
 

@@ -1,41 +1,41 @@
-"""The exceptions graphflops raises on purpose.
+"""Exceptions and warnings of graphflops.
 
-Every message is a sentence about what was wrong, followed by what to do next.
+Every message says what is wrong, then what to do next.
 """
 
 from __future__ import annotations
 
 
 class GraphFlopsError(Exception):
-    """Base of every error that graphflops raises on purpose."""
+    """Base class of all errors that graphflops raises deliberately."""
 
 
 class CaptureError(GraphFlopsError):
-    """The model could not be turned into a graph, or its own forward failed."""
+    """Failure to capture a model as a graph, or of the model's own forward."""
 
 
 class UnknownOpError(GraphFlopsError):
-    """An operator without a price, where every one was asked to have one."""
+    """Operators without a price, with ``on_unknown="raise"``."""
 
 
 class HandlerError(GraphFlopsError):
-    """A handler failed or returned something that is not a cost."""
+    """Failure of a handler, or a return value that is not a cost."""
 
 
 class DuplicateHandlerError(GraphFlopsError):
-    """Two handlers were registered for one operator."""
+    """Second registration of an operator."""
 
 
 class UnboundSymbolError(GraphFlopsError):
-    """A number was asked for where a symbolic dimension is still unbound."""
+    """Use of a symbolic cost where a number is needed."""
 
 
 class ModelSpecError(GraphFlopsError):
-    """A model name, config, input or option given by the user does not make sense."""
+    """Invalid model name, config, input or option."""
 
 
 class OutputError(GraphFlopsError):
-    """A result could not be written where it was to go."""
+    """Failure to write a result to its destination."""
 
 
 class ReportFileError(GraphFlopsError):
@@ -43,7 +43,7 @@ class ReportFileError(GraphFlopsError):
 
 
 class VersionError(GraphFlopsError):
-    """A piece of torch or transformers is not as it is in the versions that were tested."""
+    """Name of torch or transformers that differs from the tested versions."""
 
 
 class UnknownOpWarning(UserWarning):
@@ -51,4 +51,4 @@ class UnknownOpWarning(UserWarning):
 
 
 class PluginWarning(UserWarning):
-    """Third-party handlers that could not be loaded."""
+    """Plugin with handlers that could not be loaded."""

@@ -63,7 +63,7 @@ def report_of(name: str) -> gf.Report:
     captured = Capture(
         calls=calls, modules=modules, method=name, notes=(name,), inputs=((name, tensor),)
     )
-    return forward.report(captured, name, conventions.get("exact"))
+    return forward.make_report(captured, name, conventions.get("exact"))
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)

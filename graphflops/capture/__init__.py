@@ -1,4 +1,8 @@
-"""Capture: from a model in any of its forms to operator calls. The only room with torch."""
+"""Capture: from a model in any form to its operator calls, under fake tensors.
+
+In: an ``nn.Module``, exported program, graph module or ``.pt2`` file, with inputs. Out: a
+``Capture``. May import torch, ``conventions``, ``pricing``, ``core``, ``runtime``, ``errors``.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from graphflops.capture.export.program import capture_graph, capture_program, is_aten_graph
-from graphflops.capture.export.propagation import agrees
+from graphflops.capture.export.propagation import matches
 from graphflops.capture.export.pt2 import capture_file
 from graphflops.capture.forward import capture_module
 from graphflops.capture.function_graph import capture_torch_graph
@@ -23,7 +27,7 @@ from graphflops.core.ir import Capture
 from graphflops.errors import CaptureError, ModelSpecError
 
 
-def capture(  # noqa: PLR0913 - what may be captured, and how to go about it
+def capture(  # noqa: PLR0913 - the model, its inputs and the options of a capture
     model: object,
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
@@ -32,34 +36,34 @@ def capture(  # noqa: PLR0913 - what may be captured, and how to go about it
     reuse_layers: bool = True,
     assume: Mapping[str, int] | None = None,
 ) -> Capture:
-    """Capture a model, whatever form it comes in.
+    """Capture a model in any form.
 
     Args:
         model: An ``nn.Module``, an ``ExportedProgram``, an ``fx.GraphModule`` or the path of a
             ``.pt2`` file.
-        args: Positional inputs; what is a graph already has shapes of its own without them.
+        args: Positional inputs; a graph has its own shapes if there are none.
         kwargs: Keyword inputs, likewise.
-        dynamic_shapes: As ``torch.export.export`` takes it, for a module.
-        reuse_layers: Whether to trace a repeated layer of a module once.
-        assume: Sizes that follow from data, by name.
+        dynamic_shapes: Argument of ``torch.export.export``, for a module.
+        reuse_layers: True to trace a repeated layer of a module once.
+        assume: Values of data-dependent sizes, by name.
 
     Raises:
-        ModelSpecError: ``model`` is none of these.
-        CaptureError: It is, and could not be captured.
+        ModelSpecError: ``model`` has another type.
+        CaptureError: It could not be captured.
     """
     start, assumed = time.perf_counter(), assume or {}
     if isinstance(model, str | PathLike):
-        found = with_sizes(capture_file(Path(model)), assume=assumed)
-        _refuse_other_inputs(found, (args, kwargs or {}))
+        captured = with_sizes(capture_file(Path(model)), assume=assumed)
+        _refuse_other_inputs(captured, (args, kwargs or {}))
     elif isinstance(model, ExportedProgram):
-        found = with_sizes(capture_program(model, tuple(args), kwargs or {}), assume=assumed)
+        captured = with_sizes(capture_program(model, tuple(args), kwargs or {}), assume=assumed)
     elif isinstance(model, fx.GraphModule) and is_aten_graph(model):
-        found = with_sizes(capture_graph(model, tuple(args), kwargs or {}), assume=assumed)
+        captured = with_sizes(capture_graph(model, tuple(args), kwargs or {}), assume=assumed)
     elif isinstance(model, fx.GraphModule):
         inputs = tuple(args), kwargs or {}
-        found = capture_torch_graph(model, *inputs, dynamic_shapes, reuse_layers=reuse_layers)
+        captured = capture_torch_graph(model, *inputs, dynamic_shapes, reuse_layers=reuse_layers)
     elif isinstance(model, nn.Module):
-        found = capture_module(
+        captured = capture_module(
             model,
             tuple(args),
             kwargs or {},
@@ -73,17 +77,19 @@ def capture(  # noqa: PLR0913 - what may be captured, and how to go about it
             "an fx.GraphModule or the path of a .pt2 file."
         )
         raise ModelSpecError(msg)
-    check_assumed(assumed, found.data_sizes)
-    return replace(found, seconds=time.perf_counter() - start)
+    check_assumed(assumed, captured.data_sizes)
+    return replace(captured, seconds=time.perf_counter() - start)
 
 
-def _refuse_other_inputs(found: Capture, inputs: object) -> None:
-    """Refuse inputs that are not like those of a file: its graph is read, not run."""
-    given = pytree.tree_leaves(inputs)
-    if given and not agrees([meta for _, meta in found.inputs], given):
-        own = ", ".join(f"{name} {meta.dtype}{list(meta.shape)}" for name, meta in found.inputs)
+def _refuse_other_inputs(captured: Capture, inputs: object) -> None:
+    """Refuse inputs that do not match those of a file, whose graph is read but not run."""
+    leaves = pytree.tree_leaves(inputs)
+    if leaves and not matches([meta for _, meta in captured.inputs], leaves):
+        listed = ", ".join(
+            f"{name} {meta.dtype}{list(meta.shape)}" for name, meta in captured.inputs
+        )
         msg = (
-            f"the file has inputs of its own ({own}), and others were given. Give none, or count "
-            "torch.export.load(path) with them, if you trust its authors."
+            f"the file has inputs of its own ({listed}), and others were given. Give none, or "
+            "count torch.export.load(path) with them, if you trust its authors."
         )
         raise CaptureError(msg)

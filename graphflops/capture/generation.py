@@ -1,10 +1,10 @@
-"""The two graphs of a generation: the pass over a prompt, and one more token.
+"""Capture of the two graphs of a generation: prefill, and one decode step.
 
-What the second one starts from is what a first pass leaves behind: it runs on fake tensors,
-so that caches have the shapes they have, whatever their kind.
+The decode step starts from the cache of a first pass, which runs on fake tensors, so that caches
+of every kind have their shapes.
 
 Symbols: ``B`` sequences, ``P`` tokens of the prompt (of the encoder's, if there is one), ``K``
-tokens in the cache before the step, ``M`` tokens that a static cache has room for.
+tokens in the cache before the step, ``M`` tokens of capacity of a static cache.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from graphflops.core.cost import Dim
 from graphflops.core.ir import Capture, TensorMeta
 from graphflops.errors import ModelSpecError
 
-# Inputs with an axis along the tokens, and which it is, by what reads them.
-_READ: dict[bool, dict[str, int]] = {
+# Token axes of inputs by name: of a decoder-only model or an encoder (False), of the decoder of
+# an encoder-decoder model (True).
+_TOKEN_AXES: dict[bool, dict[str, int]] = {
     False: {
         "input_ids": 1,
         "attention_mask": 1,
@@ -53,39 +54,39 @@ _READ: dict[bool, dict[str, int]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """What a generation starts from.
+    """Prompt of a generation, with its model.
 
     Attributes:
-        model: A transformers model that generates.
+        model: Transformers model that generates.
         inputs: Inputs of its first pass, by name.
-        static: Whether the cache has its final length from the start.
-        room: That length, in tokens.
+        static: True if the cache has its final length from the start.
+        capacity: Final length of the cache, in tokens.
     """
 
     model: Any
     inputs: Mapping[str, Any]
     static: bool
-    room: int
+    capacity: int
 
     @property
-    def encodes(self) -> bool:
-        """Whether an encoder reads the prompt, and a decoder continues something else."""
+    def is_encoder_decoder(self) -> bool:
+        """True if an encoder reads the prompt, and a decoder continues its own tokens."""
         return bool(self.model.config.is_encoder_decoder)
 
     @property
     def tokens(self) -> torch.Tensor:
-        """The tokens that are continued, batch x length."""
-        tokens: torch.Tensor = self.inputs[TOKEN_INPUT[self.encodes]]
+        """Tokens that the generation continues, batch x length."""
+        tokens: torch.Tensor = self.inputs[TOKEN_INPUT[self.is_encoder_decoder]]
         return tokens
 
     @property
     def cache(self) -> str:
-        """What the cache is, in words."""
+        """Description of the cache."""
         from transformers import DynamicCache
 
         if not self.inputs["use_cache"]:
             return "none, a step reads all tokens again"
-        kind = f"static, {self.room:,} tokens long" if self.static else "dynamic"
+        kind = f"static, {self.capacity:,} tokens long" if self.static else "dynamic"
         if not self.model._supports_default_dynamic_cache():
             return "the model's own"
         layers = DynamicCache(config=self.model.config.get_text_config(decoder=True)).layers
@@ -97,13 +98,13 @@ class Prompt:
 
     @property
     def is_text(self) -> bool:
-        """Whether all inputs are tokens and masks of them, which follow the size of the batch."""
+        """True if all inputs are tokens or masks of them, whose batch may be symbolic."""
         tensors = {name for name, value in self.inputs.items() if isinstance(value, torch.Tensor)}
-        return tensors <= _READ[False].keys() | _READ[True].keys()
+        return tensors <= _TOKEN_AXES[False].keys() | _TOKEN_AXES[True].keys()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know of it."""
+        """Notes for the reader of the report."""
         if self.inputs["use_cache"]:
             return ()
         note = (
@@ -112,54 +113,57 @@ class Prompt:
         )
         return (note,)
 
-    def loop(self, model: Any, inputs: Mapping[str, Any], room: int | torch.SymInt) -> GenerateLoop:
-        """The loop of ``generate`` over a stand-in of the model, for inputs of some size."""
-        return GenerateLoop(model, inputs, static=self.static, max_cache_length=room)
+    def loop(
+        self, model: Any, inputs: Mapping[str, Any], capacity: int | torch.SymInt
+    ) -> GenerateLoop:
+        """Return the loop of ``generate`` for a stand-in of the model and some inputs."""
+        return GenerateLoop(model, inputs, static=self.static, max_cache_length=capacity)
 
     @property
     def sizes(self) -> dict[str, int]:
-        """What the symbols stand for in these inputs, ``K`` at the first step."""
-        read = self.inputs.get("input_ids")
-        length = {} if read is None else {"P": int(read.shape[1])}
+        """Values of the symbols for these inputs, ``K`` at the first step."""
+        input_ids = self.inputs.get("input_ids")
+        length = {} if input_ids is None else {"P": int(input_ids.shape[1])}
         batch, cached = map(int, self.tokens.shape[:2])
-        return {"B": batch, **length, "K": cached, "M": self.room}
+        return {"B": batch, **length, "K": cached, "M": self.capacity}
 
 
-def prompt_of(
+def make_prompt(
     model: Any, inputs: Mapping[str, Any], *, new_tokens: int, static: bool, logits_to_keep: int
 ) -> Prompt:
-    """Find out what is continued, and prepare the inputs of the first pass.
+    """Return the prompt of a generation, with the inputs of the first pass completed.
 
     Raises:
         ModelSpecError: The model cannot generate, there is nothing to continue, an image is
             missing, or the sequence becomes longer than its positions.
     """
-    can = getattr(model, "can_generate", None)
-    if can is None or not can():
+    can_generate = getattr(model, "can_generate", None)
+    if can_generate is None or not can_generate():
         msg = (
             f"{type(model).__name__} cannot generate: it has no head for the next token. Give a "
             "transformers model that has one, such as LlamaForCausalLM."
         )
         raise ModelSpecError(msg)
-    given = {name: value for name, value in inputs.items() if value is not None}
-    encodes = bool(model.config.is_encoder_decoder)
-    name = TOKEN_INPUT[encodes]
-    if name not in given:
-        if not encodes:
+    completed = {name: value for name, value in inputs.items() if value is not None}
+    is_encoder_decoder = bool(model.config.is_encoder_decoder)
+    name = TOKEN_INPUT[is_encoder_decoder]
+    if name not in completed:
+        if not is_encoder_decoder:
             msg = f"{type(model).__name__} has nothing to continue. Give {name}, batch x length."
             raise ModelSpecError(msg)
-        batch = next(t.shape[0] for t in given.values() if isinstance(t, torch.Tensor))
-        given[name] = torch.zeros(batch, 1, dtype=torch.int64)
-    _check_images(model, given)
-    # Inputs made for one pass say False, which is nothing that a generation goes by.
-    given["use_cache"] = (
-        bool(given.get("use_cache")) or model.generation_config.use_cache is not False
+        batch = next(t.shape[0] for t in completed.values() if isinstance(t, torch.Tensor))
+        completed[name] = torch.zeros(batch, 1, dtype=torch.int64)
+    _check_images(model, completed)
+    # Inputs for a single pass have use_cache=False, which a generation ignores.
+    completed["use_cache"] = (
+        bool(completed.get("use_cache")) or model.generation_config.use_cache is not False
     )
     if "logits_to_keep" in inspect.signature(model.forward).parameters:
-        given["logits_to_keep"] = logits_to_keep
-    room = int(given[name].shape[1]) + new_tokens - 1
-    _check_positions(model, room, new_tokens)
-    return Prompt(model=model, inputs=with_positions(model, given), static=static, room=room)
+        completed["logits_to_keep"] = logits_to_keep
+    capacity = int(completed[name].shape[1]) + new_tokens - 1
+    _check_positions(model, capacity, new_tokens)
+    inputs = with_positions(model, completed)
+    return Prompt(model=model, inputs=inputs, static=static, capacity=capacity)
 
 
 def _check_images(model: Any, inputs: Mapping[str, Any]) -> None:
@@ -175,14 +179,15 @@ def _check_images(model: Any, inputs: Mapping[str, Any]) -> None:
         raise ModelSpecError(msg)
 
 
-def _check_positions(model: Any, room: int, new_tokens: int) -> None:
+def _check_positions(model: Any, capacity: int, new_tokens: int) -> None:
     config = model.config.get_text_config(decoder=True)
     keys = ("max_target_positions", "max_position_embeddings")
     positions = next((p for key in keys if (p := getattr(config, key, None))), None)
-    # XLNet says -1: it has no limit.
-    if isinstance(positions, int) and 0 < positions < room:
+    # XLNet has -1: no limit.
+    if isinstance(positions, int) and 0 < positions < capacity:
+        prompt_tokens = capacity - new_tokens + 1
         msg = (
-            f"{room - new_tokens + 1} prompt tokens and {new_tokens} new ones are more than the "
+            f"{prompt_tokens} prompt tokens and {new_tokens} new ones are more than the "
             f"{positions} positions of {type(model).__name__}. Ask for fewer, or set "
             "max_position_embeddings in its config."
         )
@@ -190,25 +195,27 @@ def _check_positions(model: Any, room: int, new_tokens: int) -> None:
 
 
 @dataclass(frozen=True)
-class Left:
-    """What a pass over a prompt of open length has left behind: its outputs, as shapes.
+class PrefillOutputs:
+    """Outputs of prefill for a symbolic prompt length, as shapes.
 
     Attributes:
         leaves: Shape and dtype of each tensor, and other values.
-        spec: How they make up the outputs.
-        conditions: What the pass took for granted.
+        spec: Structure of the outputs.
+        conditions: Assumptions of the pass.
     """
 
     leaves: tuple[Any, ...]
     spec: pytree.TreeSpec
     conditions: tuple[sympy.Basic, ...]
 
-    def restored(self, sized: Symbols, device: torch.device) -> Any:
-        """The outputs again, of as many tokens as are cached."""
-        cached = {_SYMBOL["P"]: _SYMBOL["K"]}
+    def restore(self, symbols: Symbols, device: torch.device) -> Any:
+        """Return the outputs as tensors, for a prompt as long as the cache."""
+        substitution = {_SYMBOL["P"]: _SYMBOL["K"]}
 
         def size(value: Dim) -> Any:
-            return sized.expression(value if isinstance(value, int) else value.xreplace(cached))
+            return symbols.expression(
+                value if isinstance(value, int) else value.xreplace(substitution)
+            )
 
         def leaf(value: Any) -> Any:
             if isinstance(value, TensorMeta):
@@ -216,7 +223,7 @@ class Left:
                 return torch.empty([*map(size, value.shape)], dtype=dtype, device=device)
             return size(value) if isinstance(value, sympy.Expr) else value
 
-        sized.assume(tuple(condition.xreplace(cached) for condition in self.conditions))
+        symbols.assume(tuple(condition.xreplace(substitution) for condition in self.conditions))
         return pytree.tree_unflatten([*map(leaf, self.leaves)], self.spec)
 
 
@@ -225,33 +232,37 @@ _SYMBOL = {name: sympy.Symbol(name, positive=True, integer=True) for name in "PK
 
 def capture_prefill(
     prompt: Prompt, symbols: frozenset[str], *, reuse_layers: bool = True
-) -> tuple[Capture, Left | None]:
-    """The graph of the pass over the prompt, which fills the cache, and what it leaves behind.
+) -> tuple[Capture, PrefillOutputs | None]:
+    """Capture prefill, the pass over the prompt that fills the cache.
 
     Args:
-        prompt: The prompt.
-        symbols: Which of ``B``, ``P`` and ``M`` stay symbolic.
-        reuse_layers: Whether to trace a repeated layer once.
-    """
-    left: list[Left] = []
+        prompt: Prompt.
+        symbols: Symbols among ``B``, ``P`` and ``M`` that stay symbolic.
+        reuse_layers: True to trace a repeated layer once.
 
-    def begin(model: nn.Module, inputs: dict[str, Any], sized: Symbols) -> dict[str, Any]:
-        loop = prompt.loop(model, inputs, _room(prompt, symbols, sized))
-        if prompt.encodes:
-            model.forward = _encoding(model.forward, loop)
+    Returns:
+        The capture, and the outputs of the pass if ``P`` is symbolic and the decode step can
+        start from them.
+    """
+    recorded: list[PrefillOutputs] = []
+
+    def begin(model: nn.Module, inputs: dict[str, Any], sizes: Symbols) -> dict[str, Any]:
+        loop = prompt.loop(model, inputs, _capacity(prompt, symbols, sizes))
+        if prompt.is_encoder_decoder:
+            model.forward = _with_encoder(model.forward, loop)
             return inputs
         if not prompt.static:
-            model.forward = _recorded(model.forward, sized, loop, left)
+            model.forward = _record_outputs(model.forward, sizes, loop, recorded)
         return loop.first_inputs()
 
-    along = None if prompt.encodes else "P"
-    inputs, axes = _resized(prompt, prompt.sizes, along, symbols)
+    token_symbol = None if prompt.is_encoder_decoder else "P"
+    inputs, axes = _resize_inputs(prompt, prompt.sizes, token_symbol, symbols)
     captured = capture_module(prompt.model, (), inputs, axes, begin, reuse_layers=reuse_layers)
-    return captured, left[-1] if left and "P" in symbols else None
+    return captured, recorded[-1] if recorded and "P" in symbols else None
 
 
-def _encoding(forward: Any, loop: GenerateLoop) -> Any:
-    """A forward that runs the encoder first, as ``generate`` does."""
+def _with_encoder(forward: Any, loop: GenerateLoop) -> Any:
+    """Return a forward that runs the encoder first, as ``generate`` does."""
 
     @functools.wraps(forward)
     def call(**_: Any) -> Any:
@@ -260,17 +271,19 @@ def _encoding(forward: Any, loop: GenerateLoop) -> Any:
     return call
 
 
-def _recorded(forward: Any, sized: Symbols, loop: GenerateLoop, left: list[Left]) -> Any:
-    """A forward whose outputs are noted, if they are all that a step goes on from."""
+def _record_outputs(
+    forward: Any, sizes: Symbols, loop: GenerateLoop, recorded: list[PrefillOutputs]
+) -> Any:
+    """Return a forward that records its outputs, if they are the whole state of a step."""
 
     @functools.wraps(forward)
     def call(*args: Any, **kwargs: Any) -> Any:
         outputs = forward(*args, **kwargs)
         if loop.use_cache and not returns_cache(outputs):
-            return outputs  # what is kept stays in the model, or in the cache that it was given
+            return outputs  # the state stays in the model, or in the cache that it was given
         leaves, spec = pytree.tree_flatten(outputs)
-        shapes = [convert_argument(leaf) if _is_size(leaf) else leaf for leaf in leaves]
-        left.append(Left(tuple(shapes), spec, sized.assumptions()))
+        metas = [convert_argument(leaf) if _has_size(leaf) else leaf for leaf in leaves]
+        recorded.append(PrefillOutputs(tuple(metas), spec, sizes.assumptions()))
         return outputs
 
     return call
@@ -280,64 +293,65 @@ def capture_decode(
     prompt: Prompt,
     cached: int,
     symbols: frozenset[str],
-    left: Left | None = None,
+    prefill_outputs: PrefillOutputs | None = None,
     *,
     reuse_layers: bool = True,
 ) -> Capture:
-    """The graph of one more token, after a pass over ``cached`` tokens has filled the cache.
+    """Capture one decode step, after a pass over ``cached`` tokens has filled the cache.
 
     Args:
-        prompt: The prompt.
-        cached: Tokens in the cache, for branches to go the way they go for so many.
-        symbols: Which of ``B``, ``P``, ``K`` and ``M`` stay symbolic.
-        left: What such a pass leaves behind; if not given, it is made on fake tensors.
-        reuse_layers: Whether to trace a repeated layer once.
+        prompt: Prompt.
+        cached: Number of tokens in the cache, by which branches are decided.
+        symbols: Symbols among ``B``, ``P``, ``K`` and ``M`` that stay symbolic.
+        prefill_outputs: Outputs of such a pass; without them it is run on fake tensors.
+        reuse_layers: True to trace a repeated layer once.
     """
     caches: frozenset[str] = frozenset()
 
-    def advance(model: nn.Module, inputs: dict[str, Any], sized: Symbols) -> dict[str, Any]:
+    def advance(model: nn.Module, inputs: dict[str, Any], sizes: Symbols) -> dict[str, Any]:
         nonlocal caches
-        loop = prompt.loop(model, inputs, _room(prompt, symbols, sized))
-        if left is None:
+        loop = prompt.loop(model, inputs, _capacity(prompt, symbols, sizes))
+        if prefill_outputs is None:
             outputs = model(**loop.first_inputs())
         else:
-            outputs = left.restored(sized, inputs[TOKEN_INPUT[prompt.encodes]].device)
-        step = loop.next_inputs(outputs)
-        caches = _caches(model, step)
-        return step
+            device = inputs[TOKEN_INPUT[prompt.is_encoder_decoder]].device
+            outputs = prefill_outputs.restore(sizes, device)
+        step_inputs = loop.next_inputs(outputs)
+        caches = _cache_names(model, step_inputs)
+        return step_inputs
 
-    inputs, axes = _resized(prompt, prompt.sizes | {"K": cached}, "K", symbols)
+    inputs, axes = _resize_inputs(prompt, prompt.sizes | {"K": cached}, "K", symbols)
     captured = capture_module(prompt.model, (), inputs, axes, advance, reuse_layers=reuse_layers)
     return replace(captured, caches=caches)
 
 
-def _caches(model: nn.Module, inputs: Mapping[str, Any]) -> frozenset[str]:
-    """Names of the input tensors that hold what earlier tokens left behind."""
+def _cache_names(model: nn.Module, inputs: Mapping[str, Any]) -> frozenset[str]:
+    """Return names of the input tensors that hold the state of earlier tokens."""
     from transformers import Cache
     from transformers.generation.utils import ALL_CACHE_NAMES
 
-    # Older models keep plain tuples of tensors, which go by their name alone.
-    kept = {k: v for k, v in inputs.items() if isinstance(v, Cache) or k in ALL_CACHE_NAMES}
-    return frozenset(name for name, _ in named_tensors(model, (), kept))
+    # Older models keep plain tuples of tensors, recognized by name.
+    caches = {k: v for k, v in inputs.items() if isinstance(v, Cache) or k in ALL_CACHE_NAMES}
+    return frozenset(name for name, _ in named_tensors(model, (), caches))
 
 
-def _room(prompt: Prompt, symbols: frozenset[str], sized: Symbols) -> int | torch.SymInt:
-    """Tokens that a cache of a fixed length has room for."""
+def _capacity(prompt: Prompt, symbols: frozenset[str], sizes: Symbols) -> int | torch.SymInt:
+    """Return the capacity of a static cache in tokens, as a symbol if ``M`` is symbolic."""
     if prompt.static and "M" in symbols:
-        return sized.size("M", max(prompt.room, 2))
-    return prompt.room
+        return sizes.size("M", max(prompt.capacity, 2))
+    return prompt.capacity
 
 
-def _resized(
-    prompt: Prompt, sizes: Mapping[str, int], along: str | None, symbols: frozenset[str]
+def _resize_inputs(
+    prompt: Prompt, sizes: Mapping[str, int], token_symbol: str | None, symbols: frozenset[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The inputs at some sizes, and the axes of them that stay symbolic.
+    """Return the inputs resized, and their symbolic axes.
 
     Args:
-        prompt: The prompt.
-        sizes: Those sizes, by symbol.
-        along: The symbol of the axis along the tokens that are continued.
-        symbols: Which stay symbolic; these are 2 at least.
+        prompt: Prompt.
+        sizes: Sizes by symbol.
+        token_symbol: Symbol of the axis along the tokens that are continued.
+        symbols: Symbols that stay symbolic; their sizes become at least 2.
     """
     batch, length = prompt.tokens.shape[:2]
     inputs, axes = {}, {}
@@ -347,35 +361,39 @@ def _resized(
             continue
         labels = {}
         for label, names, size in (
-            (along, _READ[prompt.encodes], length),
-            ("P", _READ[False] if prompt.encodes else {}, sizes.get("P")),
+            (token_symbol, _TOKEN_AXES[prompt.is_encoder_decoder], length),
+            ("P", _TOKEN_AXES[False] if prompt.is_encoder_decoder else {}, sizes.get("P")),
         ):
             if label and name in names and value.shape[names[name]] == size:
                 labels[names[name] % value.dim()] = label
-        # Positions on several axes have one more in front.
-        first = value.dim() - 2 if name == "position_ids" else 0
-        if value.shape[first] == batch:
-            labels[first] = "B"
+        # Multi-dimensional positions have an additional leading axis.
+        batch_axis = value.dim() - 2 if name == "position_ids" else 0
+        if value.shape[batch_axis] == batch:
+            labels[batch_axis] = "B"
         for axis, label in labels.items():
             size = max(sizes[label], 2) if label in symbols else sizes[label]
-            counts = name == "position_ids" and label != "B"
-            inputs[name] = _stretched(inputs[name], axis, size, counts=counts)
+            increment = name == "position_ids" and label != "B"
+            inputs[name] = _resize(inputs[name], axis, size, increment=increment)
         axes[name] = {axis: label for axis, label in labels.items() if label in symbols} or None
     return inputs, axes
 
 
-def _stretched(tensor: torch.Tensor, axis: int, size: int, *, counts: bool) -> torch.Tensor:
-    """A tensor cut to a size along an axis, or lengthened there.
+def _resize(tensor: torch.Tensor, axis: int, size: int, *, increment: bool) -> torch.Tensor:
+    """Return a tensor cut to a size along an axis, or padded with its last element.
 
-    By its last element, from which positions count on.
+    Args:
+        tensor: Tensor.
+        axis: Axis to resize.
+        size: New size along the axis.
+        increment: True to count up from the last element, as positions do.
     """
     last = tensor.shape[axis] - 1
     if size == last + 1:
         return tensor
-    places = torch.arange(size, device=tensor.device)
-    longer = tensor.index_select(axis, places.clamp(max=last))
-    return longer + (places - last).clamp(min=0) if counts else longer
+    indices = torch.arange(size, device=tensor.device)
+    resized = tensor.index_select(axis, indices.clamp(max=last))
+    return resized + (indices - last).clamp(min=0) if increment else resized
 
 
-def _is_size(leaf: Any) -> bool:
+def _has_size(leaf: Any) -> bool:
     return isinstance(leaf, torch.Tensor | torch.SymInt)

@@ -1,6 +1,7 @@
 """Conventions: ways of counting, each a registry that prices the same calls.
 
-One module each: it states what the convention sees, what that costs and in which unit.
+In: calls. Out: their prices in the unit of exact, torch, calflops or fvcore; each has a module that
+documents its rules. May import ``pricing``, ``core``, ``runtime`` and ``errors``; never torch.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ __all__ = ["PLUGINS", "Convention", "describe", "exact", "get", "names"]
 
 
 def names() -> tuple[str, ...]:
-    """The conventions there are, the default first.
+    """Return the names of all conventions, the default first.
 
     Example:
         >>> names()
@@ -27,7 +28,7 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Registry:
-    """The prices of a convention.
+    """Return the registry of a convention.
 
     Raises:
         ModelSpecError: There is no convention of that name.
@@ -40,7 +41,7 @@ def get(name: str) -> Registry:
 
 
 def describe(name: str) -> Convention:
-    """What a convention counts, in words.
+    """Return the description of a convention.
 
     Raises:
         ModelSpecError: There is no convention of that name.
@@ -53,5 +54,5 @@ def describe(name: str) -> Convention:
         close = get_close_matches(str(name).lower(), names(), n=2, cutoff=0.5)
         hint = f"Did you mean {', '.join(close)}?" if close else f"Known: {', '.join(names())}."
         raise ModelSpecError(f"{name!r} is no convention. {hint} See graphflops conventions.")
-    found: Convention = importlib.import_module(f"{__name__}.{name}").CONVENTION
-    return found
+    convention: Convention = importlib.import_module(f"{__name__}.{name}").CONVENTION
+    return convention

@@ -1,4 +1,4 @@
-"""What the conventions of other packages have in common."""
+"""Functions shared by the conventions of other packages."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from graphflops.pricing.registry import MANY, Registration
 
 
 def exact_cost(call: OpCall) -> OpCost:
-    """What one run of a call costs under ``exact``; only bytes move where that has no handler."""
+    """Return the ``exact`` cost of one run of a call; only bytes if ``exact`` has no handler."""
     entry = exact().lookup(call)
     return OpCost().with_bytes(*copy_unless_view(call)) if entry is None else cost_of(call, entry)
 
 
 def as_dense(call: OpCall) -> OpCall:
-    """A call as it is seen by who looks at shapes alone."""
+    """Return a call with sparse tensors replaced by dense ones of the same shape."""
     if all(tensor.sparse is None for _, tensor in call.tensors()):
         return call
     return replace(call, inputs={name: _dense(value) for name, value in call.inputs.items()})
@@ -34,7 +34,7 @@ def _dense(value: Tensors) -> Tensors:
 
 
 def exact_traffic(call: OpCall) -> tuple[Dim, Dim]:
-    """The bytes of ``exact``: what moves does not depend on how FLOPs are counted."""
+    """Return the bytes of ``exact``: traffic does not depend on how FLOPs are counted."""
     cost = exact_cost(call)
     return cost.bytes_read, cost.bytes_written
 
@@ -46,22 +46,25 @@ _DECOMPOSED = {
     *("_batch_norm_with_update", "_batch_norm_no_update", "_thnn_fused_lstm_cell"),
 }
 PRODUCTS = {"mm", "addmm", "bmm"}
-"""Matrix products: functions of torch, and what ``linear`` and ``matmul`` come apart into."""
+"""Matrix products: functions of torch, and decompositions of ``linear`` and ``matmul``."""
 
 
-def decomposed(call: OpCall, convention: str, more: Container[str] = ()) -> Registration | None:
-    """The entry of a call that a function of torch has come apart into: it has no price.
+def entry_if_decomposed(
+    call: OpCall, convention: str, more: Container[str] = ()
+) -> Registration | None:
+    """Return an entry without a price if a call is part of a decomposed torch function.
 
     Args:
-        call: The call.
-        convention: One that reads the calls of torch's functions.
-        more: Operators that it also prices otherwise than the functions that make them.
+        call: Call.
+        convention: Name of a convention that prices calls of torch's functions.
+        more: Further operators that it prices differently from the functions that decompose
+            into them.
     """
     name = call.op.removeprefix("aten::")
     if name not in _DECOMPOSED and name not in more:
         return None
     if call.torch_function.rpartition(".")[2] == name:
-        return None  # the function of that name
+        return None  # a call of the torch function of that name
     reason = (
         f"The graph is decomposed, and the {convention} convention reads the calls of torch's "
         "functions. Count the module, or the program before run_decompositions."
@@ -70,8 +73,8 @@ def decomposed(call: OpCall, convention: str, more: Container[str] = ()) -> Regi
 
 
 @cache
-def overlooked(op: str, reason: str) -> Registration:
-    """The entry of a call that a convention does not see: no FLOPs, the bytes of ``exact``."""
+def ignored_entry(op: str, reason: str) -> Registration:
+    """Return the entry of an operator that a convention ignores: no FLOPs, ``exact`` bytes."""
     return Registration(
         op=op,
         handler=None,

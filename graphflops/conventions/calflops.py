@@ -1,26 +1,26 @@
-"""The ``calflops`` convention: what published calflops reports count.
+"""The ``calflops`` convention: FLOPs and MACs of published calflops reports.
 
 calflops wraps Python callables: functions of ``torch.nn.functional``, a few of ``torch``, and
-the operators ``*``, ``+`` and ``/``. It does not see ATen, so a call is priced by who made it:
-``F.softmax(x)`` counts and ``x.softmax()`` does not. A composite function of
-``torch.nn.functional`` that calls wrapped ones is seen through those.
+the operators ``*``, ``+`` and ``/``. It does not see ATen, so the price of an operator depends
+on the Python callable: ``F.softmax(x)`` is counted and ``x.softmax()`` is not. A composite
+function of ``torch.nn.functional`` is counted by the wrapped functions that it calls.
 
-A FLOP is 2 for each multiply-accumulate of linear layers, convolutions and ``matmul``, plus
+FLOPs are 2 for each multiply-accumulate of linear layers, convolutions and ``matmul``, plus
 the bias of a convolution, plus rough figures for norms (5 per element) and activations (1).
 ``*``, ``+`` and ``/`` cost the product of the larger sizes, **aligned on the left**:
 ``weight[H] * x[1, T, H]`` is H * T * H. Integers count like any other. MACs come from linear,
 conv and the matrix products only. Backward is 2 x forward.
 
-It follows the reports, which see operators. The package of today, 0.3.2 on PyTorch 2.13, does
-not: the interpreter takes ``x * y``, ``x @ y`` and ``x + y`` past the wrapped methods. In
-place (``+=``, ``add_``) neither sees anything: the published ResNet-50, 8.2111 GFLOPs, is
-without the sums of its residuals.
+It follows the reports, which include Python operators. The current package, 0.3.2 on PyTorch
+2.13, does not: the interpreter calls ``x * y``, ``x @ y`` and ``x + y`` without the wrapped
+methods. In-place operators (``+=``, ``add_``) are in neither: the published ResNet-50, 8.2111
+GFLOPs, lacks the additions of its residuals.
 
-What the graph does not tell apart: ``torch.conv2d`` from ``F.conv2d`` (likewise
-``avg_pool1d``, ``prelu`` and others that are one object under two names), an operator from the
-method ``mul`` or ``matmul``, ``F.interpolate(size=8)`` from ``size=(8, 8)`` (the package
-charges 8 FLOPs for the first; here it is 64), ``F.upsample`` from ``F.interpolate`` (the
-package counts the first twice).
+The graph does not distinguish ``torch.conv2d`` from ``F.conv2d`` (likewise ``avg_pool1d``,
+``prelu`` and others that are one object under two names), an operator from the method ``mul`` or
+``matmul``, ``F.interpolate(size=8)`` from ``size=(8, 8)`` (the package charges 8 FLOPs for the
+first; here it is 64), ``F.upsample`` from ``F.interpolate`` (the package counts the first
+twice).
 
 Source: calflops 0.3.2, ``pytorch_ops.py``, and two published reports.
 """
@@ -34,8 +34,13 @@ from typing import cast
 
 import sympy
 
-from graphflops.conventions._einsum import optimized_flops, printed
-from graphflops.conventions._shared import PRODUCTS, decomposed, exact_traffic, overlooked
+from graphflops.conventions._einsum import optimized_flops, round_as_printed
+from graphflops.conventions._shared import (
+    PRODUCTS,
+    entry_if_decomposed,
+    exact_traffic,
+    ignored_entry,
+)
 from graphflops.conventions.convention import Convention
 from graphflops.core.cost import FLOPS_PER_MAC, Dim, OpCost
 from graphflops.core.ir import OpCall, TensorMeta
@@ -45,8 +50,8 @@ _F = "function."
 _ATTENTION = _F + "multi_head_attention_forward"
 _RANKS = (1, 2, 3)
 
-# Where an operator is made by several callables, those that are wrapped. A composite function
-# of torch.nn.functional reaches the wrapped ones by their global names.
+# Wrapped callables by operator, for operators that several callables call. A composite function
+# of torch.nn.functional calls the wrapped ones by their global names.
 _WRAPPED: dict[str, set[str]] = {
     **{
         op: {_F + op}
@@ -65,26 +70,26 @@ _WRAPPED: dict[str, set[str]] = {
         for n in _RANKS[1:]
     },
 }
-_HOLDERS = {"GELUActivation"}
-_HOOKED = {"", "RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell"}
+_UNPATCHED_MODULES = {"GELUActivation"}
+_HOOKED_MODULES = {"", "RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell"}
 
 
-def _overlooks(call: OpCall) -> Registration | None:
-    if (below := decomposed(call, "calflops", PRODUCTS)) is not None:
-        return below
-    reason = _unseen(call)
-    return overlooked(call.op, reason) if reason else None
+def _ignore(call: OpCall) -> Registration | None:
+    if (decomposed := entry_if_decomposed(call, "calflops", PRODUCTS)) is not None:
+        return decomposed
+    reason = _reason_ignored(call)
+    return ignored_entry(call.op, reason) if reason else None
 
 
-def _unseen(call: OpCall) -> str:
-    """Why calflops does not see a call; empty if it does."""
+def _reason_ignored(call: OpCall) -> str:
+    """Return the reason why calflops does not see a call; empty if it does."""
     name = call.op.removeprefix("aten::")
     wrapped = _WRAPPED.get(name.removesuffix("_"))
     if CALFLOPS.lookup_local(call) is None:
         return "not among the callables that calflops wraps"
-    if name == "gelu" and call.module_class in _HOLDERS:
+    if name == "gelu" and call.module_class in _UNPATCHED_MODULES:
         return f"{call.module_class} holds F.gelu from before calflops wrapped it"
-    if name in _RNNS and call.module_class not in _HOOKED:
+    if name in _RNNS and call.module_class not in _HOOKED_MODULES:
         return "calflops counts recurrent layers by their modules"
     if wrapped is None:
         in_place = name.endswith("_")
@@ -94,7 +99,7 @@ def _unseen(call: OpCall) -> str:
     return ""
 
 
-CALFLOPS = Registry("calflops", ignores=_overlooks, integers=True, sparse=MANY)
+CALFLOPS = Registry("calflops", ignores=_ignore, integers=True, sparse=MANY)
 CONVENTION = Convention(
     registry=lambda: CALFLOPS,
     unit="half a multiply-accumulate; for what is none, a rough estimate",
@@ -135,9 +140,9 @@ def baddbmm(self: TensorMeta, batch1: TensorMeta, batch2: TensorMeta) -> OpCost:
 
 @_register("aten::einsum")
 def einsum(equation: str, tensors: tuple[TensorMeta, ...]) -> OpCost:
-    """What numpy.einsum_path prints as its optimized FLOPs, to four digits; no MACs."""
+    """Optimized FLOPs that numpy.einsum_path prints, to four digits; no MACs."""
     flops = optimized_flops(equation, [tensor.shape for tensor in tensors])
-    return OpCost(flops=printed(flops + 1))
+    return OpCost(flops=round_as_printed(flops + 1))
 
 
 @_register("aten::conv1d", "aten::conv2d", "aten::conv3d")
@@ -197,8 +202,8 @@ def _positions(
     sizes = zip(
         image.shape[2:],
         _windows(weight, dilation),
-        _spread(stride, rank),
-        _spread(padding, rank),
+        _per_axis(stride, rank),
+        _per_axis(padding, rank),
         strict=True,
     )
     counts = [(size + 2 * pad - (d * (k - 1) + 1)) // step + 1 for size, (d, k), step, pad in sizes]
@@ -207,11 +212,11 @@ def _positions(
 
 def _windows(weight: TensorMeta, dilation: object) -> list[tuple[int, Dim]]:
     kernel = weight.shape[2:]
-    return list(zip(_spread(dilation, len(kernel)), kernel, strict=True))
+    return list(zip(_per_axis(dilation, len(kernel)), kernel, strict=True))
 
 
-def _spread(value: object, rank: int) -> tuple[int, ...]:
-    """An argument for each axis: PyTorch takes one for all."""
+def _per_axis(value: object, rank: int) -> tuple[int, ...]:
+    """Return an argument for each axis; PyTorch accepts one value for all axes."""
     values = cast("tuple[int, ...]", value if isinstance(value, tuple) else (value,))
     return values * rank if len(values) == 1 else values
 
@@ -238,7 +243,7 @@ def _larger(a: Dim, b: Dim) -> Dim:
     *(f"aten::adaptive_max_pool{n}d" for n in _RANKS),
     "aten::softmax",
 )
-def once(self: TensorMeta) -> OpCost:
+def one_per_element(self: TensorMeta) -> OpCost:
     """1 for each element of the input."""
     return OpCost(flops=self.numel)
 
@@ -246,8 +251,9 @@ def once(self: TensorMeta) -> OpCost:
 @_register(*(f"aten::adaptive_avg_pool{n}d" for n in _RANKS))
 def adaptive_avg_pool(self: TensorMeta, output_size: object, call: OpCall) -> OpCost:
     """1 for each element of the input; F.interpolate, which may call it, counts beside it."""
-    above = _interpolated(self, output_size) if call.torch_function == _F + "interpolate" else 0
-    return OpCost(flops=self.numel + above)
+    is_interpolation = call.torch_function == _F + "interpolate"
+    interpolation = _interpolation_flops(self, output_size) if is_interpolation else 0
+    return OpCost(flops=self.numel + interpolation)
 
 
 @_register(
@@ -263,10 +269,10 @@ def adaptive_avg_pool(self: TensorMeta, output_size: object, call: OpCall) -> Op
 def interpolate(output_size: object, call: OpCall) -> OpCost:
     """The product of the output's height and width; by a scale, 1 for each input element."""
     _, image = next(call.tensors())
-    return OpCost(flops=_interpolated(image, output_size))
+    return OpCost(flops=_interpolation_flops(image, output_size))
 
 
-def _interpolated(image: TensorMeta, size: object) -> Dim:
+def _interpolation_flops(image: TensorMeta, size: object) -> Dim:
     return prod(cast("tuple[Dim, ...]", size)) if isinstance(size, tuple) else image.numel
 
 

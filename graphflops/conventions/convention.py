@@ -1,4 +1,4 @@
-"""What a convention states about itself."""
+"""Description of a convention."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from graphflops.pricing.registry import Registry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Convention:
-    """A way of counting, in words.
+    """Way of counting, in words.
 
     Attributes:
-        registry: Loads its prices.
-        unit: What its FLOP is.
-        counts: What it sees and prices.
-        omits: What it does not see, or prices at nothing.
-        source: Where its rules stand.
+        registry: Function that loads its registry.
+        unit: Definition of its FLOP.
+        counts: Operators that it prices.
+        omits: Operators that it does not see, or prices at 0.
+        source: Source of its rules.
     """
 
     registry: Callable[[], Registry]

@@ -1,9 +1,9 @@
 """The ``exact`` convention, the default: every operator priced, or named as unknown.
 
-It sees every operator of the graph. A multiply-accumulate is two FLOPs; what is no
-contraction costs what PyTorch's reference decomposition into prims costs, one FLOP for each
+It sees every operator of the graph. A multiply-accumulate is two FLOPs. Operators other than
+contractions cost the same as PyTorch's reference decomposition into prims: one FLOP for each
 element of each arithmetic prim, biases included. Integer arithmetic is 0.
-``docs/counting/what_counts.md`` has the rules, each handler's docstring its formula.
+``docs/counting/what_counts.md`` has the rules, the docstring of each handler its formula.
 
 Source: the handlers that ship with graphflops, and installed plugins.
 """
@@ -22,15 +22,15 @@ from graphflops.pricing.registry import EXACT, Registry
 from graphflops.runtime.interruption import raise_interruption
 
 PLUGINS = "graphflops.handlers"
-"""Entry-point group of packages that bring handlers for their own operators."""
+"""Entry-point group of packages with handlers for their own operators."""
 
 
 @cache
 def exact() -> Registry:
-    """The default convention: the handlers that ship with graphflops, and installed plugins.
+    """Return the default registry: the handlers that ship with graphflops, and plugins.
 
     A plugin that fails to load is named in a :class:`PluginWarning`; its operators are
-    unknown then, and everything else counts as before.
+    unknown then, and everything else is counted as before.
 
     Example:
         >>> exact().name
@@ -40,7 +40,7 @@ def exact() -> Registry:
     for plugin in entry_points(group=PLUGINS):
         try:
             plugin.load()
-        except Exception as error:  # noqa: BLE001 - a plugin's fault must stay its own
+        except Exception as error:  # noqa: BLE001 - a broken plugin must not break a count
             raise_interruption(error)
             warnings.warn(
                 f"the handlers of plugin {plugin.name!r} ({plugin.value}) cannot be loaded: "

@@ -1,14 +1,14 @@
-"""The ``fvcore`` convention: what ``fvcore.nn.FlopCountAnalysis`` totals.
+"""The ``fvcore`` convention: totals of ``fvcore.nn.FlopCountAnalysis``.
 
-**Its FLOP is a multiply-accumulate**: where every other convention here says 2, it says 1.
-``flops`` of a report in this convention are fvcore's numbers, unconverted; ``macs`` are those
-of them that are contractions.
+**Its FLOP is a multiply-accumulate**: it counts 1 where every other convention counts 2.
+``flops`` of a report in this convention are fvcore's numbers, unconverted; ``macs`` is the part
+of them in contractions.
 
-It sees the operators of a ``torch.jit`` trace by name and prices those it has handles for.
-Beside the contractions it adds some that multiply nothing: 5 for each element of a layer or
-group norm, 2 for each of an evaluated batch norm. The others are 0 in its totals: its list of
-ignored operators is silent, everything else fvcore names in ``unsupported_ops()``, fused
-attention among them. Integer arithmetic counts like any other.
+It sees the operators of a ``torch.jit`` trace by name and prices those that it has handles for.
+Beside contractions it counts some operators without MACs: 5 for each element of a layer or
+group norm, 2 for each of a batch norm in evaluation. All others are 0 in its totals: those on
+its list of ignored operators silently, the rest named in ``unsupported_ops()``, fused attention
+among them. Integer arithmetic counts like any other.
 
 Source: fvcore 0.1.5, ``fvcore/nn/flop_count.py``, ``jit_handles.py`` and ``jit_analysis.py``.
 """
@@ -18,8 +18,8 @@ from __future__ import annotations
 from functools import partial
 from math import prod
 
-from graphflops.conventions._einsum import optimized_flops, printed
-from graphflops.conventions._shared import decomposed, exact_traffic, overlooked
+from graphflops.conventions._einsum import optimized_flops, round_as_printed
+from graphflops.conventions._shared import entry_if_decomposed, exact_traffic, ignored_entry
 from graphflops.conventions.convention import Convention
 from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import OpCall, TensorMeta
@@ -35,21 +35,21 @@ IGNORED = {
     *("split", "split_with_sizes", "squeeze", "stack", "t", "to", "transpose"),
     *("type_as", "unbind", "unsqueeze", "unsqueeze_", "view", "zeros", "zeros_like"),
 }
-"""Operators of ATen that fvcore passes over without a word."""
+"""ATen operators that fvcore ignores silently."""
 
 
-def _overlooks(call: OpCall) -> Registration | None:
+def _ignore(call: OpCall) -> Registration | None:
     name = call.op.removeprefix("aten::")
-    if (below := decomposed(call, "fvcore")) is not None:
-        return below
+    if (decomposed := entry_if_decomposed(call, "fvcore")) is not None:
+        return decomposed
     if name in IGNORED:
-        return overlooked(call.op, "on fvcore's list of operators to ignore")
+        return ignored_entry(call.op, "on fvcore's list of operators to ignore")
     if name.endswith("_") or FVCORE.lookup_local(call) is None or call.overload == "padding":
-        return overlooked(call.op, "unsupported by fvcore, which names it and adds 0")
+        return ignored_entry(call.op, "unsupported by fvcore, which names it and adds 0")
     return None
 
 
-FVCORE = Registry("fvcore", ignores=_overlooks, integers=True, sparse=MANY, flops_per_mac=1)
+FVCORE = Registry("fvcore", ignores=_ignore, integers=True, sparse=MANY, flops_per_mac=1)
 CONVENTION = Convention(
     registry=lambda: FVCORE,
     unit="a multiply-accumulate, counted once",
@@ -122,7 +122,7 @@ def einsum(equation: str, tensors: tuple[TensorMeta, ...]) -> OpCost:
     flops = optimized_flops(equation, [tensor.shape for tensor in tensors])
     if _canonical(equation) in {"abc,abd->acd", "abc,adc->adb"}:
         return _macs(flops // 2)
-    return _macs(printed(flops + 1) // 2)
+    return _macs(round_as_printed(flops + 1) // 2)
 
 
 def _canonical(equation: str) -> str:
@@ -169,6 +169,6 @@ def upsample_nearest2d(*, out: TensorMeta) -> OpCost:
 
 
 @_register("aten::upsample_bilinear2d", "aten::grid_sampler")
-def sampled(*, out: TensorMeta) -> OpCost:
+def interpolated(*, out: TensorMeta) -> OpCost:
     """4 for each element of the output."""
     return OpCost(flops=4 * out.numel)

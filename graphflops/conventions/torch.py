@@ -1,30 +1,31 @@
 """The ``torch`` convention: what ``torch.utils.flop_counter.FlopCounterMode`` counts.
 
-It sees ATen operators as they are dispatched, after composite ones have come apart, and has
-formulas for contractions only. A FLOP is half a multiply-accumulate: 2 x MACs of matrix
-products, convolutions and attention, whatever the dtype; no bias, nothing else.
+It sees ATen operators as they are dispatched, composite ones decomposed, and has formulas for
+contractions only. A FLOP is half a multiply-accumulate: 2 x MACs of matrix products,
+convolutions and attention, whatever the dtype; no bias, nothing else.
 
 The graph of a forward pass keeps ``linear``, ``conv2d``, attention and recurrent layers whole,
-so each contraction costs 2 x the MACs of ``exact``, where it comes apart into operators that
-FlopCounterMode has a formula for. What has none is 0: products with a vector (``mv``,
-``dot``), ``bilinear``, ``cdist``, ``_int_mm`` and weight-only quantized products.
-An operator without a handler is priced by the formula registered for it, as there.
+so each contraction costs 2 x the MACs of ``exact`` if it decomposes into operators that
+FlopCounterMode has a formula for. Others are 0: products with a vector (``mv``, ``dot``),
+``bilinear``, ``cdist``, ``_int_mm`` and weight-only quantized products. As in FlopCounterMode,
+an operator without a handler is priced by the formula registered for it.
 
-It is FlopCounterMode on meta tensors. On a CPU model that one misses attention and recurrent
-layers, whose CPU kernels have no formula; here every kernel counts as what it is on meta.
+The convention is FlopCounterMode on meta tensors. On a CPU model FlopCounterMode misses
+attention and recurrent layers, whose CPU kernels have no formula; here every kernel is counted
+as its meta counterpart.
 
-A sparse matrix counts as the dense one of its shape. Backward operators count likewise. A
-fused backward of attention is its four products, and the fifth that its kernel computes again,
-Q K^T, comes as a call of its own: five together, as FlopCounterMode counts the CUDA kernels.
-Its backward of a convolution in g groups comes out at (1 + g) x forward (pytorch#183405); that
-fault is not followed, either gradient costs as many MACs as the forward.
+A sparse matrix is counted as the dense one of its shape. Backward operators are counted
+likewise. A fused backward of attention is its four products; the fifth one that its kernel
+recomputes, Q K^T, is a call of its own: five together, as FlopCounterMode counts the CUDA
+kernels. FlopCounterMode counts the backward of a convolution in g groups as (1 + g) x forward
+(pytorch#183405); that bug is not reproduced, each gradient costs as many MACs as the forward.
 
 Source: ``torch/utils/flop_counter.py`` of PyTorch 2.13.
 """
 
 from __future__ import annotations
 
-from graphflops.conventions._shared import as_dense, exact_cost, overlooked
+from graphflops.conventions._shared import as_dense, exact_cost, ignored_entry
 from graphflops.conventions.convention import Convention
 from graphflops.conventions.exact import exact
 from graphflops.core.cost import FLOPS_PER_MAC, OpCost
@@ -35,7 +36,7 @@ _KERNELS = (
     *("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention"),
     "fused_attention_overrideable",
 )
-# What FlopCounterMode has a formula for, and what comes apart into that on meta tensors.
+# Operators with a formula in FlopCounterMode, and those that decompose into them on meta tensors.
 CONTRACTIONS = (
     *("mm", "addmm", "bmm", "baddbmm", "_scaled_mm"),
     *("linear", "matmul", "inner", "einsum", "tensordot", "cov", "_foreach_mm"),
@@ -52,30 +53,32 @@ CONTRACTIONS = (
 )
 
 
-def _overlooks(call: OpCall) -> Registration | None:
+def _ignore(call: OpCall) -> Registration | None:
     if TORCH.lookup_local(call):
-        return overlooked(call.op, _VECTOR) if _is_of_vectors(call) else None
+        return ignored_entry(call.op, _VECTOR_REASON) if _has_vector_operand(call) else None
     if exact().lookup(call) is None:
-        return None  # its formula or its decomposition decides
-    return overlooked(call.op, "FlopCounterMode has no formula for it")
+        return None  # priced by its registered formula or its decomposition
+    return ignored_entry(call.op, "FlopCounterMode has no formula for it")
 
 
-_VECTOR = "a product with a vector is mv or dot, and FlopCounterMode has no formula for these"
+_VECTOR_REASON = (
+    "a product with a vector is mv or dot, and FlopCounterMode has no formula for these"
+)
 
 
-def _is_of_vectors(call: OpCall) -> bool:
-    """Whether a product comes down to a matrix times a vector, or two vectors."""
+def _has_vector_operand(call: OpCall) -> bool:
+    """Return True if a product reduces to a matrix times a vector, or to two vectors."""
     if call.op == "aten::tensordot":
         return [output.numel for output in call.outputs] == [1]
     if call.op not in {"aten::matmul", "aten::linear", "aten::inner"} or not call.inputs:
         return False
     left, right, *_ = (tensor for _, tensor in call.tensors())
     vectors = {len(left.shape) == 1, len(right.shape) == 1}
-    # inner of a matrix and a vector is a product of matrices.
+    # inner of a matrix and a vector is dispatched as a product of matrices.
     return vectors == {True} if call.op == "aten::inner" else len(right.shape) == 1
 
 
-TORCH = Registry("torch", ignores=_overlooks, integers=True, sparse=MANY)
+TORCH = Registry("torch", ignores=_ignore, integers=True, sparse=MANY)
 CONVENTION = Convention(
     registry=lambda: TORCH,
     unit="half a multiply-accumulate",
@@ -95,6 +98,6 @@ CONVENTION = Convention(
 def contraction(call: OpCall) -> OpCost:
     """2 x the MACs of exact; no bias, and nothing that is no contraction."""
     cost = exact_cost(call)
-    macs = cost.macs if (seen := as_dense(call)) is call else exact_cost(seen).macs
-    moved = cost.bytes_read, cost.bytes_written
-    return OpCost(flops=FLOPS_PER_MAC * macs, macs=macs).with_bytes(*moved)
+    macs = cost.macs if (dense := as_dense(call)) is call else exact_cost(dense).macs
+    traffic = cost.bytes_read, cost.bytes_written
+    return OpCost(flops=FLOPS_PER_MAC * macs, macs=macs).with_bytes(*traffic)

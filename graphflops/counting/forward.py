@@ -1,4 +1,4 @@
-"""The public entry: capture, price, roll up, report."""
+"""``count``: capture a forward pass, price its calls and return a report."""
 
 from __future__ import annotations
 
@@ -42,38 +42,38 @@ def count(
 ) -> Report:
     """Count one forward pass, without running it and without its weights.
 
-    The model is counted as it stands: call ``eval()`` first, or dropout is counted as in
-    training. It is left as it was found.
+    The model is counted in its current mode: call ``eval()`` first, or dropout is counted as in
+    training. The model is left unchanged.
 
     Args:
         model: An ``nn.Module`` (real, fake or meta parameters), a
             ``torch.export.ExportedProgram``, an ``fx.GraphModule`` of ATen operators, or the
             path of a ``.pt2`` file.
-        args: Positional inputs; their shapes and dtypes are all that is used. One tensor alone
-            is one input.
+        args: Positional inputs; only their shapes and dtypes are used. A single tensor is one
+            input.
         kwargs: Keyword inputs, likewise.
         dynamic_shapes: Axes to keep symbolic: ``{"input_ids": {0: "B", 1: "S"}}``, or all that
             ``torch.export.export`` takes. Costs are then sympy expressions in these names.
             Inputs need at least 2 along such an axis.
-        convention: The way of counting: ``"exact"``, ``"torch"``, ``"calflops"`` or
-            ``"fvcore"``; :func:`graphflops.conventions.describe` says what each counts.
-        registry: Handlers of your own, looked up before those of the convention.
-        on_unknown: What to do about operators without a price: ``"warn"``, ``"raise"``, or
-            ``"ignore"`` them. The report names them in any case.
+        convention: Way of counting: ``"exact"``, ``"torch"``, ``"calflops"`` or ``"fvcore"``;
+            described by :func:`graphflops.conventions.describe`.
+        registry: Your own handlers, which precede those of the convention.
+        on_unknown: Reaction to operators without a price: ``"warn"``, ``"raise"`` or
+            ``"ignore"``. The report names them in any case.
         reuse_layers: Trace a repeated layer of an ``nn.Module`` once and repeat its calls for
             every instance that provably does the same. The report is the same either way.
-        assume: What sizes that follow from data are, by the names that reports have for them:
-            ``{"u0": 10}``. They stand at their largest otherwise.
+        assume: Values of data-dependent sizes, by their names in reports: ``{"u0": 10}``. The
+            default is their upper bound.
 
     Returns:
         The report.
 
     Raises:
         CaptureError: The model's forward failed on the inputs, or it cannot be captured.
-        ModelSpecError: ``model`` is nothing that can be counted, or an argument makes no sense.
+        ModelSpecError: ``model`` cannot be counted, or an argument is invalid.
         HandlerError: A handler is broken.
         UnknownOpError: An operator has no price and ``on_unknown`` is ``"raise"``.
-        VersionError: torch or transformers is of an untested version in which something is missing.
+        VersionError: A name is missing in an untested version of torch or transformers.
 
     Example:
         >>> import torch
@@ -86,31 +86,32 @@ def count(
     arguments.check_choice("on_unknown", on_unknown, get_args(OnUnknown))
     positional, named = arguments.model_inputs(args, kwargs)
     assumed = arguments.sizes_by_name("assume", assume)
-    prices = prices_of(convention, registry)
+    prices = resolve_registry(convention, registry)
     with translate_version_errors():
         captured = capture(
             model, positional, named, dynamic_shapes, reuse_layers=reuse_layers, assume=assumed
         )
-    found = report(captured, captured.modules[0].module_class or type(model).__name__, prices)
-    if not found.complete and on_unknown != "ignore":
-        complain(found, on_unknown)
-    return found
+    name = captured.modules[0].module_class or type(model).__name__
+    report = make_report(captured, name, prices)
+    if not report.complete and on_unknown != "ignore":
+        report_unsupported(report, on_unknown)
+    return report
 
 
-class _Incomplete(Protocol):
+class _HasUnsupportedOps(Protocol):
     def unsupported_ops(self) -> dict[str, int]: ...
 
 
-def complain(found: _Incomplete, on_unknown: Literal["warn", "raise"]) -> None:
-    """Say that a report has operators without a price.
+def report_unsupported(report: _HasUnsupportedOps, on_unknown: Literal["warn", "raise"]) -> None:
+    """Warn about operators of a report without a price, or raise.
 
     Raises:
-        UnknownOpError: That is what was asked for.
+        UnknownOpError: ``on_unknown`` is ``"raise"``.
     """
-    operators = found.unsupported_ops()
-    named = ", ".join(f"{op} x {calls}" for op, calls in operators.items())
+    operators = report.unsupported_ops()
+    listed = ", ".join(f"{op} x {calls}" for op, calls in operators.items())
     message = (
-        f"{sum(operators.values())} calls have no price: {named}. Totals are lower bounds. Give "
+        f"{sum(operators.values())} calls have no price: {listed}. Totals are lower bounds. Give "
         "them one with @graphflops.register, see docs/tasks/custom_operators.md."
     )
     if on_unknown == "raise":
@@ -118,8 +119,8 @@ def complain(found: _Incomplete, on_unknown: Literal["warn", "raise"]) -> None:
     warnings.warn(message, UnknownOpWarning, stacklevel=arguments.caller_stacklevel())
 
 
-def prices_of(convention: str, registry: Registry | None) -> Registry:
-    """The prices of a convention, below handlers of the user's own.
+def resolve_registry(convention: str, registry: Registry | None) -> Registry:
+    """Return the registry of a convention, with the user's registry on top of it.
 
     Raises:
         ModelSpecError: There is no convention of that name.
@@ -128,31 +129,31 @@ def prices_of(convention: str, registry: Registry | None) -> Registry:
     return prices if registry is None else registry.with_base(prices)
 
 
-def report(captured: Capture, name: str, registry: Registry) -> Report:
-    """Price a capture."""
+def make_report(captured: Capture, name: str, registry: Registry) -> Report:
+    """Price a capture and return its report."""
     start = time.perf_counter()
     records = price_all(captured.calls, registry, captured.fallback)
-    took = {"pricing": time.perf_counter() - start}
-    notes = (*captured.notes, *_reasons(records, registry))
+    timing = {"pricing": time.perf_counter() - start}
+    notes = (*captured.notes, *_unknown_reasons(records, registry))
     return Report(
         model=name,
         registry=registry,
         capture=captured if notes == captured.notes else replace(captured, notes=notes),
         records=records,
         phase=_phase(captured),
-        timings={**captured.timings, **took},
+        timings={**captured.timings, **timing},
     )
 
 
-def _reasons(records: CallSequence[OpRecord], registry: Registry) -> tuple[str, ...]:
-    """Why calls have no price, where the registry says so."""
-    unknown = (found.call for found in records.distinct() if found.status is Status.UNKNOWN)
+def _unknown_reasons(records: CallSequence[OpRecord], registry: Registry) -> tuple[str, ...]:
+    """Return the reasons in the registry for calls without a price."""
+    unknown = (record.call for record in records.distinct() if record.status is Status.UNKNOWN)
     entries = filter(None, map(registry.lookup, unknown))
     return tuple(dict.fromkeys(entry.reason for entry in entries))
 
 
 def _phase(captured: Capture) -> Phase:
-    """Return what a capture is of: a graph may be of a backward pass alone."""
+    """Return the phase of a capture: backward for a graph of a backward pass alone."""
     calls = captured.calls
     is_backward = isinstance(calls, tuple) and {call.phase for call in calls} == {Phase.BACKWARD}
     return Phase.BACKWARD if is_backward else Phase.FORWARD

@@ -1,4 +1,4 @@
-"""What it costs to continue a prompt: one pass over it, then one step per token."""
+"""``count_generation``: a prefill pass over a prompt, then one decode step per token."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from typing import Any, Literal, get_args
 import sympy
 
 from graphflops.capture.counting_thread import in_counting_thread
-from graphflops.capture.generation import Left, Prompt, capture_decode, capture_prefill, prompt_of
+from graphflops.capture.generation import (
+    PrefillOutputs,
+    Prompt,
+    capture_decode,
+    capture_prefill,
+    make_prompt,
+)
 from graphflops.core import arguments
 from graphflops.core.guards import holds
 from graphflops.core.ir import Capture
@@ -48,24 +54,24 @@ def count_generation(
 
     Args:
         model: A transformers model that generates, on any device; meta is enough.
-        inputs: Inputs of the first pass by name: ``input_ids`` (B x P) and, where the model
-            takes them, images, audio, masks. The inputs of an encoder, and
-            ``decoder_input_ids`` if the decoder is to start with more than one token.
-            ``use_cache=True`` for a model whose generation config says that it keeps none.
-        max_new_tokens: N, tokens to produce for each sequence.
-        logits_to_keep: Positions of the prompt that logits are computed for, the last ones;
-            0 means all. Ignored where the model has no such input.
-        cache: ``"dynamic"`` grows with each token, up to a sliding window where the model has
+        inputs: Inputs of the first pass by name: ``input_ids`` (B x P) and, if the model takes
+            them, images, audio, masks. The inputs of an encoder, and ``decoder_input_ids`` if
+            the decoder starts with more than one token. ``use_cache=True`` for a model whose
+            generation config disables the cache.
+        max_new_tokens: N, the number of tokens to generate for each sequence.
+        logits_to_keep: Number of positions at the end of the prompt for which logits are
+            computed; 0 means all. Ignored if the model has no such input.
+        cache: ``"dynamic"`` grows with each token, up to a sliding window if the model has
             one; ``"static"`` has its final length from the start, and attention is computed
             over all of it.
-        convention: The way of counting, as in :func:`graphflops.count`.
-        registry: Handlers of your own, looked up before those of the convention.
+        convention: Way of counting, as in :func:`graphflops.count`.
+        registry: Your own handlers, which precede those of the convention.
         on_unknown: As in :func:`graphflops.count`.
-        reuse_layers: Likewise.
+        reuse_layers: As in :func:`graphflops.count`.
 
     Raises:
-        ModelSpecError: The model cannot generate, an argument makes no sense, or there is no
-            such convention.
+        ModelSpecError: The model cannot generate, an argument is invalid, or there is no such
+            convention.
         CaptureError: The model cannot be captured.
         UnknownOpError: An operator has no price and ``on_unknown`` is ``"raise"``.
 
@@ -88,51 +94,51 @@ def count_generation(
     arguments.check_choice("cache", cache, get_args(CacheKind))
     arguments.check_choice("on_unknown", on_unknown, get_args(forward.OnUnknown))
     inputs = arguments.inputs_by_name("inputs", inputs)
-    prices = forward.prices_of(convention, registry)
+    prices = forward.resolve_registry(convention, registry)
     start = time.perf_counter()
     with translate_version_errors():
-        prompt = prompt_of(
+        prompt = make_prompt(
             model,
             inputs,
             new_tokens=max_new_tokens,
             static=cache == "static",
             logits_to_keep=logits_to_keep,
         )
-        counting_of = _Counter(prompt, prices, reuse_layers=reuse_layers)
-        found = counting_of.prefill(max_new_tokens)
-        while (cached := found.next_without_a_graph()) is not None:
-            step = counting_of.step(cached, found.last_cached)
-            found = replace(found, decode_graphs=(*found.decode_graphs, step))
-    found = replace(found, seconds=time.perf_counter() - start)
-    if not found.complete and on_unknown != "ignore":
-        forward.complain(found, on_unknown)
-    return found
+        counter = _GraphCounter(prompt, prices, reuse_layers=reuse_layers)
+        report = counter.prefill(max_new_tokens)
+        while (cached := report.next_without_a_graph()) is not None:
+            graph = counter.decode_graph(cached, report.last_cached)
+            report = replace(report, decode_graphs=(*report.decode_graphs, graph))
+    report = replace(report, seconds=time.perf_counter() - start)
+    if not report.complete and on_unknown != "ignore":
+        forward.report_unsupported(report, on_unknown)
+    return report
 
 
-class _Counter:
-    """Captures and prices the graphs of a generation, with as many symbols as they allow."""
+class _GraphCounter:
+    """Capture and pricing of the graphs of a generation, with as many symbols as they allow."""
 
     def __init__(self, prompt: Prompt, registry: Registry, *, reuse_layers: bool) -> None:
         self._prompt = prompt
         self._registry = registry
         self._reuse_layers = reuse_layers
         self._name = type(prompt.model).__name__
-        # Images say with values how many they are: their number stays what it is.
+        # The number of images follows from values of the inputs: the batch stays concrete.
         self._symbols = frozenset("BPM" if prompt.is_text else "PM")
-        self._left: Left | None = None
-        self._alone = False
+        self._prefill_outputs: PrefillOutputs | None = None
+        self._last_was_single = False
 
     def prefill(self, new_tokens: int) -> GenerationReport:
-        """A report without steps."""
+        """Return a report of prefill, without decode graphs."""
         prompt = self._prompt
         notes = [*prompt.notes]
         try:
-            captured, self._left = capture_prefill(
+            captured, self._prefill_outputs = capture_prefill(
                 prompt, self._symbols, reuse_layers=self._reuse_layers
             )
             self._check(captured, prompt.sizes)
         except CaptureError:
-            self._left = None
+            self._prefill_outputs = None
             captured, _ = capture_prefill(prompt, frozenset(), reuse_layers=self._reuse_layers)
             notes.append("The pass over the prompt cannot be captured for a length that is open.")
         return GenerationReport(
@@ -144,59 +150,70 @@ class _Counter:
             notes=tuple(notes),
         )
 
-    def step(self, cached: int, end: int) -> DecodeGraph:
-        """The graph of a step with so many tokens in the cache, of which there may be ``end``."""
-        left, self._left = self._left, None  # of a prompt of this length, whatever it is
+    def decode_graph(self, cached: int, end: int) -> DecodeGraph:
+        """Return the graph of a decode step.
+
+        Args:
+            cached: Number of tokens in the cache.
+            end: Number of tokens in the cache at the last step.
+        """
+        # They are for a prompt as long as the cache, whatever its length: of use for one graph.
+        prefill_outputs, self._prefill_outputs = self._prefill_outputs, None
         try:
-            found = self._step(cached, self._symbols | {"K"}, left)
+            graph = self._capture(cached, self._symbols | {"K"}, prefill_outputs)
         except CaptureError:
-            return self._single(cached, end) if left is None else self.step(cached, end)
-        self._alone = False
-        return found
+            if prefill_outputs is None:
+                return self._single_size_graph(cached, end)
+            return self.decode_graph(cached, end)
+        self._last_was_single = False
+        return graph
 
-    def _single(self, cached: int, end: int) -> DecodeGraph:
-        """A graph for one number of tokens: where a window is just full, that is a case of its own.
+    def _single_size_graph(self, cached: int, end: int) -> DecodeGraph:
+        """Return a graph for one number of cached tokens, such as one that just fills a window.
 
-        If the next number is one too, it is not a matter of numbers: the loop over a prompt of a
-        state-space model needs some length, and the step is the same whichever it is.
+        If the next number needs its own graph too, the number may not matter: the loop of a
+        state-space model over its prompt needs a concrete length, but the step is the same for
+        any length.
         """
         symbols = self._symbols
         try:
-            found = self._step(cached, symbols)
-        except CaptureError:  # the batch is special too
+            graph = self._capture(cached, symbols)
+        except CaptureError:  # the graph does not hold for a symbolic batch either
             symbols = frozenset()
-            found = self._step(cached, symbols)
-        captured = found.report.capture
-        again, self._alone = self._alone, True
-        alike = again and cached < end
-        if alike and found.report.total == self._step(end, symbols).report.total:
+            graph = self._capture(cached, symbols)
+        captured = graph.report.capture
+        was_single, self._last_was_single = self._last_was_single, True
+        may_be_equal = was_single and cached < end
+        if may_be_equal and graph.report.total == self._capture(end, symbols).report.total:
             note = (
                 f"A step costs the same with {cached} tokens in the cache and with {end}; in "
                 "between that is taken for granted."
             )
             captured = replace(captured, notes=(*captured.notes, note))
         else:
-            only = sympy.Eq(sympy.Symbol("K", positive=True, integer=True), cached)
-            captured = replace(captured, assumptions=(only,))
-        return replace(found, report=replace(found.report, capture=captured))
+            condition = sympy.Eq(sympy.Symbol("K", positive=True, integer=True), cached)
+            captured = replace(captured, assumptions=(condition,))
+        return replace(graph, report=replace(graph.report, capture=captured))
 
-    def _step(self, cached: int, symbols: frozenset[str], left: Left | None = None) -> DecodeGraph:
+    def _capture(
+        self, cached: int, symbols: frozenset[str], prefill_outputs: PrefillOutputs | None = None
+    ) -> DecodeGraph:
         captured = capture_decode(
-            self._prompt, cached, symbols, left, reuse_layers=self._reuse_layers
+            self._prompt, cached, symbols, prefill_outputs, reuse_layers=self._reuse_layers
         )
-        # A graph with one token in the cache is captured with two, as all symbols are.
+        # Symbolic sizes are at least 2: a graph with one cached token is captured with two.
         self._check(captured, {**self._prompt.sizes, "K": max(cached, 2)})
         return DecodeGraph(report=self._report(captured), cached=cached)
 
     def _check(self, captured: Capture, sizes: Mapping[str, int]) -> None:
-        """See whether a graph with symbols holds for the sizes asked about.
+        """Check that a graph with symbols is valid for some sizes.
 
         Raises:
-            CaptureError: It does not: the batch it was captured with is special.
+            CaptureError: It is not: the batch that it was captured with is a special case.
         """
         for condition in captured.assumptions:
             if holds(condition, sizes) is False:
                 raise CaptureError(f"the graph of {self._name} holds only where {condition}.")
 
     def _report(self, captured: Capture) -> Report:
-        return forward.report(captured, self._name, self._registry)
+        return forward.make_report(captured, self._name, self._registry)

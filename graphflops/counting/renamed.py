@@ -12,20 +12,20 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 ARGUMENTS = {"regions": "reuse_layers", "accumulation": "gradient_accumulation_steps"}
-"""Keyword arguments of version 0.1 with their present names."""
+"""Present names of keyword arguments by their names in version 0.1."""
 
 
 def refuse_renamed(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Let a public function refuse arguments by their earlier names.
+    """Return a function that refuses arguments by their earlier names.
 
     Raises:
-        ModelSpecError: An argument goes by its earlier name.
+        ModelSpecError: An argument has its earlier name.
     """
 
     @functools.wraps(function)
-    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         for name in kwargs.keys() & ARGUMENTS.keys():
             raise ModelSpecError(f"{name}= is called {ARGUMENTS[name]}= now. Give it by that name.")
         return function(*args, **kwargs)
 
-    return checked
+    return wrapper

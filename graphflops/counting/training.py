@@ -1,4 +1,4 @@
-"""What a training step costs: forward, backward and recomputation, as autograd runs them."""
+"""``count_training``: forward, backward and recomputation of a step, as autograd runs them."""
 
 from __future__ import annotations
 
@@ -41,34 +41,35 @@ def count_training(
 ) -> TrainingReport:
     """Count a training step, without running it and without weights.
 
-    Autograd runs the forward and the backward pass on tensors without data, so that what
-    comes out is what it really does: no gradient where ``requires_grad`` is off or below the
-    lowest trainable parameter, recomputation where there are checkpoints, the own backward of
-    a custom function. Each backward call belongs to the module whose forward caused it.
+    Autograd runs the forward and the backward pass on tensors without data, so that the count
+    has the operators that it really runs: no gradient where ``requires_grad`` is off or below
+    the lowest trainable parameter, recomputation of checkpoints, the backward of a custom
+    function. Each backward call belongs to the module whose forward caused it.
 
-    The model is counted as it stands: call ``train()`` first if it is to be in that mode. It
-    is left as it was found, without gradients.
+    The model is counted in its current mode: call ``train()`` first to count it in training
+    mode. The model is left unchanged, without gradients.
 
     Args:
         model: An ``nn.Module`` with real, fake or meta parameters.
-        args: Positional inputs; their shapes and dtypes are all that is used. One tensor alone
-            is one input.
+        args: Positional inputs; only their shapes and dtypes are used. A single tensor is one
+            input.
         kwargs: Keyword inputs, likewise. With ``labels``, many models compute a loss.
-        loss: From the model's output to a scalar tensor. By default the output's ``loss`` if
-            it has one, else the sum of all elements of its floating-point tensors.
+        loss: Function from the model's output to a scalar tensor. The default is the output's
+            ``loss`` if it has one, else the sum of all elements of its floating-point tensors.
         optimizer: ``"sgd"``, ``"momentum"``, ``"adam"`` or ``"adamw"``, to count its step too.
-        gradient_accumulation_steps: Passes whose gradients are summed for one optimizer step.
-        steps: Steps of the optimizer; totals are multiplied by it.
+        gradient_accumulation_steps: Number of passes whose gradients are summed for one
+            optimizer step.
+        steps: Number of optimizer steps, by which totals are multiplied.
         reuse_layers: As in :func:`graphflops.count`.
-        assume: Likewise.
+        assume: As in :func:`graphflops.count`.
         convention: ``"exact"`` or ``"torch"``; the others have no backward but 2 x forward.
-        registry: Handlers of your own, looked up before those of the convention.
+        registry: Your own handlers, which precede those of the convention.
         on_unknown: As in :func:`graphflops.count`.
 
     Raises:
         CaptureError: The forward fails, nothing can be differentiated (no trainable parameter,
             no floating-point output, inference mode), or an operator has no derivative.
-        ModelSpecError: An argument makes no sense.
+        ModelSpecError: An argument is invalid.
         UnknownOpError: An operator has no price and ``on_unknown`` is ``"raise"``.
 
     Example:
@@ -87,16 +88,16 @@ def count_training(
         )
         raise ModelSpecError(msg)
     if convention not in _WITH_BACKWARD:
-        forward.prices_of(convention, None)  # a name that there is not is another error
+        forward.resolve_registry(convention, None)  # raises if there is no such convention
         msg = (
             f"{convention} has no backward of its own: it reports 2 x forward. Count training by "
             f"{' or '.join(_WITH_BACKWARD)}."
         )
         raise ModelSpecError(msg)
-    given: object = loss
-    if given is not None and not callable(given):
+    function: object = loss
+    if function is not None and not callable(function):
         msg = (
-            f"loss is of type {type(given).__name__}, no function. Give one from the model's "
+            f"loss is of type {type(function).__name__}, no function. Give one from the model's "
             "output to a scalar tensor."
         )
         raise ModelSpecError(msg)
@@ -107,19 +108,19 @@ def count_training(
     arguments.check_choice("on_unknown", on_unknown, get_args(forward.OnUnknown))
     positional, named = arguments.model_inputs(args, kwargs)
     assumed = arguments.sizes_by_name("assume", assume)
-    prices = forward.prices_of(convention, registry)
+    prices = forward.resolve_registry(convention, registry)
     with translate_version_errors():
         captured = capture_training(
             model, positional, named, loss, reuse_layers=reuse_layers, assume=assumed
         )
-    found = TrainingReport.of(
-        forward.report(captured.capture, type(model).__name__, prices),
+    report = TrainingReport.of(
+        forward.make_report(captured.capture, type(model).__name__, prices),
         loss=captured.loss,
         optimizer=optimizer
         and optimizer_step(optimizer, captured.capture.modules, captured.differentiated),
         gradient_accumulation_steps=gradient_accumulation_steps,
         steps=steps,
     )
-    if not found.complete and on_unknown != "ignore":
-        forward.complain(found, on_unknown)
-    return found
+    if not report.complete and on_unknown != "ignore":
+        forward.report_unsupported(report, on_unknown)
+    return report

@@ -18,7 +18,7 @@ def formula(record: OpRecord, registration: Registration | None) -> list[str]:
     if record.status is Status.UNKNOWN and registration is not None:
         return [f"none: {registration.reason}"]
     if record.status is Status.UNKNOWN:
-        return ["none: register a handler, see docs/handlers.md"]
+        return ["none: register a handler, see docs/tasks/custom_operators.md"]
     if registration is None:
         return ["registered with torch.utils.flop_counter.register_flop_formula"]
     return registration.formula.splitlines()

@@ -1,4 +1,4 @@
-"""Branches and loops of a graph: which of them a count takes, and how often."""
+"""Control flow in graphs: the branches that a count takes, and the trip counts of loops."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from graphflops.pricing.price import price_all
 
 
 class GraphCalls(NamedTuple):
-    """What is read off a graph.
+    """Calls of a graph.
 
     Attributes:
-        calls: Its operator calls; those of branches that are not taken run 0 times.
-        fallback: What PyTorch knows of operators without a handler.
-        notes: Which branches are taken, and which loops count one trip.
+        calls: Operator calls; those of branches that are not taken have trip count 0.
+        fallback: PyTorch's formulas and decompositions, for operators without a handler.
+        notes: Notes on branches that are taken, and on loops that count one trip.
     """
 
     calls: tuple[OpCall, ...]
@@ -36,27 +36,27 @@ def calls_of_graph(
     views: Container[fx.Node] = (),
     backward: Container[fx.Node] = (),
 ) -> GraphCalls:
-    """Read the calls of a graph, of each branching the branch that costs most.
+    """Return the calls of a graph, of each conditional those of its most expensive branch.
 
     Args:
-        module: As ``operator_calls`` takes it, like the others.
+        module: Argument of ``operator_calls``, as the others.
         resolve_path: Likewise.
         views: Likewise.
         backward: Likewise.
     """
-    found = operator_calls(module, resolve_path, views, backward)
-    calls, fallback = list(found.calls), Expander(found.invocation)
+    graph = operator_calls(module, resolve_path, views, backward)
+    calls, fallback = list(graph.calls), Expander(graph.invocation)
     notes = []
-    for branching in found.branchings:
+    for branching in graph.branchings:
         costs = [
             _cost(calls[branch.start : branch.stop], fallback) for branch in branching.branches
         ]
         taken, _ = _largest(costs)
-        for branch in (b for at, b in enumerate(branching.branches) if at != taken):
+        for branch in (b for index, b in enumerate(branching.branches) if index != taken):
             for index in branch:
                 calls[index] = replace(calls[index], trip_count=0)
         notes.append(_branching_note(branching, costs))
-    notes += [_LOOP.format(name=name, at=_at(source)) for name, source in found.loops]
+    notes += [_LOOP.format(name=name, at=_location(source)) for name, source in graph.loops]
     return GraphCalls(tuple(calls), fallback, tuple(dict.fromkeys(notes)))
 
 
@@ -72,17 +72,17 @@ def _cost(calls: Sequence[OpCall], fallback: Expander) -> OpCost:
 
 
 def _largest(costs: Sequence[OpCost]) -> tuple[int, bool]:
-    """Return which of some costs is the largest, and whether that holds for all sizes."""
-    taken, certain = 0, True
-    for at, cost in enumerate(costs):
-        is_larger = _is_larger(cost, costs[taken])
-        certain = certain and is_larger is not None
-        taken = at if is_larger else taken
-    return taken, certain
+    """Return the index of the largest cost, and True if it is the largest for all sizes."""
+    largest, is_certain = 0, True
+    for index, cost in enumerate(costs):
+        is_larger = _is_larger(cost, costs[largest])
+        is_certain = is_certain and is_larger is not None
+        largest = index if is_larger else largest
+    return largest, is_certain
 
 
 def _is_larger(cost: OpCost, other: OpCost) -> bool | None:
-    """Compare by FLOPs, then by MACs and bytes; ``None`` if it is up to sizes."""
+    """Compare by FLOPs, then by MACs and bytes; ``None`` if the result depends on sizes."""
     for (_, ours), (_, theirs) in zip(cost.items(), other.items(), strict=True):
         difference = as_dim(ours - theirs)
         if difference != 0:
@@ -91,17 +91,17 @@ def _is_larger(cost: OpCost, other: OpCost) -> bool | None:
 
 
 def _branching_note(branching: Branching, costs: Sequence[OpCost]) -> str:
-    taken, certain = _largest(costs)
-    each = ", ".join(
+    taken, is_certain = _largest(costs)
+    listed = ", ".join(
         f"the {name} branch {cost.flops} FLOPs"
         for name, cost in zip(branching.names, costs, strict=True)
     )
-    why = "the larger one" if certain else "though for other sizes another may be larger"
+    reason = "the larger one" if is_certain else "though for other sizes another may be larger"
     return (
-        f"{branching.op}{_at(branching.source)} counts its {branching.names[taken]} branch, "
-        f"{why}: {each}."
+        f"{branching.op}{_location(branching.source)} counts its {branching.names[taken]} branch, "
+        f"{reason}: {listed}."
     )
 
 
-def _at(source: str) -> str:
-    return f" at {source}" if source else ""
+def _location(source_line: str) -> str:
+    return f" at {source_line}" if source_line else ""

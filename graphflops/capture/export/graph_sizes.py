@@ -1,4 +1,4 @@
-"""Sizes that follow from data in graphs: symbols that torch made when it traced them."""
+"""Data-dependent sizes in graphs: the unbacked symbols that torch created while tracing."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from graphflops.core.ir import DataSize
 
 
 def sizes_in_graph(module: fx.GraphModule) -> tuple[DataSize, ...]:
-    """Return the sizes that follow from data in a graph and those within, in order.
+    """Return the data-dependent sizes of a graph and its subgraphs, in order.
 
     Args:
-        module: A graph whose nodes carry ``meta["val"]``.
+        module: Graph whose nodes have ``meta["val"]``.
     """
-    found: dict[sympy.Symbol, DataSize] = {}
+    sizes: dict[sympy.Symbol, DataSize] = {}
     for node in _nodes(module):
-        for size in _sizes(node.meta.get("val")):
-            for symbol in size.node.expr.free_symbols - found.keys():
+        for size in _symbolic_sizes(node.meta.get("val")):
+            for symbol in size.node.expr.free_symbols - sizes.keys():
                 if symbol_is_type(symbol, SymT.UNBACKED_INT):
-                    found[symbol] = DataSize(
+                    sizes[symbol] = DataSize(
                         name=symbol.name,
                         operator=_operator(node),
                         source=line_of_trace(node.meta.get("stack_trace") or ""),
                         largest=upper_bound(size.node.shape_env, symbol),
                         count=1,
                     )
-    return tuple(found.values())
+    return tuple(sizes.values())
 
 
 def _nodes(module: fx.GraphModule) -> Iterator[fx.Node]:
-    for part in module.modules():
-        if isinstance(part, fx.GraphModule):
-            yield from part.graph.nodes
+    for submodule in module.modules():
+        if isinstance(submodule, fx.GraphModule):
+            yield from submodule.graph.nodes
 
 
-def _sizes(value: Any) -> Iterator[Any]:
-    """The symbolic sizes that a node has made: of tensors, or as numbers."""
+def _symbolic_sizes(value: Any) -> Iterator[Any]:
+    """Yield the symbolic sizes in the value of a node: sizes of tensors, and numbers."""
     for leaf in pytree.tree_leaves(value):
         sizes = leaf.shape if isinstance(leaf, torch.Tensor) else (leaf,)
         yield from (size for size in sizes if isinstance(size, torch.SymInt))

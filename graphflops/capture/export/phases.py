@@ -1,4 +1,4 @@
-"""Forward and backward in graphs that hold both, where nodes do not say to which they belong."""
+"""Forward and backward phases of joint graphs whose nodes are not tagged."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ def backward_nodes(
 ) -> Container[fx.Node]:
     """Return the nodes of the backward pass in a joint graph whose nodes are not tagged.
 
-    Where gradients are among the outputs, as a signature says, they are what no other output
-    needs; where the gradients of the outputs are among the inputs, what depends on these.
+    If the signature has gradients among the outputs, these are the nodes that no other output
+    depends on; if the graph has tangents among the inputs, the nodes that depend on them.
     """
     if any("partitioner_tag" in node.meta for node in graph.nodes):
         return ()
     gradients = _gradients(signature)
     if gradients:
         outputs = graph.output_node().all_input_nodes
-        return set(graph.nodes) - _needed([out for out in outputs if out.name not in gradients])
-    found: set[fx.Node] = set()
+        forward_outputs = [out for out in outputs if out.name not in gradients]
+        return set(graph.nodes) - _with_dependencies(forward_outputs)
+    backward: set[fx.Node] = set()
     for node in graph.nodes:
-        if _is_tangent(node) or not found.isdisjoint(node.all_input_nodes):
-            found.add(node)
-    return found
+        if _is_tangent(node) or not backward.isdisjoint(node.all_input_nodes):
+            backward.add(node)
+    return backward
 
 
 def unknown_phases(calls: Iterable[OpCall]) -> tuple[str, ...]:
@@ -51,17 +52,17 @@ def _gradients(signature: ExportGraphSignature | None) -> set[str]:
     return {spec.arg.name for spec in specs if spec.kind in _GRADIENTS}
 
 
-def _needed(outputs: list[fx.Node]) -> set[fx.Node]:
-    """Return some nodes and all that they are computed from."""
-    found: set[fx.Node] = set()
-    while outputs:
-        node = outputs.pop()
-        if node not in found:
-            found.add(node)
-            outputs += node.all_input_nodes
-    return found
+def _with_dependencies(nodes: list[fx.Node]) -> set[fx.Node]:
+    """Return nodes with all nodes that they are computed from."""
+    visited: set[fx.Node] = set()
+    while nodes:
+        node = nodes.pop()
+        if node not in visited:
+            visited.add(node)
+            nodes += node.all_input_nodes
+    return visited
 
 
 def _is_tangent(node: fx.Node) -> bool:
-    # AOTAutograd calls them so, as does its partitioner look for them.
+    # The name that AOTAutograd gives them and that its partitioner tests.
     return node.op == "placeholder" and str(node.target).startswith("tangents")

@@ -1,4 +1,4 @@
-"""Captures of what is a graph already: exported programs and graph modules."""
+"""Captures of exported programs and graph modules."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch.export.graph_signature import ExportGraphSignature, InputKind
 from graphflops.capture.export.control_flow import calls_of_graph
 from graphflops.capture.export.graph_sizes import sizes_in_graph
 from graphflops.capture.export.phases import backward_nodes, unknown_phases
-from graphflops.capture.export.propagation import agrees, flat_inputs, propagated
-from graphflops.capture.export.views import unseen_views
+from graphflops.capture.export.propagation import flat_inputs, matches, propagate_shapes
+from graphflops.capture.export.views import reshape_views
 from graphflops.capture.fake.metadata import output_metas
 from graphflops.capture.record.invocation import is_operator
 from graphflops.capture.record.module_hierarchy import (
@@ -28,16 +28,16 @@ from graphflops.core.ir import Capture, Module, NamedTensors
 from graphflops.errors import CaptureError
 
 
-class Signed(Protocol):
-    """A graph with a signature: an exported program, or what was read of one."""
+class SignedGraph(Protocol):
+    """Graph with a signature: an exported program, or the parts of one read from a file."""
 
     @property
     def graph_module(self) -> fx.GraphModule:
-        """The graph; its nodes have shapes."""
+        """Graph whose nodes have shapes."""
 
     @property
     def graph_signature(self) -> ExportGraphSignature:
-        """What the inputs of the graph are."""
+        """Kinds of the inputs and outputs of the graph."""
 
 
 def capture_program(
@@ -45,47 +45,47 @@ def capture_program(
 ) -> Capture:
     """Capture an exported program, undecomposed.
 
-    Inputs that it was not exported with have the shapes computed anew.
+    If the inputs have other shapes than those of the export, shapes are propagated again.
 
     Raises:
-        CaptureError: It does not take the inputs that were given.
+        CaptureError: The program does not take the inputs.
     """
     if args or kwargs:
-        given = flat_inputs(args, kwargs, program.call_spec.in_spec)
-        if not agrees([meta for _, meta in program_inputs(program)], given):
-            graph = propagated(program.module(), args, kwargs)
-            return replace(_captured(graph), method="exported program")
-    return captured(program, modules_of_program(program), "exported program")
+        inputs = flat_inputs(args, kwargs, program.call_spec.in_spec)
+        if not matches([meta for _, meta in program_inputs(program)], inputs):
+            graph = propagate_shapes(program.module(), args, kwargs)
+            return replace(_capture_nodes(graph), method="exported program")
+    return capture_signed_graph(program, modules_of_program(program), "exported program")
 
 
-def captured(
-    program: Signed, modules: tuple[Module, ...], method: str, notes: tuple[str, ...] = ()
+def capture_signed_graph(
+    program: SignedGraph, modules: tuple[Module, ...], method: str, notes: tuple[str, ...] = ()
 ) -> Capture:
-    """The capture that the graph of a program is.
+    """Return the capture of a graph with a signature.
 
     Args:
-        program: Its nodes have shapes.
-        modules: Those of the program.
-        method: How it was obtained.
-        notes: What a reader must know of it.
+        program: Graph whose nodes have shapes.
+        modules: Modules of the program.
+        method: Capture method.
+        notes: Notes for the reader of the report.
     """
     graph = program.graph_module
-    views, lost = unseen_views(graph)
+    views, view_notes = reshape_views(graph)
     backward = backward_nodes(graph.graph, program.graph_signature)
-    calls, fallback, chosen = calls_of_graph(graph, module_path, views, backward)
+    calls, fallback, control_flow_notes = calls_of_graph(graph, module_path, views, backward)
     return Capture(
         calls=calls,
         fallback=fallback,
         modules=modules,
         method=method,
         inputs=program_inputs(program),
-        notes=(*notes, *lost, *chosen, *unknown_phases(calls)),
+        notes=(*notes, *view_notes, *control_flow_notes, *unknown_phases(calls)),
         data_sizes=sizes_in_graph(graph),
     )
 
 
-def program_inputs(program: Signed) -> NamedTensors:
-    """The user's input tensors of a program, by name."""
+def program_inputs(program: SignedGraph) -> NamedTensors:
+    """Return the user's input tensors of a program, by name."""
     kinds = {spec.arg.name: spec.kind for spec in program.graph_signature.input_specs}
     return tuple(
         (node.name, meta)
@@ -96,31 +96,31 @@ def program_inputs(program: Signed) -> NamedTensors:
 
 
 def is_aten_graph(module: fx.GraphModule) -> bool:
-    """Whether a graph calls ATen or higher-order operators and no Python beside them.
+    """Return True if a graph and its subgraphs call ATen or higher-order operators only.
 
-    So must the graphs that it holds.
+    Python functions may be called for arithmetic on sizes and to pick items of tuples.
     """
     operators = 0
-    for holder in module.modules():
-        for node in holder.graph.nodes if isinstance(holder, fx.GraphModule) else ():
+    for submodule in module.modules():
+        for node in submodule.graph.nodes if isinstance(submodule, fx.GraphModule) else ():
             if node.op == "call_function" and is_operator(node.target):
                 operators += 1
-            elif _is_python(holder, node):
+            elif _is_python(submodule, node):
                 return False
     return operators > 0
 
 
 def _is_python(module: nn.Module, node: fx.Node) -> bool:
-    """Whether a node that is no operator computes: sizes may be, and tuples picked from."""
+    """Return True if a node that is no operator calls Python that may compute on tensors."""
     if node.op == "call_module":
         # ExportedProgram.module() checks its inputs in a submodule of this class.
         return type(module.get_submodule(str(node.target))).__name__ != "GuardsFn"
     if node.op != "call_function":
         return node.op == "call_method"
-    on_tensors = isinstance(node.meta.get("example_value"), torch.Tensor)
-    picks = node.target is operator.getitem
-    plain = getattr(node.target, "__module__", "") in {"_operator", "math", "torch"}
-    return not plain or (on_tensors and not picks)
+    returns_tensor = isinstance(node.meta.get("example_value"), torch.Tensor)
+    is_getitem = node.target is operator.getitem
+    is_arithmetic = getattr(node.target, "__module__", "") in {"_operator", "math", "torch"}
+    return not is_arithmetic or (returns_tensor and not is_getitem)
 
 
 def capture_graph(
@@ -128,15 +128,16 @@ def capture_graph(
 ) -> Capture:
     """Capture a graph of ATen operators.
 
-    Shapes are those that follow from the inputs, or ``meta["val"]`` of the nodes if none are given.
+    Shapes are propagated from the inputs, or taken from ``meta["val"]`` of the nodes if there are
+    no inputs.
 
     Raises:
-        CaptureError: Shapes are missing and no inputs, or unfitting ones, were given.
+        CaptureError: There are neither shapes nor inputs, or the inputs do not fit.
     """
     if args or kwargs:
-        return _captured(propagated(module, args, kwargs))
+        return _capture_nodes(propagate_shapes(module, args, kwargs))
     if _has_shapes(module):
-        return _captured(module)
+        return _capture_nodes(module)
     msg = (
         "the GraphModule's nodes carry no meta['val'], so there are no shapes to price. "
         "Give example inputs: count(graph_module, args)."
@@ -144,9 +145,9 @@ def capture_graph(
     raise CaptureError(msg)
 
 
-def _captured(module: fx.GraphModule) -> Capture:
+def _capture_nodes(module: fx.GraphModule) -> Capture:
     backward = backward_nodes(module.graph)
-    calls, fallback, chosen = calls_of_graph(module, module_path, backward=backward)
+    calls, fallback, notes = calls_of_graph(module, module_path, backward=backward)
     return Capture(
         calls=calls,
         fallback=fallback,
@@ -157,19 +158,19 @@ def _captured(module: fx.GraphModule) -> Capture:
             for node in module.graph.find_nodes(op="placeholder")
             for meta in output_metas(node.meta.get("val"), node.name)
         ),
-        notes=(*chosen, *unknown_phases(calls)),
+        notes=(*notes, *unknown_phases(calls)),
         data_sizes=sizes_in_graph(module),
     )
 
 
 def _has_shapes(module: fx.GraphModule) -> bool:
     return all(
-        "val" in node.meta or not _returns(node.target)
+        "val" in node.meta or not _has_outputs(node.target)
         for node in module.graph.nodes
         if node.op == "call_function" and node.target is not operator.getitem
     )
 
 
-def _returns(target: Any) -> bool:
-    """Return False for an operator that returns nothing, such as an assertion."""
+def _has_outputs(target: Any) -> bool:
+    """Return False for an operator without outputs, such as an assertion."""
     return not isinstance(target, torch._ops.OpOverload) or bool(target._schema.returns)

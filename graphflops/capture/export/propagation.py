@@ -1,4 +1,4 @@
-"""Graphs for inputs that are given with them: shapes are computed anew, in a copy of the graph."""
+"""Shape propagation in graphs: a copy of a graph with the shapes for some inputs."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from graphflops.runtime.interruption import raise_interruption
 from graphflops.runtime.patches import QUIET
 
 
-def propagated(
+def propagate_shapes(
     module: fx.GraphModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> fx.GraphModule:
-    """Return a copy of a graph whose nodes have the shapes that follow from some inputs.
+    """Return a copy of a graph whose nodes have the shapes for some inputs.
 
     Args:
-        module: The graph; nothing of it is written.
+        module: Graph; it is left unchanged.
         args: Positional inputs.
         kwargs: Keyword inputs.
 
     Raises:
         CaptureError: The graph takes other inputs.
     """
-    inputs = _flat(module.graph, args, kwargs)
-    if any(_is_graph(module, node) for node in module.graph.nodes):
-        return _unchanged(module, inputs)
-    copied = _copied(module)
+    inputs = _flat_graph_inputs(module.graph, args, kwargs)
+    if any(_is_subgraph(module, node) for node in module.graph.nodes):
+        return _check_unchanged(module, inputs)
+    copy = _copy(module)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    places = copied.graph.find_nodes(op="placeholder")
-    fakes = [_fake(mode, node, given) for node, given in zip(places, inputs, strict=True)]
+    placeholders = copy.graph.find_nodes(op="placeholder")
+    fakes = [_fake(mode, node, value) for node, value in zip(placeholders, inputs, strict=True)]
     try:
         with QUIET.holding():
-            FakeTensorProp(copied, mode).propagate_dont_convert_inputs(*fakes)
+            FakeTensorProp(copy, mode).propagate_dont_convert_inputs(*fakes)
     except Exception as error:
         raise_interruption(error)
         msg = (
@@ -51,41 +51,43 @@ def propagated(
             "shapes and dtypes it was traced with, or count the module that it was traced from."
         )
         raise CaptureError(msg) from error
-    return copied
+    return copy
 
 
-def agrees(inputs: Sequence[TensorMeta], given: Sequence[Any]) -> bool:
-    """Return True if some inputs have the shapes and dtypes that a graph has for its own."""
-    metas = [tensor_meta(leaf) for leaf in given if isinstance(leaf, torch.Tensor)]
-    return [(meta.shape, meta.dtype) for meta in inputs] == [
-        (meta.shape, meta.dtype) for meta in metas
+def matches(metas: Sequence[TensorMeta], inputs: Sequence[Any]) -> bool:
+    """Return True if inputs have the shapes and dtypes of the inputs of a graph."""
+    input_metas = [tensor_meta(leaf) for leaf in inputs if isinstance(leaf, torch.Tensor)]
+    return [(meta.shape, meta.dtype) for meta in metas] == [
+        (meta.shape, meta.dtype) for meta in input_metas
     ]
 
 
 def flat_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any], spec: Any) -> list[Any]:
-    """Return inputs one by one, in the order in which a graph of some signature takes them.
+    """Return flattened inputs, in the order in which a graph with an input spec takes them.
 
     Raises:
-        CaptureError: A keyword input is missing, or is one too many.
+        CaptureError: A keyword input is missing, or there is one too many.
     """
     try:
-        named = reorder_kwargs(dict(kwargs), spec)
+        ordered_kwargs = reorder_kwargs(dict(kwargs), spec)
     except Exception as error:
         raise_interruption(error)
         msg = f"the inputs are not those of the graph: {first_line(error)}. Give those it takes."
         raise CaptureError(msg) from error
-    return _leaves((args, named))
+    return _leaves((args, ordered_kwargs))
 
 
 def _leaves(inputs: Any) -> list[Any]:
     return pytree.tree_leaves(inputs, is_leaf=lambda leaf: leaf is None)
 
 
-def _flat(graph: fx.Graph, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
+def _flat_graph_inputs(
+    graph: fx.Graph, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> list[Any]:
     names = [str(node.target) for node in graph.find_nodes(op="placeholder")]
-    signature = getattr(graph._codegen, "pytree_info", None)
-    if signature is not None and signature.in_spec.num_children == _ARGS_AND_KWARGS:
-        inputs = flat_inputs(args, kwargs, signature.in_spec)
+    pytree_info = getattr(graph._codegen, "pytree_info", None)
+    if pytree_info is not None and pytree_info.in_spec.num_children == _ARGS_AND_KWARGS:
+        inputs = flat_inputs(args, kwargs, pytree_info.in_spec)
     else:
         inputs = _leaves(args)
         inputs += [kwargs[name] for name in names[len(inputs) :] if name in kwargs]
@@ -102,31 +104,31 @@ def _flat(graph: fx.Graph, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
 _ARGS_AND_KWARGS = 2
 
 
-def _fake(mode: FakeTensorMode, node: fx.Node, given: Any) -> Any:
-    """Return a fake input on the device of the graph's own: of what is given metadata counts."""
-    own = node.meta.get("val")
-    if isinstance(own, torch.Tensor) and isinstance(given, torch.Tensor):
+def _fake(mode: FakeTensorMode, node: fx.Node, value: Any) -> Any:
+    """Return a fake input with the metadata of ``value``, on the device of the placeholder."""
+    traced = node.meta.get("val")
+    if isinstance(traced, torch.Tensor) and isinstance(value, torch.Tensor):
         with mode:
-            size, stride = given.shape, given.stride()
-            return torch.empty_strided(size, stride, dtype=given.dtype, device=own.device)
-    return mode.from_tensor(given) if isinstance(given, torch.Tensor) else given
+            size, stride = value.shape, value.stride()
+            return torch.empty_strided(size, stride, dtype=value.dtype, device=traced.device)
+    return mode.from_tensor(value) if isinstance(value, torch.Tensor) else value
 
 
-def _is_graph(module: fx.GraphModule, node: fx.Node) -> bool:
+def _is_subgraph(module: fx.GraphModule, node: fx.Node) -> bool:
     if node.op != "get_attr":
         return False
     return isinstance(operator.attrgetter(str(node.target))(module), fx.GraphModule)
 
 
-def _unchanged(module: fx.GraphModule, inputs: list[Any]) -> fx.GraphModule:
-    """Return a graph whose parts are graphs, if the inputs are like its own.
+def _check_unchanged(module: fx.GraphModule, inputs: list[Any]) -> fx.GraphModule:
+    """Return a graph with subgraphs, if the inputs match those that it was traced with.
 
     Raises:
-        CaptureError: They are not: shapes of such parts are not computed anew.
+        CaptureError: They do not: shapes are not propagated in subgraphs.
     """
     placeholders = module.graph.find_nodes(op="placeholder")
-    own = [meta for node in placeholders for meta in output_metas(node.meta.get("val"), "")]
-    if not agrees(own, inputs):
+    metas = [meta for node in placeholders for meta in output_metas(node.meta.get("val"), "")]
+    if not matches(metas, inputs):
         msg = (
             "the graph holds others (the branches of a cond, a loop), and the inputs are not "
             "those that it was traced with. Count the module that it was traced from."
@@ -135,8 +137,8 @@ def _unchanged(module: fx.GraphModule, inputs: list[Any]) -> fx.GraphModule:
     return module
 
 
-def _copied(module: fx.GraphModule) -> fx.GraphModule:
-    """Return a graph of its own over the same parameters."""
+def _copy(module: fx.GraphModule) -> fx.GraphModule:
+    """Return a copy of the graph over the same parameters."""
     graph = fx.Graph()
     graph.output(graph.graph_copy(module.graph, {}))
     return fx.GraphModule(module, graph)

@@ -13,7 +13,7 @@ from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from graphflops.capture.diagnose import first_line
-from graphflops.capture.export.program import captured
+from graphflops.capture.export.program import capture_signed_graph
 from graphflops.capture.export.pt2.archive import Archive, opened
 from graphflops.capture.export.pt2.errors import UnreadableError, printable, shown
 from graphflops.capture.export.pt2.records import PROGRAM, WEIGHTS
@@ -65,11 +65,11 @@ def _capture(archive: Archive) -> Capture:
     if archive.others:
         notes = (*notes, f"not counted: {', '.join(archive.others)}, which the file also holds")
     modules = modules_in_stacks(saved.graph_module, parameters)
-    return captured(saved, modules, "pt2 file", notes)
+    return capture_signed_graph(saved, modules, "pt2 file", notes)
 
 
 class _Saved(NamedTuple):
-    """What was read of an exported program: a ``graphflops.capture.export.program.Signed``."""
+    """What was read of an exported program: a ``graphflops.capture.export.program.SignedGraph``."""
 
     graph_module: fx.GraphModule
     graph_signature: ExportGraphSignature
