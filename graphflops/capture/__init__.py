@@ -15,7 +15,6 @@ from typing import Any
 
 from torch import fx, nn
 from torch.export import ExportedProgram
-from torch.utils import _pytree as pytree
 
 from graphflops.capture.export.program import capture_graph, capture_program, is_aten_graph
 from graphflops.capture.export.propagation import matches
@@ -23,6 +22,7 @@ from graphflops.capture.export.pt2 import capture_file
 from graphflops.capture.forward import capture_module
 from graphflops.capture.function_graph import capture_torch_graph
 from graphflops.capture.record.resolve_data_sizes import check_assumed, with_sizes
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.ir import Capture
 from graphflops.errors import CaptureError, ModelSpecError
 

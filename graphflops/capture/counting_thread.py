@@ -29,6 +29,7 @@ from torch.utils import _python_dispatch as dispatch
 
 from graphflops.capture.fake.class_attributes import CLASS_ATTRIBUTES
 from graphflops.capture.fake.constant_propagation import THREAD_NOT_COUNTED
+from graphflops.capture.torch_internals.dispatch import AutoDispatchBelowAutograd
 from graphflops.capture.torch_internals.random_numbers import GENERATORS, OwnGenerators, RandomState
 from graphflops.capture.torch_internals.thread_state import ThreadState
 from graphflops.capture.transformers_compat import RegisteredClasses
@@ -367,7 +368,7 @@ def below_autograd() -> Iterator[None]:
     """
     before, TOLD.below_autograd = TOLD.below_autograd, True
     try:
-        with torch._C._AutoDispatchBelowAutograd():
+        with AutoDispatchBelowAutograd():
             yield
     finally:
         TOLD.below_autograd = before

@@ -15,8 +15,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._dynamo.eval_frame import OptimizedModule
-from torch._dynamo.exc import TorchDynamoException
 
 from graphflops.capture.counting_thread import NeedsAutogradError, below_autograd
 from graphflops.capture.diagnose import explain_failure, refuse_mixed_dtypes, refuse_unseen
@@ -42,6 +40,7 @@ from graphflops.capture.record.module_hierarchy import (
 )
 from graphflops.capture.record.module_stack import ModuleStack, patch_call_impl
 from graphflops.capture.record.resolve_data_sizes import refuse_decisive_placeholders, with_sizes
+from graphflops.capture.torch_internals.dynamo import OptimizedModule, TorchDynamoException
 from graphflops.capture.transformers_compat import register_caches
 from graphflops.capture.unfused_attention import mark_hidden
 from graphflops.core.call_sequence import CallSequence

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch._subclasses import FakeTensorMode
-from torch.utils import _pytree as pytree
 
 from graphflops.capture.forward import capture_module
 from graphflops.capture.record.module_hierarchy import lifted_weights, modules_of_graph
+from graphflops.capture.torch_internals.fake_mode import FakeTensorMode
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.ir import Capture, Module
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import sympy
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from graphflops.capture.fake.metadata import convert_argument
 from graphflops.capture.fake.symbolic_shapes import Symbols
@@ -30,6 +29,7 @@ from graphflops.capture.record.generate_loop import (
     with_positions,
 )
 from graphflops.capture.record.tape import named_tensors
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.cost import Dim
 from graphflops.core.ir import Capture, TensorMeta
 from graphflops.errors import ModelSpecError

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn.parameter import is_lazy
 
 from graphflops.capture.counting_thread import model_running
@@ -44,6 +43,7 @@ from graphflops.capture.record.resolve_data_sizes import (
     with_sizes,
 )
 from graphflops.capture.record.training_tape import TrainingTape
+from graphflops.capture.torch_internals.dynamo import OptimizedModule
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import Capture, Module
 from graphflops.errors import CaptureError, GraphFlopsError

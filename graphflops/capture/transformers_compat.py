@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
-from torch.utils import _pytree as pytree
 
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.runtime.patches import Patches
 
 

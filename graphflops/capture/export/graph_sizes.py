@@ -8,11 +8,12 @@ from typing import Any
 import sympy
 import torch
 from torch import fx
-from torch.utils import _pytree as pytree
-from torch.utils._sympy.symbol import SymT, symbol_is_type
 
 from graphflops.capture.fake.data_sizes import operator_name, upper_bound
 from graphflops.capture.source_lines import line_of_trace
+from graphflops.capture.torch_internals.operators import OpOverload
+from graphflops.capture.torch_internals.symbolic import SymT, symbol_is_type
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.ir import DataSize
 
 
@@ -52,4 +53,4 @@ def _symbolic_sizes(value: Any) -> Iterator[Any]:
 
 def _operator(node: fx.Node) -> str:
     target = node.target
-    return operator_name(target) if isinstance(target, torch._ops.OpOverload) else node.name
+    return operator_name(target) if isinstance(target, OpOverload) else node.name

@@ -24,6 +24,7 @@ from graphflops.capture.record.module_hierarchy import (
     modules_of_graph,
     modules_of_program,
 )
+from graphflops.capture.torch_internals.operators import OpOverload
 from graphflops.core.ir import Capture, Module, NamedTensors
 from graphflops.errors import CaptureError
 
@@ -173,4 +174,4 @@ def _has_shapes(module: fx.GraphModule) -> bool:
 
 def _has_outputs(target: Any) -> bool:
     """Return False for an operator without outputs, such as an assertion."""
-    return not isinstance(target, torch._ops.OpOverload) or bool(target._schema.returns)
+    return not isinstance(target, OpOverload) or bool(target._schema.returns)

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch._subclasses import FakeTensorMode
-from torch.export._tree_utils import reorder_kwargs
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
-from torch.utils import _pytree as pytree
 
 from graphflops.capture.diagnose import first_line
 from graphflops.capture.fake.metadata import output_metas, tensor_meta
+from graphflops.capture.torch_internals.fake_mode import FakeTensorMode
+from graphflops.capture.torch_internals.serialized_programs import reorder_kwargs
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.ir import TensorMeta
 from graphflops.errors import CaptureError
 from graphflops.runtime.interruption import raise_interruption

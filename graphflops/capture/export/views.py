@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch._guards import detect_fake_mode
 
 from graphflops.capture.diagnose import first_line
 from graphflops.capture.record.op_calls import is_view, shares_memory
+from graphflops.capture.torch_internals.fake_mode import detect_fake_mode
+from graphflops.capture.torch_internals.functorch_levels import functorch
+from graphflops.capture.torch_internals.operators import OpOverload
 from graphflops.runtime.interruption import raise_interruption
 from graphflops.runtime.patches import QUIET
 
@@ -47,7 +49,7 @@ def _candidates(graph: fx.GraphModule) -> Iterator[fx.Node]:
 
 def _may_alias(target: object) -> bool:
     """Return True if an operator returns one tensor, which may alias an argument."""
-    if not isinstance(target, torch._ops.OpOverload) or len(target._schema.returns) != 1:
+    if not isinstance(target, OpOverload) or len(target._schema.returns) != 1:
         return False
     (output,) = target._schema.returns
     if output.alias_info is not None:
@@ -60,8 +62,7 @@ def _is_batched(node: fx.Node) -> bool:
     # storage.
     values = (arg.meta.get("val") for arg in node.all_input_nodes)
     return any(
-        isinstance(value, torch.Tensor) and torch._C._functorch.is_batchedtensor(value)
-        for value in values
+        isinstance(value, torch.Tensor) and functorch.is_batchedtensor(value) for value in values
     )
 
 

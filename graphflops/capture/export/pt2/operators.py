@@ -9,11 +9,18 @@ from functools import cache
 from types import BuiltinFunctionType, FunctionType
 
 import torch
-from torch._functorch import predispatch
 
 from graphflops.capture.export.pt2.errors import UnreadableError, shown
+from graphflops.capture.torch_internals.operators import (
+    HigherOrderNamespace,
+    HigherOrderOperator,
+    OpNamespace,
+    OpOverload,
+    OpOverloadPacket,
+    predispatch,
+)
 
-_SPACES = (torch._ops._OpNamespace, torch._ops._HigherOrderNamespace)
+_SPACES = (OpNamespace, HigherOrderNamespace)
 _OPERATOR = re.compile(r"torch\.ops\.(?P<library>\w+)\.(?P<name>\w+)(\.(?P<overload>\w+))?")
 _PLAIN = re.compile(r"(?P<module>[\w.]+)\.(?P<name>\w+)")
 
@@ -71,10 +78,10 @@ def known_operator(target: str) -> str:
 def _operator(target: str, library: str, name: str, overload: str | None) -> str:
     space = getattr(torch.ops, library, None)
     packet = getattr(space, name, None) if isinstance(space, _SPACES) else None
-    if isinstance(packet, torch._ops.OpOverloadPacket):
+    if isinstance(packet, OpOverloadPacket):
         packet = getattr(packet, overload or "", None)
     # Higher-order operators have no overloads.
-    kind = torch._ops.OpOverload if overload else torch._ops.HigherOrderOperator
+    kind = OpOverload if overload else HigherOrderOperator
     if isinstance(packet, kind):
         return target
     called = ".".join(filter(None, (f"{library}::{name}", overload)))

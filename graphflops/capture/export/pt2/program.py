@@ -7,10 +7,7 @@ from types import FunctionType
 from typing import Any, NamedTuple
 
 from torch import fx
-from torch._export.serde import schema, serialize
 from torch.export.graph_signature import ExportGraphSignature
-from torch.utils._sympy.numbers import int_oo
-from torch.utils._sympy.value_ranges import ValueRanges
 
 from graphflops.capture.diagnose import first_line
 from graphflops.capture.export.program import capture_signed_graph
@@ -19,6 +16,8 @@ from graphflops.capture.export.pt2.errors import UnreadableError, printable, sho
 from graphflops.capture.export.pt2.records import PROGRAM, WEIGHTS
 from graphflops.capture.fake.metadata import dtype_name
 from graphflops.capture.record.module_hierarchy import modules_in_stacks, parameter_of
+from graphflops.capture.torch_internals.serialized_programs import schema, serialize
+from graphflops.capture.torch_internals.symbolic import ValueRanges, int_oo
 from graphflops.core.ir import Capture, Parameter, TensorMeta
 from graphflops.errors import GraphFlopsError, ModelSpecError
 from graphflops.runtime.interruption import raise_interruption

@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from torch._export.serde import schema
-
 from graphflops.capture.export.pt2.errors import UnreadableError, shown
 from graphflops.capture.export.pt2.operators import known_operator
 from graphflops.capture.export.pt2.sizes import checked_expression
@@ -36,6 +34,7 @@ from graphflops.capture.export.pt2.value_rules import (
     tensor,
     text,
 )
+from graphflops.capture.torch_internals.serialized_programs import schema
 
 _SYMBOL = re.compile(r"[a-z]{1,8}\d{1,5}")
 

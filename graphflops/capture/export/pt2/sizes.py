@@ -15,9 +15,9 @@ from math import prod
 from typing import Any, NamedTuple
 
 import sympy
-from torch.utils._sympy import functions
 
 from graphflops.capture.export.pt2.errors import UnreadableError, shown
+from graphflops.capture.torch_internals.symbolic import functions
 from graphflops.runtime.interruption import raise_interruption
 
 MAX_TEXT = 16_384

@@ -10,10 +10,9 @@ from functools import lru_cache
 from math import prod
 from typing import Any, TypeAlias
 
-from torch._export.serde import schema
-
 from graphflops.capture.export.pt2.errors import UnreadableError, shown
 from graphflops.capture.export.pt2.sizes import MAX_BITS
+from graphflops.capture.torch_internals.serialized_programs import schema
 
 Rule: TypeAlias = Callable[[Any], Any]
 """From a value of the JSON, which it uses up, to what torch's deserializer gets.
