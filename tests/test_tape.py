@@ -14,9 +14,9 @@ from torch import nn
 
 import graphflops as gf
 from benchmarks.layer_reuse import TYPES, built
-from graphflops.capture.counting_thread import model_running
 from graphflops.capture.record import forward_tape
 from graphflops.capture.record.forward_tape import ForwardTape, HigherOrderError
+from graphflops.capture.torch_internals.count_flags import model_running
 
 QUICK = ("llama", "t5", "swin", "mamba")
 # A constant of the code, which export copies for good.

@@ -32,11 +32,11 @@ ADD, RELU = torch.ops.aten.add, torch.ops.aten.relu
 X = torch.ones(2, 3)
 
 
-class Seen(dispatch.TorchDispatchMode):
+class Seen(dispatch.TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
     """Names of the operators that a mode sees."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # likewise
         self.names: list[str] = []
 
     def __torch_dispatch__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -47,7 +47,8 @@ class Seen(dispatch.TorchDispatchMode):
 def seen(run: Callable[[], Any]) -> list[str]:
     with Seen() as mode:
         run()
-    return mode.names
+    names: list[str] = mode.names
+    return names
 
 
 class Loud(torch.Tensor):
@@ -62,8 +63,8 @@ def in_backward(ask: Callable[[], Any]) -> Any:
     answers: list[Any] = []
     x = X.clone().requires_grad_()
     y = (x * 2).sum()
-    x.register_hook(lambda _: answers.append(ask()))
-    y.backward()
+    x.register_hook(lambda _: answers.append(ask()))  # type: ignore[no-untyped-call]  # torch's gap
+    y.backward()  # type: ignore[no-untyped-call]  # likewise
     return answers[0]
 
 
@@ -121,11 +122,11 @@ class SchemaMode(dispatch.SchemaCheckMode):
 
 def stacked() -> bool:
     depths = []
-    dispatch.set_pre_dispatch_mode(SchemaMode())
+    dispatch.set_pre_dispatch_mode(SchemaMode())  # type: ignore[no-untyped-call]  # likewise
     try:
         depths.append(torch._ops._len_torch_dispatch_stack_pre_dispatch())  # type: ignore[no-untyped-call]  # torch's gap
     finally:
-        dispatch.unset_pre_dispatch_mode(None, schema_check=True)
+        dispatch.unset_pre_dispatch_mode(None, schema_check=True)  # type: ignore[no-untyped-call]  # likewise
     depths.append(torch._ops._len_torch_dispatch_stack_pre_dispatch())  # type: ignore[no-untyped-call]  # likewise
     return depths == [1, 0]
 
@@ -153,7 +154,7 @@ def numbers_of_symbols() -> bool:
     env = ShapeEnv()
     size = env.create_unbacked_symint()
     with fake_mode.NonStrictTorchFunctionHandler():
-        return isinstance(torch.sym_max(size, 3), torch.SymInt)
+        return isinstance(torch.sym_max(size, 3), torch.SymInt)  # type: ignore[no-untyped-call]  # torch's gap
 
 
 def hooks() -> bool:
@@ -204,6 +205,12 @@ def views_of_functionalized() -> bool:
 
 def exported(spec: Any) -> Any:
     return torch.export.export(nn.Linear(3, 4), (X,), dynamic_shapes=(spec,), strict=False)
+
+
+def assumed() -> bool:
+    size = ShapeEnv().create_unbacked_symint()
+    symbolic.assume_condition(size == 4)  # type: ignore[no-untyped-call]  # torch's gap
+    return int(size) == 4
 
 
 def paths() -> bool:
@@ -344,11 +351,26 @@ CANARIES: dict[str, Callable[[], bool]] = {
     ),
     "dynamo.TorchDynamoException": lambda: issubclass(dynamo.TorchDynamoException, Exception),
     "jagged.NestedTensor": jagged_tensor,
+    "jagged.jagged_kernel": lambda: (
+        jagged.jagged_kernel(
+            torch.ops.aten.relu.default,
+            (torch.nested.nested_tensor([X, X], layout=torch.jagged),),
+            {},
+        )
+        is not None
+    ),
+    "fake_mode.make_subclass": lambda: (
+        fake_mode.make_subclass(
+            fake_mode.FakeTensor, X.to("meta"), False, device_for_backend_keys=torch.device("cpu")
+        ).shape
+        == (2, 3)
+    ),
+    "symbolic.assume_condition": assumed,
 }
 
 
 def pieces() -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for module in pkgutil.iter_modules(torch_internals.__path__):
         home = importlib.import_module(f"{torch_internals.__name__}.{module.name}")
         sentences: dict[str, str] = getattr(home, "PIECES", {})

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphflops.capture.counting_thread import model_running
 from graphflops.capture.fake.fake_model import copy_to_meta
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.source_lines import is_models, short_path
+from graphflops.capture.torch_internals.count_flags import model_running
 from graphflops.core.ir import OpCall, Phase
 from graphflops.errors import CaptureError, GraphFlopsError
 from graphflops.runtime.interruption import raise_interruption

@@ -16,11 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphflops.capture.counting_thread import NeedsAutogradError, below_autograd
 from graphflops.capture.diagnose import explain_failure, refuse_mixed_dtypes, refuse_unseen
 from graphflops.capture.export.control_flow import calls_of_graph
 from graphflops.capture.export.program import program_inputs
-from graphflops.capture.export_thread import exporting
 from graphflops.capture.fake.data_sizes import ALTERNATIVE_INT, PLACEHOLDER_INT
 from graphflops.capture.fake.fake_model import FakeModel, Inputs, fakify_model_and_inputs
 from graphflops.capture.fake.moe_strategies import ContextFactory, moe_strategies
@@ -40,7 +38,9 @@ from graphflops.capture.record.module_hierarchy import (
 )
 from graphflops.capture.record.module_stack import ModuleStack, patch_call_impl
 from graphflops.capture.record.resolve_data_sizes import refuse_decisive_placeholders, with_sizes
+from graphflops.capture.torch_internals.count_flags import NeedsAutogradError, below_autograd
 from graphflops.capture.torch_internals.dynamo import OptimizedModule, TorchDynamoException
+from graphflops.capture.torch_internals.export_isolation import exporting
 from graphflops.capture.transformers_compat import register_caches
 from graphflops.capture.unfused_attention import mark_hidden
 from graphflops.core.call_sequence import CallSequence

@@ -17,7 +17,6 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from graphflops.capture.counting_thread import model_running
 from graphflops.capture.diagnose import (
     explain_failure,
     first_line,
@@ -43,6 +42,7 @@ from graphflops.capture.record.resolve_data_sizes import (
     with_sizes,
 )
 from graphflops.capture.record.training_tape import TrainingTape
+from graphflops.capture.torch_internals.count_flags import model_running
 from graphflops.capture.torch_internals.dynamo import OptimizedModule
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import Capture, Module

@@ -36,6 +36,7 @@ from graphflops.capture.fake.sparse_tensors import SparseRules
 from graphflops.capture.fake.symbolic_shapes import SymbolicShapes
 from graphflops.capture.fake.torch_function_overrides import TorchFunctionOverrides
 from graphflops.capture.source_lines import line_running
+from graphflops.capture.torch_internals.count_flags import THREAD_NOT_COUNTED
 from graphflops.capture.torch_internals.dispatch import enable_python_dispatcher
 from graphflops.capture.torch_internals.fake_mode import (
     FakeTensor,
@@ -56,10 +57,6 @@ INPUTS, RANDOM = "inputs", "chance"
 """Origins of a known value: the values of inputs, a random number."""
 ASSUMED_FLOAT = 0.5
 """Value assumed for a random number, or a float that only data can give, that Python reads."""
-THREAD_NOT_COUNTED = (
-    "and what that computes would not be counted. Let it use a "
-    "concurrent.futures.ThreadPoolExecutor, whose work is counted, or call the parts in turn."
-)
 TensorState: TypeAlias = tuple[torch.Tensor | None, set[str] | None, sympy.Basic | None]
 """State of a tensor: its value and the origins of that, or else its symbolic element."""
 _DEVICE = torch.ops.prim.device.default

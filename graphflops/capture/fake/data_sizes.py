@@ -19,6 +19,7 @@ from graphflops.capture.fake.symbolic_shapes import Size
 from graphflops.capture.source_lines import line_running
 from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode
 from graphflops.capture.torch_internals.no_modes import no_modes
+from graphflops.capture.torch_internals.symbolic import assume_condition
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.cost import Dim
 from graphflops.core.ir import DataSize
@@ -174,7 +175,7 @@ class DataSizes:
         if isinstance(value, int):
             self._values_of_symbols[symbol] = sympy.Integer(value)
         else:
-            torch._check(self._shape_env.create_symintnode(symbol, hint=None) == value)  # type: ignore[no-untyped-call]  # torch's gap
+            assume_condition(self._shape_env.create_symintnode(symbol, hint=None) == value)  # type: ignore[no-untyped-call]  # torch's gap
         if symbol in self._shape_env.pending_fresh_unbacked_symbols:
             # Export would look for the symbol in the graph, where it is not any more.
             self._shape_env.pending_fresh_unbacked_symbols.remove(symbol)

@@ -6,7 +6,12 @@ from typing import Any
 
 import torch
 
-from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode, forbid_data_ptr
+from graphflops.capture.torch_internals.fake_mode import (
+    FakeTensor,
+    FakeTensorMode,
+    forbid_data_ptr,
+    make_subclass,
+)
 
 
 class FakeTensorFactory:
@@ -43,7 +48,7 @@ class FakeTensorFactory:
         if template is None:
             template = self._template(device, is_parameter=is_parameter)
         fake_device, attributes = template
-        fake = torch.Tensor._make_subclass(
+        fake: FakeTensor = make_subclass(
             FakeTensor,
             meta,
             requires_grad,

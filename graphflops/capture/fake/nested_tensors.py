@@ -15,7 +15,7 @@ import torch
 from graphflops.capture.fake.value_lookup import ValueLookup
 from graphflops.capture.source_lines import line_running
 from graphflops.capture.torch_internals.fake_mode import FakeTensorMode
-from graphflops.capture.torch_internals.jagged import NestedTensor
+from graphflops.capture.torch_internals.jagged import NestedTensor, jagged_kernel
 from graphflops.capture.torch_internals.operators import (
     DispatchKey,
     builtin_sdpa,
@@ -63,11 +63,9 @@ def fakify(
 
 def dispatch_jagged(func: Any, types: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
     """Run an operator as torch does: on values and offsets, or decomposed."""
-    from torch.nested._internal.ops import lookup_jagged
-
-    jagged_func = lookup_jagged(func, *args, **kwargs)
-    if jagged_func is not None:
-        return jagged_func(*args, **kwargs)
+    kernel = jagged_kernel(func, args, kwargs)
+    if kernel is not None:
+        return kernel(*args, **kwargs)
     for key in _COMPOSITE:
         if has_kernel_for_key(func.name(), key):
             return func._op_dk(key, *args, **kwargs)

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from graphflops.capture.counting_thread import TOLD
 from graphflops.capture.named_modules import Modules
 from graphflops.capture.record.module_stack import CallSite, ModuleStack
 from graphflops.capture.torch_internals.autograd_engine import (
     current_graph_task_id,
     next_sequence_number,
 )
+from graphflops.capture.torch_internals.count_flags import COUNT_FLAGS
 
 LOSS = CallSite("(loss)", "Loss")
 """The computation of a loss from the outputs of a model, which is no module of it."""
@@ -84,11 +84,11 @@ class AutogradAttribution(ModuleStack):
             on_recompute: Called with the results of each recomputation.
         """
         self._record_creator(_Creator(UNATTRIBUTED))
-        TOLD.checkpoint = lambda function: self._checkpointed(function, on_recompute)
+        COUNT_FLAGS.checkpoint = lambda function: self._checkpointed(function, on_recompute)
         try:
             yield
         finally:
-            TOLD.checkpoint = None
+            COUNT_FLAGS.checkpoint = None
 
     def record_creator(self, *, weights_only: bool) -> CallSite:
         """Record the current module as the creator of autograd's new nodes, and return it.

@@ -11,10 +11,10 @@ import torch
 from torch.fx.experimental.proxy_tensor import decompose, make_fx
 from torch.utils.flop_counter import flop_registry
 
-from graphflops.capture.export_thread import exporting
 from graphflops.capture.fake.metadata import dim
 from graphflops.capture.record.invocation import Invocation
 from graphflops.capture.record.op_calls import operator_calls
+from graphflops.capture.torch_internals.export_isolation import exporting
 from graphflops.capture.torch_internals.fake_mode import FakeTensorMode, detect_fake_mode
 from graphflops.capture.torch_internals.operators import (
     OpOverload,

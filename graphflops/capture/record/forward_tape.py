@@ -17,7 +17,6 @@ import torch
 from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
-from graphflops.capture.counting_thread import model_running, need_autograd
 from graphflops.capture.fake import nested_tensors
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.fake.quantization import run_quantized
@@ -25,6 +24,7 @@ from graphflops.capture.record.invocation import Invocation
 from graphflops.capture.record.module_stack import ModuleStack
 from graphflops.capture.record.op_calls import instances_mapped
 from graphflops.capture.record.tape import Tape
+from graphflops.capture.torch_internals.count_flags import model_running, need_autograd
 from graphflops.capture.torch_internals.dispatch import (
     SchemaCheckMode,
     TorchDispatchMode,

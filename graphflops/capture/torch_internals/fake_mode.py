@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch._C import _set_throw_on_mutable_data_ptr as forbid_data_ptr
 from torch._export.non_strict_utils import (
     _NonStrictTorchFunctionHandler as NonStrictTorchFunctionHandler,
 )
 from torch._guards import TracingContext, detect_fake_mode, tracing
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+make_subclass: Any = torch.Tensor._make_subclass
 
 __all__ = [
     "FakeTensor",
@@ -16,12 +21,14 @@ __all__ = [
     "TracingContext",
     "detect_fake_mode",
     "forbid_data_ptr",
+    "make_subclass",
     "tracing",
 ]
 
 PIECES = {
     "FakeTensor": "Class of tensors with metadata and a device, without data.",
     "FakeTensorMode": "Mode under which operators make fake tensors.",
+    "make_subclass": "Return a tensor subclass around a tensor, with a device of its own.",
     "detect_fake_mode": "Return the fake mode of some inputs, if they have one.",
     "TracingContext": "Class of the context in which a tracer finds the fake mode in use.",
     "tracing": "Context manager: set the tracing context of the thread.",

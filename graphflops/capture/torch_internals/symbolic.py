@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torch import _check as assume_condition
 from torch._dynamo.source import ConstantSource
 from torch.export.dynamic_shapes import _check_dynamic_shapes as check_dynamic_shapes
 from torch.export.dynamic_shapes import _DerivedDim as DerivedDim
@@ -22,6 +23,7 @@ __all__ = [
     "StaticDim",
     "SymT",
     "ValueRanges",
+    "assume_condition",
     "check_dynamic_shapes",
     "functions",
     "int_oo",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 PIECES = {
+    "assume_condition": "Let symbols fulfil a condition from now on; raise if they cannot.",
     "SymT": "Enumeration of the kinds of symbols that torch makes.",
     "symbol_is_type": "Return True if a symbol is of one of some kinds.",
     "int_oo": "Infinity as an integer: the upper bound of an unbounded size.",

@@ -18,7 +18,7 @@ import torch.fx.experimental.proxy_tensor
 from torch import nn
 from torch.fx import _symbolic_trace
 
-from graphflops.capture.counting_thread import model_running
+from graphflops.capture.torch_internals.count_flags import model_running
 from graphflops.runtime.patches import AttributePatch, Patches, patch_function
 
 _ONE_AT_A_TIME = threading.RLock()
