@@ -1,31 +1,31 @@
-"""The one exception inside of this package."""
+"""The exception that modules of this package raise, and the quotation of values in it."""
 
 from __future__ import annotations
 
-_AGAIN = "Save the program again with torch.export.save under this version of PyTorch."
+_DEFAULT_ADVICE = "Save the program again with torch.export.save under this version of PyTorch."
 
 
 class UnreadableError(Exception):
-    """Something in a file that is not read.
+    """File, or a part of it, that cannot be read.
 
     Args:
-        what: What is wrong with the file, to follow its name: ``"is encrypted"``.
-        advice: What to do next.
+        problem: Problem as a predicate that follows the name of the file: ``"is encrypted"``.
+        advice: Sentence on what to do next.
     """
 
-    def __init__(self, what: str, advice: str = _AGAIN) -> None:
-        super().__init__(f"{what}. {advice}")
+    def __init__(self, problem: str, advice: str = _DEFAULT_ADVICE) -> None:
+        super().__init__(f"{problem}. {advice}")
 
 
-_SHOWN = 80
+_MAX_QUOTED = 80
 
 
-def shown(value: object) -> str:
-    """A value of a file as an error quotes it: short, on one line."""
-    quoted = printable(repr(value))
-    return quoted if len(quoted) <= _SHOWN else f"{quoted[:_SHOWN]}..."
+def quote(value: object) -> str:
+    """Return a value of a file as quoted in an error: short, on one line."""
+    text = escape_controls(repr(value))
+    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}..."
 
 
-def printable(text: str) -> str:
-    """A text with its control characters written out, which would move a terminal's cursor."""
+def escape_controls(text: str) -> str:
+    """Escape control characters, which would move the cursor of a terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,4 +1,4 @@
-"""What a file is that holds no exported program, by its first bytes and its members."""
+"""Identification of files without an exported program, by first bytes and archive members."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _PICKLED = f"A pickle can run code and is not opened. {_MODULE}"
 _FETCH = "Fetch the file itself, which torch.export.save wrote."
 
 Kind = tuple[str, str]
-"""What is wrong with a file, to follow its name, and what to do next."""
+"""Problem as a predicate that follows the name of a file, and a sentence on what to do next."""
 
-# Of an archive: a pattern that the name of a member fits.
+# Kinds of archives, by a pattern for the name of a member.
 _ARCHIVES: tuple[tuple[str, Kind], ...] = (
     (
         r"(^|/)data/aotinductor/|\.(so|dll|dylib)$|\.wrapper\.cpp$",
@@ -48,7 +48,7 @@ _ARCHIVES: tuple[tuple[str, Kind], ...] = (
     (r"\.pt2$", ("is a zip archive with a .pt2 file in it", "Unpack it, and give that file.")),
 )
 
-# Of a file: a pattern that its first bytes fit.
+# Kinds of files, by a pattern for the first bytes.
 _FILES: tuple[tuple[bytes, Kind], ...] = (
     (rb"\Z", ("is empty", "Save the program again with torch.export.save.")),
     (
@@ -78,15 +78,15 @@ _FILES: tuple[tuple[bytes, Kind], ...] = (
 )
 
 
-def kind_of(start: bytes, members: Sequence[str] = ()) -> Kind:
-    """What a file is.
+def identify(start: bytes, members: Sequence[str] = ()) -> Kind:
+    """Return the kind of a file.
 
     Args:
-        start: Its first bytes.
-        members: Names of what is in it, if it is a zip archive.
+        start: First bytes of the file.
+        members: Names of its members, if it is a zip archive.
 
     Example:
-        >>> kind_of(b"GGUF...")[0]
+        >>> identify(b"GGUF...")[0]
         'is a GGUF file: weights for llama.cpp'
     """
     for pattern, kind in _ARCHIVES:
@@ -97,11 +97,11 @@ def kind_of(start: bytes, members: Sequence[str] = ()) -> Kind:
     for mark, kind in _FILES:
         if re.match(mark, start):
             return kind
-    what = "is text" if _is_text(start) else "is of no known kind"
-    return f"{what}, and no program written by torch.export.save", _FETCH
+    problem = "is text" if _is_text(start) else "is of no known kind"
+    return f"{problem}, and no program written by torch.export.save", _FETCH
 
 
 def _is_text(start: bytes) -> bool:
-    # The last character may be cut in two.
+    # The last character may be incomplete.
     text = start.decode("utf-8", "ignore")
     return len(text.encode()) > len(start) - 4 and all(c.isprintable() or c.isspace() for c in text)

@@ -1,4 +1,4 @@
-"""From a saved program to a graph with shapes, and its parameters."""
+"""Captures of saved programs: the graph with shapes, and the parameters."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch.export.graph_signature import ExportGraphSignature
 
 from graphflops.capture.diagnose import first_line
 from graphflops.capture.export.program import capture_signed_graph
-from graphflops.capture.export.pt2.archive import Archive, opened
-from graphflops.capture.export.pt2.errors import UnreadableError, printable, shown
+from graphflops.capture.export.pt2.archive import Archive, open_archive
+from graphflops.capture.export.pt2.errors import UnreadableError, escape_controls, quote
 from graphflops.capture.export.pt2.records import PROGRAM, WEIGHTS
 from graphflops.capture.fake.metadata import dtype_name
 from graphflops.capture.record.module_hierarchy import modules_in_stacks, parameter_of
@@ -28,11 +28,11 @@ def capture_file(path: Path) -> Capture:
     """Capture an exported program saved as ``.pt2``, from its graph and metadata alone.
 
     Raises:
-        ModelSpecError: There is no such file, it is something else, it is damaged, or a part of
-            it is not read.
+        ModelSpecError: There is no such file, it is another kind of file, it is damaged, or a
+            part of it cannot be read.
     """
     try:
-        with opened(path) as archive:
+        with open_archive(path) as archive:
             return _capture(archive)
     except UnreadableError as error:
         raise ModelSpecError(f"{path} {error}") from error
@@ -40,10 +40,10 @@ def capture_file(path: Path) -> Capture:
         raise
     except Exception as error:
         raise_interruption(error)
-        # Torch wraps what went wrong at a node in a page of text.
+        # Torch wraps the error at a node in a page of text.
         reason = first_line(error.__cause__ or error)
         msg = (
-            f"{path} is damaged: its graph does not fit together ({printable(reason)}). "
+            f"{path} is damaged: its graph does not fit together ({escape_controls(reason)}). "
             "Save the program again with torch.export.save."
         )
         raise ModelSpecError(msg) from error
@@ -59,7 +59,7 @@ def _capture(archive: Archive) -> Capture:
             "Save the program again with this version of PyTorch, or count it under the other.",
         )
     with QUIET.holding():
-        saved = _deserialized(program)
+        saved = _deserialize(program)
     parameters, notes = _parameters(archive, program.graph_module)
     if archive.others:
         notes = (*notes, f"not counted: {', '.join(archive.others)}, which the file also holds")
@@ -68,14 +68,14 @@ def _capture(archive: Archive) -> Capture:
 
 
 class _Saved(NamedTuple):
-    """What was read of an exported program: a ``graphflops.capture.export.program.SignedGraph``."""
+    """Deserialized program: a ``graphflops.capture.export.program.SignedGraph``."""
 
     graph_module: fx.GraphModule
     graph_signature: ExportGraphSignature
 
 
-def _deserialized(program: schema.ExportedProgram) -> _Saved:
-    """The graph as torch rebuilds it, every tensor fake, from records that were checked."""
+def _deserialize(program: schema.ExportedProgram) -> _Saved:
+    """Return the graph that torch builds from checked records, with fake tensors."""
     ranges = {
         symbol: ValueRanges(
             -int_oo if bound.min_val is None else bound.min_val,
@@ -84,19 +84,22 @@ def _deserialized(program: schema.ExportedProgram) -> _Saved:
         for symbol, bound in program.range_constraints.items()
     }
     deserialize = serialize.GraphModuleDeserializer.deserialize
-    # Torch holds the running deserializer in a global, and refuses a second one meanwhile: this
-    # copy has globals of its own, so that threads do not meet. It never needs to open a pickle.
-    own = {
+    # Torch keeps the running deserializer in a global, and refuses a second one meanwhile: this
+    # copy of the function has its own globals, so that threads are independent. It never needs
+    # to open a pickle.
+    function_globals = {
         **deserialize.__globals__,
         "_CURRENT_DESERIALIZER": None,
-        "deserialize_torch_artifact": _no_pickle,
+        "deserialize_torch_artifact": _refuse_pickle,
     }
-    rebuild = FunctionType(deserialize.__code__, own, argdefs=deserialize.__defaults__)
-    found = rebuild(serialize.GraphModuleDeserializer(), program.graph_module, {}, {}, None, ranges)
-    return _Saved(found.graph_module, found.signature)
+    rebuild = FunctionType(deserialize.__code__, function_globals, argdefs=deserialize.__defaults__)
+    result = rebuild(
+        serialize.GraphModuleDeserializer(), program.graph_module, {}, {}, None, ranges
+    )
+    return _Saved(result.graph_module, result.signature)
 
 
-def _no_pickle(serialized: dict[str, Any]) -> dict[str, Any]:
+def _refuse_pickle(serialized: dict[str, Any]) -> dict[str, Any]:
     if serialized:
         raise UnreadableError("has a pickle where its graph belongs")
     return serialized
@@ -105,23 +108,23 @@ def _no_pickle(serialized: dict[str, Any]) -> dict[str, Any]:
 def _parameters(
     archive: Archive, module: schema.GraphModule
 ) -> tuple[dict[str, Parameter], tuple[str, ...]]:
-    """The parameters of a program by name, and what a reader should know about them.
+    """Return the parameters of a program by name, and notes on them.
 
-    Tied weights are two names over one file of the archive.
+    Tied weights are two names of one file of the archive.
     """
     specs = [spec.parameter for spec in module.signature.input_specs if spec.type == "parameter"]
     metas = {spec.parameter_name: module.graph.tensor_values[spec.arg.name] for spec in specs}
-    described = archive.weights()
-    weights = {} if described is None else WEIGHTS(described).config
+    config = archive.weights()
+    weights = {} if config is None else WEIGHTS(config).config
     files: dict[str, str] = {}
-    for name in metas if described is not None else ():
-        held = weights.get(name)
-        if held is None or held.tensor_meta is None:
-            raise UnreadableError(f"is damaged: its weights lack {shown(name)}")
-        metas[name] = held.tensor_meta
-        # Weights without data, on meta or fake, are saved as nothing, all to one file.
-        if archive.stored_bytes(held.path_name):
-            files[name] = held.path_name
+    for name in metas if config is not None else ():
+        weight = weights.get(name)
+        if weight is None or weight.tensor_meta is None:
+            raise UnreadableError(f"is damaged: its weights lack {quote(name)}")
+        metas[name] = weight.tensor_meta
+        # Weights without data, on meta or fake, are all saved to one empty file.
+        if archive.stored_bytes(weight.path_name):
+            files[name] = weight.path_name
     numbers = {file: number for number, file in enumerate(dict.fromkeys(files.values()))}
     parameters = {
         name: _parameter(name, meta, numbers[files[name]] if name in files else -1 - position)
@@ -135,15 +138,15 @@ _TIES_UNKNOWN = "tied weights count under each name: the file does not say which
 
 def _parameter(name: str, meta: schema.TensorMeta, identity: int) -> Parameter:
     tensor = TensorMeta(
-        shape=_plain(meta.sizes),
+        shape=_concrete_sizes(meta.sizes),
         dtype=dtype_name(serialize.deserialize_scalar_type(meta.dtype)),
-        strides=_plain(meta.strides) if meta.layout == schema.Layout.Strided else None,
+        strides=_concrete_sizes(meta.strides) if meta.layout == schema.Layout.Strided else None,
     )
     leaf = name.rpartition(".")[2]
     return parameter_of(leaf, tensor, trainable=meta.requires_grad, identity=identity)
 
 
-def _plain(sizes: list[schema.SymInt]) -> tuple[int, ...]:
+def _concrete_sizes(sizes: list[schema.SymInt]) -> tuple[int, ...]:
     if any(size.type != "as_int" for size in sizes):
         raise UnreadableError("has weights of a symbolic size")
     return tuple(size.as_int for size in sizes)

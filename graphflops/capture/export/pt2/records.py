@@ -1,8 +1,8 @@
-"""Every field that is read of a saved program, with its rule.
+"""Fields that are read of a saved program, each with its rule.
 
-The names are those of ``torch._export.serde.schema``. What has no rule here is not read: the
-pytrees of inputs and outputs, guards (they are Python), verifiers, and notes of where a node
-came from. A kind of argument that is not listed is refused.
+The names are those of ``torch._export.serde.schema``. Fields without a rule are not read: the
+pytrees of inputs and outputs, guards (they are Python), verifiers, and provenance of nodes. A
+kind of argument that is not listed is refused.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from graphflops.capture.export.pt2.value_rules import (
     MAX_NAME,
     Rule,
     boolean,
+    dict_of,
+    enum_member,
     identifier,
+    ignored,
     integer,
-    left_out,
-    many,
-    mapping,
-    member,
-    name_or_none,
+    list_of,
     number,
-    one_of,
     optional,
+    optional_identifier,
     qualified_name,
     record,
     tensor,
     text,
+    union,
 )
 from graphflops.capture.torch_internals.serialized_programs import schema
 
@@ -40,47 +40,48 @@ _SYMBOL = re.compile(r"[a-z]{1,8}\d{1,5}")
 
 
 def _operator(value: Any) -> str:
-    return known_operator(text(value, MAX_NAME))
+    return check_operator(text(value, MAX_NAME))
 
 
 def _expression(value: Any) -> str:
-    return checked_expression(text(value))
+    return check_expression(text(value))
 
 
 def _symbol(value: Any) -> str:
     # Torch counts up to the number of a symbol.
     if isinstance(value, str) and _SYMBOL.fullmatch(value):
         return value
-    raise UnreadableError(f"has a size called {shown(value)}")
+    raise UnreadableError(f"has a size called {quote(value)}")
 
 
 def _metadata(value: Any) -> dict[str, str]:
-    """Where a node stands in the code and among the modules; all else is not read."""
-    found = mapping(text, lambda item: item)(value)
-    kept = {key: text(found[key]) for key in ("stack_trace", "nn_module_stack") if key in found}
-    if any(part.count(".") > MAX_DEPTH for part in kept.get("nn_module_stack", "").split(",")):
+    """Return stack trace, module stack and torch function of a node; the rest is not read."""
+    raw = dict_of(text, lambda item: item)(value)
+    metadata = {key: text(raw[key]) for key in ("stack_trace", "nn_module_stack") if key in raw}
+    stack = metadata.get("nn_module_stack", "")
+    if any(entry.count(".") > MAX_DEPTH for entry in stack.split(",")):
         raise UnreadableError(f"has modules within modules, more than {MAX_DEPTH} deep")
-    if "torch_fn" in found and text(found["torch_fn"]).count(";") == 1:
-        kept["torch_fn"] = found["torch_fn"]
-    return kept
+    if "torch_fn" in raw and text(raw["torch_fn"]).count(";") == 1:
+        metadata["torch_fn"] = raw["torch_fn"]
+    return metadata
 
 
-_DTYPE, _LAYOUT = member(schema.ScalarType), member(schema.Layout)
+_DTYPE, _LAYOUT = enum_member(schema.ScalarType), enum_member(schema.Layout)
 _DEVICE = record("Device", {"type": identifier, "index": optional(integer)})
-_HINT = one_of("SymExprHint", {"as_int": integer, "as_bool": boolean, "as_float": number})
+_HINT = union("SymExprHint", {"as_int": integer, "as_bool": boolean, "as_float": number})
 _SYM_EXPR = record("SymExpr", {"expr_str": _expression, "hint": optional(_HINT)})
-_SYM_INT = one_of("SymInt", {"as_expr": _SYM_EXPR, "as_int": integer})
-_SYM_FLOAT = one_of("SymFloat", {"as_expr": _SYM_EXPR, "as_float": number})
-_SYM_BOOL = one_of("SymBool", {"as_expr": _SYM_EXPR, "as_bool": boolean})
+_SYM_INT = union("SymInt", {"as_expr": _SYM_EXPR, "as_int": integer})
+_SYM_FLOAT = union("SymFloat", {"as_expr": _SYM_EXPR, "as_float": number})
+_SYM_BOOL = union("SymBool", {"as_expr": _SYM_EXPR, "as_bool": boolean})
 _TENSOR_META = tensor(
     record(
         "TensorMeta",
         {
             "dtype": _DTYPE,
-            "sizes": many(_SYM_INT),
+            "sizes": list_of(_SYM_INT),
             "requires_grad": boolean,
             "device": _DEVICE,
-            "strides": many(_SYM_INT),
+            "strides": list_of(_SYM_INT),
             "storage_offset": _SYM_INT,
             "layout": _LAYOUT,
         },
@@ -91,10 +92,10 @@ _TENSOR = record("TensorArgument", {"name": identifier})
 _TOKEN = record("TokenArgument", {"name": identifier})
 _OBJECT = record("CustomObjArgument", {"name": identifier, "class_fqn": text})
 _COMPLEX = record("ComplexValue", {"real": number, "imag": number})
-_INT_NAME = one_of("SymIntArgument", {"as_name": identifier, "as_int": integer})
-_FLOAT_NAME = one_of("SymFloatArgument", {"as_name": identifier, "as_float": number})
-_BOOL_NAME = one_of("SymBoolArgument", {"as_name": identifier, "as_bool": boolean})
-_OPTIONAL_TENSOR = one_of("OptionalTensorArgument", {"as_tensor": _TENSOR, "as_none": boolean})
+_INT_NAME = union("SymIntArgument", {"as_name": identifier, "as_int": integer})
+_FLOAT_NAME = union("SymFloatArgument", {"as_name": identifier, "as_float": number})
+_BOOL_NAME = union("SymBoolArgument", {"as_name": identifier, "as_bool": boolean})
+_OPTIONAL_TENSOR = union("OptionalTensorArgument", {"as_tensor": _TENSOR, "as_none": boolean})
 
 
 def _graph_argument(value: Any) -> Any:
@@ -105,35 +106,35 @@ def _argument(value: Any) -> Any:
     return _ARGUMENT(value)
 
 
-_ARGUMENT: Rule = one_of(
+_ARGUMENT: Rule = union(
     "Argument",
     {
         "as_none": boolean,
         "as_tensor": _TENSOR,
-        "as_tensors": many(_TENSOR),
+        "as_tensors": list_of(_TENSOR),
         "as_optional_tensor": _OPTIONAL_TENSOR,
-        "as_optional_tensors": many(_OPTIONAL_TENSOR),
-        "as_nested_tensors": many(many(_TENSOR)),
+        "as_optional_tensors": list_of(_OPTIONAL_TENSOR),
+        "as_nested_tensors": list_of(list_of(_TENSOR)),
         "as_int": integer,
-        "as_ints": many(integer),
-        "as_int_lists": many(many(integer)),
+        "as_ints": list_of(integer),
+        "as_int_lists": list_of(list_of(integer)),
         "as_float": number,
-        "as_floats": many(number),
-        "as_float_lists": many(many(number)),
+        "as_floats": list_of(number),
+        "as_float_lists": list_of(list_of(number)),
         "as_complex": _COMPLEX,
         "as_bool": boolean,
-        "as_bools": many(boolean),
+        "as_bools": list_of(boolean),
         "as_string": text,
-        "as_strings": many(text),
-        "as_string_to_argument": mapping(text, _argument),
+        "as_strings": list_of(text),
+        "as_string_to_argument": dict_of(text, _argument),
         "as_sym_int": _INT_NAME,
-        "as_sym_ints": many(_INT_NAME),
+        "as_sym_ints": list_of(_INT_NAME),
         "as_sym_float": _FLOAT_NAME,
-        "as_sym_floats": many(_FLOAT_NAME),
+        "as_sym_floats": list_of(_FLOAT_NAME),
         "as_sym_bool": _BOOL_NAME,
-        "as_sym_bools": many(_BOOL_NAME),
+        "as_sym_bools": list_of(_BOOL_NAME),
         "as_scalar_type": _DTYPE,
-        "as_memory_format": member(schema.MemoryFormat),
+        "as_memory_format": enum_member(schema.MemoryFormat),
         "as_layout": _LAYOUT,
         "as_device": _DEVICE,
         "as_graph": _graph_argument,
@@ -145,18 +146,18 @@ _NODE = record(
     "Node",
     {
         "target": _operator,
-        "inputs": many(
+        "inputs": list_of(
             record(
                 "NamedArgument",
                 {
-                    "name": name_or_none,
+                    "name": optional_identifier,
                     "arg": _ARGUMENT,
-                    "kind": optional(member(schema.ArgumentKind)),
+                    "kind": optional(enum_member(schema.ArgumentKind)),
                 },
             ),
             MAX_ARGUMENTS,
         ),
-        "outputs": many(_ARGUMENT),
+        "outputs": list_of(_ARGUMENT),
         "metadata": _metadata,
         "is_hop_single_tensor_return": optional(boolean),
         "name": optional(identifier),
@@ -165,19 +166,19 @@ _NODE = record(
 _graph = record(
     "Graph",
     {
-        "inputs": many(_ARGUMENT),
-        "outputs": many(_ARGUMENT),
-        "nodes": many(_NODE),
-        "tensor_values": mapping(identifier, _TENSOR_META),
-        "sym_int_values": mapping(identifier, _SYM_INT),
-        "sym_bool_values": mapping(identifier, _SYM_BOOL),
-        "sym_float_values": mapping(identifier, _SYM_FLOAT),
-        "custom_obj_values": mapping(identifier, _OBJECT),
+        "inputs": list_of(_ARGUMENT),
+        "outputs": list_of(_ARGUMENT),
+        "nodes": list_of(_NODE),
+        "tensor_values": dict_of(identifier, _TENSOR_META),
+        "sym_int_values": dict_of(identifier, _SYM_INT),
+        "sym_bool_values": dict_of(identifier, _SYM_BOOL),
+        "sym_float_values": dict_of(identifier, _SYM_FLOAT),
+        "custom_obj_values": dict_of(identifier, _OBJECT),
         "is_single_tensor_return": boolean,
     },
 )
 
-_CONSTANT = one_of(
+_CONSTANT = union(
     "ConstantValue",
     {
         "as_none": boolean,
@@ -187,7 +188,7 @@ _CONSTANT = one_of(
         "as_bool": boolean,
     },
 )
-_INPUT = one_of(
+_INPUT = union(
     "InputSpec",
     {
         "user_input": record("UserInputSpec", {"arg": _ARGUMENT}),
@@ -216,10 +217,10 @@ _GRAPH_MODULE = record(
         "graph": _graph,
         "signature": record(
             "GraphSignature",
-            # What becomes of the outputs is of no consequence for a count.
-            {"input_specs": many(_INPUT), "output_specs": left_out(list)},
+            # A count does not depend on the specs of outputs.
+            {"input_specs": list_of(_INPUT), "output_specs": ignored(list)},
         ),
-        "module_call_graph": left_out(list),
+        "module_call_graph": ignored(list),
     },
 )
 _RANGE = record("RangeConstraint", {"min_val": optional(integer), "max_val": optional(integer)})
@@ -229,17 +230,17 @@ PROGRAM = record(
     "ExportedProgram",
     {
         "graph_module": _GRAPH_MODULE,
-        "opset_version": left_out(dict),
-        "range_constraints": mapping(_symbol, _RANGE),
+        "opset_version": ignored(dict),
+        "range_constraints": dict_of(_symbol, _RANGE),
         "schema_version": _VERSION,
     },
 )
-"""The rule for ``models/*.json``."""
+"""Rule for ``models/*.json``."""
 
 WEIGHTS = record(
     "PayloadConfig",
     {
-        "config": mapping(
+        "config": dict_of(
             qualified_name,
             record(
                 "PayloadMeta",
@@ -253,4 +254,4 @@ WEIGHTS = record(
         )
     },
 )
-"""The rule for ``data/weights/*_weights_config.json``."""
+"""Rule for ``data/weights/*_weights_config.json``."""
