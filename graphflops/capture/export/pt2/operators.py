@@ -10,7 +10,7 @@ from types import BuiltinFunctionType, FunctionType
 
 import torch
 
-from graphflops.capture.export.pt2.errors import UnreadableError, shown
+from graphflops.capture.export.pt2.errors import UnreadableError, quote
 from graphflops.capture.torch_internals.operators import (
     HigherOrderNamespace,
     HigherOrderOperator,
@@ -20,7 +20,7 @@ from graphflops.capture.torch_internals.operators import (
     predispatch,
 )
 
-_SPACES = (OpNamespace, HigherOrderNamespace)
+_NAMESPACES = (OpNamespace, HigherOrderNamespace)
 _OPERATOR = re.compile(r"torch\.ops\.(?P<library>\w+)\.(?P<name>\w+)(\.(?P<overload>\w+))?")
 _FUNCTION = re.compile(r"(?P<module>[\w.]+)\.(?P<name>\w+)")
 
@@ -75,14 +75,14 @@ def check_operator(target: str) -> str:
     )
 
 
-def _operator(target: str, library: str, name: str, overload: str | None) -> str:
-    space = getattr(torch.ops, library, None)
-    packet = getattr(space, name, None) if isinstance(space, _SPACES) else None
-    if isinstance(packet, OpOverloadPacket):
-        packet = getattr(packet, overload or "", None)
+def _check_registered(target: str, library: str, name: str, overload: str | None) -> str:
+    namespace = getattr(torch.ops, library, None)
+    op = getattr(namespace, name, None) if isinstance(namespace, _NAMESPACES) else None
+    if isinstance(op, OpOverloadPacket):
+        op = getattr(op, overload or "", None)
     # Higher-order operators have no overloads.
-    kind = OpOverload if overload else HigherOrderOperator
-    if isinstance(packet, kind):
+    expected = OpOverload if overload else HigherOrderOperator
+    if isinstance(op, expected):
         return target
     qualified_name = ".".join(filter(None, (f"{library}::{name}", overload)))
     raise UnreadableError(

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from graphflops.capture.export.pt2.errors import UnreadableError, shown
-from graphflops.capture.export.pt2.operators import known_operator
-from graphflops.capture.export.pt2.sizes import checked_expression
+from graphflops.capture.export.pt2.errors import UnreadableError, quote
+from graphflops.capture.export.pt2.operators import check_operator
+from graphflops.capture.export.pt2.sizes import check_expression
 from graphflops.capture.export.pt2.value_rules import (
     MAX_ARGUMENTS,
     MAX_DEPTH,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import sympy
 
-from graphflops.capture.export.pt2.errors import UnreadableError, shown
+from graphflops.capture.export.pt2.errors import UnreadableError, quote
 from graphflops.capture.torch_internals.symbolic import functions
 from graphflops.runtime.interruption import raise_interruption
 

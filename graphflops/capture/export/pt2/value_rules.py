@@ -10,7 +10,7 @@ from functools import lru_cache
 from math import prod
 from typing import Any, TypeAlias
 
-from graphflops.capture.export.pt2.errors import UnreadableError, shown
+from graphflops.capture.export.pt2.errors import UnreadableError, quote
 from graphflops.capture.export.pt2.sizes import MAX_BITS
 from graphflops.capture.torch_internals.serialized_programs import schema
 
