@@ -20,6 +20,7 @@ from graphflops.capture.torch_internals import (
     dispatch,
     dynamo,
     fake_mode,
+    frames,
     functorch_levels,
     jagged,
     operators,
@@ -324,6 +325,9 @@ CANARIES: dict[str, Callable[[], bool]] = {
     "autograd_engine.next_sequence_number": sequence,
     "autograd_engine.top_saved_tensors_hooks": hooks,
     "autograd_engine.run_backward_engine": engine_is_called,
+    "frames.NN_MODULE_FILE": lambda: nn.Module.__call__.__code__.co_filename.endswith(
+        frames.NN_MODULE_FILE
+    ),
     "functorch_levels.functorch": levels,
     "symbolic.SymT": lambda: symbolic.SymT.UNBACKED_INT is not None,
     "symbolic.symbol_is_type": lambda: symbolic.symbol_is_type(

@@ -30,6 +30,7 @@ from graphflops.capture.record.generate_loop import (
 )
 from graphflops.capture.record.tape import named_tensors
 from graphflops.capture.torch_internals.trees import pytree
+from graphflops.capture.transformers_compat import cache_input_names, default_cache_layers, is_cache
 from graphflops.core.cost import Dim
 from graphflops.core.ir import Capture, TensorMeta
 from graphflops.errors import ModelSpecError
@@ -82,14 +83,12 @@ class Prompt:
     @property
     def cache(self) -> str:
         """Description of the cache."""
-        from transformers import DynamicCache
-
         if not self.inputs["use_cache"]:
             return "none, a step reads all tokens again"
         kind = f"static, {self.capacity:,} tokens long" if self.static else "dynamic"
-        if not self.model._supports_default_dynamic_cache():
+        layers = default_cache_layers(self.model)
+        if layers is None:
             return "the model's own"
-        layers = DynamicCache(config=self.model.config.get_text_config(decoder=True)).layers
         windows = [layer.sliding_window for layer in layers if getattr(layer, "is_sliding", False)]
         if not windows:
             return kind
@@ -327,11 +326,9 @@ def capture_decode(
 
 def _cache_names(model: nn.Module, inputs: Mapping[str, Any]) -> frozenset[str]:
     """Return names of the input tensors that hold the state of earlier tokens."""
-    from transformers import Cache
-    from transformers.generation.utils import ALL_CACHE_NAMES
-
+    names = cache_input_names()
     # Older models keep plain tuples of tensors, recognized by name.
-    caches = {k: v for k, v in inputs.items() if isinstance(v, Cache) or k in ALL_CACHE_NAMES}
+    caches = {k: v for k, v in inputs.items() if is_cache(v) or k in names}
     return frozenset(name for name, _ in named_tensors(model, (), caches))
 
 

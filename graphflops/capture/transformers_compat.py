@@ -1,13 +1,22 @@
-"""Caches of transformers, in which tensors are to be found."""
+"""Private parts of transformers: its caches, the steps of ``generate``, expert implementations.
+
+transformers is imported by the functions that need it: a model of another library asks nothing
+of it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.runtime.patches import Patches
+
+CACHE_FILE = "transformers/cache_utils.py"
+"""File whose code reads the layer index of a module: a layer's only use of it."""
 
 
 def register_caches(model: nn.Module) -> None:
@@ -39,3 +48,105 @@ class RegisteredClasses:
                 if kind.__name__.endswith("Cache"):
                     pytree._deregister_pytree_node(kind)
         self._before = None
+
+
+def cache_input_names() -> frozenset[str]:
+    """Return the names under which models take and return caches."""
+    from transformers.generation.utils import ALL_CACHE_NAMES
+
+    return frozenset(ALL_CACHE_NAMES)
+
+
+def is_cache(value: object) -> bool:
+    """Return True for a cache object; older models keep tuples of tensors."""
+    from transformers import Cache
+
+    return isinstance(value, Cache)
+
+
+def default_cache_layers(model: Any) -> Sequence[Any] | None:
+    """Return the layers of the cache that ``generate`` creates; ``None`` if it is the model's own.
+
+    Args:
+        model: A transformers model that generates.
+    """
+    from transformers import DynamicCache
+
+    if not model._supports_default_dynamic_cache():
+        return None
+    layers: Sequence[Any] = DynamicCache(config=model.config.get_text_config(decoder=True)).layers
+    return layers
+
+
+def has_own_generate(model: Any) -> bool:
+    """Return True if a model overrides ``generate``."""
+    from transformers.generation.utils import GenerationMixin
+
+    return type(model).generate is not GenerationMixin.generate
+
+
+def encode_prompt(model: Any, config: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the encoder of an encoder-decoder model, as ``generate`` does before its loop.
+
+    Args:
+        model: The model.
+        config: Its generation config.
+        kwargs: Inputs, without the tokens of the decoder.
+
+    Returns:
+        The inputs with the encoder's outputs.
+    """
+    encoded, name, rest = model._prepare_model_inputs(None, config.bos_token_id, kwargs)
+    inputs: dict[str, Any] = model._maybe_prepare_encoder_kwargs_for_generation(
+        encoded, rest, name, config
+    )
+    return inputs
+
+
+def create_cache(
+    model: Any, config: Any, kwargs: dict[str, Any], batch: int, length: int | torch.SymInt
+) -> None:
+    """Add the cache that ``generate`` creates to the inputs of the first call.
+
+    Args:
+        model: The model.
+        config: Its generation config, which names the kind of cache.
+        kwargs: Inputs, which are added to.
+        batch: Number of sequences.
+        length: Capacity of a static cache in tokens.
+    """
+    from transformers.generation.configuration_utils import GenerationMode
+
+    greedy = GenerationMode.GREEDY_SEARCH
+    model._prepare_cache_for_generation(config, kwargs, greedy, batch, length)
+
+
+def update_inputs(
+    model: Any, outputs: Any, kwargs: Mapping[str, Any], *, has_encoder: bool
+) -> dict[str, Any]:
+    """Return the inputs of the next call of ``generate``, caches of the outputs included."""
+    inputs: dict[str, Any] = model._update_model_kwargs_for_generation(
+        outputs, kwargs, is_encoder_decoder=has_encoder
+    )
+    return inputs
+
+
+def position_ids(model: Any, tokens: torch.Tensor, kwargs: Mapping[str, Any]) -> torch.Tensor:
+    """Return the position ids that ``generate`` derives from a prompt and its mask."""
+    positions: torch.Tensor = model._prepare_position_ids_for_generation(tokens, kwargs)
+    return positions
+
+
+def has_eager_experts(model: nn.Module) -> bool:
+    """Return True if a model loops over its experts, and has a grouped implementation too."""
+    return any(m.config._experts_implementation == "eager" for m in _expert_modules(model))
+
+
+def use_grouped_experts(model: nn.Module) -> None:
+    """Make a model multiply the rows of all experts at once, as most models do by default."""
+    for module in _expert_modules(model):
+        module.set_experts_implementation("grouped_mm")
+
+
+def _expert_modules(model: nn.Module) -> list[Any]:
+    return [m for m in model.modules() if getattr(m, "_can_set_experts_implementation", bool)()]

@@ -17,6 +17,7 @@ from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.data_sizes import UndecidedSizeError
 from graphflops.capture.torch_internals.fake_mode import FakeTensor
 from graphflops.capture.torch_internals.no_modes import no_modes
+from graphflops.capture.transformers_compat import has_eager_experts, use_grouped_experts
 
 # A one-hot row has an element for every expert, of which there are hundreds.
 _MAX_NUMEL = 1 << 22
@@ -36,7 +37,7 @@ def moe_strategies(
     """
     yield "", lambda *_: contextlib.nullcontext()
     # transformers has implementations without a loop for some models.
-    if any(part.config._experts_implementation == "eager" for part in _moe_modules(model)):
+    if has_eager_experts(model):
         yield "experts grouped", lambda model, _: _use_grouped_mm(model)
     yield "experts chosen evenly", lambda _, tracker: _BalancedRouting(tracker)
     # Routing decides sizes, but other data may decide sizes too.
@@ -50,15 +51,8 @@ def _use_largest_sizes(tracker: ValueTracker) -> contextlib.AbstractContextManag
 
 
 def _use_grouped_mm(model: nn.Module) -> contextlib.AbstractContextManager[None]:
-    """Make transformers multiply the rows of all experts at once, as it does in most models."""
-    for part in _moe_modules(model):
-        part.set_experts_implementation("grouped_mm")
+    use_grouped_experts(model)
     return contextlib.nullcontext()
-
-
-def _moe_modules(model: nn.Module) -> list[Any]:
-    """Return transformers' modules that have several implementations of experts."""
-    return [m for m in model.modules() if getattr(m, "_can_set_experts_implementation", bool)()]
 
 
 class _BalancedRouting(TorchFunctionMode):

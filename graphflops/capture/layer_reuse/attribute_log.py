@@ -16,12 +16,12 @@ from graphflops.capture.layer_reuse.fingerprint import MODULE_INTERNALS
 from graphflops.capture.layer_reuse.layer_index import LayerIndex
 from graphflops.capture.layer_reuse.module_dict import module_dict
 from graphflops.capture.torch_internals.dispatch import TorchDispatchMode, disable_current_modes
+from graphflops.capture.torch_internals.frames import NN_MODULE_FILE
 from graphflops.runtime.patches import AttributePatch, Patches, patch_function
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 ALL_ATTRIBUTES = "*"
 # nn.Module reads ``__dict__`` to look up a parameter or a child: such a read is not logged.
-_NN_MODULE_FILE = "torch/nn/modules/module.py"
 
 
 @dataclass(slots=True)
@@ -136,7 +136,7 @@ def _getattribute(module: nn.Module, name: str) -> Any:
         return object.__getattribute__(module, name)
     attributes = module_dict(module)
     if name == "__dict__":
-        if not sys._getframe(1).f_code.co_filename.endswith(_NN_MODULE_FILE):
+        if not sys._getframe(1).f_code.co_filename.endswith(NN_MODULE_FILE):
             record_read(attributes, ALL_ATTRIBUTES)
         return attributes
     if name in attributes and name not in MODULE_INTERNALS:

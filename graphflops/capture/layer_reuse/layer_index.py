@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-_CACHES = "transformers/cache_utils.py"
+from graphflops.capture.transformers_compat import CACHE_FILE
+
 # All special methods of an integer.
 _INT_METHODS = (
     *("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__bool__"),
@@ -50,7 +51,7 @@ class LayerIndex:
 
 def _int_method(name: str) -> Any:
     def method(layer_index: LayerIndex, *args: Any) -> Any:
-        if not sys._getframe(1).f_code.co_filename.endswith(_CACHES):
+        if not sys._getframe(1).f_code.co_filename.endswith(CACHE_FILE):
             layer_index._on_use()
         return getattr(layer_index.number, name)(*map(unwrap_index, args))
 

@@ -14,6 +14,14 @@ from typing import Any
 import torch
 
 from graphflops.capture.fake.fake_model import fakify_model_and_inputs
+from graphflops.capture.transformers_compat import (
+    cache_input_names,
+    create_cache,
+    encode_prompt,
+    has_own_generate,
+    position_ids,
+    update_inputs,
+)
 from graphflops.errors import ModelSpecError
 from graphflops.runtime.interruption import raise_interruption
 
@@ -46,20 +54,11 @@ class GenerateLoop:
 
     def first_inputs(self) -> dict[str, Any]:
         """Run an encoder, if any, create the cache, and return the inputs of the first call."""
-        from transformers.generation.configuration_utils import GenerationMode
-
         model, config = self.model, self._config()
         if self._has_encoder:
-            bos = config.bos_token_id
-            encoded, name, kwargs = model._prepare_model_inputs(None, bos, self._kwargs)
-            self._kwargs = model._maybe_prepare_encoder_kwargs_for_generation(
-                encoded, kwargs, name, config
-            )
+            self._kwargs = encode_prompt(model, config, self._kwargs)
         batch = self._tokens.shape[0]
-        mode = GenerationMode.GREEDY_SEARCH
-        model._prepare_cache_for_generation(
-            config, self._kwargs, mode, batch, self._max_cache_length
-        )
+        create_cache(model, config, self._kwargs, batch, self._max_cache_length)
         return self._prepare_inputs(None, is_first_iteration=True)
 
     def next_inputs(self, outputs: Any) -> dict[str, Any]:
@@ -68,19 +67,14 @@ class GenerateLoop:
         Raises:
             ModelSpecError: A ``generate`` of the model's own prepares them.
         """
-        from transformers.generation.utils import GenerationMixin
-
         model = self.model
-        has_own_generate = type(model).generate is not GenerationMixin.generate
-        if self.use_cache and has_own_generate and not returns_cache(outputs):
+        if self.use_cache and has_own_generate(model) and not returns_cache(outputs):
             msg = (
                 f"{type(model).__name__} has a generate() of its own, and its forward keeps no "
                 "cache: what a step costs cannot be seen. Count its language model instead."
             )
             raise ModelSpecError(msg)
-        self._kwargs = model._update_model_kwargs_for_generation(
-            outputs, self._kwargs, is_encoder_decoder=self._has_encoder
-        )
+        self._kwargs = update_inputs(model, outputs, self._kwargs, has_encoder=self._has_encoder)
         self._tokens = torch.cat([self._tokens, self._tokens[:, -1:]], dim=1)
         return self._prepare_inputs(1 if self.use_cache else None)
 
@@ -106,9 +100,7 @@ class GenerateLoop:
 
 def returns_cache(outputs: Any) -> bool:
     """Return True if a call has returned a cache for the next one."""
-    from transformers.generation.utils import ALL_CACHE_NAMES
-
-    return any(getattr(outputs, name, None) is not None for name in ALL_CACHE_NAMES)
+    return any(getattr(outputs, name, None) is not None for name in cache_input_names())
 
 
 def with_positions(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,11 +131,10 @@ def with_positions(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
 def _positions(model: Any, tokens: torch.Tensor, kwargs: dict[str, Any]) -> torch.Tensor | None:
     """Return position ids, or ``None`` if they depend on unknown values."""
     try:
-        positions: torch.Tensor = model._prepare_position_ids_for_generation(tokens, kwargs)
+        return position_ids(model, tokens, kwargs)
     except Exception as error:  # noqa: BLE001 - model code: the forward computes its own then
         raise_interruption(error)
         return None
-    return positions
 
 
 def _blank(fake: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from graphflops.capture.transformers_compat import cache_input_names
 from graphflops.errors import CaptureError, ModelSpecError
 
 Loss: TypeAlias = Callable[[Any], torch.Tensor]
@@ -102,9 +103,7 @@ def _cache_names(output: object) -> frozenset[str]:
     generic: Any = sys.modules.get("transformers.utils.generic")
     if generic is None or not isinstance(output, generic.ModelOutput):
         return frozenset()
-    from transformers.generation.utils import ALL_CACHE_NAMES
-
-    return frozenset(ALL_CACHE_NAMES)
+    return cache_input_names()
 
 
 def _join(name: str, key: object) -> str:
