@@ -11,8 +11,9 @@ What a page shows is what graphflops prints:
 - Text between ``<!-- NAME -->`` and ``<!-- /NAME -->`` is a figure of
   :mod:`benchmarks.docs_figures`.
 
-Times and the line numbers of other packages may differ. Without ``--update``, stale blocks are
-listed and the exit status is 1; with it, they are written again.
+Times and the line numbers of other packages may differ; lines that differ in nothing else stay as
+they are. Without ``--update``, stale blocks are listed and the exit status is 1; with it, they are
+written again.
 """
 
 from __future__ import annotations
@@ -78,6 +79,14 @@ class Block:
 
     def _compared(self, text: str) -> str:
         return text.strip("\n") if self.exact else normalized(text)
+
+    def update(self) -> str:
+        """Return what the page should have, with the lines of the page that are as good."""
+        if self.exact:
+            return self.printed
+        lines = {normalized(line): line for line in self.shown.splitlines()}
+        printed = (lines.get(normalized(line), line) for line in self.printed.splitlines())
+        return "\n".join(printed) + "\n"
 
     def difference(self) -> str:
         """The differing lines."""
@@ -268,7 +277,7 @@ def main() -> int:
 def _write(page: Path, blocks: list[Block]) -> None:
     text = page.read_text("utf-8")
     for block in sorted(blocks, key=lambda block: block.start, reverse=True):
-        text = text[: block.start] + block.printed + text[block.end :]
+        text = text[: block.start] + block.update() + text[block.end :]
     page.write_text(text, encoding="utf-8")
 
 

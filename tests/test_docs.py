@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,3 +125,14 @@ def test_paths_in_the_drawing_exist() -> None:
     paths = re.findall(r">((?:graphflops|handlers)/[\w/.]*)<", drawing)
     assert paths
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_layers_on_the_page_are_those_of_the_contract() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    contract = next(
+        contract
+        for contract in project["tool"]["importlinter"]["contracts"]
+        if contract["name"] == "Data flows one way"
+    )
+    section = BUILT.read_text("utf-8").partition("## Who may import whom")[2]
+    assert section.partition("```text\n")[2].partition("\n```")[0].split("\n") == contract["layers"]
