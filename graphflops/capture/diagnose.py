@@ -12,7 +12,7 @@ from torch import nn
 
 from graphflops.capture.fake.fake_model import copy_to_meta
 from graphflops.capture.fake.leaves import tensors_in
-from graphflops.capture.source_lines import is_models, short_path
+from graphflops.capture.source_lines import is_model_file, short_path
 from graphflops.capture.torch_internals.count_flags import model_running
 from graphflops.core.ir import OpCall, Phase
 from graphflops.errors import CaptureError, GraphFlopsError
@@ -120,7 +120,7 @@ def _where(error: BaseException) -> str:
     own = [
         frame
         for frame in frames
-        if is_models(frame.filename) and "transformers/exporters" not in frame.filename
+        if is_model_file(frame.filename) and "transformers/exporters" not in frame.filename
     ]
     if not own:
         return ""

@@ -42,7 +42,7 @@ from graphflops.capture.torch_internals.count_flags import NeedsAutogradError, b
 from graphflops.capture.torch_internals.dynamo import OptimizedModule, TorchDynamoException
 from graphflops.capture.torch_internals.export_isolation import exporting
 from graphflops.capture.transformers_compat import register_caches
-from graphflops.capture.unfused_attention import mark_hidden
+from graphflops.capture.unfused_attention import mark_masked_products
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import Capture
 from graphflops.errors import GraphFlopsError
@@ -214,7 +214,7 @@ class _Job:
             found = calls_of_graph(program.graph_module, module_path)
             refuse_mixed_dtypes(found.calls)
             captured = Capture(
-                calls=mark_hidden(CallSequence(found.calls)),
+                calls=mark_masked_products(CallSequence(found.calls)),
                 fallback=found.fallback,
                 modules=modules_of(modules, calls_in_graph(modules, calls, program.graph_module)),
                 method=self.method,
