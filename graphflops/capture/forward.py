@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphflops.capture.diagnose import explain_failure, refuse_mixed_dtypes, refuse_unseen
+from graphflops.capture.diagnose import explain_failure, refuse_empty_trace, refuse_mixed_dtypes
 from graphflops.capture.export.control_flow import calls_of_graph
 from graphflops.capture.export.program import program_inputs
 from graphflops.capture.fake.data_sizes import ALTERNATIVE_INT, PLACEHOLDER_INT
@@ -179,7 +179,7 @@ class _Job:
                 before = known.operator_count
                 with tape.recording():
                     own.model(*args, **kwargs)
-                refuse_unseen(known.operator_count - before, tape.length)
+                refuse_empty_trace(known.operator_count - before, tape.length)
             refuse_mixed_dtypes(tape.traced_calls())
             calls, given = resolve_symbols(known, CallSequence(tape.items), given)
             ran = time.perf_counter()

@@ -20,8 +20,8 @@ from torch.nn.parameter import is_lazy
 from graphflops.capture.diagnose import (
     explain_failure,
     first_line,
+    refuse_empty_trace,
     refuse_mixed_dtypes,
-    refuse_unseen,
 )
 from graphflops.capture.fake.data_sizes import ALTERNATIVE_INT, PLACEHOLDER_INT
 from graphflops.capture.fake.fake_model import FakeModel, fakify_model_and_inputs
@@ -175,7 +175,7 @@ class _Step:
             owners.finish_forward()
             gradients.hook_nodes(value)
             differentiated = _run_backward(value, owners, gradients)
-        refuse_unseen(known.operator_count - before, tape.length)
+        refuse_empty_trace(known.operator_count - before, tape.length)
         calls, given = resolve_symbols(known, CallSequence(tape.marked_items()), given)
         refuse_mixed_dtypes(tape.traced_calls())
         capture = Capture(
