@@ -35,7 +35,7 @@ def line_of_trace(trace: str) -> str:
     return f"{short_path(file)}:{line}"
 
 
-def line_running() -> str:
+def current_source_line() -> str:
     """Return ``file:line`` of the innermost model code on the stack, if there is any."""
     frame: FrameType | None = sys._getframe(1)
     # Frames outside of the ones that run a model are not model code.
