@@ -55,7 +55,7 @@ def in_counting_thread(function: Callable[_P, _R]) -> Callable[_P, _R]:
     def count(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         if COUNTING.is_held():
             return function(*args, **kwargs)
-        before, handled = (ThreadState.now(), RandomState(), hold_counts()), sys.exc_info()[1]
+        state, handled = (ThreadState.now(), RandomState(), hold_counts()), sys.exc_info()[1]
         try:
             SIGNALS.install()
             with translate_version_errors():
@@ -67,9 +67,9 @@ def in_counting_thread(function: Callable[_P, _R]) -> Callable[_P, _R]:
             raise
         finally:
             try:
-                _restore(*before)
+                _restore(*state)
             except BaseException:
-                _restore(*before)
+                _restore(*state)
                 raise
 
     return count

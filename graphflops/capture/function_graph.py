@@ -98,7 +98,7 @@ def _size_note(sizes: Mapping[str, int]) -> Iterator[str]:
 def _without_subgraphs(module: fx.GraphModule, modules: Iterable[Module]) -> Iterator[Module]:
     """Leave out the subgraphs that operators of a graph run, which are no modules of the model."""
     subgraphs = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
-    return (each for each in modules if each.path.partition(".")[0] not in subgraphs)
+    return (other for other in modules if other.path.partition(".")[0] not in subgraphs)
 
 
 def _merge_modules(inlined: Iterable[Module], called: Iterable[Module]) -> Iterator[Module]:

@@ -25,17 +25,17 @@ class RegisteredClasses:
     """Patch that deregisters, after a count, the cache classes registered during it."""
 
     def __init__(self) -> None:
-        self._before: set[Any] | None = None
+        self._registered: set[Any] | None = None
 
     def install(self, _: Patches) -> None:
         """Record the registered classes."""
-        if self._before is None:
-            self._before = set(pytree.SUPPORTED_NODES)
+        if self._registered is None:
+            self._registered = set(pytree.SUPPORTED_NODES)
 
     def remove(self) -> None:
         """Deregister cache classes that were registered since."""
-        if self._before is not None:
-            for cls in set(pytree.SUPPORTED_NODES) - self._before:
+        if self._registered is not None:
+            for cls in set(pytree.SUPPORTED_NODES) - self._registered:
                 if cls.__name__.endswith("Cache"):
                     pytree._deregister_pytree_node(cls)
-        self._before = None
+        self._registered = None

@@ -142,18 +142,18 @@ class LiftFlag:
     """
 
     def __init__(self) -> None:
-        self._before: bool | None = None
+        self._original: bool | None = None
 
     def install(self, _: Patches) -> None:
         """Record the flag."""
-        if self._before is None:
-            self._before = torch._C._only_lift_cpu_tensors()
+        if self._original is None:
+            self._original = torch._C._only_lift_cpu_tensors()
 
     def remove(self) -> None:
         """Restore it."""
-        if self._before is not None:
-            torch._C._set_only_lift_cpu_tensors(self._before)
-        self._before = None
+        if self._original is not None:
+            torch._C._set_only_lift_cpu_tensors(self._original)
+        self._original = None
 
 
 class DynamoTables:
