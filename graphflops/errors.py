@@ -39,7 +39,7 @@ class OutputError(GraphFlopsError):
 
 
 class ReportFileError(GraphFlopsError):
-    """A file is no report that this version can load."""
+    """File that is no report, or of a version that cannot be loaded."""
 
 
 class VersionError(GraphFlopsError):

@@ -44,8 +44,8 @@ def updated() -> bool:
     kwargs = compat.update_inputs(
         model, outputs, {"attention_mask": TOKENS, "use_cache": True}, has_encoder=False
     )
-    length: int = kwargs["attention_mask"].shape[1]
-    return length == 4 and compat.is_cache(kwargs["past_key_values"])
+    mask: torch.Tensor = kwargs["attention_mask"]
+    return mask.shape == (2, 4) and compat.is_cache(kwargs["past_key_values"])
 
 
 def positions() -> bool:

@@ -1,7 +1,7 @@
-"""The thread that counts: the process as it sees it, and left as it was found.
+"""State of the thread that counts: patches in it, and restoration of the process after it.
 
 Models run eagerly under fake tensors. That takes flags, patched functions and modes, most of
-which torch keeps once for the whole process; other threads run and train models meanwhile.
+which torch keeps once for the whole process, while other threads run and train models.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ COUNTING = Patches(
     CLASS_ATTRIBUTES,
     *TORCH_PATCHES,
 )
-"""Changes to the process that a thread which counts sees."""
+"""Patches of a thread that counts."""
 
 
 def in_counting_thread(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Let a function count in the thread that calls it, and leave thread and process as found.
+    """Return a function that counts in the calling thread, and then restores thread and process.
 
-    Not a ``with`` statement: its end could be interrupted as everything else can.
+    Not a context manager: an interruption of its exit would leave the process changed.
     """
 
     @functools.wraps(function)
     def count(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         if COUNTING.is_held():
             return function(*args, **kwargs)
-        before, handled = (ThreadState.now(), RandomState(), hold_counts()), sys.exc_info()[1]
+        state, handled = (ThreadState.now(), RandomState(), hold_counts()), sys.exc_info()[1]
         try:
             SIGNALS.install()
             with translate_version_errors():
@@ -67,21 +67,21 @@ def in_counting_thread(function: Callable[_P, _R]) -> Callable[_P, _R]:
             raise
         finally:
             try:
-                _leave(*before)
+                _restore(*state)
             except BaseException:
-                _leave(*before)
+                _restore(*state)
                 raise
 
     return count
 
 
-def _leave(thread: ThreadState, numbers: RandomState, holds: dict[Patches, int]) -> None:
-    """Put everything back; may be called again when it was interrupted."""
+def _restore(thread: ThreadState, random: RandomState, counts: dict[Patches, int]) -> None:
+    """Restore all state; may be called again if it was interrupted."""
     SIGNALS.defer()
     thread.restore()
-    for held, number in holds.items():
-        held.release(number)
-    numbers.restore()
+    for patch_set, count in counts.items():
+        patch_set.release(count)
+    random.restore()
     COUNT_FLAGS.reset()
     GENERATORS.begin()
     SIGNALS.restore()

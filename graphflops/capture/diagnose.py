@@ -1,4 +1,4 @@
-"""Why a model could not be captured, in a sentence a user can act on."""
+"""Diagnosis of failed captures: errors that name the cause and a remedy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from graphflops.capture.fake.fake_model import copy_to_meta
 from graphflops.capture.fake.leaves import tensors_in
-from graphflops.capture.source_lines import is_models, short_path
+from graphflops.capture.source_lines import is_model_file, short_path
 from graphflops.capture.torch_internals.count_flags import model_running
 from graphflops.core.ir import OpCall, Phase
 from graphflops.errors import CaptureError, GraphFlopsError
@@ -24,31 +24,38 @@ from graphflops.runtime.versions import untested_versions, version_error_behind
 def explain_failure(
     model: nn.Module, args: Any, kwargs: Any, failures: list[tuple[str, Exception]]
 ) -> GraphFlopsError:
-    """An error that says whose fault it was, where, and what to try.
+    """Return an error that names the cause of failed captures, its location and a remedy.
 
-    If what failed is a piece of torch that has changed, that is said. Else the forward is run
-    once more on the meta device, where nothing of a count has a part: if that fails in the same
-    way, the model or its inputs are wrong; if not, tracing is what failed.
+    A change of torch is named if it is the cause. Otherwise the forward is run once more on the
+    meta device, without any code of a count: if it fails in the same way, the cause is the model
+    or its inputs; if not, it is the tracing.
+
+    Args:
+        model: Model.
+        args: Positional inputs.
+        kwargs: Keyword inputs.
+        failures: Capture methods and the errors with which they failed.
     """
     for _, error in failures:
-        if (change := version_error_behind(error)) is not None:
-            return change
-    own = _forward_error(model, args, kwargs)
+        if (version_error := version_error_behind(error)) is not None:
+            return version_error
+    forward_error = _forward_error(model, args, kwargs)
     name = type(model).__name__
-    if own is not None and type(own) is type(failures[0][1]):
+    if forward_error is not None and type(forward_error) is type(failures[0][1]):
+        reason = f"{first_line(forward_error)}{_location(forward_error)}"
         return CaptureError(
-            f"the forward of {name} fails on these inputs: {first_line(own)}{_where(own)}. "
-            f"The inputs were: {_inputs(args, kwargs)}. Correct the inputs or the model."
+            f"the forward of {name} fails on these inputs: {reason}. "
+            f"The inputs were: {_describe_inputs(args, kwargs)}. Correct the inputs or the model."
         )
-    reasons = [f"{first_line(error)}{_where(error)}" for _, error in failures]
-    # What stops one way often stops another alike.
-    tried = "; ".join(
+    reasons = [f"{first_line(error)}{_location(error)}" for _, error in failures]
+    # Several methods often fail for the same reason, which is listed once.
+    attempts = "; ".join(
         f"{method}: {reason}"
-        for at, ((method, _), reason) in enumerate(zip(failures, reasons, strict=True))
-        if reason not in reasons[:at]
+        for index, ((method, _), reason) in enumerate(zip(failures, reasons, strict=True))
+        if reason not in reasons[:index]
     )
     msg = (
-        f"{name} cannot be captured as a graph. {tried}. Its Python depends on values that a "
+        f"{name} cannot be captured as a graph. {attempts}. Its Python depends on values that a "
         "graph without data does not have, or uses an operator without shape rules: pass inputs "
         "that avoid that line, or export the model yourself and count the ExportedProgram."
     )
@@ -58,81 +65,82 @@ def explain_failure(
 def _forward_error(model: nn.Module, args: Any, kwargs: Any) -> Exception | None:
     try:
         with QUIET.holding(), torch.device("meta"), model_running():
-            (own, *own_args), own_kwargs = copy_to_meta(model, args, kwargs)
-            own(*own_args, **own_kwargs)
-    except Exception as error:  # noqa: BLE001 - whatever the model raises is the answer
+            (meta_model, *meta_args), meta_kwargs = copy_to_meta(model, args, kwargs)
+            meta_model(*meta_args, **meta_kwargs)
+    except Exception as error:  # noqa: BLE001 - any error of the model is the result
         raise_interruption(error)
-        # What meta cannot do says nothing of the model.
+        # An error of the meta device is not one of the model.
         return None if "meta" in str(error).lower() else error
     return None
 
 
 def refuse_mixed_dtypes(calls: Iterable[OpCall]) -> None:
-    """Refuse a product of tensors of several dtypes: shape rules let it pass, no kernel does.
+    """Refuse products of tensors of different dtypes, which only real kernels reject.
 
     Raises:
-        CaptureError: A contraction takes them, usually because an input has the wrong dtype.
+        CaptureError: A contraction takes such tensors, usually because an input has the wrong
+            dtype.
     """
     for call in calls:
-        if call.op not in _ONE_DTYPE or call.phase is not Phase.FORWARD:
+        if call.op not in _SAME_DTYPE or call.phase is not Phase.FORWARD:
             continue
         dtypes = sorted({tensor.dtype for _, tensor in call.tensors()})
         if len(dtypes) > 1:
-            at = f" (at {call.source_line})" if call.source_line else ""
+            location = f" (at {call.source_line})" if call.source_line else ""
             msg = (
-                f"{call.op} gets {' and '.join(dtypes)} tensors{at}, which PyTorch refuses to "
-                "multiply. Give inputs of the model's dtypes."
+                f"{call.op} gets {' and '.join(dtypes)} tensors{location}, which PyTorch refuses "
+                "to multiply. Give inputs of the model's dtypes."
             )
             raise CaptureError(msg)
 
 
-def refuse_unseen(ran: int, recorded: int) -> None:
-    """Refuse a trace on which nothing stands though something was computed.
+def refuse_empty_trace(run_count: int, recorded_count: int) -> None:
+    """Refuse an empty trace of a forward that ran operators.
 
     Raises:
-        CaptureError: Operators ran, and none of them was seen.
+        CaptureError: Operators ran, and none was recorded.
     """
-    if ran and not recorded:
+    if run_count and not recorded_count:
         msg = (
-            f"the forward runs {ran} operators, and none of them can be seen: it switches "
+            f"the forward runs {run_count} operators, and none of them can be seen: it switches "
             "off the modes of PyTorch that watch operators. Count what it calls there by itself."
         )
         raise CaptureError(msg)
 
 
-_ONE_DTYPE = {
+_SAME_DTYPE = {
     *("aten::linear", "aten::mm", "aten::bmm", "aten::matmul", "aten::addmm", "aten::baddbmm"),
     *("aten::conv1d", "aten::conv2d", "aten::conv3d", "aten::convolution"),
 }
 
 
 def first_line(error: BaseException) -> str:
-    """An error as ``Type: first line of its message``."""
+    """Return an error as ``Type: first line of its message``."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0].rstrip(".") if lines else "no message"
-    # A guard over hundreds of symbols is no sentence.
+    # A guard may have hundreds of symbols.
     return f"{type(error).__name__}: {textwrap.shorten(text, 300, placeholder=' ...')}"
 
 
-def _where(error: BaseException) -> str:
-    """The innermost line of the model's own code, as `` (at file:line: code)``."""
+def _location(error: BaseException) -> str:
+    """Return the innermost line of model code, as `` (at file:line: code)``."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [
+    model_frames = [
         frame
         for frame in frames
-        if is_models(frame.filename) and "transformers/exporters" not in frame.filename
+        if is_model_file(frame.filename) and "transformers/exporters" not in frame.filename
     ]
-    if not own:
+    if not model_frames:
         return ""
-    frame = own[-1]
+    frame = model_frames[-1]
     return f" (at {short_path(frame.filename)}:{frame.lineno}: {(frame.line or '').strip()})"
 
 
-def _inputs(args: Any, kwargs: Any) -> str:
-    named = [(f"args[{i}]", value) for i, value in enumerate(args)] + list(kwargs.items())
-    shown = [
+def _describe_inputs(args: Any, kwargs: Any) -> str:
+    inputs = [(f"args[{i}]", value) for i, value in enumerate(args)] + list(kwargs.items())
+    descriptions = [
         f"{name} {str(t.dtype).removeprefix('torch.')}{list(t.shape)}"
-        for name, value in named
+        for name, value in inputs
         for t in tensors_in(value)
     ]
-    return ", ".join(shown) or "none"
+    return ", ".join(descriptions) or "none"

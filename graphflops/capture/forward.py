@@ -1,8 +1,9 @@
-"""Capture of an ``nn.Module``, by the first way that works.
+"""Capture of an ``nn.Module`` by the first method that succeeds.
 
-It runs eagerly under fake tensors, and a tape records its calls. A model that stops at a value
-is told that it is exported, which many go another way for. What holds graphs, such as flex
-attention, is traced by ``torch.export``.
+The model runs eagerly under fake tensors, and a tape records its calls. A model that fails
+because it reads a value runs again with ``is_exporting()`` true, for which many models have
+another branch. A model with higher-order operators, such as flex attention, is traced by
+``torch.export``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphflops.capture.diagnose import explain_failure, refuse_mixed_dtypes, refuse_unseen
+from graphflops.capture.diagnose import explain_failure, refuse_empty_trace, refuse_mixed_dtypes
 from graphflops.capture.export.control_flow import calls_of_graph
 from graphflops.capture.export.program import program_inputs
 from graphflops.capture.fake.data_sizes import ALTERNATIVE_INT, PLACEHOLDER_INT
@@ -42,7 +43,7 @@ from graphflops.capture.torch_internals.count_flags import NeedsAutogradError, b
 from graphflops.capture.torch_internals.dynamo import OptimizedModule, TorchDynamoException
 from graphflops.capture.torch_internals.export_isolation import exporting
 from graphflops.capture.transformers_compat import register_caches
-from graphflops.capture.unfused_attention import mark_hidden
+from graphflops.capture.unfused_attention import mark_masked_products
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import Capture
 from graphflops.errors import GraphFlopsError
@@ -50,11 +51,12 @@ from graphflops.runtime.interruption import raise_interruption
 from graphflops.runtime.patches import QUIET
 
 Advance = Callable[[nn.Module, dict[str, Any], Symbols], dict[str, Any]]
-# Called eagerly, some such operators go through torch.compile, which then fails.
-_HOLDS_GRAPHS = (HigherOrderError, TorchDynamoException)
+"""Function from the first inputs of a model, fake, to those of a later call."""
+# Called eagerly, some higher-order operators go through torch.compile, which then fails.
+_HIGHER_ORDER_ERRORS = (HigherOrderError, TorchDynamoException)
 
 
-def capture_module(  # noqa: PLR0913 - what torch.export takes, and how to go about it
+def capture_module(  # noqa: PLR0913 - the arguments of torch.export, and options
     model: nn.Module,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
@@ -66,46 +68,56 @@ def capture_module(  # noqa: PLR0913 - what torch.export takes, and how to go ab
 ) -> Capture:
     """Run a module under fake tensors and record its calls and hierarchy.
 
-    The model runs as it stands, with its training flag, the gradient mode and autocast, and
-    no weight is read or written. Inputs are brought to the model's device as
-    metadata, so that real, fake and meta tensors may be mixed.
+    The model runs in its current training and gradient mode and autocast, and no weight is read
+    or written. Inputs are moved to the model's device as metadata, so that real, fake and meta
+    tensors may be mixed.
 
     Args:
-        model: The module; a compiled one is unwrapped.
+        model: Module; a compiled one is unwrapped.
         args: Positional inputs.
         kwargs: Keyword inputs.
-        dynamic_shapes: As ``torch.export.export`` takes it; an axis may be named by a string.
-        advance: From these inputs, fake, to those of a later call of the model, which is the
-            one to capture.
-        reuse_layers: Whether to trace a repeated layer once and reuse it where it does the same.
-        assume: Sizes that follow from data, by name.
+        dynamic_shapes: Argument of ``torch.export.export``; an axis may be named by a string.
+        advance: Function from these inputs, fake, to those of a later call of the model, which
+            is captured instead.
+        reuse_layers: True to trace a repeated layer once.
+        assume: Values of data-dependent sizes, by name.
 
     Raises:
-        CaptureError: The model's forward failed, or no way of capturing it worked.
+        CaptureError: The model's forward failed, or no capture method succeeded.
     """
     model = model._orig_mod if isinstance(model, OptimizedModule) else model
     failures: list[tuple[str, Exception]] = []
-    ways = ((way, told) for way in moe_strategies(model, failures) for told in (False, True))
-    for way, told in ways:
-        job = _Job(model, args, kwargs, dynamic_shapes, advance, *way, assume or {}, told=told)
+    attempts = (
+        _Attempt(
+            *(model, args, kwargs, dynamic_shapes, advance),
+            *strategy,
+            assume or {},
+            exporting=is_exporting,
+        )
+        for strategy in moe_strategies(model, failures)
+        for is_exporting in (False, True)
+    )
+    for attempt in attempts:
         try:
-            found = job.run(reuse_layers=reuse_layers)
-            refuse_decisive_placeholders(found, partial(job.otherwise, reuse_layers=reuse_layers))
+            captured = attempt.run(reuse_layers=reuse_layers)
+            refuse_decisive_placeholders(
+                captured, partial(attempt.run_with_alternative_sizes, reuse_layers=reuse_layers)
+            )
         except GraphFlopsError:
             raise
-        except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
+        except Exception as error:  # noqa: BLE001 - any failure moves on to the next attempt
             raise_interruption(error)
-            failures.append((job.method, error))
+            failures.append((attempt.method, error))
         else:
-            return found
+            return captured
     raise explain_failure(model, args, kwargs, failures) from failures[0][1]
 
 
-class _Job:
-    """What is to be captured, and in which way.
+class _Attempt:
+    """Attempt to capture a module by one method.
 
     Attributes:
-        method: What reports call the way.
+        method: Name of the method in reports.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what capture_module takes
@@ -115,133 +127,138 @@ class _Job:
         kwargs: Mapping[str, Any],
         dynamic_shapes: Any,
         advance: Advance | None,
-        manner: str,
-        around: ContextFactory,
+        strategy: str,
+        context: ContextFactory,
         assume: Mapping[str, int],
         *,
-        told: bool,
+        exporting: bool,
     ) -> None:
         self._model, self._args, self._kwargs = model, args, kwargs
         self._dynamic_shapes, self._advance = dynamic_shapes, advance
-        self._around, self._assume, self._told = around, assume, told
-        self._manner = [manner, "told that it is exported" * told]
-        self._supposed = PLACEHOLDER_INT
+        self._context, self._assume, self._exporting = context, assume, exporting
+        self._modifiers = [strategy, "told that it is exported" * exporting]
+        self._placeholder = PLACEHOLDER_INT
         self._replayer: LayerReplayer | None = None
-        self.method = self._named("eager tracing")
+        self.method = self._method_name("eager tracing")
 
     def run(self, *, reuse_layers: bool) -> Capture:
-        """The capture, with layers reused if that goes well."""
+        """Capture the module, without layer reuse if it fails with it."""
         try:
-            return self._as_it_runs(reuse_layers=reuse_layers)
-        except _HOLDS_GRAPHS:
-            self.method = self._named("torch.export")
-            return self._by_export()
+            return self._trace(reuse_layers=reuse_layers)
+        except _HIGHER_ORDER_ERRORS:
+            self.method = self._method_name("torch.export")
+            return self._export()
         except Exception as error:
             raise_interruption(error)
             if self._replayer is None or not self._replayer.tried:
                 raise
-        return self._as_it_runs(reuse_layers=False)
+        return self._trace(reuse_layers=False)
 
-    def otherwise(self, *, reuse_layers: bool) -> Capture:
-        """The capture with other numbers where any would do."""
-        self._supposed = ALTERNATIVE_INT
+    def run_with_alternative_sizes(self, *, reuse_layers: bool) -> Capture:
+        """Capture the module again, with another placeholder for arbitrary sizes."""
+        self._placeholder = ALTERNATIVE_INT
         return self.run(reuse_layers=reuse_layers)
 
-    def _named(self, method: str) -> str:
-        return ", ".join(filter(None, (method, *self._manner)))
+    def _method_name(self, method: str) -> str:
+        return ", ".join(filter(None, (method, *self._modifiers)))
 
-    def _as_it_runs(self, *, reuse_layers: bool) -> Capture:
-        """Run it below autograd, or above where it cannot do without."""
+    def _trace(self, *, reuse_layers: bool) -> Capture:
+        """Trace the model below autograd, or above it if the model needs autograd."""
         try:
             with below_autograd():
-                return self._eagerly(reuse_layers=reuse_layers)
+                return self._trace_eagerly(reuse_layers=reuse_layers)
         except NeedsAutogradError:
-            # What a layer adds to a backward pass is not known of one that is repeated.
-            return self._eagerly(reuse_layers=False)
+            # The backward calls of a reused layer are not known in a forward capture.
+            return self._trace_eagerly(reuse_layers=False)
 
-    def _eagerly(self, *, reuse_layers: bool) -> Capture:
-        """Run it under fake tensors, a tape recording its calls."""
+    def _trace_eagerly(self, *, reuse_layers: bool) -> Capture:
+        """Run the model eagerly under fake tensors, and record its calls on a tape."""
         self._replayer = None
-        with self._ready() as own:
-            modules, known = own.modules, own.tracker
+        with self._fakified() as fake:
+            modules, tracker = fake.modules, fake.tracker
             start = time.perf_counter()
-            with known.eager(), self._around(own.model, known):
-                args, kwargs = self._advanced(own)
-                running = ModuleStack(modules)
-                install_interpreter(self._model, own.model, running)
-                observed = bypass_observers(modules)
-                tape = ForwardTape(running, exporting=self._told)
-                given = tape.assign_names(modules, args, kwargs)
-                reused = self._replayer = LayerReplayer(
-                    modules if reuse_layers else (), known, TapeTracer(tape, running), running.run
+            with tracker.eager(), self._context(fake.model, tracker):
+                args, kwargs = self._inputs_to_capture(fake)
+                stack = ModuleStack(modules)
+                install_interpreter(self._model, fake.model, stack)
+                observer_notes = bypass_observers(modules)
+                tape = ForwardTape(stack, exporting=self._exporting)
+                inputs = tape.assign_names(modules, args, kwargs)
+                replayer = self._replayer = LayerReplayer(
+                    modules if reuse_layers else (), tracker, TapeTracer(tape, stack), stack.run
                 )
-                patch_call_impl(modules, reused.run)
-                before = known.operator_count
+                patch_call_impl(modules, replayer.run)
+                operator_count = tracker.operator_count
                 with tape.recording():
-                    own.model(*args, **kwargs)
-                refuse_unseen(known.operator_count - before, tape.length)
+                    fake.model(*args, **kwargs)
+                refuse_empty_trace(tracker.operator_count - operator_count, tape.length)
             refuse_mixed_dtypes(tape.traced_calls())
-            calls, given = resolve_symbols(known, CallSequence(tape.items), given)
-            ran = time.perf_counter()
+            calls, inputs = resolve_symbols(tracker, CallSequence(tape.items), inputs)
+            end = time.perf_counter()
             captured = Capture(
                 calls=calls,
                 fallback=Expander(tape.invocations.__getitem__),
-                modules=modules_of(modules, running.calls),
+                modules=modules_of(modules, stack.calls),
                 method=self.method,
-                inputs=given,
-                notes=(*collect_notes(known), *reused.notes, *observed),
-                assumptions=known.symbols.assumptions(),
-                data_sizes=tuple(known.sizes.by_name.values()),
-                layer_reuse=reused.counts,
+                inputs=inputs,
+                notes=(*collect_notes(tracker), *replayer.notes, *observer_notes),
+                assumptions=tracker.symbols.assumptions(),
+                data_sizes=tuple(tracker.sizes.by_name.values()),
+                layer_reuse=replayer.counts,
                 timings={
-                    "forward": ran - start - reused.seconds,
-                    "region check": reused.seconds,
-                    "modules": time.perf_counter() - ran,
+                    "forward": end - start - replayer.seconds,
+                    "region check": replayer.seconds,
+                    "modules": time.perf_counter() - end,
                 },
             )
-            return with_sizes(captured, known.sizes.bounds())
+            return with_sizes(captured, tracker.sizes.bounds())
 
-    def _by_export(self) -> Capture:
-        """Export it and read the graph."""
-        with self._ready() as own, torch.no_grad(), exporting():
-            modules, known = own.modules, own.tracker
+    def _export(self) -> Capture:
+        """Export the model and read the calls of its graph."""
+        with self._fakified() as fake, torch.no_grad(), exporting():
+            modules, tracker = fake.modules, fake.tracker
             start = time.perf_counter()
-            with known.tracing(), count_module_calls() as calls, self._around(own.model, known):
-                with known.outside_graph():
-                    args, kwargs = self._advanced(own)
-                program = torch.export.export(own.model, args, kwargs, strict=False)
-            exported = time.perf_counter() - start
-            found = calls_of_graph(program.graph_module, module_path)
-            refuse_mixed_dtypes(found.calls)
+            with (
+                tracker.tracing(),
+                count_module_calls() as module_calls,
+                self._context(fake.model, tracker),
+            ):
+                with tracker.outside_graph():
+                    args, kwargs = self._inputs_to_capture(fake)
+                program = torch.export.export(fake.model, args, kwargs, strict=False)
+            export_seconds = time.perf_counter() - start
+            graph = program.graph_module
+            calls, fallback, notes = calls_of_graph(graph, module_path)
+            refuse_mixed_dtypes(calls)
             captured = Capture(
-                calls=mark_hidden(CallSequence(found.calls)),
-                fallback=found.fallback,
-                modules=modules_of(modules, calls_in_graph(modules, calls, program.graph_module)),
+                calls=mark_masked_products(CallSequence(calls)),
+                fallback=fallback,
+                modules=modules_of(modules, calls_in_graph(modules, module_calls, graph)),
                 method=self.method,
                 inputs=program_inputs(program),
-                notes=(*collect_notes(known), *found.notes),
-                assumptions=known.symbols.assumptions(),
-                data_sizes=tuple(known.sizes.by_name.values()),
+                notes=(*collect_notes(tracker), *notes),
+                assumptions=tracker.symbols.assumptions(),
+                data_sizes=tuple(tracker.sizes.by_name.values()),
                 timings={
-                    "export": exported,
-                    "reading the graph": time.perf_counter() - start - exported,
+                    "export": export_seconds,
+                    "reading the graph": time.perf_counter() - start - export_seconds,
                 },
             )
-            return with_sizes(captured, known.sizes.bounds())
+            return with_sizes(captured, tracker.sizes.bounds())
 
-    def _advanced(self, own: FakeModel) -> Inputs:
-        """The inputs of the call that is to be captured."""
+    def _inputs_to_capture(self, fake: FakeModel) -> Inputs:
+        """Return the inputs of the call that is to be captured."""
         if self._advance is None:
-            return own.args, own.kwargs
-        return (), self._advance(own.model, own.kwargs, own.tracker.symbols)
+            return fake.args, fake.kwargs
+        return (), self._advance(fake.model, fake.kwargs, fake.tracker.symbols)
 
     @contextlib.contextmanager
-    def _ready(self) -> Iterator[FakeModel]:
-        """What stands in for the model and its inputs, while it may be run."""
+    def _fakified(self) -> Iterator[FakeModel]:
+        """Fakify the model and its inputs, in a context in which they can run."""
         with QUIET.holding():
             register_caches(self._model)
             inputs = self._args, dict(self._kwargs)
             specs = axis_specs(self._model, inputs, self._dynamic_shapes)
-            own = fakify_model_and_inputs(self._model, *inputs, specs)
-            own.tracker.sizes.configure(self._assume, self._supposed)
-            yield own
+            fake = fakify_model_and_inputs(self._model, *inputs, specs)
+            fake.tracker.sizes.configure(self._assume, self._placeholder)
+            yield fake

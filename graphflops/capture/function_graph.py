@@ -1,7 +1,7 @@
-"""Graphs of torch's functions, methods and modules, as Dynamo and symbolic tracing make them.
+"""Captures of graphs of torch functions, methods and modules, from Dynamo or symbolic tracing.
 
-Such a graph runs node by node under fake tensors: a node says which module and which line made
-it, and Dynamo's placeholders say what the inputs were like.
+Such a graph runs node by node under fake tensors: nodes have the module and source line that
+made them, and Dynamo's placeholders have the metadata of the inputs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def capture_torch_graph(
 ) -> Capture:
     """Capture a graph of torch functions and methods.
 
-    Where no inputs are given, they are like those that the graph was traced with.
+    Without inputs, the graph runs on those that it was traced with.
 
     Raises:
         CaptureError: It does not run on the inputs, or there are none.
@@ -38,36 +38,38 @@ def capture_torch_graph(
     if not (args or kwargs):
         args = _traced_inputs(module.graph)
     sizes: dict[str, int] = {}
-    args, named = _concrete((args, dict(kwargs)), sizes)
-    found = capture_module(module, args, named, dynamic_shapes, reuse_layers=reuse_layers)
+    args, kwargs = _make_concrete((args, dict(kwargs)), sizes)
+    captured = capture_module(module, args, kwargs, dynamic_shapes, reuse_layers=reuse_layers)
     weights = {str(node.target).strip("_") for node in lifted_weights(module.graph)}
+    called = _without_subgraphs(module, captured.modules)
     return replace(
-        found,
-        inputs=tuple((name, meta) for name, meta in found.inputs if name not in weights),
-        modules=tuple(_joined(modules_of_graph(module), _without_bodies(module, found.modules))),
-        notes=(*_note(sizes), *found.notes),
+        captured,
+        inputs=tuple((name, meta) for name, meta in captured.inputs if name not in weights),
+        modules=tuple(_merge_modules(modules_of_graph(module), called)),
+        notes=(*_size_note(sizes), *captured.notes),
     )
 
 
 def _traced_inputs(graph: fx.Graph) -> tuple[Any, ...]:
-    """Return what a graph was traced with; nothing if it does not say so of every input."""
-    placeholders = graph.find_nodes(op="placeholder")
-    held = [node.meta for node in placeholders]
-    if not all("example_value" in meta or "val" in meta for meta in held):
+    """Return the inputs that a graph was traced with; none if one is not recorded."""
+    metas = [node.meta for node in graph.find_nodes(op="placeholder")]
+    if not all("example_value" in meta or "val" in meta for meta in metas):
         return ()
-    return tuple(meta["example_value"] if "example_value" in meta else meta["val"] for meta in held)
+    return tuple(
+        meta["example_value"] if "example_value" in meta else meta["val"] for meta in metas
+    )
 
 
-def _concrete(inputs: Any, sizes: dict[str, int]) -> Any:
-    """Return inputs with the sizes that were traced in place of symbols, which are noted."""
+def _make_concrete(inputs: Any, sizes: dict[str, int]) -> Any:
+    """Return inputs with traced sizes in place of symbols, and record these in ``sizes``."""
 
     def number(size: int | torch.SymInt) -> int:
         if isinstance(size, int):
             return size
-        found = int(size.node.hint)
+        hint = int(size.node.hint)
         if size.node.expr.free_symbols:
-            sizes[str(size)] = found
-        return found
+            sizes[str(size)] = hint
+        return hint
 
     def concrete(value: Any) -> Any:
         if isinstance(value, torch.SymInt):
@@ -76,15 +78,15 @@ def _concrete(inputs: Any, sizes: dict[str, int]) -> Any:
             return value
         with FakeTensorMode():
             shape, strides = map(number, value.shape), map(number, value.stride())
-            like = torch.empty_strided(
+            fake = torch.empty_strided(
                 tuple(shape), tuple(strides), dtype=value.dtype, device=value.device
             )
-        return like.requires_grad_(value.requires_grad)
+        return fake.requires_grad_(value.requires_grad)
 
     return pytree.tree_map(concrete, inputs)
 
 
-def _note(sizes: Mapping[str, int]) -> Iterator[str]:
+def _size_note(sizes: Mapping[str, int]) -> Iterator[str]:
     if sizes:
         listed = ", ".join(f"{name} = {size}" for name, size in sorted(sizes.items()))
         yield (
@@ -93,27 +95,27 @@ def _note(sizes: Mapping[str, int]) -> Iterator[str]:
         )
 
 
-def _without_bodies(module: fx.GraphModule, modules: Iterable[Module]) -> Iterator[Module]:
-    """Leave out the graphs that operators of a graph run: they are no modules of the model."""
-    bodies = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
-    return (each for each in modules if each.path.partition(".")[0] not in bodies)
+def _without_subgraphs(module: fx.GraphModule, modules: Iterable[Module]) -> Iterator[Module]:
+    """Leave out the subgraphs that operators of a graph run, which are no modules of the model."""
+    subgraphs = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
+    return (other for other in modules if other.path.partition(".")[0] not in subgraphs)
 
 
-def _joined(remembered: Iterable[Module], own: Iterable[Module]) -> Iterator[Module]:
-    """Join the modules whose calls are in a graph with those that it calls as modules."""
-    called = {module.path: module for module in own}
-    for module in remembered:
-        held = called.pop(module.path, None)
-        if held is None or not held.path:
+def _merge_modules(inlined: Iterable[Module], called: Iterable[Module]) -> Iterator[Module]:
+    """Merge the modules whose calls are inlined in a graph with those that it calls."""
+    by_path = {module.path: module for module in called}
+    for module in inlined:
+        other = by_path.pop(module.path, None)
+        if other is None or not other.path:
             yield (
                 module
-                if held is None
-                else module._replace(module_class=held.module_class, calls=held.calls)
+                if other is None
+                else module._replace(module_class=other.module_class, calls=other.calls)
             )
         else:
             yield (
-                held
-                if held.calls
-                else held._replace(module_class=module.module_class, calls=module.calls)
+                other
+                if other.calls
+                else other._replace(module_class=module.module_class, calls=module.calls)
             )
-    yield from called.values()
+    yield from by_path.values()

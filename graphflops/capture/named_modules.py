@@ -1,4 +1,4 @@
-"""The modules of a model under all their names."""
+"""Modules of a model under all their names."""
 
 from __future__ import annotations
 

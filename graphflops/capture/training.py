@@ -1,8 +1,8 @@
 """Capture of a training step: forward, loss and backward, as autograd runs them.
 
-The model runs eagerly under fake tensors, and a tape records what is called below autograd.
-A joint graph from ``torch.export`` and AOTAutograd takes several times as long, loses what a
-custom ``autograd.Function`` does backward and flattens checkpoints; this sees them as they are.
+The model runs eagerly under fake tensors, and a tape records the operators below autograd. A
+joint graph from ``torch.export`` and AOTAutograd takes several times as long, loses the backward
+of a custom ``autograd.Function`` and flattens checkpoints; the tape records both as they run.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch.nn.parameter import is_lazy
 from graphflops.capture.diagnose import (
     explain_failure,
     first_line,
+    refuse_empty_trace,
     refuse_mixed_dtypes,
-    refuse_unseen,
 )
 from graphflops.capture.fake.data_sizes import ALTERNATIVE_INT, PLACEHOLDER_INT
 from graphflops.capture.fake.fake_model import FakeModel, fakify_model_and_inputs
@@ -53,11 +53,11 @@ from graphflops.runtime.patches import QUIET
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingCapture:
-    """A training step as calls.
+    """Capture of a training step.
 
     Attributes:
-        capture: Its calls in order, forward, backward and recomputed ones.
-        loss: What was differentiated, in words.
+        capture: Calls in order: forward, backward and recomputed ones.
+        loss: Description of the loss.
         differentiated: Identities of the parameters that got a gradient.
     """
 
@@ -66,7 +66,7 @@ class TrainingCapture:
     differentiated: frozenset[int]
 
 
-def capture_training(  # noqa: PLR0913 - what a step is of, and how to go about it
+def capture_training(  # noqa: PLR0913 - the model, its inputs, the loss and the options
     model: nn.Module,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
@@ -77,16 +77,16 @@ def capture_training(  # noqa: PLR0913 - what a step is of, and how to go about 
 ) -> TrainingCapture:
     """Run a forward and a backward pass under fake tensors and record their calls.
 
-    The model runs as it stands: training flag, ``requires_grad`` and checkpoints included. No
+    The model runs in its current state: training flag, ``requires_grad`` and checkpoints. No
     gradient is left in its parameters.
 
     Args:
-        model: The module; a compiled one is unwrapped.
+        model: Module; a compiled one is unwrapped.
         args: Positional inputs.
         kwargs: Keyword inputs.
-        loss: From the model's output to a scalar; by default its own loss, or a sum.
-        reuse_layers: Whether to run a repeated layer once and reuse it where it does the same.
-        assume: Sizes that follow from data, by name.
+        loss: Function from the model's output to a scalar; by default its own loss, or a sum.
+        reuse_layers: True to run a repeated layer once.
+        assume: Values of data-dependent sizes, by name.
 
     Raises:
         CaptureError: The forward fails, there is nothing to differentiate, or an operator has
@@ -96,28 +96,29 @@ def capture_training(  # noqa: PLR0913 - what a step is of, and how to go about 
     model = model._orig_mod if isinstance(model, OptimizedModule) else model
     _refuse_untrainable(model, (args, kwargs))
     failures: list[tuple[str, Exception]] = []
-    for manner, surroundings in moe_strategies(model, failures):
-        method = f"autograd, {manner}" if manner else "autograd"
-        step = _Step(model, args, kwargs, loss, surroundings, assume or {})
+    for strategy, context in moe_strategies(model, failures):
+        method = f"autograd, {strategy}" if strategy else "autograd"
+        attempt = _Attempt(model, args, kwargs, loss, context, assume or {})
         try:
-            found = step.run(reuse_layers=reuse_layers)
+            step = attempt.run(reuse_layers=reuse_layers)
             refuse_decisive_placeholders(
-                found.capture, partial(step.otherwise, reuse_layers=reuse_layers)
+                step.capture,
+                partial(attempt.run_with_alternative_sizes, reuse_layers=reuse_layers),
             )
         except GraphFlopsError:
             raise
-        except Exception as error:  # noqa: BLE001 - any failure moves on to the next rung
+        except Exception as error:  # noqa: BLE001 - any failure moves on to the next attempt
             raise_interruption(error)
             failures.append((method, error))
             continue
-        check_assumed(assume or {}, found.capture.data_sizes)
+        check_assumed(assume or {}, step.capture.data_sizes)
         seconds = time.perf_counter() - start
-        return replace(found, capture=replace(found.capture, method=method, seconds=seconds))
+        return replace(step, capture=replace(step.capture, method=method, seconds=seconds))
     raise explain_failure(model, args, kwargs, failures) from failures[0][1]
 
 
-class _Step:
-    """A training step that is to be captured in one way."""
+class _Attempt:
+    """Attempt to capture a training step by one strategy."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - what capture_training takes
         self,
@@ -125,123 +126,123 @@ class _Step:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         loss: Loss | None,
-        surroundings: ContextFactory,
+        context: ContextFactory,
         assume: Mapping[str, int],
     ) -> None:
         self._model, self._args, self._kwargs = model, args, kwargs
-        self._loss, self._surroundings, self._assume = loss, surroundings, assume
-        self._supposed = PLACEHOLDER_INT
+        self._loss, self._context, self._assume = loss, context, assume
+        self._placeholder = PLACEHOLDER_INT
         self._replayer: LayerReplayer | None = None
 
     def run(self, *, reuse_layers: bool) -> TrainingCapture:
-        """The capture, with layers reused if that goes well."""
+        """Capture the step, without layer reuse if it fails with it."""
         try:
-            return self._run(reuse_layers=reuse_layers)
+            return self._trace(reuse_layers=reuse_layers)
         except Exception as error:
             raise_interruption(error)
             if self._replayer is None or not self._replayer.tried:
                 raise
-        return self._run(reuse_layers=False)
+        return self._trace(reuse_layers=False)
 
-    def otherwise(self, *, reuse_layers: bool) -> Capture:
-        """The capture with other numbers where any would do."""
-        self._supposed = ALTERNATIVE_INT
+    def run_with_alternative_sizes(self, *, reuse_layers: bool) -> Capture:
+        """Capture the step again, with another placeholder for arbitrary sizes."""
+        self._placeholder = ALTERNATIVE_INT
         return self.run(reuse_layers=reuse_layers).capture
 
-    def _run(self, *, reuse_layers: bool) -> TrainingCapture:
+    def _trace(self, *, reuse_layers: bool) -> TrainingCapture:
         self._replayer = None
         with QUIET.holding():
-            own = fakify_model_and_inputs(self._model, self._args, self._kwargs)
-            own.tracker.sizes.configure(self._assume, self._supposed)
-            with self._surroundings(own.model, own.tracker):
-                return self._recorded(own, reuse_layers=reuse_layers)
+            fake = fakify_model_and_inputs(self._model, self._args, self._kwargs)
+            fake.tracker.sizes.configure(self._assume, self._placeholder)
+            with self._context(fake.model, fake.tracker):
+                return self._trace_fake(fake, reuse_layers=reuse_layers)
 
-    def _recorded(self, own: FakeModel, *, reuse_layers: bool) -> TrainingCapture:
-        modules, known = own.modules, own.tracker
-        owners = AutogradAttribution(modules)
-        gradients = GradientTracker(owners)
-        tape = TrainingTape(owners, gradients)
-        given = tape.assign_names(modules, own.args, own.kwargs)
+    def _trace_fake(self, fake: FakeModel, *, reuse_layers: bool) -> TrainingCapture:
+        modules, tracker = fake.modules, fake.tracker
+        attribution = AutogradAttribution(modules)
+        gradients = GradientTracker(attribution)
+        tape = TrainingTape(attribution, gradients)
+        inputs = tape.assign_names(modules, fake.args, fake.kwargs)
         start = time.perf_counter()
-        tracer = AutogradTracer(tape, owners, gradients, known)
-        reused = self._replayer = LayerReplayer(
-            modules if reuse_layers else (), known, tracer, owners.run
+        tracer = AutogradTracer(tape, attribution, gradients, tracker)
+        replayer = self._replayer = LayerReplayer(
+            modules if reuse_layers else (), tracker, tracer, attribution.run
         )
-        patch_call_impl(modules, reused.run)
-        following = owners.track_checkpoints(gradients.hook_nodes)
-        before = known.operator_count
-        with torch.enable_grad(), known.eager(), model_running(), following, tape:
-            value, described = loss_of(own.model(*own.args, **own.kwargs), self._loss)
-            owners.finish_forward()
-            gradients.hook_nodes(value)
-            differentiated = _run_backward(value, owners, gradients)
-        refuse_unseen(known.operator_count - before, tape.length)
-        calls, given = resolve_symbols(known, CallSequence(tape.marked_items()), given)
+        patch_call_impl(modules, replayer.run)
+        checkpoints = attribution.track_checkpoints(gradients.hook_nodes)
+        operator_count = tracker.operator_count
+        with torch.enable_grad(), tracker.eager(), model_running(), checkpoints, tape:
+            loss, description = loss_of(fake.model(*fake.args, **fake.kwargs), self._loss)
+            attribution.finish_forward()
+            gradients.hook_nodes(loss)
+            differentiated = _run_backward(loss, attribution, gradients)
+        refuse_empty_trace(tracker.operator_count - operator_count, tape.length)
+        calls, inputs = resolve_symbols(tracker, CallSequence(tape.marked_items()), inputs)
         refuse_mixed_dtypes(tape.traced_calls())
         capture = Capture(
             calls=calls,
             fallback=Expander(tape.invocations.__getitem__),
             modules=(
-                *modules_of(modules, owners.calls),
+                *modules_of(modules, attribution.calls),
                 Module(path=LOSS.module_path, module_class=LOSS.module_class, calls=1),
             ),
             method="autograd",
-            inputs=given,
-            notes=(*collect_notes(known), *reused.notes),
-            assumptions=known.symbols.assumptions(),
-            data_sizes=tuple(known.sizes.by_name.values()),
-            layer_reuse=reused.counts,
+            inputs=inputs,
+            notes=(*collect_notes(tracker), *replayer.notes),
+            assumptions=tracker.symbols.assumptions(),
+            data_sizes=tuple(tracker.sizes.by_name.values()),
+            layer_reuse=replayer.counts,
             timings={
-                "forward and backward": time.perf_counter() - start - reused.seconds,
-                "region check": reused.seconds,
+                "forward and backward": time.perf_counter() - start - replayer.seconds,
+                "region check": replayer.seconds,
             },
         )
-        capture = with_sizes(capture, known.sizes.bounds())
+        capture = with_sizes(capture, tracker.sizes.bounds())
         return TrainingCapture(
-            capture=capture, loss=described, differentiated=frozenset(map(id, differentiated))
+            capture=capture, loss=description, differentiated=frozenset(map(id, differentiated))
         )
 
 
 def _run_backward(
-    value: torch.Tensor, owners: AutogradAttribution, gradients: GradientTracker
+    loss: torch.Tensor, attribution: AutogradAttribution, gradients: GradientTracker
 ) -> list[torch.Tensor]:
-    """Run it; the leaves that got a gradient."""
-    leaves = list(gradients.leaves)  # reused layers add to them
+    """Run the backward pass and return the leaves that got a gradient."""
+    leaves = list(gradients.leaves)  # copied: reused layers add leaves during the pass
     try:
-        if owners.used_reentrant_checkpoint or any(
+        if attribution.used_reentrant_checkpoint or any(
             leaf._post_accumulate_grad_hooks for leaf in leaves
         ):
-            value.backward()  # type: ignore[no-untyped-call]  # torch's gap
-            # Who is told of a gradient may take it away.
-            asked = [(x, x._post_accumulate_grad_hooks or x.grad) for x in gradients.leaves]
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's gap
+            # A post-accumulate hook may take the gradient away.
+            results = [(x, x._post_accumulate_grad_hooks or x.grad) for x in gradients.leaves]
         else:
-            # The same work, but for copies into parameters that nobody asks for.
-            got = torch.autograd.grad(value, leaves, allow_unused=True)
-            asked = list(zip(leaves, got, strict=True))
+            # The same operators, but for copies of gradients into parameters.
+            grads = torch.autograd.grad(loss, leaves, allow_unused=True)
+            results = list(zip(leaves, grads, strict=True))
     except Exception as error:
         raise_interruption(error)
-        owner = owners.call_site_of_node(gradients.current_node)
-        at = f" at {owner.source_line}" if owner.source_line else ""
+        call_site = attribution.call_site_of_node(gradients.current_node)
+        location = f" at {call_site.source_line}" if call_site.source_line else ""
         msg = (
-            f"the backward pass fails in {owner.module_path or 'the model itself'}{at}: "
+            f"the backward pass fails in {call_site.module_path or 'the model itself'}{location}: "
             f"{first_line(error)}. Give what is called there a derivative, or detach its result "
             "if none is wanted."
         )
         raise CaptureError(msg) from error
-    return [leaf for leaf, gradient in asked if gradient is not None]
+    return [leaf for leaf, gradient in results if gradient is not None]
 
 
 def _refuse_untrainable(model: nn.Module, inputs: object) -> None:
-    """Refuse what has no gradients, before anything runs.
+    """Refuse a model without gradients, before anything runs.
 
     Raises:
-        CaptureError: Inference mode is on, or was when the model was made, or neither a
+        CaptureError: Inference mode is on, or was on when the model was created, or neither a
             parameter nor an input requires a gradient.
     """
     name = type(model).__name__
     parameters = list(model.parameters())
-    # A saliency map, an adversarial example.
-    asked = any(tensor.requires_grad for tensor in tensors_in(inputs))
+    # As for a saliency map or an adversarial example.
+    input_requires_grad = any(tensor.requires_grad for tensor in tensors_in(inputs))
     if torch.is_inference_mode_enabled() or any(
         p.is_inference() for p in parameters if not is_lazy(p)
     ):
@@ -249,11 +250,11 @@ def _refuse_untrainable(model: nn.Module, inputs: object) -> None:
             f"{name} is in inference mode, in which nothing has a gradient. Build and count it "
             "outside of torch.inference_mode()."
         )
-    elif not (parameters or asked):
+    elif not (parameters or input_requires_grad):
         msg = (
             f"{name} has no parameters: there is nothing to train. Count its forward with count()."
         )
-    elif not (asked or any(p.requires_grad for p in parameters)):
+    elif not (input_requires_grad or any(p.requires_grad for p in parameters)):
         msg = (
             f"all {len(parameters)} parameters of {name} are frozen: there is nothing to train. "
             "Set requires_grad of those to be trained, or of the inputs."

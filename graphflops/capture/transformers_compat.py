@@ -20,34 +20,34 @@ CACHE_FILE = "transformers/cache_utils.py"
 
 
 def register_caches(model: nn.Module) -> None:
-    """Let tensors be found in the caches that a transformers model takes and returns.
+    """Register the cache classes of a transformers model with ``pytree``, which flattens them.
 
-    A model that is none of transformers' asks it for nothing: it may be installed and not work.
+    For other models transformers is not imported: it may be installed but broken.
     """
     if any(base.__module__ == "transformers.modeling_utils" for base in type(model).__mro__):
-        from transformers.exporters import exporter_dynamo  # only if transformers is in use
+        from transformers.exporters import exporter_dynamo  # only for models of transformers
 
         exporter_dynamo.register_cache_pytrees_for_model(model)
 
 
 class RegisteredClasses:
-    """Classes that counts let ``pytree`` look into: afterwards they are leaves again."""
+    """Patch that deregisters, after a count, the cache classes registered during it."""
 
     def __init__(self) -> None:
-        self._before: set[Any] | None = None
+        self._registered: set[Any] | None = None
 
     def install(self, _: Patches) -> None:
-        """Note which there are."""
-        if self._before is None:
-            self._before = set(pytree.SUPPORTED_NODES)
+        """Record the registered classes."""
+        if self._registered is None:
+            self._registered = set(pytree.SUPPORTED_NODES)
 
     def remove(self) -> None:
-        """Forget those that have come since, if they are caches."""
-        if self._before is not None:
-            for kind in set(pytree.SUPPORTED_NODES) - self._before:
-                if kind.__name__.endswith("Cache"):
-                    pytree._deregister_pytree_node(kind)
-        self._before = None
+        """Deregister cache classes that were registered since."""
+        if self._registered is not None:
+            for cls in set(pytree.SUPPORTED_NODES) - self._registered:
+                if cls.__name__.endswith("Cache"):
+                    pytree._deregister_pytree_node(cls)
+        self._registered = None
 
 
 def cache_input_names() -> frozenset[str]:

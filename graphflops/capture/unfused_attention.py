@@ -1,9 +1,9 @@
-"""Attention written out: which products of a graph a mask hides.
+"""Masks in unfused attention: the masked share of the matrix products of a graph.
 
-A fused operator takes the mask. Written out, scores are a product, a mask is added to them, and
-their softmax is a factor of another product; the backward pass has four more. What the mask hides
-of each is found by going from the masked scores back to the product they come from, and on to
-those that take their softmax.
+A fused operator takes the mask as an argument. In unfused attention, scores are a product, a
+mask is added to them, and their softmax is a factor of another product; the backward pass has
+four more products. The masked share of each is found by following the masked scores back to the
+product that computes them, and forward to those that take their softmax.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from graphflops.core.ir import OpCall, TensorMeta
 MASKING = frozenset(
     f"aten::{name}" for name in ("add", "add_", "where", "masked_fill", "masked_fill_")
 )
-"""Operators that mask scores: their result is hidden where an addend or a filler is."""
+"""Operators that mask scores, by an addend or a fill value."""
 _PRODUCTS = frozenset(f"aten::{name}" for name in ("matmul", "bmm", "baddbmm", "mm", "einsum"))
-# Where one element of the result comes of one, or of a row of them.
-_KEPT = frozenset(
+# Operators that preserve the masked share: each element of the result depends on one element of
+# the input, or on a row.
+_SHARE_PRESERVING = frozenset(
     f"aten::{name}"
     for name in (
         *("softmax", "_softmax", "_safe_softmax", "mul", "mul_", "div", "div_", "tanh", "sub"),
@@ -32,19 +33,19 @@ _KEPT = frozenset(
     )
 )
 _SOFTMAX_BACKWARD = "aten::_softmax_backward_data"
-_FAR = 12
-"""Operators between a product and the mask of its scores, beyond which it is not looked for."""
+_MAX_DISTANCE = 12
+"""Maximum number of operators between a product and the mask of its scores."""
 Share = tuple[Dim, Dim]
-"""How many of some scores are hidden, and how many there are."""
+"""Number of masked scores and number of all scores."""
 
 
-def mark_hidden(calls: CallSequence[OpCall]) -> CallSequence[OpCall]:
-    """Say of products how much of them the masks of attention hide."""
-    if not any(_masked(call) for call in calls.items if isinstance(call, OpCall)):
+def mark_masked_products(calls: CallSequence[OpCall]) -> CallSequence[OpCall]:
+    """Return the calls with ``masked_scores`` set on products of unfused attention."""
+    if not any(_masked_share(call) for call in calls.items if isinstance(call, OpCall)):
         return calls
-    walk = _Walk()
-    walk.through(calls.items)
-    shares = walk.shares
+    search = _ProductSearch()
+    search.visit(calls.items)
+    shares = search.shares
     return calls.map_items(
         lambda call: (
             replace(call, masked_scores=shares[i])
@@ -54,63 +55,63 @@ def mark_hidden(calls: CallSequence[OpCall]) -> CallSequence[OpCall]:
     )
 
 
-def _masked(call: OpCall) -> Share | None:
-    """The share of its result that a call masks."""
+def _masked_share(call: OpCall) -> Share | None:
+    """Return the share of its result that a call masks."""
     if call.op not in MASKING or not call.outputs or not call.outputs[0].masked_elements:
         return None
     return call.outputs[0].masked_elements, call.outputs[0].numel
 
 
-class _Walk:
-    """Finds the products that masked scores come from and go to.
+class _ProductSearch:
+    """Search for the products that compute masked scores, and those that take them.
 
     Attributes:
-        shares: What is hidden of them, by the index of the call that was traced.
+        shares: Masked shares of products, by index of the traced call.
     """
 
     def __init__(self) -> None:
         self.shares: dict[int, Share] = {}
-        self._made: dict[str, OpCall] = {}
+        self._producers: dict[str, OpCall] = {}
         self._scores: dict[str, Share] = {}
-        self._repeated: dict[Block[OpCall], list[str]] = {}
+        self._scores_of_block: dict[Block[OpCall], list[str]] = {}
 
-    def through(self, items: Iterable[OpCall | Repeat[OpCall]]) -> None:
-        """Look at all calls in order, at those that are repeated once."""
+    def visit(self, items: Iterable[OpCall | Repeat[OpCall]]) -> None:
+        """Visit all calls in order, those of a repeated layer once."""
         for item in items:
             if isinstance(item, Repeat):
-                self._again(item)
+                self._visit_repeat(item)
                 continue
-            self._look(item)
+            self._visit_call(item)
             for out in item.outputs:
-                # What is written to in place comes from where it came from.
-                self._made.setdefault(out.name, item)
+                # A tensor that is written to in place keeps its first producer.
+                self._producers.setdefault(out.name, item)
 
-    def _again(self, repetition: Repeat[OpCall]) -> None:
-        """Know the scores of another instance of a layer: its backward pass takes them."""
-        block = repetition.block
-        if block not in self._repeated:
+    def _visit_repeat(self, repeat: Repeat[OpCall]) -> None:
+        """Add the scores of another instance of a layer, which its backward pass takes."""
+        block = repeat.block
+        if block not in self._scores_of_block:
             outputs = [out.name for call in expand(block.items) for out in call.outputs]
-            self._repeated[block] = [name for name in outputs if name in self._scores]
-        for name in self._repeated[block]:
-            self._scores[repetition.relocation.map_name(name)] = self._scores[name]
+            self._scores_of_block[block] = [name for name in outputs if name in self._scores]
+        for name in self._scores_of_block[block]:
+            self._scores[repeat.relocation.map_name(name)] = self._scores[name]
 
-    def _look(self, call: OpCall) -> None:
-        if (share := _masked(call)) is not None:
-            self._back([tensor for _, tensor in call.tensors()], share)
-        elif (share := self._of_inputs(call)) is None:
+    def _visit_call(self, call: OpCall) -> None:
+        if (share := _masked_share(call)) is not None:
+            self._mark_producers([tensor for _, tensor in call.tensors()], share)
+        elif (share := self._input_share(call)) is None:
             return
         elif call.op in _PRODUCTS:
             self.shares[call.template_index] = share
             return
         elif call.op == _SOFTMAX_BACKWARD:
-            self._back([tensor for _, tensor in call.tensors()], share)
-        elif call.op not in _KEPT:
+            self._mark_producers([tensor for _, tensor in call.tensors()], share)
+        elif call.op not in _SHARE_PRESERVING:
             return
         for out in call.outputs:
             self._scores[out.name] = share
 
-    def _of_inputs(self, call: OpCall) -> Share | None:
-        """The share of a call's inputs that is hidden."""
+    def _input_share(self, call: OpCall) -> Share | None:
+        """Return the masked share of the inputs of a call."""
         if not self._scores:
             return None
         for _, tensor in call.tensors():
@@ -119,13 +120,16 @@ class _Walk:
                 return share
         return None
 
-    def _back(self, tensors: list[TensorMeta], share: Share, far: int = _FAR) -> None:
-        """Find the product that masked scores come from."""
+    def _mark_producers(
+        self, tensors: list[TensorMeta], share: Share, distance: int = _MAX_DISTANCE
+    ) -> None:
+        """Mark the products that compute some scores, up to a distance in operators."""
         for tensor in tensors:
-            call = self._made.get(tensor.name)
+            call = self._producers.get(tensor.name)
             if call is None or tensor.numel != share[1]:
                 continue
             if call.op in _PRODUCTS:
                 self.shares[call.template_index] = share
-            elif far and call.op in _KEPT and tensor.name not in self._scores:
-                self._back([given for _, given in call.tensors()], share, far - 1)
+            elif distance and call.op in _SHARE_PRESERVING and tensor.name not in self._scores:
+                inputs = [meta for _, meta in call.tensors()]
+                self._mark_producers(inputs, share, distance - 1)

@@ -50,18 +50,18 @@ PRODUCTS = {"mm", "addmm", "bmm"}
 
 
 def entry_if_decomposed(
-    call: OpCall, convention: str, more: Container[str] = ()
+    call: OpCall, convention: str, further_ops: Container[str] = ()
 ) -> Registration | None:
     """Return an entry without a price if a call is part of a decomposed torch function.
 
     Args:
         call: Call.
         convention: Name of a convention that prices calls of torch's functions.
-        more: Further operators that it prices differently from the functions that decompose
+        further_ops: Further operators that it prices differently from the functions that decompose
             into them.
     """
     name = call.op.removeprefix("aten::")
-    if name not in _DECOMPOSED and name not in more:
+    if name not in _DECOMPOSED and name not in further_ops:
         return None
     if call.torch_function.rpartition(".")[2] == name:
         return None  # a call of the torch function of that name

@@ -1,4 +1,4 @@
-"""The ``torch`` convention: what ``torch.utils.flop_counter.FlopCounterMode`` counts.
+"""The ``torch`` convention: FLOPs that ``torch.utils.flop_counter.FlopCounterMode`` counts.
 
 It sees ATen operators as they are dispatched, composite ones decomposed, and has formulas for
 contractions only. A FLOP is half a multiply-accumulate: 2 x MACs of matrix products,

@@ -57,7 +57,7 @@ class Substitution:
         )
 
     def record(self, record: OpRecord) -> OpRecord:
-        """A priced call."""
+        """Apply to a record."""
         return replace(
             record,
             call=self.call(record.call),

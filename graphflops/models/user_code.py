@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from graphflops.capture.diagnose import first_line
-from graphflops.capture.source_lines import is_models, short_path
+from graphflops.capture.source_lines import is_model_file, short_path
 from graphflops.errors import ModelSpecError
 from graphflops.models import schemes
 from graphflops.models.optional_dependencies import repair_torchvision
@@ -52,7 +52,7 @@ def reason_of(error: BaseException) -> str:
 
 def _is_users(file: str) -> bool:
     standard = file.startswith(_STANDARD) and "site-packages" not in file
-    return is_models(file) and not standard and not file.startswith(_OURS)
+    return is_model_file(file) and not standard and not file.startswith(_OURS)
 
 
 def _load_file(path: Path) -> ModuleType:

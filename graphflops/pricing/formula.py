@@ -1,4 +1,4 @@
-"""The formula that a call was priced with, in words."""
+"""Formula of a priced call, in words."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from graphflops.pricing.registry import Registration
 
 
 def formula(record: OpRecord, registration: Registration | None) -> list[str]:
-    """Return the lines of the formula a record was priced with, or why there is none.
+    """Return the lines of the formula of a record, or the reason why it has none.
 
     Args:
-        record: The priced call.
-        registration: What the registry has for its operator.
+        record: Priced call.
+        registration: Registry entry of its operator, if any.
     """
     if record.status is Status.DECOMPOSED:
         return ["the sum of what PyTorch decomposes it into:"]

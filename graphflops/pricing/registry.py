@@ -70,7 +70,7 @@ class Registration:
 
 
 class HandlerNotLoadedError(HandlerError):
-    """A handler of a loaded report, of which only the formula was saved."""
+    """Call of a handler of a loaded report, of which only the formula was saved."""
 
 
 class Registry:

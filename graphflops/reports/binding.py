@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from graphflops.core.arguments import whole_number
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.guards import check_assumptions
-from graphflops.core.ir import OpRecord
 from graphflops.core.substitution import Substitution
 from graphflops.errors import ModelSpecError
 
@@ -36,13 +35,7 @@ def bind(report: Report, sizes: Mapping[str, int]) -> Report:
     check_assumptions(report.capture.assumptions, sizes, report.model)
     substitution = Substitution(sizes)
     records = CallSequence.of(report.records).map_items(
-        lambda record: (_bind_record(record, substitution),)
+        lambda record: (substitution.record(record),)
     )
     inputs = tuple((name, substitution.tensor(meta)) for name, meta in report.capture.inputs)
     return replace(report, records=records, capture=replace(report.capture, inputs=inputs))
-
-
-def _bind_record(record: OpRecord, substitution: Substitution) -> OpRecord:
-    cost = None if record.cost is None else record.cost.map(substitution.value)
-    parts = tuple(_bind_record(part, substitution) for part in record.parts)
-    return replace(record, call=substitution.call(record.call), cost=cost, parts=parts)

@@ -35,7 +35,7 @@ from graphflops.capture.fake.shape_rules import (
 from graphflops.capture.fake.sparse_tensors import SparseRules
 from graphflops.capture.fake.symbolic_shapes import SymbolicShapes
 from graphflops.capture.fake.torch_function_overrides import TorchFunctionOverrides
-from graphflops.capture.source_lines import line_running
+from graphflops.capture.source_lines import current_source_line
 from graphflops.capture.torch_internals.count_flags import THREAD_NOT_COUNTED
 from graphflops.capture.torch_internals.dispatch import enable_python_dispatcher
 from graphflops.capture.torch_internals.fake_mode import (
@@ -160,14 +160,14 @@ class ValueTracker:
         """Return the number of elements of an attention mask that certainly hide a score."""
         count = self.elements.count_hidden(mask)
         if not (count.is_complete if count is not None else mask.is_floating_point()):
-            self.unknown_masks[line_running()] = None
+            self.unknown_masks[current_source_line()] = None
         return None if count is None else count.hidden
 
     def sequence_starts(self, tensor: torch.Tensor) -> tuple[int, ...] | None:
         """Return the offsets of packed sequences, if they are known."""
         value = self.value(tensor)
         if value is None:
-            self.unknown_packings[line_running()] = None
+            self.unknown_packings[current_source_line()] = None
         return None if value is None else tuple(value.tolist())
 
     def empty_like(self, tensor: torch.Tensor) -> FakeTensor:
@@ -262,7 +262,7 @@ class ValueTracker:
     def as_float(self, tensor: torch.Tensor) -> float:
         """Return a tensor as a Python float; one that only data can give is assumed."""
         if (value := self._lookup(tensor)) is _UNKNOWN:
-            self.unknown_floats[line_running()] = None
+            self.unknown_floats[current_source_line()] = None
             return ASSUMED_FLOAT
         self.note_dependence(tensor)
         with no_modes():
@@ -282,7 +282,7 @@ class ValueTracker:
             return self.sizes.refusal(expr)
         if expr.is_integer:
             return sympy.Integer(self.sizes.assume_int())
-        self.unknown_floats[line_running()] = None
+        self.unknown_floats[current_source_line()] = None
         return sympy.Float(ASSUMED_FLOAT)
 
     def dispatch(

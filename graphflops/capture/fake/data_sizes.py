@@ -16,7 +16,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.fake.metadata import dim
 from graphflops.capture.fake.symbolic_shapes import Size
-from graphflops.capture.source_lines import line_running
+from graphflops.capture.source_lines import current_source_line
 from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode
 from graphflops.capture.torch_internals.no_modes import no_modes
 from graphflops.capture.torch_internals.symbolic import assume_condition
@@ -187,7 +187,7 @@ class DataSizes:
             UndecidedSizeError: The size is left to another strategy.
         """
         upper = None if largest is None else dim(largest)
-        source = line_running()
+        source = current_source_line()
         name = self._names.setdefault((operator, source, upper), f"u{len(self._names)}")
         value = self._assume.get(name, largest)
         if value is None:

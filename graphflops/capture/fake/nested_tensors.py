@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from graphflops.capture.fake.value_lookup import ValueLookup
-from graphflops.capture.source_lines import line_running
+from graphflops.capture.source_lines import current_source_line
 from graphflops.capture.torch_internals.fake_mode import FakeTensorMode
 from graphflops.capture.torch_internals.jagged import NestedTensor, jagged_kernel
 from graphflops.capture.torch_internals.operators import (
@@ -111,7 +111,7 @@ def _sequences(values: ValueLookup, tensor: Any) -> tuple[torch.Tensor, ...]:
     """Return the rows of each sequence, (L, heads, D)."""
     offsets = values.value(tensor.offsets())
     if offsets is None or tensor.lengths() is not None:
-        line = line_running()
+        line = current_source_line()
         raise CaptureError(
             f"the lengths of a nested tensor{f' at {line}' if line else ''} are not known, and "
             "what attention computes follows from them. Give offsets with data, and no lengths."

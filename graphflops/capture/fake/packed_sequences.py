@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from graphflops.capture.fake.value_lookup import ValueLookup
-from graphflops.capture.source_lines import line_running
+from graphflops.capture.source_lines import current_source_line
 from graphflops.capture.torch_internals.no_modes import no_modes
 from graphflops.capture.torch_internals.operators import pad_packed_sequence
 from graphflops.errors import CaptureError
@@ -67,7 +67,7 @@ def pad(  # noqa: PLR0913, PLR0917 - the operator's own
 def _value(values: ValueLookup, tensor: torch.Tensor, name: str) -> torch.Tensor:
     value = values.value(tensor)
     if value is None:
-        line = line_running()
+        line = current_source_line()
         raise CaptureError(
             f"the {name} of sequences{f' at {line}' if line else ''} are not known, and how many "
             "rows are computed follows from them. Give them as numbers, or in a tensor with data."

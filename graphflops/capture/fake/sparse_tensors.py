@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from graphflops.capture.fake.leaves import tensors_in
-from graphflops.capture.source_lines import line_running
+from graphflops.capture.source_lines import current_source_line
 from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode
 from graphflops.capture.torch_internals.no_modes import no_modes
 from graphflops.capture.torch_internals.trees import pytree
@@ -179,7 +179,7 @@ class SparseRules:
         """
         value = self._value(indices)
         if value is None:
-            line = line_running()
+            line = current_source_line()
             raise CaptureError(
                 f"torch.sparse_coo_tensor{f' at {line}' if line else ''} is given no size, and the "
                 "indices that it follows from are computed. Give it a size."
@@ -204,7 +204,7 @@ class SparseRules:
             return self._dispatch(_DENSE_RESULT[func], (), args[: len(sparse)], kwargs)
         known_part = self._known_part(func, args, kwargs)
         if known_part is KnownPart.NOTHING and func in _ACCESSORS:
-            line = line_running()
+            line = current_source_line()
             raise CaptureError(
                 f"how much a sparse tensor stores is asked for{f' at {line}' if line else ''}, and "
                 "it follows from values that nobody knows. Give the model the sparse tensor itself "

@@ -23,7 +23,7 @@ from torch.fx.experimental.symbolic_shapes import (
     ShapeEnv,
 )
 
-from graphflops.capture.source_lines import is_models, short_path
+from graphflops.capture.source_lines import is_model_file, short_path
 from graphflops.capture.torch_internals.symbolic import (
     ConstantSource,
     DerivedDim,
@@ -66,7 +66,7 @@ class SymbolicShapes(ShapeEnv):
         lines = []
         for error in self._refusals:
             trace = error.__traceback__  # from the frame that caught it to the one that raised it
-            if trace is not None and is_models(trace.tb_frame.f_code.co_filename):
+            if trace is not None and is_model_file(trace.tb_frame.f_code.co_filename):
                 lines.append(f"{short_path(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}")
         return list(dict.fromkeys(lines))
 

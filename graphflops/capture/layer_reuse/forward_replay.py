@@ -10,7 +10,7 @@ import torch
 from graphflops.capture.layer_reuse.module_call import MIN_CALLS, ModuleCall
 from graphflops.capture.record.module_stack import CallSite, ModuleStack
 from graphflops.capture.record.tape import Tape, TensorVersion
-from graphflops.capture.source_lines import line_running
+from graphflops.capture.source_lines import current_source_line
 from graphflops.capture.torch_internals.functorch_levels import functorch
 from graphflops.core.call_sequence import Block, Relocation, replace_prefix
 from graphflops.core.ir import OpCall
@@ -132,4 +132,6 @@ class TapeTracer:
         return relocation
 
     def _call_site(self, call: ModuleCall) -> CallSite:
-        return self._module_stack.call_site_of(call.module)._replace(source_line=line_running())
+        return self._module_stack.call_site_of(call.module)._replace(
+            source_line=current_source_line()
+        )

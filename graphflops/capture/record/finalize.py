@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphflops.capture.fake.constant_propagation import ASSUMED_FLOAT, INPUTS, RANDOM, ValueTracker
-from graphflops.capture.unfused_attention import mark_hidden
+from graphflops.capture.unfused_attention import mark_masked_products
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import NamedTensors, OpCall
 from graphflops.core.substitution import Substitution
@@ -29,7 +29,7 @@ def resolve_symbols(
 
     A size may be a symbol in one call, and be specialized to a number by a later one.
     """
-    calls = mark_hidden(calls)
+    calls = mark_masked_products(calls)
     if not (sizes := values.symbols.finalize()):
         return calls, inputs
     substitution = Substitution(sizes)

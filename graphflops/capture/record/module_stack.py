@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from graphflops.capture.named_modules import Modules
-from graphflops.capture.source_lines import line_running
+from graphflops.capture.source_lines import current_source_line
 
 
 class CallSite(NamedTuple):
@@ -60,7 +60,7 @@ class ModuleStack:
         """Return the module that runs now, and the line that runs."""
         call_site = self._stack[-1]
         # A rerun has no line of the model on the Python stack: its call site has the line.
-        return call_site._replace(source_line=line_running() or call_site.source_line)
+        return call_site._replace(source_line=current_source_line() or call_site.source_line)
 
     @contextmanager
     def at_call_site(self, call_site: CallSite) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Flags of a count for its thread: what the patches of torch go by."""
+"""Flags of a count in its thread, which the patches of torch read."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ THREAD_NOT_COUNTED = (
     "and what that computes would not be counted. Let it use a "
     "concurrent.futures.ThreadPoolExecutor, whose work is counted, or call the parts in turn."
 )
-"""Rest of the sentence on a forward that computes in a thread of its own."""
+"""End of the error message on a forward that starts a thread."""
 
 
 class NeedsAutogradError(BaseException):
-    """A forward computes derivatives, or on tensors that autograd takes apart.
+    """Forward that computes derivatives, or calls operators that autograd decomposes.
 
-    Not an ``Exception``: no model is to take it for a failure of its own.
+    Not an ``Exception``, so that no model handles it as an error of its own.
     """
 
 
@@ -31,10 +31,10 @@ class _CountFlags(threading.local):
 
     Attributes:
         model_runs: True while the model runs, not the count itself.
-        exporting: True if the model is told that it is exported.
+        exporting: True if ``is_exporting()`` is true for the model.
         below_autograd: True if there is no autograd graph that a backward pass could run.
-        checkpoint: Function from a checkpoint's function to the one that runs in its place.
-        stack: Modes of the PreDispatch key: torch has one stack for all threads.
+        checkpoint: Function that wraps the function of a checkpoint.
+        stack: Mode stack of the PreDispatch key; torch has one for all threads.
     """
 
     def __init__(self) -> None:
@@ -51,10 +51,10 @@ COUNT_FLAGS = _CountFlags()
 
 
 def need_autograd() -> None:
-    """Require that what comes next does not run below autograd.
+    """Require that the model does not run below autograd.
 
     Raises:
-        NeedsAutogradError: It would.
+        NeedsAutogradError: It does.
     """
     if COUNT_FLAGS.below_autograd:
         raise NeedsAutogradError
@@ -65,7 +65,8 @@ def model_running(*, exporting: bool = False) -> Iterator[None]:
     """Mark a block in which the model runs.
 
     Args:
-        exporting: True if the model is told that it is exported: it does not branch on values.
+        exporting: True to make ``is_exporting()`` true for the model, so that it does not branch
+            on values.
     """
     before = COUNT_FLAGS.model_runs, COUNT_FLAGS.exporting
     COUNT_FLAGS.model_runs, COUNT_FLAGS.exporting = True, exporting
@@ -77,12 +78,12 @@ def model_running(*, exporting: bool = False) -> Iterator[None]:
 
 @contextmanager
 def below_autograd() -> Iterator[None]:
-    """Run a model with the gradient mode as it stands, without the graph of a backward pass.
+    """Run a model in the current gradient mode, without an autograd graph.
 
-    That takes less time than with the graph, and the operators are the same.
+    The operators are the same as with the graph, in less time.
 
     Raises:
-        NeedsAutogradError: The model cannot be run so.
+        NeedsAutogradError: The model needs the graph.
     """
     before, COUNT_FLAGS.below_autograd = COUNT_FLAGS.below_autograd, True
     try:

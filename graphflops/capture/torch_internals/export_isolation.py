@@ -1,7 +1,7 @@
-"""Export in one thread while others run models.
+"""Export in one thread while other threads run models.
 
-``torch.export`` and ``make_fx`` exchange methods of ``nn.Module`` and raise flags for the whole
-process while they trace. One thread at a time may, and the exchanged methods act in it alone.
+``torch.export`` and ``make_fx`` patch methods of ``nn.Module`` and set flags for the whole process
+while they trace. One thread exports at a time, and the patched methods act in that thread alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 class _TracingFlag:
-    """A flag of torch's that is up in one thread: compiled functions refuse to run where it is."""
+    """Torch flag that is true in one thread; compiled functions refuse to run if it is true."""
 
     def __init__(self, thread: int) -> None:
         self._thread = thread
@@ -40,69 +40,70 @@ def _patch_method(
     cls: type,
     name: str,
     new: Any,
-    *rest: Any,
-    **how: Any,
+    *args: Any,
+    **kwargs: Any,
 ) -> None:
-    """Let a method be exchanged in the exporting thread alone, whose flag is up since a moment."""
-    kept, thread = getattr(cls, name), threading.get_ident()
+    """Patch a method for the exporting thread alone, and limit the tracing flag to it too."""
+    unpatched, thread = getattr(cls, name), threading.get_ident()
     _symbolic_trace._is_fx_tracing_flag = _TracingFlag(thread)  # type: ignore[assignment]  # read as a condition
 
     @functools.wraps(new)
-    def method(*args: Any, **kwargs: Any) -> Any:
+    def method(*method_args: Any, **method_kwargs: Any) -> Any:
         if torch.compiler.is_dynamo_compiling():
-            return kept(*args, **kwargs)
-        return (new if threading.get_ident() == thread else kept)(*args, **kwargs)
+            return unpatched(*method_args, **method_kwargs)
+        function = new if threading.get_ident() == thread else unpatched
+        return function(*method_args, **method_kwargs)
 
-    original(patcher, cls, name, method, *rest, **how)
+    original(patcher, cls, name, method, *args, **kwargs)
 
 
-class _Methods:
-    """The methods that tracing exchanges: put back even where tracing was interrupted."""
+class _ModuleMethods:
+    """Methods of ``nn.Module`` that tracing patches, restored even after an interruption."""
 
     _NAMES = ("__call__", "__getattr__")
 
     def __init__(self) -> None:
-        self._kept: dict[str, Any] = {}
+        self._originals: dict[str, Any] = {}
 
     def install(self, _: Patches) -> None:
-        """Note what they are."""
-        self._kept = self._kept or {name: vars(nn.Module)[name] for name in self._NAMES}
+        """Record the methods."""
+        self._originals = self._originals or {name: vars(nn.Module)[name] for name in self._NAMES}
 
     def remove(self) -> None:
-        """Put them back."""
-        for name, method in self._kept.items():
+        """Restore the methods."""
+        for name, method in self._originals.items():
             if vars(nn.Module)[name] is not method:
                 setattr(nn.Module, name, method)
-        if self._kept:
+        if self._originals:
             _symbolic_trace._is_fx_tracing_flag = False
-        self._kept = {}
+        self._originals = {}
 
 
-def _snapshot(original: Callable[..., Any], tensor: torch.Tensor, **how: Any) -> Any:
-    """Know of what a node of the graph keeps what is known of the tensor it is of."""
-    kept = original(tensor, **how)
-    values = getattr(getattr(tensor, "fake_mode", None), "value_tracker", None)
-    if values is not None:
-        values.restore(kept, values.state(tensor))
-    return kept
+def _snapshot(original: Callable[..., Any], tensor: torch.Tensor, **kwargs: Any) -> Any:
+    """Copy the known values of a tensor to the snapshot that a node of the graph keeps of it."""
+    snapshot = original(tensor, **kwargs)
+    tracker = getattr(getattr(tensor, "fake_mode", None), "value_tracker", None)
+    if tracker is not None:
+        tracker.restore(snapshot, tracker.state(tensor))
+    return snapshot
 
 
 _EXPORT = Patches(
     patch_function(torch.fx.experimental.proxy_tensor, "snapshot_fake", _snapshot),
-    _Methods(),
+    _ModuleMethods(),
     patch_function(_symbolic_trace._Patcher, "patch_method", _patch_method),
-    # The flags of an export are those of the thread already.
+    # Sets the flags of an export for this thread, not for the process.
     patch_function(
         torch.export._trace, "_compiling_state_context", lambda _: model_running(exporting=True)
     ),
     patch_function(
         torch.export._trace, "_override_builtin_ops", lambda _: contextlib.nullcontext()
     ),
-    # Prints the graph it had when it fails, tens of kilobytes long.
+    # When an export fails, it prints its graph, tens of kilobytes long.
     AttributePatch(
         torch.export._trace,
         "print",
-        lambda _, held: lambda *args, **how: None if held() else print(*args, **how),  # noqa: T201
+        lambda _, is_held: lambda *args, **kw: None if is_held() else print(*args, **kw),  # noqa: T201
         allow_missing=True,
     ),
 )
@@ -110,6 +111,6 @@ _EXPORT = Patches(
 
 @contextlib.contextmanager
 def exporting() -> Iterator[None]:
-    """Trace a graph in the block: no other count does meanwhile."""
+    """Trace a graph in the block, while no other thread does."""
     with _ONE_AT_A_TIME, _EXPORT.holding():
         yield

@@ -1,6 +1,6 @@
 """Patches of torch, Python and their functions under which arbitrary models run on fake tensors.
 
-Each acts in the threads that hold it; all others see what they always saw.
+Each acts in the threads that hold it; other threads are not affected.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from graphflops.capture.torch_internals.count_flags import (
 from graphflops.errors import CaptureError
 from graphflops.runtime.patches import AttributePatch, Patches, patch_function
 
-_largest_or_smallest: Any = _tensor_min_max
+_export_max_or_min: Any = _tensor_min_max
 
 
 class _PreDispatchStacks:
-    """Stacks of modes above autograd: torch has one for all threads."""
+    """Mode stacks of the PreDispatch key by thread; torch has one for all threads."""
 
     def __init__(self, shared: Any, is_held: Callable[[], bool]) -> None:
         self._shared, self._is_held = shared, is_held
@@ -63,7 +63,7 @@ class _PreDispatchStacks:
 
 
 def _enter_mode(_: object, mode: Any) -> Any:
-    # Without the flags that torch keeps of modes, for all threads: they decide what is compiled.
+    # Does not set the process-wide flags on modes, by which torch decides what it compiles.
     dispatch._push_mode(mode)
     return mode
 
@@ -73,61 +73,61 @@ def _exit_mode(_: object, mode: Any, *__: object) -> None:
     dispatch._pop_mode(attributes.get("_dispatch_key", attributes.get("_mode_key")))
 
 
-def _convert(original: Callable[..., None], old: torch.Tensor, new: torch.Tensor) -> None:
-    # Converting a module to what it is already: fake parameters cannot be exchanged.
+def _swap_tensors(original: Callable[..., None], old: torch.Tensor, new: torch.Tensor) -> None:
+    # Skips the conversion of a module to its present dtype: fake parameters cannot be swapped.
     if (old.dtype, old.device) != (new.dtype, new.device):
         original(old, new)
 
 
-def _distribution(original: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-    # Checks of parameters read values that are not there.
+def _init_distribution(original: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    # The validation of parameters would read values, which fake tensors lack.
     original(*args, **{**kwargs, "validate_args": False})
 
 
-def _checkpointed(original: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Run a checkpoint's function as the count wants it, the random state left alone."""
+def _checkpoint(original: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+    """Run a checkpoint with the count's wrapper, without saving the random state."""
     if COUNT_FLAGS.checkpoint is not None:
         function = COUNT_FLAGS.checkpoint(function)
-    given = inspect.signature(original).bind(function, *args, **kwargs)
-    given.arguments["preserve_rng_state"] = False
-    return original(*given.args, **given.kwargs)
+    bound = inspect.signature(original).bind(function, *args, **kwargs)
+    bound.arguments["preserve_rng_state"] = False
+    return original(*bound.args, **bound.kwargs)
 
 
-def _without_reentrant() -> str:
-    """Return the name of what runs checkpoints without reentrant autograd."""
+def _non_reentrant_checkpoint() -> str:
+    """Return the name of the function that runs checkpoints without reentrant autograd."""
     name = "_checkpoint_without_reentrant_generator"
-    # Since torch 2.14 the one of this name is a door to the other, which all of torch calls.
+    # Since torch 2.14 the function of this name wraps the other, which all of torch calls.
     inner = f"{name}_impl"
     return inner if hasattr(torch.utils.checkpoint, inner) else name
 
 
-def _reentrant(original: Any, is_held: Callable[[], bool]) -> Any:
-    """Make what stands for the autograd function of reentrant checkpoints."""
+def _reentrant_checkpoint(original: Any, is_held: Callable[[], bool]) -> Any:
+    """Return a subclass of the autograd function of reentrant checkpoints."""
 
-    class CheckpointFunction(original):  # type: ignore[misc]  # made where its base is known
+    class CheckpointFunction(original):  # type: ignore[misc]  # the base is known at run time only
         @classmethod
         def apply(cls, function: Any, preserve: bool, *args: Any) -> Any:
             if not is_held():
                 return original.apply(function, preserve, *args)
-            wanted = COUNT_FLAGS.checkpoint
-            return original.apply(function if wanted is None else wanted(function), False, *args)
+            wrap = COUNT_FLAGS.checkpoint
+            return original.apply(function if wrap is None else wrap(function), False, *args)
 
     return CheckpointFunction
 
 
 def _submit(_: object, __: object, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-    """Run at once what a forward hands to other threads: it is counted in this one."""
+    """Run a function of a thread pool at once, in this thread, so that it is counted."""
     future: concurrent.futures.Future[Any] = concurrent.futures.Future()
     try:
         future.set_result(function(*args, **kwargs))
-    except Exception as error:  # noqa: BLE001 - as an executor does, for whoever asks for the result
+    except Exception as error:  # noqa: BLE001 - raised by ``result()``, as by an executor
         future.set_exception(error)
     return future
 
 
-def _start(original: Callable[..., None], thread: threading.Thread) -> None:
+def _start_thread(original: Callable[..., None], thread: threading.Thread) -> None:
     target: Any = getattr(thread, "_target", None)
-    # asyncio ends its pool in a thread; that runs nothing of the model's.
+    # asyncio shuts down its pool in a thread, which runs no model code.
     if COUNT_FLAGS.model_runs and getattr(target, "__module__", "") != "asyncio.base_events":
         raise CaptureError(
             f"the forward starts a thread of its own ({thread.name}), {THREAD_NOT_COUNTED}"
@@ -136,28 +136,28 @@ def _start(original: Callable[..., None], thread: threading.Thread) -> None:
 
 
 class LiftFlag:
-    """Flag by which new tensors are lifted to a device: every fake mode raises it.
+    """Flag by which new tensors are lifted to a device: every fake mode sets it.
 
-    Where several do, the last to end leaves it raised.
+    If several modes do, in several threads, the last to end leaves it set.
     """
 
     def __init__(self) -> None:
-        self._before: bool | None = None
+        self._original: bool | None = None
 
     def install(self, _: Patches) -> None:
-        """Note the flag."""
-        if self._before is None:
-            self._before = torch._C._only_lift_cpu_tensors()
+        """Record the flag."""
+        if self._original is None:
+            self._original = torch._C._only_lift_cpu_tensors()
 
     def remove(self) -> None:
         """Restore it."""
-        if self._before is not None:
-            torch._C._set_only_lift_cpu_tensors(self._before)
-        self._before = None
+        if self._original is not None:
+            torch._C._set_only_lift_cpu_tensors(self._original)
+        self._original = None
 
 
 class DynamoTables:
-    """Tables in which Dynamo looks functions up, filled with what torch has at the time.
+    """Lookup tables of Dynamo, filled with torch's functions at the time of their creation.
 
     Filled before a count, they hold torch's own functions and none of the patches. Starting a
     process group clears them.
@@ -181,13 +181,13 @@ def _differentiate(original: Callable[..., Any], *args: Any, **kwargs: Any) -> A
     return original(*args, **kwargs)
 
 
-def _extreme(tensor_callable: Any) -> Callable[..., Any]:
-    # As in an export, sizes that nobody knows may be compared.
+def _max_or_min(tensor_callable: Any) -> Callable[..., Any]:
+    # As in an export, unbacked sizes may be compared.
     def call(original: Any, *args: Any, **kwargs: Any) -> Any:
         if not COUNT_FLAGS.exporting:
             return original(*args, **kwargs)
-        own = {"real_callable": original, "tensor_callable": tensor_callable}
-        return _largest_or_smallest(*args, **own, **kwargs)
+        callables = {"real_callable": original, "tensor_callable": tensor_callable}
+        return _export_max_or_min(*args, **callables, **kwargs)
 
     return call
 
@@ -196,19 +196,21 @@ def _power(original: Any, base: Any, exponent: Any) -> Any:
     return base**exponent if COUNT_FLAGS.exporting else original(base, exponent)
 
 
-def _formatting(_: object, is_held: Callable[[], bool]) -> Callable[[Any, str], str]:
-    def text(number: Any, spec: str) -> str:
-        # A log's: no cost follows from what stands in it.
-        is_written = spec and is_held()
+def _format(_: object, is_held: Callable[[], bool]) -> Callable[[Any, str], str]:
+    def format_number(number: Any, spec: str) -> str:
+        # Formats a placeholder: formatted sizes go to logs, and no cost depends on them.
+        use_placeholder = spec and is_held()
         return (
-            format(number.node.pytype(1), spec) if is_written else object.__format__(number, spec)
+            format(number.node.pytype(1), spec)
+            if use_placeholder
+            else object.__format__(number, spec)
         )
 
-    return text
+    return format_number
 
 
 def _nested_dummy(original: Callable[[], torch.Tensor]) -> torch.Tensor:
-    # torch makes it once for the process: not of fake tensors.
+    # torch creates it once for the process: it must not be a fake tensor.
     with dispatch._disable_current_modes():
         return original()
 
@@ -219,19 +221,19 @@ TORCH_PATCHES = (
     patch_function(dispatch.TorchDispatchMode, "__exit__", _exit_mode),
     patch_function(torch.compiler, "is_compiling", _is_exporting),
     patch_function(torch.compiler, "is_exporting", _is_exporting),
-    patch_function(builtins, "max", _extreme(torch.maximum)),
-    patch_function(builtins, "min", _extreme(torch.minimum)),
+    patch_function(builtins, "max", _max_or_min(torch.maximum)),
+    patch_function(builtins, "min", _max_or_min(torch.minimum)),
     patch_function(math, "pow", _power),
-    AttributePatch(torch.SymInt, "__format__", _formatting),
-    AttributePatch(torch.SymFloat, "__format__", _formatting),
+    AttributePatch(torch.SymInt, "__format__", _format),
+    AttributePatch(torch.SymFloat, "__format__", _format),
     patch_function(torch.autograd, "_engine_run_backward", _differentiate),
     patch_function(forward_ad, "enter_dual_level", _differentiate),
-    patch_function(torch.utils, "swap_tensors", _convert),
+    patch_function(torch.utils, "swap_tensors", _swap_tensors),
     patch_function(nested_tensor, "_nt_view_dummy", _nested_dummy),
-    patch_function(Distribution, "__init__", _distribution),
-    patch_function(torch.utils.checkpoint, _without_reentrant(), _checkpointed),
-    AttributePatch(torch.utils.checkpoint, "CheckpointFunction", _reentrant),
+    patch_function(Distribution, "__init__", _init_distribution),
+    patch_function(torch.utils.checkpoint, _non_reentrant_checkpoint(), _checkpoint),
+    AttributePatch(torch.utils.checkpoint, "CheckpointFunction", _reentrant_checkpoint),
     patch_function(concurrent.futures.ThreadPoolExecutor, "submit", _submit),
-    patch_function(threading.Thread, "start", _start),
+    patch_function(threading.Thread, "start", _start_thread),
 )
 """Patches of a counting thread, in the order in which they are installed."""

@@ -1,4 +1,4 @@
-"""The exception that modules of this package raise, and the quotation of values in it."""
+"""Exception for unreadable files, and quotation of their values in messages."""
 
 from __future__ import annotations
 
