@@ -13,7 +13,12 @@ from torch import nn
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.arguments import model_inputs
 from graphflops.errors import ModelSpecError
-from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of, require_inputs
+from graphflops.models.inputs import (
+    apply_user_inputs,
+    floating_dtype,
+    forward_parameters,
+    require_inputs,
+)
 from graphflops.models.optional_dependencies import copy_to_meta
 from graphflops.models.user_code import load, reason_of
 from graphflops.models.workload import Options, Workload, near
@@ -64,8 +69,8 @@ def resolve(name: str, options: Options) -> Workload:
         args, kwargs = _cast(args, dtype), _cast(kwargs, dtype)
     if options.inputs:
         # By name, wherever they stood: given inputs replace positional ones too.
-        named = dict(zip(parameters_of(model), args, strict=False)) | dict(kwargs)
-        args, kwargs = (), given_inputs(model, named, options)
+        named = dict(zip(forward_parameters(model), args, strict=False)) | dict(kwargs)
+        args, kwargs = (), apply_user_inputs(model, named, options)
     require_inputs(model, args, kwargs)
     return Workload(model=model, args=args, kwargs=kwargs)
 

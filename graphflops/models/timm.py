@@ -11,8 +11,8 @@ from timm.data.config import resolve_model_data_config
 
 from graphflops.errors import ModelSpecError
 from graphflops.models import schemes
-from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of
-from graphflops.models.inputs.tensors import blank
+from graphflops.models.inputs import apply_user_inputs, floating_dtype, forward_parameters
+from graphflops.models.inputs.tensors import meta_tensor
 from graphflops.models.optional_dependencies import weightless
 from graphflops.models.workload import Options, Workload
 
@@ -32,8 +32,8 @@ def resolve(name: str, options: Options) -> Workload:
     model = _build(name, options)
     dtype = floating_dtype(options.dtype) or torch.float32
     shape = (options.batch_size or 1, *_image(model, options))
-    made = {parameters_of(model)[0]: blank(shape, dtype)}
-    return Workload(model=model.to(dtype), kwargs=given_inputs(model, made, options))
+    made = {forward_parameters(model)[0]: meta_tensor(shape, dtype)}
+    return Workload(model=model.to(dtype), kwargs=apply_user_inputs(model, made, options))
 
 
 def known() -> Mapping[str, str]:

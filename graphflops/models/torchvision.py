@@ -11,8 +11,8 @@ from torchvision import __version__, models
 
 from graphflops.errors import ModelSpecError
 from graphflops.models import schemes
-from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of
-from graphflops.models.inputs.tensors import blank
+from graphflops.models.inputs import apply_user_inputs, floating_dtype, forward_parameters
+from graphflops.models.inputs.tensors import meta_tensor
 from graphflops.models.optional_dependencies import weightless
 from graphflops.models.workload import Options, Workload
 
@@ -50,7 +50,7 @@ def resolve(name: str, options: Options) -> Workload:
         raise ModelSpecError(msg)
 
     def image(*lead: int) -> torch.Tensor:
-        return blank((*lead, *size), dtype)
+        return meta_tensor((*lead, *size), dtype)
 
     inputs: dict[str, Callable[[], tuple[Any, ...]]] = {
         "detection": lambda: ([image(3) for _ in range(batch)],),
@@ -58,8 +58,8 @@ def resolve(name: str, options: Options) -> Workload:
         "video": lambda: (image(batch, 3, FRAMES),),
     }
     args = inputs.get(_task(name), lambda: (image(batch, 3),))()
-    made = dict(zip(parameters_of(model), args, strict=False))
-    return Workload(model=model, kwargs=given_inputs(model, made, options))
+    made = dict(zip(forward_parameters(model), args, strict=False))
+    return Workload(model=model, kwargs=apply_user_inputs(model, made, options))
 
 
 def known() -> Mapping[str, str]:
