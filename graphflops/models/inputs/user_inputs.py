@@ -11,7 +11,7 @@ from torch import nn
 
 from graphflops.errors import ModelSpecError
 from graphflops.models.inputs.tensors import meta_tensor
-from graphflops.models.workload import InputSpec, Options, near
+from graphflops.models.workload import InputSpec, Options, suggest
 
 
 def floating_dtype(name: str | None) -> torch.dtype | None:
@@ -41,7 +41,7 @@ def apply_user_inputs(
     inputs = dict(defaults)
     for name, spec in options.inputs.items():
         if name not in parameters:
-            hint = near(name, parameters)
+            hint = suggest(name, parameters)
             msg = f"{type(model).__name__} takes no input named {name!r}. {hint}".rstrip()
             raise ModelSpecError(msg)
         inputs[name] = user_tensor(spec, inputs.get(name), floating_dtype(options.dtype))
@@ -91,7 +91,7 @@ def _dtype(name: str) -> torch.dtype:
         return dtype
     names = [key for key, value in vars(torch).items() if isinstance(value, torch.dtype)]
     common = ", ".join((*_COMMON_DTYPES, *_ALIASES))
-    hint = near(plain, names) or f"Known: {common}, and all of torch's."
+    hint = suggest(plain, names) or f"Known: {common}, and all of torch's."
     raise ModelSpecError(f"{name!r} is not a dtype. {hint}")
 
 
