@@ -102,7 +102,7 @@ _GENERATION_CLASSES = (
 
 
 def task_names(model_type: str) -> list[str]:
-    """Return the names of the task classes that transformers lists for a type."""
+    """Return the names of a type's task classes in transformers, common tasks first."""
     names = [by_type[model_type] for by_type in _TASK_CLASS_NAMES if model_type in by_type]
     return [name if isinstance(name, str) else name[0] for name in names]
 

@@ -72,14 +72,17 @@ def known(scheme_names: Iterable[str] | None = None) -> tuple[dict[str, str], li
         its names because a package is missing or broken.
     """
     names: dict[str, str] = {}
-    missing: list[str] = []
+    errors: list[str] = []
     for scheme, entry in schemes().items():
         if scheme_names is None or scheme in scheme_names:
             try:
-                names |= {f"{scheme}:{name}": what for name, what in _load(entry).known().items()}
+                names |= {
+                    f"{scheme}:{name}": description
+                    for name, description in _load(entry).known().items()
+                }
             except ModelSpecError as error:
-                missing.append(str(error))
-    return names, missing
+                errors.append(str(error))
+    return names, errors
 
 
 def search(pattern: str) -> tuple[dict[str, str], list[str]]:
@@ -89,19 +92,19 @@ def search(pattern: str) -> tuple[dict[str, str], list[str]]:
         ModelSpecError: No name matches.
     """
     scheme = pattern.partition(":")[0]
-    names, missing = known({scheme} if scheme in schemes() else None)
+    names, errors = known({scheme} if scheme in schemes() else None)
     glob = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
     # "vit_*" matches names without the scheme, "timm:vit_*" full names.
     matches = {
-        name: what
-        for name, what in names.items()
+        name: description
+        for name, description in names.items()
         if fnmatchcase(name, glob) or fnmatchcase(name.partition(":")[2], glob)
     }
     if matches:
-        return matches, missing
+        return matches, errors
     default = "Give a part of a name, or a glob such as 'timm:vit_*'."
     advice = suggest_model_names(pattern) or default
-    raise ModelSpecError(" ".join((f"no known model name matches {pattern!r}.", *missing, advice)))
+    raise ModelSpecError(" ".join((f"no known model name matches {pattern!r}.", *errors, advice)))
 
 
 def suggest_model_names(name: str) -> str:
@@ -111,14 +114,19 @@ def suggest_model_names(name: str) -> str:
     """
     scheme, _, bare = name.rpartition(":")
     names = list(known()[0])
-    same_name = [full for full in names if full.partition(":")[2] == bare]
+    same_name = [full_name for full_name in names if full_name.partition(":")[2] == bare]
     if scheme in schemes():
-        in_scheme = [full for full in names if full.startswith(f"{scheme}:")]
+        in_scheme = [full_name for full_name in names if full_name.startswith(f"{scheme}:")]
         close = [*same_name, *get_close_matches(name, in_scheme, n=4, cutoff=0.7)]
     else:
-        bare_names = dict.fromkeys(full.partition(":")[2] for full in names)
+        bare_names = dict.fromkeys(full_name.partition(":")[2] for full_name in names)
         matches = [bare] if same_name else get_close_matches(bare, bare_names, n=2, cutoff=0.7)
-        close = [full for match in matches for full in names if full.partition(":")[2] == match]
+        close = [
+            full_name
+            for match in matches
+            for full_name in names
+            if full_name.partition(":")[2] == match
+        ]
     return f"Did you mean {', '.join(close[:4])}?" if close else ""
 
 

@@ -120,9 +120,9 @@ def parse_input(text: str) -> tuple[str, InputSpec]:
     return match["name"], InputSpec(shape=shape, dtype=match["dtype"])
 
 
-def suggest(name: str, known: list[str]) -> str:
+def suggest(name: str, names: list[str]) -> str:
     """Return a hint with the names most similar to ``name``, or all names if they are few."""
-    close = get_close_matches(name, known, n=4, cutoff=0.5)
+    close = get_close_matches(name, names, n=4, cutoff=0.5)
     if close:
         return f"Did you mean {', '.join(close)}?"
-    return f"Known: {', '.join(known)}." if len(known) <= 20 else ""  # noqa: PLR2004 - what fits a sentence
+    return f"Known: {', '.join(names)}." if len(names) <= 20 else ""  # noqa: PLR2004 - what fits a sentence
