@@ -29,7 +29,7 @@ import graphflops as gf
 from benchmarks.results import environment, fill
 from graphflops.capture.record.loss import loss_of
 from graphflops.models import Options, resolve
-from graphflops.models.prepare_training import Training, for_training
+from graphflops.models.prepare_training import TrainingOptions, prepare_training
 from graphflops.models.workload import Workload
 
 ROOT = Path(__file__).parents[1]
@@ -114,7 +114,7 @@ def counters(workload: Workload, *, training: bool = True) -> Counters:
         "FlopCounterMode": lambda: _flop_counter(workload),
     }
     if training:
-        step = for_training(workload, Training(evaluating=True))
+        step = prepare_training(workload, TrainingOptions(evaluating=True))
         found["graphflops, training"] = lambda: _graphflops_training(step)
         found["FlopCounterMode, training"] = lambda: _flop_counter_training(step)
     return found

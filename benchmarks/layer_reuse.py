@@ -19,7 +19,7 @@ import graphflops as gf
 from benchmarks.results import environment
 from graphflops.core.ir import OpRecord
 from graphflops.models import Options, Workload, resolve
-from graphflops.models.prepare_training import Training, for_training
+from graphflops.models.prepare_training import TrainingOptions, prepare_training
 from graphflops.runtime.patches import QUIET
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +62,7 @@ def forward(workload: Workload, *, reuse_layers: bool) -> Sequence[gf.Report]:
 
 def training(workload: Workload, *, reuse_layers: bool) -> Sequence[gf.Report]:
     """Reports of a training step."""
-    step = for_training(workload, Training(evaluating=True))
+    step = prepare_training(workload, TrainingOptions(evaluating=True))
     return gf.count_training(
         step.model, step.args, step.kwargs, reuse_layers=reuse_layers, on_unknown="ignore"
     ).parts

@@ -16,7 +16,7 @@ from tabulate import tabulate
 import graphflops as gf
 from benchmarks.results import environment, fill
 from graphflops.models import Options, resolve
-from graphflops.models.prepare_training import Training, for_training
+from graphflops.models.prepare_training import TrainingOptions, prepare_training
 from graphflops.render.units import quantity
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ class Case:
     title: str
     model: str
     options: Options = field(default_factory=Options)
-    training: Training = field(default_factory=Training)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
     change: Callable[[Any], Any] = lambda model: model
 
 
@@ -56,21 +56,21 @@ CASES = (
     Case(
         title="ResNet-50, last stage and head",
         model="timm:resnet50",
-        training=Training(train_only=["layer4.*", "fc.*"]),
+        training=TrainingOptions(train_only=["layer4.*", "fc.*"]),
     ),
     Case(title="ConvNeXt-T (depthwise 7x7)", model="timm:convnext_tiny"),
     Case(title="ViT-B/16", model="timm:vit_base_patch16_224"),
     Case(
         title="ViT-B/16, linear probe",
         model="timm:vit_base_patch16_224",
-        training=Training(train_only=["head.*"]),
+        training=TrainingOptions(train_only=["head.*"]),
     ),
     Case(title="BERT-base, 512 tokens", model="hf:bert", options=Options(seq_len=512)),
     Case(
         title="BERT-base, 512 tokens, embeddings frozen",
         model="hf:bert",
         options=Options(seq_len=512),
-        training=Training(freeze=["embeddings.*"]),
+        training=TrainingOptions(freeze=["embeddings.*"]),
     ),
     Case(title="T5-small, 512 tokens", model="hf:t5", options=Options(seq_len=512)),
     Case(title="Whisper, 30 s", model="hf:whisper", options=Options(audio_seconds=30)),
@@ -85,7 +85,7 @@ CASES = (
         title="Llama-3-8B, layers checkpointed",
         model=LLAMA,
         options=Options(seq_len=2048),
-        training=Training(checkpoint=True),
+        training=TrainingOptions(checkpoint=True),
     ),
 )
 
@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def _counted(case: Case) -> dict[str, Any]:
-    workload = for_training(resolve(case.model, case.options), case.training)
+    workload = prepare_training(resolve(case.model, case.options), case.training)
     model = case.change(workload.model)
     report = gf.count_training(model, workload.args, workload.kwargs, on_unknown="raise")
     whole = report.by_module_and_phase()[""]

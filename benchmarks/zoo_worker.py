@@ -157,9 +157,9 @@ def _forward(workload: Workload) -> Counted:
 def _training(workload: Workload) -> Counted:
     import graphflops as gf
     from benchmarks.zoo_peer import compare_training
-    from graphflops.models.prepare_training import Training, for_training
+    from graphflops.models.prepare_training import TrainingOptions, prepare_training
 
-    workload = for_training(workload, Training())
+    workload = prepare_training(workload, TrainingOptions())
     report = gf.count_training(workload.model, workload.args, workload.kwargs, on_unknown="ignore")
     figures = _figures(report.parts) | {"loss": report.loss, "notes": [*report.notes]}
     return figures, lambda end: compare_training(report, workload, end)

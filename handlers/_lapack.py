@@ -1,4 +1,4 @@
-"""What LAPACK's routines cost: multiplications and additions, apart, for one matrix.
+"""Costs of LAPACK's routines for one matrix: multiplications and additions, apart.
 
 The counts are those of LAPACK Working Note 41 (Blackford and Dongarra, "Installation Guide for
 LAPACK", appendix "Operation Counts for the BLAS and LAPACK",

@@ -45,7 +45,7 @@ def dims_of(dim: object, rank: int) -> tuple[int, ...]:
 
 
 def lanes(tensor: TensorMeta, dim: object) -> Dim:
-    """How many reductions along ``dim`` there are: the product of all other axes."""
+    """Number of reductions along ``dim``: the product of all other axes."""
     dims = dims_of(dim, len(tensor.shape))
     return prod(size for axis, size in enumerate(tensor.shape) if axis not in dims)
 

@@ -48,7 +48,7 @@ class Heads(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """What a call of any form comes down to; ``hidden`` are the scores that masks hide."""
+    """Attention of any form, in common terms; ``hidden`` are the scores that masks hide."""
 
     heads: Heads
     like: TensorMeta
@@ -213,10 +213,7 @@ class Packing(NamedTuple):
     padded: tuple[Dim, Dim]
 
     def lengths(self, batch: Dim) -> dict[tuple[Dim, Dim], Dim]:
-        """How many sequences there are of each length of queries and keys.
-
-        Where they begin are values. If these are not known, each counts as long as the longest.
-        """
+        """Number of sequences by length of queries and keys; the longest if starts are unknown."""
         of_queries, of_keys = self.starts
         if of_queries is None:
             return {self.padded: batch}

@@ -118,7 +118,7 @@ def index_add(source: TensorMeta, alpha: object) -> OpCost:
 
 @register("aten::histc")
 def histc(self: TensorMeta) -> OpCost:
-    """Which bin an element falls in: two range tests, then (x - low) * bins / (high - low).
+    """The bin of each element: two range tests, then (x - low) * bins / (high - low).
 
     5 per element, as the CPU kernel computes it (``HistogramKernel.cpp``).
     """

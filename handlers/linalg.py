@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def batch(matrices: TensorMeta) -> Dim:
-    """How many matrices there are."""
+    """Number of matrices."""
     return prod(matrices.shape[:-2])
 
 

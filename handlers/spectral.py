@@ -153,7 +153,7 @@ def cond(self: TensorMeta, p: float | str | None) -> OpCost:
 
 @register("aten::linalg_matrix_rank")
 def matrix_rank(self: TensorMeta, hermitian: bool) -> OpCost:
-    """How many of p = min(m, n) singular values (or n eigenvalues) exceed a tolerance.
+    """Number of the p = min(m, n) singular values (or n eigenvalues) above a tolerance.
 
     The values, and 2 for the tolerance, and p comparisons; for eigenvalues, magnitudes n and
     the largest of them n - 1.

@@ -12,7 +12,7 @@ from commands import Run
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphflops.models import Options, resolve
-from graphflops.models.inputs.tensors import filled, repeated, valued
+from graphflops.models.inputs.tensors import full, materialize_if_small, repeat_batch
 
 LARGEST = 2**20
 HUGE = 10**12
@@ -115,9 +115,9 @@ def test_what_is_too_large_is_refused_in_a_sentence(
 
 
 def test_values_are_there_where_a_capture_looks_at_them() -> None:
-    assert filled((2, 3), 7).tolist() == [[7] * 3] * 2
-    assert repeated(torch.tensor([[1, 2]]), 2).tolist() == [[1, 2], [1, 2]]
-    assert not filled((LARGEST,), 1).is_meta
-    assert filled((LARGEST + 1,), 1).is_meta
-    large = valued((HUGE, 2), lambda: torch.zeros(HUGE, 2), torch.bool)
+    assert full((2, 3), 7).tolist() == [[7] * 3] * 2
+    assert repeat_batch(torch.tensor([[1, 2]]), 2).tolist() == [[1, 2], [1, 2]]
+    assert not full((LARGEST,), 1).is_meta
+    assert full((LARGEST + 1,), 1).is_meta
+    large = materialize_if_small((HUGE, 2), lambda: torch.zeros(HUGE, 2), torch.bool)
     assert (large.is_meta, large.shape, large.dtype) == (True, (HUGE, 2), torch.bool)

@@ -45,7 +45,7 @@ def updated() -> bool:
         model, outputs, {"attention_mask": TOKENS, "use_cache": True}, has_encoder=False
     )
     mask: torch.Tensor = kwargs["attention_mask"]
-    return mask.shape == (2, 4) and compat.is_cache(kwargs["past_key_values"])
+    return tuple(mask.shape) == (2, 4) and compat.is_cache(kwargs["past_key_values"])
 
 
 def positions() -> bool:

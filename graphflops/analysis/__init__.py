@@ -1,1 +1,1 @@
-"""What is derived from the records of a report."""
+"""Analyses of the operator records of reports."""

@@ -1,4 +1,4 @@
-"""What a step of an optimizer costs, and what it keeps."""
+"""Cost of an optimizer step, and size of the optimizer's state."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class OptimizerStep:
 def optimizer_step(
     name: str, modules: Iterable[Module], differentiated: Container[int]
 ) -> OptimizerStep:
-    """What a step of an optimizer costs for the parameters of some modules.
+    """Return the cost of an optimizer step on the parameters of some modules.
 
     Args:
         name: ``"sgd"``, ``"momentum"``, ``"adam"`` or ``"adamw"``.

@@ -1,6 +1,7 @@
-"""The command line. Data goes to stdout, progress and errors to stderr.
+"""Command line: data goes to stdout, progress and errors to stderr.
 
-Exit status: 0 fine, 1 a check failed, 2 bad usage or input.
+In: command-line arguments. Out: text and the exit status: 0 success, 1 a check failed, 2 bad
+usage or input. May import all other packages; those that load torch only when a command runs.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from graphflops.render.escape import one_line
 from graphflops.runtime.versions import translate_version_errors
 
 CHECK_FAILED, BAD_INPUT = 1, 2
-_ALLOCATIONS = 100_000
-"""Objects that are made before garbage is looked for."""
+_GC_THRESHOLD = 100_000
+"""Number of allocations between two garbage collections."""
 
 app = typer.Typer(
     name="graphflops",
@@ -37,7 +38,7 @@ app.command()(catalog.models)
 app.command()(catalog.conventions)
 
 
-_RENAMED = {
+_RENAMED_FLAGS = {
     "--regions": "--reuse-layers",
     "--no-regions": "--no-reuse-layers",
     "--accumulation": "--gradient-accumulation-steps",
@@ -46,19 +47,19 @@ _RENAMED = {
 """Flags of version 0.1 with their present names."""
 
 
-def _refuse_renamed(arguments: Iterable[str]) -> None:
+def _reject_renamed_flags(arguments: Iterable[str]) -> None:
     for argument in arguments:
-        if (new := _RENAMED.get(argument.partition("=")[0])) is not None:
-            raise ModelSpecError(f"{argument} is called {new} now.")
+        if (new_name := _RENAMED_FLAGS.get(argument.partition("=")[0])) is not None:
+            raise ModelSpecError(f"{argument} is called {new_name} now.")
 
 
 def main() -> None:
-    """Run the command line; an error of the user's is one sentence and exit status 2."""
-    # What torch and transformers import is looked through again and again, and stays.
-    gc.set_threshold(_ALLOCATIONS)
+    """Run the command line; a user error prints one sentence and exits with status 2."""
+    # The many objects that torch and transformers import stay alive; do not scan them repeatedly.
+    gc.set_threshold(_GC_THRESHOLD)
     claim_stdout()
     try:
-        _refuse_renamed(sys.argv)
+        _reject_renamed_flags(sys.argv)
         with translate_version_errors():
             app(prog_name="graphflops")
     except GraphFlopsError as error:

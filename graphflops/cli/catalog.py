@@ -1,4 +1,4 @@
-"""The commands that list names: ``models`` to count, ``conventions`` to count by."""
+"""Commands that list names: ``models`` and ``conventions``."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def models(
         from graphflops.runtime.patches import QUIET
 
         with QUIET.holding():
-            found, missing = search(pattern)
-    for sentence in missing:
-        typer.echo(f"graphflops: {one_line(sentence)}", err=True)
-    return tabulate([[*map(visible, row)] for row in found.items()], tablefmt="plain")
+            matches, errors = search(pattern)
+    for message in errors:
+        typer.echo(f"graphflops: {one_line(message)}", err=True)
+    return tabulate([[*map(visible, row)] for row in matches.items()], tablefmt="plain")
 
 
 @writes_output
@@ -38,8 +38,8 @@ def conventions() -> str:
 
     from graphflops.conventions import describe, names
 
-    stated = [(name, describe(name)) for name in names()]
-    rows = [(name, c.unit, c.counts, c.omits, c.source) for name, c in stated]
+    descriptions = [(name, describe(name)) for name in names()]
+    rows = [(name, c.unit, c.counts, c.omits, c.source) for name, c in descriptions]
     headers = ["convention", "a FLOP is", "counts", "leaves out", "source"]
     widths = [None, 22, 30, 30, 26]
     return tabulate(rows, headers, tablefmt="simple_grid", maxcolwidths=widths)

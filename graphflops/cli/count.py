@@ -1,4 +1,4 @@
-"""The commands that count a model: ``count``, ``ops`` and ``explain``."""
+"""Commands that count a forward pass: ``count``, ``ops`` and ``explain``."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from graphflops.cli.flags import (
     Strict,
     Symbolic,
     Timings,
-    assumed_sizes,
     model_flags,
+    parse_assumed_sizes,
 )
 from graphflops.cli.output import (
     Layout,
+    build_module_trees,
     comparison_text,
     report_text,
-    rolled_up,
     write_timings,
     writes_output,
 )
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class CallFormat(StrEnum):
-    """How a list of calls is written."""
+    """Output format of a list of calls."""
 
     TABLE = "table"
     JSON = "json"
@@ -50,7 +50,7 @@ class CallFormat(StrEnum):
 
 
 class Sort(StrEnum):
-    """What a list of calls is sorted by, the most expensive first."""
+    """Sort key of a list of calls, the most expensive first."""
 
     ORDER = "order"
     FLOPS = "flops"
@@ -81,10 +81,10 @@ def count(
     report = _report(
         model, flags, convention, symbolic, assume, reuse_layers=reuse_layers, strict=strict
     )
-    rolled = rolled_up(report)
+    roll_up_seconds = build_module_trees(report)
     if compare_conventions is not None:
-        compared = report.compare_conventions(compare_conventions)
-        text = comparison_text(compared, output_format.value, layout)
+        comparison = report.compare_conventions(compare_conventions)
+        text = comparison_text(comparison, output_format.value, layout)
     elif symbolic is not None and output_format is Format.TREE:
         from graphflops.render.tables import formula_report
 
@@ -92,7 +92,7 @@ def count(
     else:
         text = report_text(report, output_format.value, depth, layout, ops=ops)
     if timings:
-        write_timings({**report.timings, "roll-up": rolled})
+        write_timings({**report.timings, "roll-up": roll_up_seconds})
     return text
 
 
@@ -176,7 +176,7 @@ def _report(
                 workload = models.resolve(name, options)
             else:
                 workload, axes = models.resolve_symbolic(name, options, symbolic.split(","))
-        built = time.perf_counter()
+        build_end = time.perf_counter()
         status.update(f"capturing {name} ...")
         on_unknown: Literal["raise", "ignore"] = "raise" if strict else "ignore"
         report = count_model(
@@ -187,11 +187,11 @@ def _report(
             convention=convention,
             on_unknown=on_unknown,
             reuse_layers=reuse_layers,
-            assume=assumed_sizes(assume),
+            assume=parse_assumed_sizes(assume),
         )
         notes = (*workload.notes, *report.capture.notes)
         return replace(
             report,
             capture=replace(report.capture, notes=notes),
-            timings={"model build": built - start, **report.timings},
+            timings={"model build": build_end - start, **report.timings},
         )

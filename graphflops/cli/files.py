@@ -1,4 +1,4 @@
-"""Files that are written as a whole, or not at all."""
+"""Atomic writes of output files."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from graphflops.errors import OutputError
 
 
 def check_writable(path: Path) -> None:
-    """See whether a file can be written, before the work whose result it is to hold.
+    """Check that a file can be written, before the work whose result goes there.
 
     Raises:
-        OutputError: It cannot.
+        OutputError: It cannot be written.
     """
-    with _one_sentence(path):
+    with _translate_os_errors(path):
         folder = _target(path).parent
         with contextlib.suppress(FileNotFoundError):
-            path.stat()  # a name too long, links in a circle
+            path.stat()  # fails for a name that is too long and for circular links
         if path.is_dir():
             raise OutputError(f"--output {path} is a folder. Give the path of a file in it.")
         if not folder.is_dir():
             msg = f"--output {path}: there is no folder {folder}. Make it, or give another path."
             raise OutputError(msg)
-        needed = [path] if path.exists() else []
-        needed += [folder] if _is_replaced(path) else []
-        for place in needed:
-            if not os.access(place, os.W_OK):
-                msg = f"--output {path}: no permission to write {place}. Give another path."
+        required_paths = [path] if path.exists() else []
+        required_paths += [folder] if _is_replaced(path) else []
+        for required_path in required_paths:
+            if not os.access(required_path, os.W_OK):
+                msg = f"--output {path}: no permission to write {required_path}. Give another path."
                 raise OutputError(msg)
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write text to a file, as a whole or not at all.
+    """Write text to a file atomically.
 
-    A file that exists keeps its permissions; a device or a pipe is written to as it is.
+    A file that exists keeps its permissions; a device or a pipe is written in place.
 
     Raises:
         OutputError: It cannot be written.
     """
     data = text.encode("utf-8", "backslashreplace")
-    with _one_sentence(path):
+    with _translate_os_errors(path):
         if not _is_replaced(path):
             with path.open("wb", buffering=0) as device:
                 _write_all(device.fileno(), data)
@@ -65,23 +65,23 @@ def write_file(path: Path, text: str) -> None:
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]
+    remaining = memoryview(data)
+    while remaining:
+        remaining = remaining[os.write(descriptor, remaining) :]
 
 
 def _target(path: Path) -> Path:
-    """The file that a path leads to, through links."""
+    """Return the file that a path refers to, with links resolved."""
     return Path(os.path.realpath(path))
 
 
 def _is_replaced(path: Path) -> bool:
-    """Whether a new file takes the place of what is there: of a file, not of a device."""
+    """Return True if writing replaces the file, rather than write to a device or a pipe."""
     return not path.exists() or path.is_file()
 
 
 @contextlib.contextmanager
-def _one_sentence(path: Path) -> Iterator[None]:
+def _translate_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

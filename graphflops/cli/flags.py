@@ -1,4 +1,4 @@
-"""The flags that say which model and which inputs: the same for every command that takes one."""
+"""Flags that several commands share, and the flags of the model and its inputs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graphflops.cli.output import declare
+from graphflops.cli.output import set_signature
 
 if TYPE_CHECKING:
     from graphflops.models import Options
 
 
 class Format(StrEnum):
-    """How a report is written."""
+    """Output format of a report."""
 
     TREE = "tree"
     TABLE = "table"
@@ -47,8 +47,8 @@ Model = Annotated[
 ]
 
 
-def known_convention(name: str | None) -> str | None:
-    """A convention's name as it is; a wrong one is an error before a model is built."""
+def check_convention(name: str | None) -> str | None:
+    """Return a convention's name; an unknown name fails before a model is built."""
     from graphflops import conventions
 
     if name is not None:
@@ -56,8 +56,8 @@ def known_convention(name: str | None) -> str | None:
     return name
 
 
-def finite(seconds: float | None) -> float | None:
-    """A number of seconds; infinity and what is no number are wrong usage."""
+def check_finite(seconds: float | None) -> float | None:
+    """Return a number of seconds; infinity and NaN are usage errors."""
     if seconds is not None and not math.isfinite(seconds):
         raise typer.BadParameter(f"{seconds} is no number of seconds.")
     return seconds
@@ -67,7 +67,7 @@ Convention = Annotated[
     str,
     typer.Option(
         help="Way of counting: exact, torch, calflops or fvcore; see conventions.",
-        callback=known_convention,
+        callback=check_convention,
     ),
 ]
 
@@ -76,7 +76,7 @@ CompareConventions = Annotated[
     typer.Option(
         metavar="CONVENTION",
         help="Instead: where and why this way of counting differs.",
-        callback=known_convention,
+        callback=check_convention,
     ),
 ]
 ReuseLayers = Annotated[
@@ -104,7 +104,7 @@ Symbolic = Annotated[
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelFlags:
-    """One field per flag, as typer reads it."""
+    """Flags of the model and its inputs, one field per flag, as typer reads them."""
 
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Batch size of the inputs made.")
@@ -117,7 +117,7 @@ class ModelFlags:
     ] = None
     audio_seconds: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Length of each audio input made.", callback=finite),
+        typer.Option(min=0.01, help="Length of each audio input made.", callback=check_finite),
     ] = None
     dtype: Annotated[str | None, typer.Option(help="Floating-point type, e.g. bfloat16.")] = None
     overrides: Annotated[
@@ -140,37 +140,37 @@ class ModelFlags:
     ] = False
 
     def options(self) -> Options:
-        """The flags as :mod:`graphflops.models` takes them."""
+        """Return the flags as options of :mod:`graphflops.models`."""
         from graphflops.models import Options
         from graphflops.models.workload import parse_input
 
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        given["overrides"] = dict(map(_parse_override, self.overrides or ()))
-        given["inputs"] = dict(map(parse_input, self.inputs or ()))
-        return Options(**given)
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["overrides"] = dict(map(_parse_override, self.overrides or ()))
+        values["inputs"] = dict(map(parse_input, self.inputs or ()))
+        return Options(**values)
 
 
 def model_flags(command: Callable[..., str]) -> Callable[..., str]:
-    """Offer every field of :class:`ModelFlags` as a flag of a command that takes ``flags``."""
-    declared = inspect.signature(command, eval_str=True)
-    shared = inspect.signature(ModelFlags, eval_str=True).parameters.values()
+    """Add every field of :class:`ModelFlags` as a flag to a command with a parameter ``flags``."""
+    signature = inspect.signature(command, eval_str=True)
+    model_parameters = inspect.signature(ModelFlags, eval_str=True).parameters.values()
 
     @functools.wraps(command)
-    def run(**given: Any) -> str:
-        flags = ModelFlags(**{parameter.name: given.pop(parameter.name) for parameter in shared})
-        return command(**given, flags=flags)
+    def run(**values: Any) -> str:
+        flags = ModelFlags(**{p.name: values.pop(p.name) for p in model_parameters})
+        return command(**values, flags=flags)
 
-    own = [
+    command_parameters = [
         parameter.replace(kind=parameter.KEYWORD_ONLY)
-        for parameter in declared.parameters.values()
+        for parameter in signature.parameters.values()
         if parameter.name != "flags"
     ]
-    declare(run, [*own, *shared])
+    set_signature(run, [*command_parameters, *model_parameters])
     return run
 
 
-def assumed_sizes(texts: list[str] | None) -> dict[str, int]:
-    """Sizes as ``--assume`` gives them, by name."""
+def parse_assumed_sizes(texts: list[str] | None) -> dict[str, int]:
+    """Parse the sizes of ``--assume`` by name."""
     sizes = {}
     for text in texts or ():
         name, _, size = text.partition("=")

@@ -1,4 +1,4 @@
-"""The command that counts the continuation of a prompt: ``generate``."""
+"""Command that counts the continuation of a prompt: ``generate``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from graphflops.cli.output import Layout, comparison_text, report_text, writes_o
 
 
 class CacheKind(StrEnum):
-    """How a cache grows."""
+    """Kind of key-value cache."""
 
     DYNAMIC = "dynamic"
     STATIC = "static"
@@ -90,8 +90,8 @@ def generate(
         )
         report = replace(report, notes=(*workload.notes, *report.notes))
     if compare_conventions is not None:
-        compared = report.compare_conventions(compare_conventions)
-        return comparison_text(compared, output_format.value, layout)
+        comparison = report.compare_conventions(compare_conventions)
+        return comparison_text(comparison, output_format.value, layout)
     if formula:
         return report.formula()
     return report_text(report, output_format.value, depth, layout, ops=ops)

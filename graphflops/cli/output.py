@@ -1,4 +1,4 @@
-"""Where a command's text goes."""
+"""Output of the commands: stdout or a file, and the formats of reports."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from graphflops.reports.comparison import ConventionComparison
 
 _STDOUT = {"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
-_NOBODY_READS = 128 + 13
-"""Exit status of what SIGPIPE ends, as shells have it."""
+_SIGPIPE_STATUS = 128 + 13
+"""Exit status that shells report for a process ended by SIGPIPE."""
 _PLAIN = str.maketrans("─│┌┐└┘├┤┬┴┼", "-|+++++++++")
-_NARROWEST = 40
-"""Columns below which nothing is fitted any further."""
+_MIN_WIDTH = 40
+"""Smallest width that text is fitted to."""
 Wide = Annotated[
     bool, typer.Option("--wide", help="Print full lines, however wide the terminal is.")
 ]
@@ -40,8 +40,8 @@ Output = Annotated[
 ]
 
 
-def declare(run: Callable[..., object], parameters: list[inspect.Parameter]) -> None:
-    """Tell typer the parameters of a command: the annotations, and the signature for the rest."""
+def set_signature(run: Callable[..., object], parameters: list[inspect.Parameter]) -> None:
+    """Set the annotations and the signature of a function, from which typer reads parameters."""
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by inspect.signature
 
@@ -51,7 +51,7 @@ class Layout:
     """Shape of printed text.
 
     Attributes:
-        width: Columns to fit lines into; ``None`` lets them be as long as they are.
+        width: Columns to fit lines into; ``None`` for no limit.
         columns: Headers of the columns of tables to show; all if ``None``.
     """
 
@@ -60,13 +60,13 @@ class Layout:
 
 
 def writes_output(command: Callable[..., str]) -> Callable[..., None]:
-    """Write what a command returns to stdout or ``--output``.
+    """Write the text that a command returns to stdout or ``--output``.
 
-    Nothing that runs in between prints to stdout. A command that takes a ``layout`` has the
+    Prints of the command itself go to stderr. A command with a parameter ``layout`` gets the
     flags ``--wide`` and ``--columns``.
     """
-    declared = inspect.signature(command, eval_str=True).parameters
-    lays_out = "layout" in declared
+    parameters = inspect.signature(command, eval_str=True).parameters.values()
+    takes_layout = any(p.name == "layout" for p in parameters)
 
     @functools.wraps(command)
     def run(
@@ -78,36 +78,36 @@ def writes_output(command: Callable[..., str]) -> Callable[..., None]:
     ) -> None:
         with reserved_stdout() as stdout:
             write = _writer(output, stdout)
-            if lays_out:
+            if takes_layout:
                 width = None if wide or output is not None else _width(stdout)
-                shown = None if columns is None else tuple(columns.split(","))
-                arguments["layout"] = Layout(width=width, columns=shown)
+                selected_columns = None if columns is None else tuple(columns.split(","))
+                arguments["layout"] = Layout(width=width, columns=selected_columns)
             write(command(**arguments).rstrip("\n") + "\n")
 
-    added: dict[str, Any] = {"output": (Output, None)}
-    if lays_out:
-        added = {"wide": (Wide, False), "columns": (Columns, None), **added}
+    output_flags: dict[str, Any] = {"output": (Output, None)}
+    if takes_layout:
+        output_flags = {"wide": (Wide, False), "columns": (Columns, None), **output_flags}
     flags = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-        for name, (kind, default) in added.items()
+        for name, (kind, default) in output_flags.items()
     ]
-    own = [p.replace(kind=p.KEYWORD_ONLY) for p in declared.values() if p.name != "layout"]
-    declare(run, [*own, *flags])
+    command_parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters if p.name != "layout"]
+    set_signature(run, [*command_parameters, *flags])
     return run
 
 
 def _width(stdout: TextIO | None) -> int | None:
     """Return the columns of the terminal, or of ``COLUMNS`` where that is set."""
     if os.environ.get("COLUMNS", "").isdecimal() or (stdout is not None and stdout.isatty()):
-        return max(shutil.get_terminal_size().columns, _NARROWEST)
+        return max(shutil.get_terminal_size().columns, _MIN_WIDTH)
     return None
 
 
 def _writer(output: Path | None, stdout: TextIO | None) -> Callable[[str], None]:
-    """The function that writes a command's text, tried as far as can be before there is one.
+    """Return a function that writes a command's text; check its target before the command runs.
 
     Raises:
-        OutputError: There is nowhere to write to.
+        OutputError: The target cannot be written.
     """
     if output is not None and str(output) not in _STDOUT:
         check_writable(output)
@@ -118,7 +118,7 @@ def _writer(output: Path | None, stdout: TextIO | None) -> Callable[[str], None]
 
 
 def _print(stdout: TextIO, text: str) -> None:
-    """Print data to stdout: coloured where somebody reads it."""
+    """Print data to stdout, coloured on a terminal."""
     if stdout.isatty():
         from graphflops.render.terminal import colored
 
@@ -129,12 +129,12 @@ def _print(stdout: TextIO, text: str) -> None:
     except OSError as error:
         discard(stdout)
         if isinstance(error, BrokenPipeError):
-            raise typer.Exit(_NOBODY_READS) from None
+            raise typer.Exit(_SIGPIPE_STATUS) from None
         raise OutputError(f"stdout cannot be written: {error.strerror}.") from error
 
 
 def _encodable(text: str, encoding: str) -> str:
-    """Text that an encoding has all characters of: rules of tables become plain, others escapes."""
+    """Return text that an encoding can represent: table rules in ASCII, others escaped."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
@@ -142,15 +142,15 @@ def _encodable(text: str, encoding: str) -> str:
     return text
 
 
-def comparison_text(compared: ConventionComparison, output_format: str, layout: Layout) -> str:
+def comparison_text(comparison: ConventionComparison, output_format: str, layout: Layout) -> str:
     """Return a comparison of conventions in a format of the command line."""
     if output_format == "json":
-        return compared.to_json()
+        return comparison.to_json()
     if output_format == "csv":
-        return compared.to_csv()
+        return comparison.to_csv()
     if output_format == "md":
-        return compared.table("github")
-    return compared.table(width=layout.width)
+        return comparison.table("github")
+    return comparison.table(width=layout.width)
 
 
 def report_text(
@@ -164,7 +164,7 @@ def report_text(
     """Return a report in a format of the command line.
 
     Raises:
-        BadParameter: Columns are picked of what is no table.
+        BadParameter: Columns are selected for a format other than a table.
     """
     if layout.columns is not None and output_format != "table":
         raise typer.BadParameter("--columns picks columns of a table. Add --format table.")
@@ -180,15 +180,15 @@ def report_text(
     return report.to_text(depth, layout.width)
 
 
-def rolled_up(*reports: CostReport) -> float:
-    """Build the module trees of reports, which wait to be asked for; the seconds it takes."""
+def build_module_trees(*reports: CostReport) -> float:
+    """Build the module trees of reports, which are lazy, and return the seconds it takes."""
     start = time.perf_counter()
     for report in reports:
-        report.root  # noqa: B018 - built by being asked for
+        report.root  # noqa: B018 - builds the tree
     return time.perf_counter() - start
 
 
 def write_timings(timings: Mapping[str, float]) -> None:
-    """Where the time of a count went, on stderr."""
+    """Write the timings of a count to stderr."""
     for part, seconds in timings.items():
         typer.echo(f"{part:<20} {seconds:7.3f} s", err=True)

@@ -1,4 +1,4 @@
-"""Stdout for data alone: what anything else prints while a command runs goes to stderr."""
+"""Stdout for data alone: all other prints during a command go to stderr."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ _STDOUT, _STDERR = 1, 2
 
 @contextlib.contextmanager
 def reserved_stdout() -> Iterator[TextIO | None]:
-    """Keep stdout for data.
+    """Reserve stdout for data.
 
-    What a model's code prints meanwhile goes to stderr, at whatever level it does so: by
-    ``print``, by ``printf`` in C, by a process that it starts.
+    Prints of a model's code go to stderr at every level: ``print``, ``printf`` in C, and
+    processes that it starts.
 
     Yields:
-        The stream for data; ``None`` if stdout is closed.
+        Stream for data; ``None`` if stdout is closed.
     """
     stdout = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):
         if stdout is None or not _is_standard(stdout):
-            # Closed, or a stand-in of who runs the command from Python.
+            # Closed, or replaced by a caller that runs the command from Python.
             yield stdout
             return
         stdout.flush()
         with open(  # noqa: PTH123 - a descriptor, no path
             os.dup(_STDOUT), "w", encoding=stdout.encoding, errors=stdout.errors
         ) as data:
-            _divert()
+            _redirect_to_stderr()
             try:
                 yield data
             finally:
@@ -40,26 +40,26 @@ def reserved_stdout() -> Iterator[TextIO | None]:
 
 
 def claim_stdout() -> None:
-    """Let no file be opened as stdout where a process is started without one."""
+    """Occupy the descriptor of a closed stdout, so that no file is opened as stdout."""
     try:
         os.fstat(_STDOUT)
     except OSError:
-        _divert()
+        _redirect_to_stderr()
 
 
 def retire_stdout() -> None:
-    """Send to stderr what is printed when the process ends: that is no data either."""
+    """Redirect prints at process exit to stderr, as they are not data."""
     stdout: TextIO | None = sys.stdout
     if stdout is sys.__stdout__ and stdout is not None and _is_standard(stdout):
         with contextlib.suppress(OSError):
             stdout.flush()
-        _divert()
+        _redirect_to_stderr()
 
 
 def discard(stream: TextIO) -> None:
-    """Drop what a stream could not write, so that closing it does not try again."""
-    with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device
-        os.dup2(nowhere.fileno(), stream.fileno())
+    """Discard the unwritten buffer of a stream, so that closing it does not write again."""
+    with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as devnull:  # noqa: PTH123 - a device
+        os.dup2(devnull.fileno(), stream.fileno())
 
 
 def _is_standard(stream: TextIO) -> bool:
@@ -69,12 +69,12 @@ def _is_standard(stream: TextIO) -> bool:
         return False
 
 
-def _divert() -> None:
-    """Make stdout another name of stderr, or of nothing if that is closed."""
+def _redirect_to_stderr() -> None:
+    """Duplicate stderr's descriptor as stdout's, or the null device's if stderr is closed."""
     try:
         os.dup2(_STDERR, _STDOUT)
     except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        if nowhere != _STDOUT:
-            os.dup2(nowhere, _STDOUT)
-            os.close(nowhere)
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        if devnull != _STDOUT:
+            os.dup2(devnull, _STDOUT)
+            os.close(devnull)

@@ -1,4 +1,4 @@
-"""The command that counts a training step: ``train``."""
+"""Command that counts a training step: ``train``."""
 
 from __future__ import annotations
 
@@ -20,11 +20,17 @@ from graphflops.cli.flags import (
     ReuseLayers,
     Strict,
     Timings,
-    assumed_sizes,
-    finite,
+    check_finite,
     model_flags,
+    parse_assumed_sizes,
 )
-from graphflops.cli.output import Layout, report_text, rolled_up, write_timings, writes_output
+from graphflops.cli.output import (
+    Layout,
+    build_module_trees,
+    report_text,
+    write_timings,
+    writes_output,
+)
 
 
 @writes_output
@@ -64,7 +70,7 @@ def train(
     step_time: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Measured seconds of a step: prints MFU and HFU.", callback=finite
+            min=0, help="Measured seconds of a step: prints MFU and HFU.", callback=check_finite
         ),
     ] = None,
     accelerator: Annotated[
@@ -89,10 +95,10 @@ def train(
         from graphflops.analysis.accelerators import Measurement, peak_flops
         from graphflops.counting.training import count_training
         from graphflops.models import python
-        from graphflops.models.prepare_training import Training, for_training
+        from graphflops.models.prepare_training import TrainingOptions, prepare_training
         from graphflops.runtime.patches import QUIET
 
-        wanted = Training(
+        training = TrainingOptions(
             evaluating=evaluating,
             freeze=freeze or (),
             train_only=train_only or (),
@@ -101,29 +107,30 @@ def train(
         status.update(f"building {model} ...")
         start = time.perf_counter()
         with QUIET.holding():
-            workload = for_training(models.resolve(model, flags.options()), wanted)
-        built = time.perf_counter()
+            workload = prepare_training(models.resolve(model, flags.options()), training)
+        build_end = time.perf_counter()
         status.update(f"capturing {model} ...")
         on_unknown: Literal["raise", "ignore"] = "raise" if strict else "ignore"
         report = count_training(
             workload.model,
             workload.args,
             workload.kwargs,
-            loss=None if loss is None else python.attribute(loss),
+            loss=None if loss is None else python.load_attribute(loss),
             optimizer=optimizer,
             gradient_accumulation_steps=gradient_accumulation_steps,
             steps=steps,
             convention=convention,
             on_unknown=on_unknown,
             reuse_layers=reuse_layers,
-            assume=assumed_sizes(assume),
+            assume=parse_assumed_sizes(assume),
         )
         report = replace(report, notes=(*workload.notes, *report.notes))
         if step_time is not None:
             peak = peak_flops(accelerator, report.dtype) * accelerators
             measured = Measurement(step_time=step_time, peak_flops=peak, accelerator=accelerator)
             report = replace(report, measured=measured)
-    rolled = rolled_up(*report.parts)
+    roll_up_seconds = build_module_trees(*report.parts)
     if timings:
-        write_timings({"model build": built - start, **report.timings, "roll-up": rolled})
+        build_seconds = build_end - start
+        write_timings({"model build": build_seconds, **report.timings, "roll-up": roll_up_seconds})
     return report_text(report, output_format.value, depth, layout, ops=ops)

@@ -1,4 +1,8 @@
-"""Model names: from what a user types to a model with inputs.
+"""Model names: each resolves to a model with inputs.
+
+In: a model name and ``Options``. Out: a ``Workload``: a model on the meta device, or the path
+of an exported program, with inputs and notes. May import ``capture``, ``render``, ``core`` and
+what is below them.
 
 ====================  ================================================================
 ``hf:TYPE``           a transformers model type with its default config: ``hf:bert``

@@ -1,4 +1,4 @@
-"""Which axes of the inputs follow a size: found by making the inputs at two sizes."""
+"""Dynamic axes of inputs, detected by comparing the inputs of two sizes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from graphflops.models.schemes import resolve
 from graphflops.models.workload import Options, Workload
 
 _SIZES = {"batch": ("B", "batch_size"), "seq": ("S", "seq_len")}
-"""Sizes that can stay open, with the symbol and the option of each."""
+"""Sizes that can be symbolic, with the symbol and the option of each."""
 
 
 def resolve_symbolic(
     name: str, options: Options, sizes: Iterable[str]
 ) -> tuple[Workload, dict[str, Any]]:
-    """A model with inputs, and the axes of these that stay open.
+    """Resolve a model name, with symbolic axes of the inputs.
 
     Args:
         name: A model name.
         options: Sizes, dtype, config overrides and inputs.
-        sizes: Which of ``batch`` (``B``) and ``seq`` (``S``) are to stay open.
+        sizes: Sizes to keep symbolic: ``batch`` (``B``), ``seq`` (``S``) or both.
 
     Returns:
         The workload, and ``dynamic_shapes`` for :func:`graphflops.count`.
@@ -33,7 +33,7 @@ def resolve_symbolic(
     Raises:
         ModelSpecError: There is no such size, or no input follows it.
     """
-    # An axis of 1 would broadcast: it stands for no other size.
+    # An axis of size 1 would broadcast, so its graph would hold for no other size.
     options = replace(options, batch_size=max(options.batch_size or 0, 2))
     base = resolve(name, options)
     axes: dict[str, dict[int, Any]] = {}
@@ -42,19 +42,19 @@ def resolve_symbolic(
             msg = f"--symbolic knows no size {size!r}. Known: {', '.join(_SIZES)}."
             raise ModelSpecError(msg)
         symbol, option = _SIZES[size]
-        before = getattr(options, option) or _tokens(base, size)
-        more: dict[str, Any] = {option: before + 1}
-        other = resolve(name, replace(options, **more))
-        found = _following(base, other, Dim(symbol), before)
-        if not found:
+        length = getattr(options, option) or _prompt_length(base, size)
+        changed_option: dict[str, Any] = {option: length + 1}
+        other = resolve(name, replace(options, **changed_option))
+        dims_by_input = _dynamic_axes(base, other, Dim(symbol), length)
+        if not dims_by_input:
             msg = f"no input of {name} follows its {size} size. Leave it out of --symbolic."
             raise ModelSpecError(msg)
-        for key, dims in found.items():
+        for key, dims in dims_by_input.items():
             axes.setdefault(key, {}).update(dims)
     return base, dict(axes)
 
 
-def _tokens(workload: Workload, size: str) -> int:
+def _prompt_length(workload: Workload, size: str) -> int:
     for key in ("input_ids", "decoder_input_ids"):
         if key in workload.kwargs:
             return int(workload.kwargs[key].shape[1])
@@ -62,15 +62,18 @@ def _tokens(workload: Workload, size: str) -> int:
     raise ModelSpecError(msg)
 
 
-def _following(base: Workload, other: Workload, dim: Dim, size: int) -> dict[str, dict[int, Any]]:
-    """Axes that grow by a step of the size, each as its linear function."""
-    found: dict[str, dict[int, Any]] = {}
+def _dynamic_axes(
+    base: Workload, other: Workload, dim: Dim, size: int
+) -> dict[str, dict[int, Any]]:
+    """Return the axes that depend on the size, each as a linear function of it."""
+    dims: dict[str, dict[int, Any]] = {}
     for key, value in base.kwargs.items():
         if not isinstance(value, torch.Tensor):
             continue
-        for axis, (few, many) in enumerate(zip(value.shape, other.kwargs[key].shape, strict=True)):
-            if step := many - few:
-                rest = few - step * size
+        shapes = zip(value.shape, other.kwargs[key].shape, strict=True)
+        for axis, (length, next_length) in enumerate(shapes):
+            if step := next_length - length:
+                offset = length - step * size
                 linear = dim if step == 1 else step * dim
-                found.setdefault(key, {})[axis] = linear + rest if rest else linear
-    return found
+                dims.setdefault(key, {})[axis] = linear + offset if offset else linear
+    return dims

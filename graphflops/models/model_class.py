@@ -1,4 +1,4 @@
-"""Which class of transformers a config is built as."""
+"""Selection of the transformers class to build a config as."""
 
 from __future__ import annotations
 
@@ -11,76 +11,80 @@ import transformers
 from transformers.models.auto import modeling_auto
 
 from graphflops.errors import ModelSpecError
-from graphflops.models.workload import near
+from graphflops.models.workload import suggest
 
-_AUTO = [
-    names
-    for key, names in vars(modeling_auto).items()
+_TASK_CLASS_NAMES = [
+    names_by_type
+    for key, names_by_type in vars(modeling_auto).items()
     if key.startswith("MODEL_FOR_") and key.endswith("_NAMES")
 ]
 
 
-def chosen_class(config: Any, name: str) -> Any:
-    """The class of that name, if it takes the config: a model's own or an ``AutoModel...``.
+def class_by_name(config: Any, name: str) -> Any:
+    """Return a model class or ``AutoModel...`` class by name, if it takes the config.
 
     Raises:
         ModelSpecError: There is no such class, or it takes another config.
     """
-    own = {found.__name__: found for found in _classes(config)}
-    found = own.get(name) or getattr(transformers, name, None)
-    automatic = {
+    classes = {candidate.__name__: candidate for candidate in _classes(config)}
+    candidate = classes.get(name) or getattr(transformers, name, None)
+    auto_classes = {
         key: auto
         for key, auto in vars(modeling_auto).items()
         if key.startswith("AutoModel") and type(config) in (auto._model_mapping or ())
     }
-    if name in automatic or getattr(found, "config_class", None) is type(config):
-        return found
-    wrong = "has no model class" if found is None else f"cannot build a {config.model_type!r} as"
-    fits = sorted(own) or sorted(automatic)
-    hint = near(name, fits) or f"Known: {', '.join(fits)}."
-    raise ModelSpecError(f"transformers {transformers.__version__} {wrong} {name!r}. {hint}")
+    if name in auto_classes or getattr(candidate, "config_class", None) is type(config):
+        return candidate
+    problem = "has no model class"
+    if candidate is not None:
+        problem = f"cannot build a {config.model_type!r} as"
+    choices = sorted(classes) or sorted(auto_classes)
+    hint = suggest(name, choices) or f"Known: {', '.join(choices)}."
+    raise ModelSpecError(f"transformers {transformers.__version__} {problem} {name!r}. {hint}")
 
 
-def usual_class(config: Any) -> Any:
-    """The class for a config: what it names, what ``AutoModel`` picks, or the nearest to that.
+def default_class(config: Any) -> Any:
+    """Return the class that a config names, or that ``AutoModel`` picks, or the nearest one.
 
-    Many parts and some tasks have a config and no ``AutoModel``: they are built as the first
-    task that transformers lists for them, else as the model in their own code.
+    Many submodels and some tasks have a config and no ``AutoModel``: they are built as the first
+    task class that transformers lists for them, else as the model class in their own code.
 
     Raises:
         ModelSpecError: transformers has no model for the config.
     """
     for name in getattr(config, "architectures", None) or ():
-        if (named := getattr(transformers, name, None)) is not None:
-            return named
+        if (architecture := getattr(transformers, name, None)) is not None:
+            return architecture
     if type(config) in transformers.AutoModel._model_mapping:
         return transformers.AutoModel
     for name in task_names(config.model_type):
-        if (found := getattr(transformers, name, None)) is not None:
-            return found
-    own = _classes(config)
-    if not own:
+        if (candidate := getattr(transformers, name, None)) is not None:
+            return candidate
+    classes = _classes(config)
+    if not classes:
         msg = (
             f"transformers has a config {config.model_type!r} but no model that is built from it "
             "alone. Give the type of the model it is part of."
         )
         raise ModelSpecError(msg)
-    return next((found for found in own if found.__name__.endswith("Model")), own[0])
+    return next(
+        (candidate for candidate in classes if candidate.__name__.endswith("Model")), classes[0]
+    )
 
 
-def generating_class(config: Any) -> Any:
-    """The class that continues a prompt: the usual one if it does, else one for the task.
+def generation_class(config: Any) -> Any:
+    """Return the default class if it generates, else an ``AutoModel`` class that does.
 
     Raises:
-        ModelSpecError: transformers has none for the config.
+        ModelSpecError: transformers has no such class for the config.
     """
-    usual = usual_class(config)
-    if hasattr(usual, "can_generate") and usual.can_generate():
-        return usual
-    for name in _GENERATING:
-        found = getattr(transformers, name, None)
-        if found is not None and type(config) in found._model_mapping:
-            return found
+    default = default_class(config)
+    if hasattr(default, "can_generate") and default.can_generate():
+        return default
+    for name in _GENERATION_CLASSES:
+        candidate = getattr(transformers, name, None)
+        if candidate is not None and type(config) in candidate._model_mapping:
+            return candidate
     msg = (
         f"transformers has no model of type {config.model_type!r} that continues a prompt. Name "
         "one that does, such as hf:llama, hf:t5 or hf:llava."
@@ -88,7 +92,7 @@ def generating_class(config: Any) -> Any:
     raise ModelSpecError(msg)
 
 
-_GENERATING = (
+_GENERATION_CLASSES = (
     "AutoModelForImageTextToText",
     "AutoModelForMultimodalLM",
     "AutoModelForSeq2SeqLM",
@@ -98,34 +102,34 @@ _GENERATING = (
 
 
 def task_names(model_type: str) -> list[str]:
-    """Names of the classes that transformers lists for a type by task, the usual ones first."""
-    listed = [names[model_type] for names in _AUTO if model_type in names]
-    return [name if isinstance(name, str) else name[0] for name in listed]
+    """Return the names of a type's task classes in transformers, common tasks first."""
+    names = [by_type[model_type] for by_type in _TASK_CLASS_NAMES if model_type in by_type]
+    return [name if isinstance(name, str) else name[0] for name in names]
 
 
 def _classes(config: Any) -> list[Any]:
-    """The models in the code next to a config that are built from just that config."""
+    """Return the model classes in the config's package that are built from this config alone."""
     package = importlib.import_module(type(config).__module__.rpartition(".")[0])
     modules = [
-        importlib.import_module(f"{package.__name__}.{found.name}")
-        for found in pkgutil.iter_modules(package.__path__)
-        if found.name.startswith("modeling_")
+        importlib.import_module(f"{package.__name__}.{candidate.name}")
+        for candidate in pkgutil.iter_modules(package.__path__)
+        if candidate.name.startswith("modeling_")
     ]
     return [
-        found
+        candidate
         for module in modules
-        for found in vars(module).values()
-        if _is_model(found, module, config)
+        for candidate in vars(module).values()
+        if _is_model(candidate, module, config)
     ]
 
 
-def _is_model(found: Any, module: ModuleType, config: Any) -> bool:
+def _is_model(candidate: Any, module: ModuleType, config: Any) -> bool:
     base: Any = transformers.PreTrainedModel
     return (
-        isinstance(found, type)
-        and issubclass(found, base)
-        and found.__module__ == module.__name__
-        and getattr(found, "config_class", None) is type(config)
-        # The common base of a file's models has no forward.
-        and getattr(found, "forward", None) is not base.forward
+        isinstance(candidate, type)
+        and issubclass(candidate, base)
+        and candidate.__module__ == module.__name__
+        and getattr(candidate, "config_class", None) is type(config)
+        # The common base class of a file's models has no forward.
+        and getattr(candidate, "forward", None) is not base.forward
     )

@@ -1,4 +1,4 @@
-"""Optional packages: imported when a name asks for them, with the line that installs them."""
+"""Imports of optional packages, and constructors that run without weights."""
 
 from __future__ import annotations
 
@@ -27,33 +27,32 @@ def require(package: str, extra: str) -> ModuleType:
         return importlib.import_module(package)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
-        wrong = f"{extra}: names need {package}"
+        problem = f"{extra}: names need {package}"
         if not isinstance(error, ModuleNotFoundError):
-            wrong += f", which is installed but does not import ({reason})"
+            problem += f", which is installed but does not import ({reason})"
         elif error.name != package:
-            wrong += f", which lacks {error.name}"
-        raise ModelSpecError(f"{wrong}. Run: pip install 'graphflops[{extra}]'") from error
+            problem += f", which lacks {error.name}"
+        raise ModelSpecError(f"{problem}. Run: pip install 'graphflops[{extra}]'") from error
 
 
 def repair_torchvision() -> bool:
-    """Let torchvision import where its compiled part was built for another torch.
+    """Repair a torchvision whose compiled extension was built for another version of torch.
 
-    Without that part, the shape functions that torchvision registers on import find no
-    operators to belong to, and it fails, and all of timm and most of transformers with it. A
-    count needs no kernels: with those declared that detectors call, what is written in Python
-    works.
+    Without the extension, the meta kernels that torchvision registers on import find no
+    operators, so its import fails, and with it timm's and much of transformers'. A count needs
+    no kernels: once the operators that detectors call are defined, the Python code works.
 
     Returns:
-        Whether that was so; a torchvision that is missing or broken otherwise stays as it is.
+        True if it was repaired; a torchvision that is missing or broken otherwise stays as it is.
     """
     try:
         importlib.import_module("torchvision")
-    except Exception as error:  # noqa: BLE001 - whoever needs it imports it and says what is wrong
+    except Exception as error:  # noqa: BLE001 - the code that needs it imports it and reports the error
         if "operator torchvision::nms does not exist" not in str(error):
             return False
         for name, schema in _SCHEMAS.items():
             torch.library.define(f"torchvision::{name}", schema)
-        _let_run(importlib.import_module("torchvision"))
+        _enable_operators(importlib.import_module("torchvision"))
         return True
     return False
 
@@ -66,38 +65,38 @@ _SCHEMAS = {
 }
 
 
-def _let_run(torchvision: Any) -> None:
-    """Let torchvision call the operators that were declared, which have no kernels."""
-    shape = importlib.import_module("torchvision._meta_registrations").meta_roi_align
-    torch.library.register_fake("torchvision::roi_align", shape)
-    # The function of this name stands in the package's place for the module.
+def _enable_operators(torchvision: Any) -> None:
+    """Enable torchvision's calls of the operators that are defined without kernels."""
+    meta_roi_align = importlib.import_module("torchvision._meta_registrations").meta_roi_align
+    torch.library.register_fake("torchvision::roi_align", meta_roi_align)
+    # In the package, the function of this name hides the module.
     module: Any
     for module in (torchvision.extension, sys.modules["torchvision.ops.roi_align"]):
         module._has_ops = lambda: True
 
 
 @contextlib.contextmanager
-def copy_to_meta() -> Iterator[None]:
-    """Build without weights; what is made of written numbers keeps its value.
+def meta_init() -> Iterator[None]:
+    """Create tensors on meta, except for ``torch.tensor``, whose tensors keep their values.
 
-    Some modules hold their stride or padding as a tensor, and sizes follow from it.
+    Some modules have their stride or padding as a tensor, which sizes depend on.
     """
-    with torch.device("meta"), _MadeOn("cpu", torch.tensor):
+    with torch.device("meta"), _FactoryDevice("cpu", torch.tensor):
         yield
 
 
-def built_on_meta(build: Callable[[], Any]) -> Any:
-    """What a function builds :func:`copy_to_meta`, or plainly on meta if it mixes the two."""
+def build_on_meta(build: Callable[[], Any]) -> Any:
+    """Return a model built under :func:`meta_init`, or entirely on meta if it mixes devices."""
     try:
-        with copy_to_meta():
+        with meta_init():
             return build()
     except Exception:  # noqa: BLE001 - if that was not the reason, it fails again
         with torch.device("meta"):
             return build()
 
 
-class _MadeOn(TorchFunctionMode):
-    """One of torch's factories makes its tensors on a device, whatever the context says."""
+class _FactoryDevice(TorchFunctionMode):
+    """Mode in which a factory function of torch creates its tensors on a given device."""
 
     def __init__(self, device: str, factory: Callable[..., torch.Tensor]) -> None:
         super().__init__()
@@ -116,21 +115,21 @@ class _MadeOn(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def weightless(name: str, build: Callable[[], nn.Module]) -> nn.Module:
-    """Build a model on the meta device, whatever its constructor does.
+def build_without_weights(name: str, build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a model on the meta device, even if its constructor computes with tensors.
 
-    Most are content there. One that computes with tensors (widths from a ``linspace``) is
-    built with only its weights on meta: the room that layers make with ``torch.empty``.
+    A constructor that does (widths from a ``linspace``) runs with only the weights on meta,
+    which layers allocate with ``torch.empty``.
 
     Raises:
         ModelSpecError: The constructor fails.
     """
     try:
-        with copy_to_meta():
+        with meta_init():
             return build().eval()
     except Exception:  # noqa: BLE001 - if that was not the reason, it fails again
         try:
-            with _MadeOn("meta", torch.empty):
+            with _FactoryDevice("meta", torch.empty):
                 return build().eval().to("meta")
         except Exception as error:
             reason = " ".join(str(error).split()).rstrip(".!") or type(error).__name__

@@ -1,4 +1,4 @@
-"""A model prepared for training: its mode, what is frozen, what is checkpointed."""
+"""Preparation of a model for training: mode, frozen parameters, checkpointing."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 from torch import nn
 
 from graphflops.errors import ModelSpecError
-from graphflops.models.workload import Workload, near
+from graphflops.models.workload import Workload, suggest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """How a model is to be trained.
+class TrainingOptions:
+    """Options of a model's training.
 
     Attributes:
-        evaluating: Whether it stays in eval mode, without dropout.
-        freeze: Patterns of the parameters that get no gradient, such as ``model.layers.*``.
-        train_only: Patterns of the only ones that do; all, if there is none.
-        checkpoint: Whether its layers are computed again instead of kept.
+        evaluating: True to keep the model in eval mode, without dropout.
+        freeze: Patterns of parameters without a gradient, such as ``model.layers.*``.
+        train_only: Patterns of the only parameters with a gradient; all parameters if empty.
+        checkpoint: True to recompute activations of layers instead of saving them.
     """
 
     evaluating: bool = False
@@ -31,27 +31,27 @@ class Training:
     checkpoint: bool = False
 
 
-def for_training(workload: Workload, wanted: Training) -> Workload:
-    """The workload with its model changed for training, in place.
+def prepare_training(workload: Workload, training: TrainingOptions) -> Workload:
+    """Prepare the model of a workload for training, in place.
 
-    A model that keeps what it computes of earlier tokens is told not to: nothing comes later.
+    Its cache of keys and values is disabled, because no decoding follows.
 
     Raises:
-        ModelSpecError: A pattern matches no parameter, the model has no checkpoints, or it is
-            no module.
+        ModelSpecError: A pattern matches no parameter, the model does not support checkpointing,
+            or it is not a module.
     """
     model = workload.model
     if not isinstance(model, nn.Module):
         msg = f"{model} is an exported graph, which autograd cannot run. Name the model instead."
         raise ModelSpecError(msg)
-    model.train(not wanted.evaluating)
-    if wanted.train_only:
-        kept = _matching(model, "--train-only", wanted.train_only)
+    model.train(not training.evaluating)
+    if training.train_only:
+        trained = _match_parameters(model, "--train-only", training.train_only)
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in kept)
-    for name in _matching(model, "--freeze", wanted.freeze):
+            parameter.requires_grad_(name in trained)
+    for name in _match_parameters(model, "--freeze", training.freeze):
         model.get_parameter(name).requires_grad_(False)
-    if wanted.checkpoint:
+    if training.checkpoint:
         _checkpoint(model)
     takes_cache = "use_cache" in inspect.signature(model.forward).parameters
     if takes_cache and "use_cache" not in workload.kwargs:
@@ -59,16 +59,16 @@ def for_training(workload: Workload, wanted: Training) -> Workload:
     return workload
 
 
-def _matching(model: nn.Module, flag: str, patterns: Sequence[str]) -> set[str]:
+def _match_parameters(model: nn.Module, flag: str, patterns: Sequence[str]) -> set[str]:
     names = [name for name, _ in model.named_parameters()]
-    found: set[str] = set()
+    selected: set[str] = set()
     for pattern in patterns:
-        matching = {name for name in names if fnmatchcase(name, pattern)}
-        if not matching:
+        matches = {name for name in names if fnmatchcase(name, pattern)}
+        if not matches:
             msg = f"{flag} {pattern!r} matches no parameter of {type(model).__name__}."
-            raise ModelSpecError(f"{msg} {near(pattern, names)}".rstrip())
-        found |= matching
-    return found
+            raise ModelSpecError(f"{msg} {suggest(pattern, names)}".rstrip())
+        selected |= matches
+    return selected
 
 
 def _checkpoint(model: Any) -> None:

@@ -1,4 +1,4 @@
-"""Schemes: which resolver a model name goes to, and what names there are."""
+"""Schemes of model names: their resolvers, and the names that each of them lists."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from graphflops.models.optional_dependencies import require
 from graphflops.models.workload import Options, Resolver, Workload
 
 PLUGINS = "graphflops.models"
-"""Entry-point group of packages that bring a scheme of their own."""
+"""Entry-point group of packages that add schemes."""
 
-_NEEDS = {"hf": "transformers", "timm": "timm", "torchvision": "torchvision"}
-_OWN = {
+_PACKAGES = {"hf": "transformers", "timm": "timm", "torchvision": "torchvision"}
+_BUILT_IN = {
     name: EntryPoint(name=name, value=f"graphflops.models.{module}", group=PLUGINS)
     for name, module in (("hf", "huggingface"), ("timm", "timm"), ("torchvision", "torchvision"))
 }
-LISTED = ":NAME, ".join(_OWN)
-"""Schemes of our own, for a sentence."""
+SCHEME_LIST = ":NAME, ".join(_BUILT_IN)
+"""Built-in schemes, as part of a sentence."""
 _PYTHON = EntryPoint(name="python", value="graphflops.models.python", group=PLUGINS)
 _FORMS = (
     "Give hf:TYPE (a transformers model type), hf:PATH (a config.json or its folder), "
@@ -30,14 +30,14 @@ _FORMS = (
 
 
 def resolve(name: str, options: Options) -> Workload:
-    """Find the model a name stands for and make its inputs.
+    """Build the model of a name and its inputs.
 
     Args:
         name: One of the forms that :mod:`graphflops.models` lists.
         options: Sizes, dtype, config overrides and inputs.
 
     Raises:
-        ModelSpecError: The name, the config or an option does not make sense.
+        ModelSpecError: The name, the config or an option is invalid.
     """
     scheme, colon, rest = name.partition(":")
     if colon and (entry := schemes().get(scheme)):
@@ -52,83 +52,92 @@ def resolve(name: str, options: Options) -> Workload:
     if colon or name.endswith(".py"):
         python: Resolver = _PYTHON.load()
         return python.resolve(name, options)
-    sentences = (f"{name!r} is no model name.", near(name), _FORMS)
+    sentences = (f"{name!r} is no model name.", suggest_model_names(name), _FORMS)
     raise ModelSpecError(" ".join(filter(None, sentences)))
 
 
 def schemes() -> Mapping[str, EntryPoint]:
-    """Every scheme with its resolver: installed packages' and our own, which nobody replaces."""
-    return {entry.name: entry for entry in entry_points(group=PLUGINS)} | _OWN
+    """Return the resolvers by scheme: those of installed packages, overridden by built-in ones."""
+    return {entry.name: entry for entry in entry_points(group=PLUGINS)} | _BUILT_IN
 
 
-def known(wanted: Iterable[str] | None = None) -> tuple[dict[str, str], list[str]]:
-    """All model names that can be listed.
+def known(scheme_names: Iterable[str] | None = None) -> tuple[dict[str, str], list[str]]:
+    """Return all model names that can be listed.
 
     Args:
-        wanted: Only the names of these schemes.
+        scheme_names: Schemes to list; all by default.
 
     Returns:
-        Full names with a word on what each is, and a sentence for each scheme that cannot
-        say, because something it needs is missing or broken.
+        Full names with short descriptions, and an error message for each scheme that cannot list
+        its names because a package is missing or broken.
     """
     names: dict[str, str] = {}
-    missing: list[str] = []
+    errors: list[str] = []
     for scheme, entry in schemes().items():
-        if wanted is None or scheme in wanted:
+        if scheme_names is None or scheme in scheme_names:
             try:
-                names |= {f"{scheme}:{name}": what for name, what in _load(entry).known().items()}
+                names |= {
+                    f"{scheme}:{name}": description
+                    for name, description in _load(entry).known().items()
+                }
             except ModelSpecError as error:
-                missing.append(str(error))
-    return names, missing
+                errors.append(str(error))
+    return names, errors
 
 
 def search(pattern: str) -> tuple[dict[str, str], list[str]]:
-    """The names that contain a text or match a glob (``timm:vit_*``), as :func:`known` does.
+    """Return the names that contain a text or match a glob (``timm:vit_*``), as :func:`known`.
 
     Raises:
-        ModelSpecError: There is none.
+        ModelSpecError: No name matches.
     """
     scheme = pattern.partition(":")[0]
-    names, missing = known({scheme} if scheme in schemes() else None)
+    names, errors = known({scheme} if scheme in schemes() else None)
     glob = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
-    # "vit_*" is about names, "timm:vit_*" about full ones.
-    found = {
-        name: what
-        for name, what in names.items()
+    # "vit_*" matches names without the scheme, "timm:vit_*" full names.
+    matches = {
+        name: description
+        for name, description in names.items()
         if fnmatchcase(name, glob) or fnmatchcase(name.partition(":")[2], glob)
     }
-    if found:
-        return found, missing
-    advice = near(pattern) or "Give a part of a name, or a glob such as 'timm:vit_*'."
-    raise ModelSpecError(" ".join((f"no known model name matches {pattern!r}.", *missing, advice)))
+    if matches:
+        return matches, errors
+    default = "Give a part of a name, or a glob such as 'timm:vit_*'."
+    advice = suggest_model_names(pattern) or default
+    raise ModelSpecError(" ".join((f"no known model name matches {pattern!r}.", *errors, advice)))
 
 
-def near(name: str) -> str:
-    """A question naming the known names that come closest; empty if none does.
+def suggest_model_names(name: str) -> str:
+    """Return a question with the most similar model names, or an empty text.
 
-    The same name under another scheme comes first, then those of the scheme it has, if any.
+    The same name under another scheme comes first, then names of the same scheme.
     """
     scheme, _, bare = name.rpartition(":")
     names = list(known()[0])
-    same = [full for full in names if full.partition(":")[2] == bare]
+    same_name = [full_name for full_name in names if full_name.partition(":")[2] == bare]
     if scheme in schemes():
-        own = [full for full in names if full.startswith(f"{scheme}:")]
-        close = [*same, *get_close_matches(name, own, n=4, cutoff=0.7)]
+        in_scheme = [full_name for full_name in names if full_name.startswith(f"{scheme}:")]
+        close = [*same_name, *get_close_matches(name, in_scheme, n=4, cutoff=0.7)]
     else:
-        bares = dict.fromkeys(full.partition(":")[2] for full in names)
-        matches = [bare] if same else get_close_matches(bare, bares, n=2, cutoff=0.7)
-        close = [full for match in matches for full in names if full.partition(":")[2] == match]
+        bare_names = dict.fromkeys(full_name.partition(":")[2] for full_name in names)
+        matches = [bare] if same_name else get_close_matches(bare, bare_names, n=2, cutoff=0.7)
+        close = [
+            full_name
+            for match in matches
+            for full_name in names
+            if full_name.partition(":")[2] == match
+        ]
     return f"Did you mean {', '.join(close[:4])}?" if close else ""
 
 
 def _load(entry: EntryPoint) -> Resolver:
-    if entry.name in _NEEDS:
-        require(_NEEDS[entry.name], extra=entry.name)
+    if entry.name in _PACKAGES:
+        require(_PACKAGES[entry.name], extra=entry.name)
     try:
-        found: Resolver = entry.load()
+        resolver: Resolver = entry.load()
     except Exception as error:
         raise ModelSpecError(
             f"the resolver of {entry.name}: names ({entry.value}) cannot be loaded: "
             f"{type(error).__name__}: {error}. Update or uninstall the plugin."
         ) from error
-    return found
+    return resolver

@@ -1,4 +1,4 @@
-"""timm models: the resolver of ``timm:``."""
+"""Resolver of ``timm:``: timm models."""
 
 from __future__ import annotations
 
@@ -11,47 +11,49 @@ from timm.data.config import resolve_model_data_config
 
 from graphflops.errors import ModelSpecError
 from graphflops.models import schemes
-from graphflops.models.inputs import floating_dtype, given_inputs, parameters_of
-from graphflops.models.inputs.tensors import blank
-from graphflops.models.optional_dependencies import weightless
+from graphflops.models.inputs import apply_user_inputs, floating_dtype, forward_parameters
+from graphflops.models.inputs.tensors import meta_tensor
+from graphflops.models.optional_dependencies import build_without_weights
 from graphflops.models.workload import Options, Workload
 
 
 def resolve(name: str, options: Options) -> Workload:
-    """Build a timm model without weights, and one image of the size it was made for.
+    """Build a timm model without weights, and an image of its pretrained config's size.
 
-    ``--set`` gives keywords of its constructor.
+    ``--set`` sets keywords of its constructor.
 
     Raises:
-        ModelSpecError: timm has no such model, or cannot build it so.
+        ModelSpecError: timm has no such model, or cannot build it with these options.
     """
     options.forbid("a timm model", "seq_len", "audio_seconds", "revision", "trust_remote_code")
     if not timm.is_model(name):
-        hint = schemes.near(f"timm:{name}")
+        hint = schemes.suggest_model_names(f"timm:{name}")
         raise ModelSpecError(f"timm {timm.__version__} has no model {name!r}. {hint}".rstrip())
     model = _build(name, options)
     dtype = floating_dtype(options.dtype) or torch.float32
-    shape = (options.batch_size or 1, *_image(model, options))
-    made = {parameters_of(model)[0]: blank(shape, dtype)}
-    return Workload(model=model.to(dtype), kwargs=given_inputs(model, made, options))
+    shape = (options.batch_size or 1, *_image_shape(model, options))
+    inputs = {forward_parameters(model)[0]: meta_tensor(shape, dtype)}
+    return Workload(model=model.to(dtype), kwargs=apply_user_inputs(model, inputs, options))
 
 
 def known() -> Mapping[str, str]:
-    """The architectures, each with the module of timm it is written in."""
-    homes = {name: home for home in timm.list_modules() for name in timm.list_models(module=home)}
-    return {name: homes.get(name, "") for name in timm.list_models()}
+    """Return the architectures with the modules of timm that define them."""
+    modules = {
+        name: module for module in timm.list_modules() for name in timm.list_models(module=module)
+    }
+    return {name: modules.get(name, "") for name in timm.list_models()}
 
 
 def _build(name: str, options: Options) -> Any:
     keywords = dict(options.overrides)
-    fixed = timm.get_pretrained_cfg_value(name, "fixed_input_size")
-    if options.image_size and fixed:
-        # Position tables and windows are laid out for one size.
+    has_fixed_size = timm.get_pretrained_cfg_value(name, "fixed_input_size")
+    if options.image_size and has_fixed_size:
+        # Position tables and windows have a fixed size.
         keywords.setdefault("img_size", options.image_size)
-    return weightless(f"timm:{name}", lambda: timm.create_model(name, **keywords))
+    return build_without_weights(f"timm:{name}", lambda: timm.create_model(name, **keywords))
 
 
-def _image(model: Any, options: Options) -> tuple[int, int, int]:
+def _image_shape(model: Any, options: Options) -> tuple[int, int, int]:
     channels, height, width = resolve_model_data_config(model)["input_size"]
     size = options.image_size or options.overrides.get("img_size", (height, width))
     height, width = (size, size) if isinstance(size, int) else size

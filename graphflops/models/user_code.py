@@ -1,4 +1,4 @@
-"""Python code of the user's: loaded, and what it fails with in a few words."""
+"""Imports of the user's Python code, and short messages for its failures."""
 
 from __future__ import annotations
 
@@ -15,53 +15,58 @@ from graphflops.errors import ModelSpecError
 from graphflops.models import schemes
 from graphflops.models.optional_dependencies import repair_torchvision
 
-_OURS = str(Path(__file__).parent)
-_STANDARD = str(Path(traceback.__file__).parent)
+_THIS_PACKAGE = str(Path(__file__).parent)
+_STANDARD_LIBRARY = str(Path(traceback.__file__).parent)
 
 
-def load(where: str) -> ModuleType:
+def load_module(location: str) -> ModuleType:
     """Import a file or a module.
 
     Raises:
-        ModelSpecError: There is none, or its code fails.
+        ModelSpecError: It does not exist, or its code fails.
     """
-    if where.endswith(".py") and not Path(where).is_file():
-        what = "is no file" if Path(where).exists() else "does not exist"
-        raise ModelSpecError(f"{where} {what}. Give the path of a Python file: FILE.py:NAME.")
+    if location.endswith(".py") and not Path(location).is_file():
+        problem = "is no file" if Path(location).exists() else "does not exist"
+        raise ModelSpecError(f"{location} {problem}. Give the path of a Python file: FILE.py:NAME.")
     try:
-        return _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+        if location.endswith(".py"):
+            return _load_file(Path(location))
+        return importlib.import_module(location)
     except (Exception, SystemExit) as error:
-        if repair_torchvision():  # what the file imports may have needed that
-            return load(where)
+        if repair_torchvision():  # an import of the file may have needed it
+            return load_module(location)
         advice = "Correct it, or run where its imports work."
-        if isinstance(error, ModuleNotFoundError) and error.name == where:
-            # It may have been meant as a scheme.
-            advice = f"Give a module that is installed, FILE.py:NAME, or {schemes.LISTED}:NAME."
-        raise ModelSpecError(f"{where} cannot be imported: {reason_of(error)}. {advice}") from error
+        if isinstance(error, ModuleNotFoundError) and error.name == location:
+            # The user may have meant a scheme.
+            advice = (
+                f"Give a module that is installed, FILE.py:NAME, or {schemes.SCHEME_LIST}:NAME."
+            )
+        reason = failure_reason(error)
+        raise ModelSpecError(f"{location} cannot be imported: {reason}. {advice}") from error
 
 
-def reason_of(error: BaseException) -> str:
-    """What the user's code fails with, and at which line of it."""
-    said = first_line(error)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
-    # That of a syntax error stands in its message.
+def failure_reason(error: BaseException) -> str:
+    """Return the message of a failure in the user's code, with its source line."""
+    message = first_line(error)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_user_file(f.filename)]
+    # The message of a syntax error has its source line.
     if not frames or isinstance(error, SyntaxError):
-        return said
-    return f"{said} (at {short_path(frames[-1].filename)}:{frames[-1].lineno})"
+        return message
+    return f"{message} (at {short_path(frames[-1].filename)}:{frames[-1].lineno})"
 
 
-def _is_users(file: str) -> bool:
-    standard = file.startswith(_STANDARD) and "site-packages" not in file
-    return is_model_file(file) and not standard and not file.startswith(_OURS)
+def _is_user_file(file: str) -> bool:
+    is_standard = file.startswith(_STANDARD_LIBRARY) and "site-packages" not in file
+    return is_model_file(file) and not is_standard and not file.startswith(_THIS_PACKAGE)
 
 
 def _load_file(path: Path) -> ModuleType:
-    name = _free_name(path)
+    name = _unique_module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # noqa: S101 - a path ending in .py has a loader
     assert spec.loader is not None  # noqa: S101 - likewise
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickles of the file look their module up.
+    # Dataclasses and pickles of the file look up their module.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -71,8 +76,8 @@ def _load_file(path: Path) -> ModuleType:
     return module
 
 
-def _free_name(path: Path) -> str:
-    """A name for the module of a file that is nobody else's: it may be called ``json.py``."""
-    taken = sys.modules.get(path.stem)
-    own = taken is None or getattr(taken, "__file__", None) == str(path)
-    return path.stem if own else f"{path.stem}_of_{abs(hash(path.resolve()))}"
+def _unique_module_name(path: Path) -> str:
+    """Return a module name for a file that no other module has: it may be called ``json.py``."""
+    loaded = sys.modules.get(path.stem)
+    is_free = loaded is None or getattr(loaded, "__file__", None) == str(path)
+    return path.stem if is_free else f"{path.stem}_of_{abs(hash(path.resolve()))}"

@@ -1,4 +1,4 @@
-"""What a resolver gets and gives."""
+"""Types of the resolvers: options in, a model with its inputs out."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from graphflops.errors import ModelSpecError
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """A model with its inputs, as ``graphflops.count`` takes them.
+    """Model with its inputs, as ``graphflops.count`` takes them.
 
     Attributes:
         model: The module, or the path of a ``.pt2`` file.
         args: Positional inputs.
         kwargs: Keyword inputs.
-        notes: What a reader of the report must know about the inputs.
+        notes: Notes on the inputs, for the reader of the report.
     """
 
     model: Any
@@ -30,7 +30,7 @@ class Workload:
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """An input given on the command line: ``NAME=SHAPE[:DTYPE]``."""
+    """Input of the command line: ``NAME=SHAPE[:DTYPE]``."""
 
     shape: tuple[int, ...]
     dtype: str | None
@@ -38,19 +38,19 @@ class InputSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a user may say about a model besides its name.
+    """Options of a model besides its name.
 
     Attributes:
-        batch_size: First axis of every input that is made.
-        seq_len: Tokens of every text input that is made, image placeholders included.
-        image_size: Height and width of every image that is made, in pixels.
-        audio_seconds: Length of every audio input that is made.
+        batch_size: First axis of every default input.
+        seq_len: Tokens of every default text input, image placeholders included.
+        image_size: Height and width of every default image, in pixels.
+        audio_seconds: Length of every default audio input.
         dtype: Floating-point type of parameters and inputs, e.g. ``"bfloat16"``.
         overrides: Config keys to set; dots reach into sub-configs.
         inputs: Inputs to add or replace, by name.
         revision: Branch, tag or commit of a model on a hub.
-        trust_remote_code: Whether Python code that comes with a config may be run.
-        generates: Whether the model is to continue its prompt: it needs a head for that.
+        trust_remote_code: True to allow Python code that comes with a config to run.
+        generates: True if the model is to continue its prompt, for which it needs a head.
     """
 
     batch_size: int | None = None
@@ -65,7 +65,7 @@ class Options:
     generates: bool = False
 
     def forbid(self, what: str, *names: str) -> None:
-        """Raise if an option was given that ``what`` has no use for.
+        """Raise if an option is set that does not apply.
 
         Raises:
             ModelSpecError: An option in ``names`` is set.
@@ -79,31 +79,31 @@ class Options:
 
 
 class Resolver(Protocol):
-    """What stands behind the scheme of a model name: ``hf`` in ``hf:bert``.
+    """Resolver of a scheme, such as ``hf`` in ``hf:bert``.
 
-    A module with two such functions is one. It is imported when a name asks for it, and
-    raises :class:`ModelSpecError` if what it needs is not installed.
+    A module with these two functions is a resolver. It is imported for the first name of its
+    scheme, and raises :class:`ModelSpecError` if a package that it needs is not installed.
     """
 
     def resolve(self, name: str, options: Options) -> Workload:
-        """The model a name (without its scheme) stands for, with inputs.
+        """Return the model of a name (without its scheme), with inputs.
 
         Raises:
-            ModelSpecError: The name or an option does not make sense.
+            ModelSpecError: The name or an option is invalid.
         """
 
     def known(self) -> Mapping[str, str]:
-        """The names it can list without building anything, each with a word on what it is."""
+        """Return the names that it can list without building a model, with short descriptions."""
 
 
 _INPUT = re.compile(r"(?P<name>\w+)=(?P<shape>[0-9]{1,99}(x[0-9]{1,99})*)(:(?P<dtype>\w+))?")
 
 
 def parse_input(text: str) -> tuple[str, InputSpec]:
-    """Read ``NAME=SHAPE[:DTYPE]``.
+    """Parse ``NAME=SHAPE[:DTYPE]``.
 
     Raises:
-        ModelSpecError: It is not of that form.
+        ModelSpecError: The text does not have that form.
 
     Example:
         >>> parse_input("pixel_values=1x3x224x224:float32")
@@ -120,9 +120,9 @@ def parse_input(text: str) -> tuple[str, InputSpec]:
     return match["name"], InputSpec(shape=shape, dtype=match["dtype"])
 
 
-def near(name: str, known: list[str]) -> str:
-    """A hint naming what comes close to ``name``, or all that is known if little is."""
-    close = get_close_matches(name, known, n=4, cutoff=0.5)
+def suggest(name: str, names: list[str]) -> str:
+    """Return a hint with the names most similar to ``name``, or all names if they are few."""
+    close = get_close_matches(name, names, n=4, cutoff=0.5)
     if close:
         return f"Did you mean {', '.join(close)}?"
-    return f"Known: {', '.join(known)}." if len(known) <= 20 else ""  # noqa: PLR2004 - what fits a sentence
+    return f"Known: {', '.join(names)}." if len(names) <= 20 else ""  # noqa: PLR2004 - what fits a sentence

@@ -1,4 +1,4 @@
-"""Why a call costs what it costs."""
+"""Explanation of an operator call's cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What renderers ask of reports; no renderer imports a report class."""
+"""Protocols of the reports that renderers take; no renderer imports a report class."""
 
 from __future__ import annotations
 

@@ -66,17 +66,17 @@ class DecodeSegment:
 
     @property
     def steps(self) -> int:
-        """How many they are."""
+        """Number of steps."""
         return self.last - self.first + 1
 
     def summed(self, cost: OpCost) -> OpCost:
-        """What these steps come to, for a cost that each has in ``K``."""
+        """Return the sum over these steps of a cost in ``K``."""
         return cost.map(lambda value: sum_over(value, "K", self.first, self.last))
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class GenerationReport(CostReport):
-    """What it costs to continue a prompt, as a whole, by module, and token by token.
+    """Cost of the continuation of a prompt: in total, by module and by token.
 
     Attributes:
         model: Name of what was counted.
@@ -190,12 +190,12 @@ class GenerationReport(CostReport):
 
     @property
     def all_notes(self) -> tuple[str, ...]:
-        """What a reader must know of the inputs and of the graphs, each sentence once."""
+        """Notes on the inputs and the graphs, without duplicates."""
         captured = (note for report in self._reports for note in report.capture.notes)
         return tuple(dict.fromkeys((*self.notes, *captured)))
 
     def at(self, token: int) -> OpCost:
-        """What producing one of the new tokens costs, the first being number 1.
+        """Return the cost of one of the new tokens, numbered from 1.
 
         Raises:
             ModelSpecError: There is no such token.

@@ -29,7 +29,7 @@ CONVENTIONS = ("exact", "torch")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleTraining:
-    """What a module costs in a training step, all below it included.
+    """Cost of a module in a training step, submodules included.
 
     Attributes:
         forward: Its forward pass.
@@ -59,7 +59,7 @@ class ModuleTraining:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class TrainingReport(CostReport):
-    """What a training step costs, as a whole, by module and call by call.
+    """Cost of a training step: in total, by module and by call.
 
     *Model FLOPs* are those of the forward and the backward pass, whatever is computed twice;
     *hardware FLOPs* are with recomputation: of checkpoints, and of the scores that the backward
@@ -135,7 +135,7 @@ class TrainingReport(CostReport):
 
     @property
     def dtype(self) -> str:
-        """What most of the multiply-accumulates are computed in."""
+        """Dtype of most of the multiply-accumulates."""
         by_dtype = (self.forward.by_dtype(), self.backward.by_dtype())
         macs = Counter({dtype: 0 for costs in by_dtype for dtype in costs})
         for costs in by_dtype:

@@ -1,8 +1,7 @@
 """Constant propagation: values of fake tensors that follow from known inputs.
 
-A grid of image patches or a mask is a small tensor of integers, and a model's Python reads
-its values. Without them a graph has symbols where it could have numbers, or cannot be captured
-at all. Operators whose inputs are all known run on the real values too.
+Models read small integer tensors (patch grids, masks) in Python. Without their values a capture
+has symbols for numbers, or fails. Operators whose inputs are all known run on real values too.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ def __torch_dispatch__(  # noqa: N807 - the name that stack traces show
 class ValueTracker:
     """Values of the fake tensors of a mode.
 
-    Not a mode itself: higher-order operators accept no mode but ``FakeTensorMode``.
+    Not a mode: higher-order operators accept none but ``FakeTensorMode``.
 
     Attributes:
         mode: The mode; it calls back on every operator.
@@ -230,10 +229,7 @@ class ValueTracker:
             yield
 
     def from_tensor(self, tensor: torch.Tensor, **options: Any) -> Any:
-        """Return the fake tensor of a tensor of the model or an input.
-
-        A fake tensor is returned as it is: export would make another of every input.
-        """
+        """Return the fake tensor of a tensor: itself if it is fake (export would make another)."""
         if self.owns(tensor):
             return tensor
         is_weight = isinstance(tensor, nn.Parameter) or tensor.is_floating_point()

@@ -1,4 +1,4 @@
-"""The few models whose inputs no general rule can tell: their own come before the general ones."""
+"""Rules of single models and families, which take precedence over the general rules."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from graphflops.models.inputs import audio, overrides_audio, overrides_vision
-from graphflops.models.inputs.context import Subject
+from graphflops.models.inputs.context import InputContext
 
 
-def rules(model: Any) -> dict[str, Callable[[Subject], Any]]:
-    """Rules of a model's class, or of the family that its class is one of."""
-    family = overrides_audio.FAMILIES.get(audio.family(model), {})
+def rules(model: Any) -> dict[str, Callable[[InputContext], Any]]:
+    """Return the rules of a model's class and of its family."""
+    family = overrides_audio.FAMILIES.get(audio.model_family(model), {})
     name = type(model).__name__
     if getattr(model, "can_generate", bool)():
-        # A model that generates takes what the model without its head takes.
+        # A model that generates takes the same inputs as its base model, which has no head.
         family = family | overrides_vision.CLASSES.get(name.partition("For")[0] + "Model", {})
     return family | overrides_audio.CLASSES.get(name, {}) | overrides_vision.CLASSES.get(name, {})

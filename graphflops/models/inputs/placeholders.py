@@ -1,4 +1,4 @@
-"""How many tokens of a prompt stand for an image or a clip."""
+"""Placeholders: tokens of a prompt that stand for the features of an image or a clip."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 
 from graphflops.capture.fake.fake_model import fakify_model_and_inputs
 from graphflops.capture.torch_internals.trees import pytree
-from graphflops.models.inputs.context import Subject
+from graphflops.models.inputs.context import InputContext
 
 
 @dataclass(frozen=True)
 class Placeholder:
-    """A token that stands for features of another input, and how many of it a prompt has."""
+    """Token that stands for features of another input, with its number in a prompt."""
 
     token: int
     count: int
 
 
-_KINDS = (
-    # What the config calls the token, the method that makes its features, an input it needs.
+_FEATURE_METHODS = (
+    # Config keys of the token, the method that computes its features, an input of the method.
     (("image_token_id", "image_token_index"), "get_image_features", "pixel_values"),
     (("video_token_id", "video_token_index"), "get_video_features", "pixel_values_videos"),
     (("audio_token_id", "audio_token_index"), "get_audio_features", "input_features"),
@@ -30,57 +30,58 @@ _KINDS = (
 )
 
 
-def placeholders(subject: Subject) -> tuple[Placeholder, ...]:
-    """The placeholders that a prompt for these images and clips must have, per example.
+def find_placeholders(context: InputContext) -> tuple[Placeholder, ...]:
+    """Return the placeholders that a prompt needs for the images and clips of one example.
 
-    A model knows best how many features it makes: it is asked, without data. Where it fails
-    (a default config can have a vision part that does not fit the rest) the prompt is left
-    without the image, and a note says so.
+    The model's own method computes the features under fake tensors, which gives their number.
+    Where it fails (a default config can have a vision part that does not fit the rest) the image
+    is left out, and a note says so.
     """
-    found = []
-    for keys, method, name in _KINDS:
-        token = subject.setting(*keys)
-        if name in subject.made and token is not None and hasattr(subject.model, method):
-            subject.refuse_many()
+    placeholders = []
+    for keys, method, name in _FEATURE_METHODS:
+        token = context.setting(*keys)
+        if name in context.inputs and token is not None and hasattr(context.model, method):
+            context.check_batch_size()
             try:
-                features = _features(subject, method)
-            except Exception as error:  # noqa: BLE001 - whatever the model raises is the answer
-                _go_without(subject, name, method, error)
+                features = _feature_count(context, method)
+            except Exception as error:  # noqa: BLE001 - the model may raise anything
+                _drop_input(context, name, method, error)
             else:
-                found.append(Placeholder(int(token), features // subject.batch))
-    return tuple(found)
+                placeholders.append(Placeholder(int(token), features // context.batch))
+    return tuple(placeholders)
 
 
-def _features(subject: Subject, method: str) -> int:
-    """Rows of features that a method of the model makes of the inputs so far."""
-    make = getattr(subject.model, method)
-    takes = inspect.signature(make).parameters
-    inputs = {name: value for name, value in subject.made.items() if name in takes}
+def _feature_count(context: InputContext, method: str) -> int:
+    """Return the number of rows of features that a method computes from the inputs so far."""
+    feature_method = getattr(context.model, method)
+    parameters = inspect.signature(feature_method).parameters
+    inputs = {name: value for name, value in context.inputs.items() if name in parameters}
     with torch.no_grad():
-        own = fakify_model_and_inputs(subject.model, (), inputs)
-        with own.tracker.eager():
-            made = getattr(own.model, method)(**own.kwargs)
-    features = [t for t in pytree.tree_leaves(_embeddings(made)) if isinstance(t, torch.Tensor)]
-    wide, tokens = features[0].shape[-1], subject.model.get_input_embeddings().weight.shape[-1]
-    if wide != tokens:
-        msg = f"its features are {wide} wide, the tokens of the prompt {tokens}"
+        fake = fakify_model_and_inputs(context.model, (), inputs)
+        with fake.tracker.eager():
+            output = getattr(fake.model, method)(**fake.kwargs)
+    features = [t for t in pytree.tree_leaves(_embeddings(output)) if isinstance(t, torch.Tensor)]
+    width = features[0].shape[-1]
+    embedding_width = context.model.get_input_embeddings().weight.shape[-1]
+    if width != embedding_width:
+        msg = f"its features are {width} wide, the tokens of the prompt {embedding_width}"
         raise ValueError(msg)
-    return sum(feature.numel() // wide for feature in features)
+    return sum(feature.numel() // width for feature in features)
 
 
-def _go_without(subject: Subject, name: str, method: str, error: Exception) -> None:
-    if name in subject.required:
+def _drop_input(context: InputContext, name: str, method: str, error: Exception) -> None:
+    if name in context.required_inputs:
         return
-    taken = inspect.signature(getattr(subject.model, method)).parameters
-    for companion in [key for key in subject.made if key in taken]:
-        del subject.made[companion]
+    parameters = inspect.signature(getattr(context.model, method)).parameters
+    for companion in [key for key in context.inputs if key in parameters]:
+        del context.inputs[companion]
     reason = next(iter(str(error).splitlines()), "")
-    subject.notes.append(
-        f"The prompt is text alone: {method} of {type(subject.model).__name__} fails on the "
+    context.notes.append(
+        f"The prompt is text alone: {method} of {type(context.model).__name__} fails on the "
         f"{name} made from its config ({type(error).__name__}: {reason})."
     )
 
 
-def _embeddings(made: Any) -> Any:
-    pooled = getattr(made, "pooler_output", None)
-    return made if pooled is None else pooled
+def _embeddings(output: Any) -> Any:
+    pooled = getattr(output, "pooler_output", None)
+    return output if pooled is None else pooled

@@ -1,6 +1,6 @@
-"""Token ids, and what goes along with them: boxes, types, the decoder's side.
+"""Token ids and the inputs that go with them: bounding boxes, token types, decoder inputs.
 
-A prompt holds a placeholder for every feature of the images and clips that come with it.
+A prompt has a placeholder for every feature of the images and clips that come with it.
 """
 
 from __future__ import annotations
@@ -11,98 +11,100 @@ from typing import Any
 import torch
 
 from graphflops.errors import ModelSpecError
-from graphflops.models.inputs.context import Subject
-from graphflops.models.inputs.placeholders import Placeholder, placeholders
-from graphflops.models.inputs.tensors import filled, ids, repeated
+from graphflops.models.inputs.context import InputContext
+from graphflops.models.inputs.placeholders import Placeholder, find_placeholders
+from graphflops.models.inputs.tensors import full, ids, repeat_batch
 
 DEFAULT_SEQ_LEN = 128
 DEFAULT_QUESTION = 16
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_source_positions")
 
 
-def input_ids(subject: Subject) -> torch.Tensor | None:
-    """A prompt: placeholders first, then text."""
-    if not (subject.sees("text", "input_ids")):
+def input_ids(context: InputContext) -> torch.Tensor | None:
+    """Return a prompt: placeholders first, then text."""
+    if not context.needs_input("text", "input_ids"):
         return None
-    return prompt(subject, *placeholders(subject))
+    return prompt(context, *find_placeholders(context))
 
 
-def prompt(subject: Subject, *held: Placeholder) -> torch.Tensor:
-    """Token ids of a prompt that holds these placeholders."""
-    tokens = filled((1, _length(subject, held)), _filler(held))
-    if held:
-        subject.refuse_many()
+def prompt(context: InputContext, *placeholders: Placeholder) -> torch.Tensor:
+    """Return the token ids of a prompt with these placeholders."""
+    tokens = full((1, _length(context, placeholders)), _text_token(placeholders))
+    if placeholders:
+        context.check_batch_size()
     start = 0
-    for placeholder in held:
+    for placeholder in placeholders:
         tokens[:, start : start + placeholder.count] = placeholder.token
         start += placeholder.count
-    return repeated(tokens, subject.batch)
+    return repeat_batch(tokens, context.batch)
 
 
-def decoder_input_ids(subject: Subject) -> torch.Tensor | None:
-    """As many tokens for the decoder as for the encoder; one to begin a generation with."""
-    if not getattr(subject.config, "is_encoder_decoder", False):
+def decoder_input_ids(context: InputContext) -> torch.Tensor | None:
+    """Return as many decoder tokens as encoder tokens, or the first token of a generation."""
+    if not getattr(context.config, "is_encoder_decoder", False):
         return None
-    if subject.options.generates:
-        return ids(subject.batch, 1)
-    return ids(subject.batch, _length(subject, ()))
+    if context.options.generates:
+        return ids(context.batch, 1)
+    return ids(context.batch, _length(context, ()))
 
 
-def mm_token_type_ids(subject: Subject) -> torch.Tensor | None:
-    """Which tokens of the prompt stand for an image (1)."""
-    image = subject.setting("image_token_id", "image_token_index", default=-1)
-    if not {"input_ids", "pixel_values"} <= subject.made.keys():
+def mm_token_type_ids(context: InputContext) -> torch.Tensor | None:
+    """Return token types: 1 for the image placeholders of the prompt, 0 for text."""
+    image = context.setting("image_token_id", "image_token_index", default=-1)
+    if not {"input_ids", "pixel_values"} <= context.inputs.keys():
         return None
-    tokens: torch.Tensor = subject.made["input_ids"]
+    tokens: torch.Tensor = context.inputs["input_ids"]
     return tokens.eq(image).to(torch.int64)
 
 
-def bbox(subject: Subject) -> torch.Tensor:
-    """Where on the page each token stands."""
-    return ids(*subject.made["input_ids"].shape, 4)
+def bbox(context: InputContext) -> torch.Tensor:
+    """Return the bounding box of each token on the page."""
+    return ids(*context.inputs["input_ids"].shape, 4)
 
 
-def _length(subject: Subject, held: tuple[Placeholder, ...]) -> int:
-    taken = sum(placeholder.count for placeholder in held)
-    positions = subject.setting(*_POSITIONS, kind="text")
+def _length(context: InputContext, placeholders: tuple[Placeholder, ...]) -> int:
+    placeholder_count = sum(placeholder.count for placeholder in placeholders)
+    positions = context.setting(*_POSITIONS, kind="text")
     if not (isinstance(positions, int) and positions > 0):
-        positions = None  # some say -1 where there is no limit
-    asked = subject.options.seq_len
-    if asked is None:
-        free = min(DEFAULT_SEQ_LEN, positions) if positions else DEFAULT_SEQ_LEN
-        return taken + (free if not taken or not positions else min(free, positions - taken))
-    if positions is not None and asked > positions:
+        positions = None  # some configs have -1 for no limit
+    requested = context.options.seq_len
+    if requested is None:
+        text_length = min(DEFAULT_SEQ_LEN, positions) if positions else DEFAULT_SEQ_LEN
+        if placeholder_count and positions:
+            text_length = min(text_length, positions - placeholder_count)
+        return placeholder_count + text_length
+    if positions is not None and requested > positions:
         msg = (
-            f"--seq-len {asked} is longer than the {positions} positions of "
-            f"{type(subject.model).__name__}. Ask for fewer, or --set max_position_embeddings."
+            f"--seq-len {requested} is longer than the {positions} positions of "
+            f"{type(context.model).__name__}. Ask for fewer, or --set max_position_embeddings."
         )
         raise ModelSpecError(msg)
-    if asked <= taken:
+    if requested <= placeholder_count:
         msg = (
-            f"--seq-len {asked} leaves no room for text: {taken} tokens of the prompt stand for "
-            f"its image or clip. Ask for more than {taken}."
+            f"--seq-len {requested} leaves no room for text: {placeholder_count} tokens of the "
+            f"prompt stand for its image or clip. Ask for more than {placeholder_count}."
         )
         raise ModelSpecError(msg)
-    return asked
+    return requested
 
 
-def _filler(held: tuple[Placeholder, ...]) -> int:
-    """A token that stands for nothing else."""
-    taken = {placeholder.token for placeholder in held}
-    return next(token for token in range(len(taken) + 1) if token not in taken)
+def _text_token(placeholders: tuple[Placeholder, ...]) -> int:
+    """Return a token id that is not a placeholder."""
+    reserved = {placeholder.token for placeholder in placeholders}
+    return next(token for token in range(len(reserved) + 1) if token not in reserved)
 
 
-def qformer_input_ids(subject: Subject) -> torch.Tensor:
-    """The instruction once more, in the words of the querying transformer."""
-    return ids(subject.batch, DEFAULT_QUESTION)
+def qformer_input_ids(context: InputContext) -> torch.Tensor:
+    """Return the instruction as token ids of the querying transformer."""
+    return ids(context.batch, DEFAULT_QUESTION)
 
 
-RULES: dict[str, Callable[[Subject], Any]] = {
+RULES: dict[str, Callable[[InputContext], Any]] = {
     "input_ids": input_ids,
     "decoder_input_ids": decoder_input_ids,
     "mm_token_type_ids": mm_token_type_ids,
     "bbox": bbox,
     "moe_mm_token_type_ids": mm_token_type_ids,
-    "lang_ids": lambda subject: ids(subject.batch),
+    "lang_ids": lambda context: ids(context.batch),
     "qformer_input_ids": qformer_input_ids,
 }

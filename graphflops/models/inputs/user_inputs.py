@@ -1,4 +1,4 @@
-"""Inputs given by the user, and what a model's forward declares."""
+"""Inputs of the user, checked against the signature of a model's forward."""
 
 from __future__ import annotations
 
@@ -10,47 +10,49 @@ import torch
 from torch import nn
 
 from graphflops.errors import ModelSpecError
-from graphflops.models.inputs.tensors import blank
-from graphflops.models.workload import InputSpec, Options, near
+from graphflops.models.inputs.tensors import meta_tensor
+from graphflops.models.workload import InputSpec, Options, suggest
 
 
 def floating_dtype(name: str | None) -> torch.dtype | None:
-    """A floating-point dtype by its name.
+    """Return a floating-point dtype by its name.
 
     Raises:
         ModelSpecError: There is no such dtype, or it is not floating-point.
     """
     if name is None:
         return None
-    found = _dtype(name)
-    if not found.is_floating_point:
+    dtype = _dtype(name)
+    if not dtype.is_floating_point:
         msg = f"--dtype {name} is not a floating-point type. Try float32, bfloat16 or float16."
         raise ModelSpecError(msg)
-    return found
+    return dtype
 
 
-def given_inputs(model: nn.Module, made: Mapping[str, Any], options: Options) -> dict[str, Any]:
-    """The inputs that were made, with the user's own put over them.
+def apply_user_inputs(
+    model: nn.Module, defaults: Mapping[str, Any], options: Options
+) -> dict[str, Any]:
+    """Return the default inputs, updated with the user's.
 
     Raises:
-        ModelSpecError: The model takes no input of a given name.
+        ModelSpecError: The model has no input of a name.
     """
-    known = parameters_of(model)
-    inputs = dict(made)
+    parameters = forward_parameters(model)
+    inputs = dict(defaults)
     for name, spec in options.inputs.items():
-        if name not in known:
-            hint = near(name, known)
+        if name not in parameters:
+            hint = suggest(name, parameters)
             msg = f"{type(model).__name__} takes no input named {name!r}. {hint}".rstrip()
             raise ModelSpecError(msg)
-        inputs[name] = given_tensor(spec, inputs.get(name), floating_dtype(options.dtype))
+        inputs[name] = user_tensor(spec, inputs.get(name), floating_dtype(options.dtype))
     return inputs
 
 
 def require_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Check that a model gets every input its forward needs.
+    """Check that every required input of a model is present.
 
     Raises:
-        ModelSpecError: An input without a default is not given.
+        ModelSpecError: An input without a default is missing.
     """
     declared = list(inspect.signature(model.forward).parameters.values())[len(args) :]
     variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
@@ -65,34 +67,35 @@ def require_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str,
         raise ModelSpecError(msg)
 
 
-def parameters_of(model: nn.Module) -> list[str]:
-    """Names of the inputs that a model's forward declares."""
+def forward_parameters(model: nn.Module) -> list[str]:
+    """Return the names of the inputs that a model's forward declares."""
     declared = inspect.signature(model.forward).parameters.values()
     return [p.name for p in declared if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}]
 
 
-def given_tensor(spec: InputSpec, replaced: object, floating: torch.dtype | None) -> torch.Tensor:
-    """A tensor as the user gave it, by default of the dtype of the one it replaces."""
+def user_tensor(spec: InputSpec, replaced: object, floating: torch.dtype | None) -> torch.Tensor:
+    """Return the user's tensor, by default of the dtype of the tensor it replaces."""
     if spec.dtype is not None:
         dtype = _dtype(spec.dtype)
     elif isinstance(replaced, torch.Tensor):
         dtype = replaced.dtype
     else:
         dtype = floating or torch.float32
-    return blank(spec.shape, dtype)
+    return meta_tensor(spec.shape, dtype)
 
 
 def _dtype(name: str) -> torch.dtype:
     plain = name.lower().removeprefix("torch.")
-    found = getattr(torch, _ALIASES.get(plain, plain), None)
-    if isinstance(found, torch.dtype):
-        return found
-    known = [key for key, value in vars(torch).items() if isinstance(value, torch.dtype)]
-    hint = near(plain, known) or f"Known: {', '.join((*_USUAL, *_ALIASES))}, and all of torch's."
+    dtype = getattr(torch, _ALIASES.get(plain, plain), None)
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    names = [key for key, value in vars(torch).items() if isinstance(value, torch.dtype)]
+    common = ", ".join((*_COMMON_DTYPES, *_ALIASES))
+    hint = suggest(plain, names) or f"Known: {common}, and all of torch's."
     raise ModelSpecError(f"{name!r} is not a dtype. {hint}")
 
 
-_USUAL = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "bool")
+_COMMON_DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "bool")
 _ALIASES = {
     "bf16": "bfloat16",
     "fp16": "float16",
@@ -103,4 +106,4 @@ _ALIASES = {
     "f64": "float64",
     **{f"i{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
 }
-"""What people write, by torch's own name of it; torch itself knows ``half`` and ``double``."""
+"""Common short names of dtypes with torch's names; torch itself has ``half`` and ``double``."""

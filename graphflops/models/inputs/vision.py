@@ -1,8 +1,8 @@
-"""Images and clips, in the layouts that vision towers take.
+"""Images and video clips, in the layouts that vision towers take.
 
 Every example gets one image (or one clip). Its size is the config's, ``--image-size`` or
-224 x 224 pixels. Towers for images of any size take patches of all images in one row and a
-grid that says whose they are.
+224 x 224 pixels. Towers for images of any size take the patches of all images packed in one
+sequence, and the patch grid of each image.
 """
 
 from __future__ import annotations
@@ -16,100 +16,100 @@ from typing import Any
 import torch
 
 from graphflops.errors import ModelSpecError
-from graphflops.models.inputs.context import Subject
-from graphflops.models.inputs.tensors import filled, ones, repeated, valued
+from graphflops.models.inputs.context import InputContext
+from graphflops.models.inputs.tensors import full, materialize_if_small, ones, repeat_batch
 
 DEFAULT_IMAGE_SIZE = 224
-# What detectors are trained and timed on; their own configs are silent about it.
+# Size that detectors are trained and benchmarked on; their configs do not state it.
 DEFAULT_SCENE_SIZE = 640
 DEFAULT_FRAMES = 8
-REGIONS = 36
+REGION_COUNT = 36
 
 
-def pixel_values(subject: Subject) -> torch.Tensor | None:
-    """One image for every example, if the model sees images."""
-    films = "video" in subject.modalities and not subject.takes("pixel_values_videos")
-    if not (films or subject.sees("image", "pixel_values")):
+def pixel_values(context: InputContext) -> torch.Tensor | None:
+    """Return one image per example, if the model takes images."""
+    takes_video = "video" in context.modalities and not context.declares("pixel_values_videos")
+    if not (takes_video or context.needs_input("image", "pixel_values")):
         return None
-    layout = next(layout for fits, layout in _LAYOUTS if fits(subject))
-    if layout is _nested:
-        # Images among several need values: those that are all zero are padding, and left out.
-        return filled(layout(subject), 1, subject.dtype)
-    return subject.floats(*layout(subject))
+    layout = next(layout for fits, layout in _LAYOUTS if fits(context))
+    if layout is _image_lists:
+        # Images in a list need values: all-zero images are padding, which the model drops.
+        return full(layout(context), 1, context.dtype)
+    return context.floats(*layout(context))
 
 
-def pixel_values_videos(subject: Subject) -> torch.Tensor | None:
-    """One clip for every example, if the model sees nothing else."""
-    if "pixel_values" in subject.made or not subject.sees("video", "pixel_values_videos"):
+def pixel_values_videos(context: InputContext) -> torch.Tensor | None:
+    """Return one clip per example, if the model takes clips and no images."""
+    if "pixel_values" in context.inputs or not context.needs_input("video", "pixel_values_videos"):
         return None
-    return subject.floats(*clip_shape(subject))
+    return context.floats(*clip_shape(context))
 
 
-def channels(subject: Subject) -> int:
-    """Colours of an image: what the config says, else RGB."""
-    return int(subject.setting("num_channels", "in_channels", "in_chans", kind="vision", default=3))
+def channels(context: InputContext) -> int:
+    """Return the number of colour channels: the config's, else 3."""
+    return int(context.setting("num_channels", "in_channels", "in_chans", kind="vision", default=3))
 
 
-def image_size(subject: Subject) -> tuple[int, int]:
-    """Height and width of an image.
+def image_size(context: InputContext) -> tuple[int, int]:
+    """Return the height and width of an image.
 
     Raises:
         ModelSpecError: The size asked for does not divide into the model's patches.
     """
-    asked = subject.options.image_size
-    if subject.setting("num_queries") is not None:
-        # A detector takes scenes of any size, whatever its backbone was trained on.
-        said = getattr(subject.config, "image_size", None) or DEFAULT_SCENE_SIZE
+    requested = context.options.image_size
+    if context.setting("num_queries") is not None:
+        # A detector takes images of any size, independent of its backbone's training size.
+        config_size = getattr(context.config, "image_size", None) or DEFAULT_SCENE_SIZE
     else:
-        usual = _timm_size(subject) or DEFAULT_IMAGE_SIZE
-        said = subject.setting(*_SIZES, kind="vision", default=usual)
-    if asked is None:
-        return _pair(said)
-    unit = patch_size(subject) * merged(subject)
-    if asked % unit:
+        usual = _timm_size(context) or DEFAULT_IMAGE_SIZE
+        config_size = context.setting(*_SIZE_KEYS, kind="vision", default=usual)
+    if requested is None:
+        return _height_width(config_size)
+    unit = patch_size(context) * merge_size(context)
+    if requested % unit:
         msg = (
-            f"--image-size {asked} is not a multiple of {unit}, the patches of "
-            f"{type(subject.model).__name__}. Try {max(unit, asked // unit * unit)}."
+            f"--image-size {requested} is not a multiple of {unit}, the patches of "
+            f"{type(context.model).__name__}. Try {max(unit, requested // unit * unit)}."
         )
         raise ModelSpecError(msg)
-    return asked, asked
+    return requested, requested
 
 
-_SIZES = ("image_size", "img_size", "max_img_size")
+_SIZE_KEYS = ("image_size", "img_size", "max_img_size")
 
 
-def _timm_size(subject: Subject) -> int | None:
-    """What a tower that timm has built was made for; the config has only its name."""
-    configs = (getattr(module, "pretrained_cfg", None) for module in subject.model.modules())
+def _timm_size(context: InputContext) -> int | None:
+    """Return the size that a timm backbone is designed for; the config has only its name."""
+    configs = (getattr(module, "pretrained_cfg", None) for module in context.model.modules())
     return next((config["input_size"][-1] for config in configs if config), None)
 
 
-def patch_size(subject: Subject) -> int:
-    """Pixels along a patch; 1 if the model has none."""
-    size = subject.setting("patch_size", kind="vision", default=1)
-    return _pair(size)[0] if isinstance(size, int | list | tuple) and size else 1
+def patch_size(context: InputContext) -> int:
+    """Return the side of a patch in pixels; 1 if the model has no patches."""
+    size = context.setting("patch_size", kind="vision", default=1)
+    return _height_width(size)[0] if isinstance(size, int | list | tuple) and size else 1
 
 
-def patch_grid(subject: Subject) -> tuple[int, int]:
-    """Rows and columns of patches of one image, in whole merged patches."""
-    patch, merge = patch_size(subject), merged(subject)
-    height, width = (max(1, round(side / (patch * merge))) * merge for side in image_size(subject))
+def patch_grid(context: InputContext) -> tuple[int, int]:
+    """Return the rows and columns of patches of one image, multiples of the merge size."""
+    patch, merge = patch_size(context), merge_size(context)
+    height, width = (max(1, round(side / (patch * merge))) * merge for side in image_size(context))
     return height, width
 
 
-def merged(subject: Subject) -> int:
-    """Patches along the side of what becomes one token of a prompt."""
-    size = subject.setting(*_MERGED, kind="vision", default=1)
-    return max(_pair(size))
+def merge_size(context: InputContext) -> int:
+    """Return the side, in patches, of the square that is merged into one token."""
+    size = context.setting(*_MERGE_KEYS, kind="vision", default=1)
+    return max(_height_width(size))
 
 
-_MERGED = (
+_MERGE_KEYS = (
     *("spatial_merge_size", "merge_size", "merge_kernel_size"),
     *("downsample_factor", "pixel_shuffle_factor", "scale_factor", "pooling_kernel_size"),
 )
 
 
-def _pair(size: Any) -> tuple[int, int]:
+def _height_width(size: Any) -> tuple[int, int]:
     if isinstance(size, dict):
         return int(size["height"]), int(size["width"])
     if isinstance(size, list | tuple):
@@ -117,217 +117,221 @@ def _pair(size: Any) -> tuple[int, int]:
     return int(size), int(size)
 
 
-def _plain(subject: Subject) -> tuple[int, ...]:
-    return (subject.batch, channels(subject), *image_size(subject))
+def _single_image(context: InputContext) -> tuple[int, ...]:
+    return (context.batch, channels(context), *image_size(context))
 
 
-def _nested(subject: Subject) -> tuple[int, ...]:
-    """Several images for an example, of which we give one, of a size that merges evenly."""
-    patch = patch_size(subject)
-    sides = [patch * patches for patches in patch_grid(subject)]
-    return (subject.batch, 1, channels(subject), *sides)
+def _image_lists(context: InputContext) -> tuple[int, ...]:
+    """Return a list of one image per example, whose patches merge evenly."""
+    patch = patch_size(context)
+    sides = [patch * patches for patches in patch_grid(context)]
+    return (context.batch, 1, channels(context), *sides)
 
 
-def clip_shape(subject: Subject) -> tuple[int, ...]:
-    """Frames of a clip for every example."""
-    frames = subject.setting("num_frames", "frames_per_clip", kind="vision", default=DEFAULT_FRAMES)
-    batch, *image = _plain(subject)
+def clip_shape(context: InputContext) -> tuple[int, ...]:
+    """Return the shape of one clip of frames per example."""
+    frames = context.setting("num_frames", "frames_per_clip", kind="vision", default=DEFAULT_FRAMES)
+    batch, *image = _single_image(context)
     return (batch, int(frames), *image)
 
 
-def _packed(subject: Subject) -> tuple[int, ...]:
-    """Patches of all images in one row, each flattened."""
-    frames = subject.setting("temporal_patch_size", "patch_temporal", kind="vision", default=1)
-    patches = subject.batch * math.prod(patch_grid(subject))
-    return (patches, channels(subject) * int(frames) * patch_size(subject) ** 2)
+def _packed_patches(context: InputContext) -> tuple[int, ...]:
+    """Return the shape of the flattened patches of all images, packed in one sequence."""
+    frames = context.setting("temporal_patch_size", "patch_temporal", kind="vision", default=1)
+    patches = context.batch * math.prod(patch_grid(context))
+    return (patches, channels(context) * int(frames) * patch_size(context) ** 2)
 
 
-def _padded(subject: Subject) -> tuple[int, ...]:
-    """Patches of an image in one row for every example, each flattened."""
-    patches = math.prod(patch_grid(subject))
-    return (subject.batch, patches, channels(subject) * patch_size(subject) ** 2)
+def _padded_patches(context: InputContext) -> tuple[int, ...]:
+    """Return the shape of the flattened patches of one image per example."""
+    patches = math.prod(patch_grid(context))
+    return (context.batch, patches, channels(context) * patch_size(context) ** 2)
 
 
-def _strip(subject: Subject) -> tuple[int, ...]:
-    """Patches of all images side by side, as one image of a single row of patches."""
-    patches = subject.batch * math.prod(patch_grid(subject))
-    patch = patch_size(subject)
-    return (1, channels(subject), patch, patches * patch)
+def _patch_strip(context: InputContext) -> tuple[int, ...]:
+    """Return the shape of one image that holds the patches of all images in a single row."""
+    patches = context.batch * math.prod(patch_grid(context))
+    patch = patch_size(context)
+    return (1, channels(context), patch, patches * patch)
 
 
-def _tiles(subject: Subject) -> tuple[int, ...]:
-    """The whole image and its tiles; the model's own code says how many."""
-    batch, *image = _plain(subject)
-    count = sys.modules[type(subject.model).__module__].image_size_to_num_patches
-    tiles = count((image[1], image[2]), subject.setting("image_grid_pinpoints"), image[1])
+def _tiles(context: InputContext) -> tuple[int, ...]:
+    """Return the shape of an image and its tiles, which the model's own code counts."""
+    batch, *image = _single_image(context)
+    count = sys.modules[type(context.model).__module__].image_size_to_num_patches
+    tiles = count((image[1], image[2]), context.setting("image_grid_pinpoints"), image[1])
     return (batch, int(tiles), *image)
 
 
-def _media(subject: Subject) -> tuple[int, ...]:
-    """Images, each in as many tiles as there can be: others are padding."""
-    batch, *image = _plain(subject)
-    return (batch, 1, int(subject.setting("max_num_tiles", kind="vision", default=1)), *image)
+def _tiled_media(context: InputContext) -> tuple[int, ...]:
+    """Return the shape of images with the maximum number of tiles, padding included."""
+    batch, *image = _single_image(context)
+    return (batch, 1, int(context.setting("max_num_tiles", kind="vision", default=1)), *image)
 
 
-def _takes(*names: str) -> Callable[[Subject], bool]:
-    return lambda subject: subject.takes(*names)
+def _declares(*names: str) -> Callable[[InputContext], bool]:
+    return lambda context: context.declares(*names)
 
 
-def _is_anyres(subject: Subject) -> bool:
-    return bool(subject.setting("image_grid_pinpoints"))
+def _is_anyres(context: InputContext) -> bool:
+    return bool(context.setting("image_grid_pinpoints"))
 
 
-def _is_clip(subject: Subject) -> bool:
-    films = "video" in subject.modalities and "image" not in subject.modalities
-    return films or subject.setting("num_frames", kind="vision") is not None
+def _is_clip(context: InputContext) -> bool:
+    takes_video = "video" in context.modalities and "image" not in context.modalities
+    return takes_video or context.setting("num_frames", kind="vision") is not None
 
 
-_LAYOUTS: tuple[tuple[Callable[[Subject], bool], Callable[[Subject], tuple[int, ...]]], ...] = (
-    (_takes("grid_thw"), _packed),
-    (_takes("image_grid_thw"), _packed),
-    (_takes("spatial_shapes"), _padded),
-    (_takes("pixel_position_ids"), _padded),
-    (_takes("image_position_ids"), _padded),
-    (_takes("target_sizes"), _strip),
-    (_takes("aspect_ratio_ids"), _media),
+_LAYOUTS: tuple[
+    tuple[Callable[[InputContext], bool], Callable[[InputContext], tuple[int, ...]]], ...
+] = (
+    (_declares("grid_thw"), _packed_patches),
+    (_declares("image_grid_thw"), _packed_patches),
+    (_declares("spatial_shapes"), _padded_patches),
+    (_declares("pixel_position_ids"), _padded_patches),
+    (_declares("image_position_ids"), _padded_patches),
+    (_declares("target_sizes"), _patch_strip),
+    (_declares("aspect_ratio_ids"), _tiled_media),
     (_is_anyres, _tiles),
-    (_takes("input_ids", "pixel_attention_mask"), _nested),
+    (_declares("input_ids", "pixel_attention_mask"), _image_lists),
     (_is_clip, clip_shape),
-    (lambda _: True, _plain),
+    (lambda _: True, _single_image),
 )
 
 
-def grid_thw(subject: Subject) -> torch.Tensor:
-    """Frames, rows and columns of patches of each image. With values: sizes follow from them."""
-    return subject.rows((1, *patch_grid(subject)))
+def grid_thw(context: InputContext) -> torch.Tensor:
+    """Return frames, rows and columns of each image, with values: sizes depend on them."""
+    return context.repeat_values((1, *patch_grid(context)))
 
 
-def image_grid_thw(subject: Subject) -> torch.Tensor | None:
-    """The same, for the images among other inputs."""
-    return grid_thw(subject) if "pixel_values" in subject.made else None
+def image_grid_thw(context: InputContext) -> torch.Tensor | None:
+    """Return :func:`grid_thw`, if the inputs include images."""
+    return grid_thw(context) if "pixel_values" in context.inputs else None
 
 
-def spatial_shapes(subject: Subject) -> torch.Tensor | None:
-    """Rows and columns of patches of each image."""
-    return _rows_and_columns(subject) if "pixel_values" in subject.made else None
+def spatial_shapes(context: InputContext) -> torch.Tensor | None:
+    """Return the rows and columns of patches of each image."""
+    return _rows_and_columns(context) if "pixel_values" in context.inputs else None
 
 
-def _rows_and_columns(subject: Subject) -> torch.Tensor:
-    return subject.rows(patch_grid(subject))
+def _rows_and_columns(context: InputContext) -> torch.Tensor:
+    return context.repeat_values(patch_grid(context))
 
 
-def pixel_attention_mask(subject: Subject) -> torch.Tensor | None:
-    """Which patches, where patches are the input, or pixels are no padding: all."""
-    pixels = subject.made.get("pixel_values")
+def pixel_attention_mask(context: InputContext) -> torch.Tensor | None:
+    """Return a mask without padding, of patches where they are the input, else of pixels."""
+    pixels = context.inputs.get("pixel_values")
     if pixels is None:
         return None
-    if subject.takes("spatial_shapes"):
+    if context.declares("spatial_shapes"):
         return ones(*pixels.shape[:2])
     return ones(*pixels.shape[:-3], *pixels.shape[-2:]).bool()
 
 
-def patch_positions(subject: Subject) -> torch.Tensor | None:
-    """Column and row of each patch of each image."""
-    if "pixel_values" not in subject.made:
+def patch_positions(context: InputContext) -> torch.Tensor | None:
+    """Return the column and row of each patch of each image."""
+    if "pixel_values" not in context.inputs:
         return None
-    axes = [*patch_grid(subject)]
+    axes = [*patch_grid(context)]
 
     def grid() -> torch.Tensor:
-        places = torch.cartesian_prod(*(torch.arange(size, device="cpu") for size in axes))
-        return places.flip(1)[None]
+        positions = torch.cartesian_prod(*(torch.arange(size, device="cpu") for size in axes))
+        return positions.flip(1)[None]
 
-    return repeated(valued((1, math.prod(axes), 2), grid), subject.batch)
+    return repeat_batch(materialize_if_small((1, math.prod(axes), 2), grid), context.batch)
 
 
-def image_sizes(subject: Subject) -> torch.Tensor | None:
-    """Height and width of each image before it was cut into tiles or padded."""
-    # Towers that ask for them; what holds a tower only passes them on.
-    parts = (part for part in subject.model.modules() if not hasattr(part, "get_image_features"))
-    asked = any("image_sizes" in inspect.signature(part.forward).parameters for part in parts)
-    if "pixel_values" not in subject.made or not (asked or _is_anyres(subject)):
+def image_sizes(context: InputContext) -> torch.Tensor | None:
+    """Return the height and width of each image before tiling or padding."""
+    # Only the modules that use them count; a parent of the tower passes them on.
+    parts = (part for part in context.model.modules() if not hasattr(part, "get_image_features"))
+    requested = any("image_sizes" in inspect.signature(part.forward).parameters for part in parts)
+    if "pixel_values" not in context.inputs or not (requested or _is_anyres(context)):
         return None
-    return subject.rows(image_size(subject))
+    return context.repeat_values(image_size(context))
 
 
-def aspect_ratio_ids(subject: Subject) -> torch.Tensor | None:
-    """How each image is tiled: the first way, one tile."""
-    return ones(subject.batch, 1) if "pixel_values" in subject.made else None
+def aspect_ratio_ids(context: InputContext) -> torch.Tensor | None:
+    """Return the index of each image's aspect ratio: the first, one tile."""
+    return ones(context.batch, 1) if "pixel_values" in context.inputs else None
 
 
-def aspect_ratio_mask(subject: Subject) -> torch.Tensor | None:
-    """Which tiles are no padding."""
-    if "pixel_values" not in subject.made:
+def aspect_ratio_mask(context: InputContext) -> torch.Tensor | None:
+    """Return a mask of tiles without padding."""
+    if "pixel_values" not in context.inputs:
         return None
-    return ones(*subject.made["pixel_values"].shape[:3])
+    return ones(*context.inputs["pixel_values"].shape[:3])
 
 
-def hidden_states(subject: Subject) -> torch.Tensor | None:
-    """What towers for images of any size call their patches."""
-    if not subject.takes("grid_thw"):
+def hidden_states(context: InputContext) -> torch.Tensor | None:
+    """Return the patches, under the name that towers for images of any size have for them."""
+    if not context.declares("grid_thw"):
         return None
-    return subject.floats(*_packed(subject))
+    return context.floats(*_packed_patches(context))
 
 
-def high_res_pixel_values(subject: Subject) -> torch.Tensor | None:
-    """The same image for a second tower, in that tower's size."""
-    if "pixel_values" not in subject.made:
+def high_res_pixel_values(context: InputContext) -> torch.Tensor | None:
+    """Return the image in the size of a second tower."""
+    if "pixel_values" not in context.inputs:
         return None
-    side = subject.setting("image_size", kind="high_res", default=1024)
-    return subject.floats(subject.batch, channels(subject), *_pair(side))
+    side = context.setting("image_size", kind="high_res", default=1024)
+    return context.floats(context.batch, channels(context), *_height_width(side))
 
 
-def prompted(subject: Subject) -> torch.Tensor:
-    """An image, or its mask, that shows what to do with the other one: of the same size."""
-    return torch.ones_like(subject.made["pixel_values"])
+def prompt_image(context: InputContext) -> torch.Tensor:
+    """Return the prompt of an image model: an image or mask of the same size."""
+    return torch.ones_like(context.inputs["pixel_values"])
 
 
-def visual_features(subject: Subject) -> torch.Tensor | None:
-    """What a detector saw: features of 36 regions, as many as LXMERT's gives."""
-    wide = subject.setting("visual_feat_dim", "visual_embedding_dim", default=2048)
-    return subject.floats(subject.batch, REGIONS, wide)
+def visual_features(context: InputContext) -> torch.Tensor | None:
+    """Return features of 36 regions, the number that LXMERT's detector returns."""
+    width = context.setting("visual_feat_dim", "visual_embedding_dim", default=2048)
+    return context.floats(context.batch, REGION_COUNT, width)
 
 
-def visual_pos(subject: Subject) -> torch.Tensor:
-    """Where those regions are: four coordinates each."""
-    return subject.floats(subject.batch, REGIONS, 4)
+def visual_pos(context: InputContext) -> torch.Tensor:
+    """Return four coordinates for each of those regions."""
+    return context.floats(context.batch, REGION_COUNT, 4)
 
 
-def query_embeds(subject: Subject) -> torch.Tensor:
-    """The learned queries of a querying transformer, which its parent model holds."""
-    queries = subject.setting("num_query_tokens", default=32)
-    return subject.floats(subject.batch, queries, subject.config.hidden_size)
+def query_embeds(context: InputContext) -> torch.Tensor:
+    """Return the learned queries of a querying transformer, parameters of its parent."""
+    queries = context.setting("num_query_tokens", default=32)
+    return context.floats(context.batch, queries, context.config.hidden_size)
 
 
-def encoder_hidden_states(subject: Subject) -> torch.Tensor | None:
-    """What those queries look at: an image of 16 x 16 patches and a summary."""
-    if "query_embeds" not in subject.made:
+def encoder_hidden_states(context: InputContext) -> torch.Tensor | None:
+    """Return the states that those queries attend to: 16 x 16 patches and a class token."""
+    if "query_embeds" not in context.inputs:
         return None
-    return subject.floats(subject.batch, 16 * 16 + 1, subject.config.encoder_hidden_size)
+    return context.floats(context.batch, 16 * 16 + 1, context.config.encoder_hidden_size)
 
 
-def input_points(subject: Subject) -> torch.Tensor:
-    """One point on what is to be cut out of each image."""
-    return subject.floats(subject.batch, 1, 1, 2)
+def input_points(context: InputContext) -> torch.Tensor:
+    """Return one point on the object to segment in each image."""
+    return context.floats(context.batch, 1, 1, 2)
 
 
-def input_labels(subject: Subject) -> torch.Tensor:
-    """That the point is on it, not beside it."""
-    return ones(subject.batch, 1, 1)
+def input_labels(context: InputContext) -> torch.Tensor:
+    """Return labels of the points: 1 for a point on the object."""
+    return ones(context.batch, 1, 1)
 
 
-def interpolate_pos_encoding(subject: Subject) -> bool | None:
-    """Whether positions are stretched: for an image of another size than the model's."""
-    asked = subject.options.image_size
-    said = subject.setting(*_SIZES, kind="vision")
-    return True if asked and said and _pair(said) != (asked, asked) else None
+def interpolate_pos_encoding(context: InputContext) -> bool | None:
+    """Return True if the image has another size than the model's, so positions are resized."""
+    requested = context.options.image_size
+    config_size = context.setting(*_SIZE_KEYS, kind="vision")
+    if requested and config_size and _height_width(config_size) != (requested, requested):
+        return True
+    return None
 
 
-def merge_sizes(subject: Subject) -> torch.Tensor:
-    """Patches along the side of a merged patch, by image."""
-    return filled((subject.batch,), merged(subject))
+def merge_sizes(context: InputContext) -> torch.Tensor:
+    """Return the merge size of each image."""
+    return full((context.batch,), merge_size(context))
 
 
-RULES: dict[str, Callable[[Subject], Any]] = {
+RULES: dict[str, Callable[[InputContext], Any]] = {
     "pixel_values": pixel_values,
     "pixel_values_videos": pixel_values_videos,
     "hidden_states": hidden_states,
@@ -335,10 +339,10 @@ RULES: dict[str, Callable[[Subject], Any]] = {
     "image_grid_thw": image_grid_thw,
     "interpolate_pos_encoding": interpolate_pos_encoding,
     "merge_sizes": merge_sizes,
-    "image_merge_sizes": lambda s: merge_sizes(s) if "pixel_values" in s.made else None,
+    "image_merge_sizes": lambda s: merge_sizes(s) if "pixel_values" in s.inputs else None,
     "high_res_pixel_values": high_res_pixel_values,
-    "prompt_pixel_values": prompted,
-    "prompt_masks": prompted,
+    "prompt_pixel_values": prompt_image,
+    "prompt_masks": prompt_image,
     "visual_feats": visual_features,
     "visual_embeds": visual_features,
     "visual_pos": visual_pos,
