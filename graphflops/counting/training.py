@@ -102,7 +102,7 @@ def count_training(
         )
         raise ModelSpecError(msg)
     gradient_accumulation_steps = arguments.whole_number(
-        "accumulation", gradient_accumulation_steps
+        "gradient_accumulation_steps", gradient_accumulation_steps
     )
     steps = arguments.whole_number("steps", steps)
     arguments.check_choice("on_unknown", on_unknown, get_args(forward.OnUnknown))

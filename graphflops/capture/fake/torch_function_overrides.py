@@ -48,7 +48,7 @@ class TorchFunctionOverrides(TorchFunctionMode):
         override = _OVERRIDES.get(func)
         if override is None:
             return func(*args, **(kwargs or {}))
-        return override(self, func, args, kwargs or {})
+        return override(self, func, *_with_leading_positional(func, args, kwargs or {}))
 
     def _tensor(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         if not isinstance(args[0], torch.Tensor):
@@ -105,6 +105,18 @@ class TorchFunctionOverrides(TorchFunctionMode):
         return self._to_literals(index) if isinstance(index, list | tuple) else index
 
 
+def _with_leading_positional(
+    func: Any, args: Any, kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a call, those that an override reads by position."""
+    rest = dict(kwargs)
+    for name in _LEADING.get(func, ())[len(args) :]:
+        if name not in rest:
+            break
+        args = (*args, rest.pop(name))
+    return args, rest
+
+
 def _is_single_float(value: Any) -> bool:
     """Return True for a fake tensor of one floating-point number."""
     return _is_single(value) and value.is_floating_point()
@@ -128,3 +140,10 @@ _OVERRIDES: dict[Any, Callable[[TorchFunctionOverrides, Any, Any, Mapping[str, A
     torch.Tensor.__getitem__: TorchFunctionOverrides._index,
     torch.Tensor.__setitem__: TorchFunctionOverrides._index,
 }
+_LEADING: dict[Any, tuple[str, ...]] = {
+    torch.tensor: ("data",),
+    torch.sparse_coo_tensor: ("indices", "values"),
+    nested_tensors.SDPA: ("query", "key", "value"),
+    **dict.fromkeys((torch.isfinite, torch.isnan, torch.isinf, nn.functional.one_hot), ("input",)),
+}
+"""Names of the parameters that an override reads, where they may be given by keyword."""

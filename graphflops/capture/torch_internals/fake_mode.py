@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch._C import _set_throw_on_mutable_data_ptr as forbid_data_ptr
-from torch._export.non_strict_utils import (
-    _NonStrictTorchFunctionHandler as NonStrictTorchFunctionHandler,
-)
+from torch._export.non_strict_utils import _NonStrictTorchFunctionHandler
 from torch._guards import TracingContext, detect_fake_mode, tracing
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 make_subclass: Any = torch.Tensor._make_subclass
+
+
+class NonStrictTorchFunctionHandler(_NonStrictTorchFunctionHandler):
+    """Mode by which non-strict export lets functions of numbers accept symbols.
+
+    torch's own reads the data of ``torch.tensor`` by position only.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run a function, with the data of ``torch.tensor`` by position."""
+        rest = dict(kwargs or {})
+        if func is torch.tensor and not args:
+            args = (rest.pop("data"),)
+        return super().__torch_function__(func, types, args, rest)  # type: ignore[no-untyped-call]  # torch's gap
+
 
 __all__ = [
     "FakeTensor",
