@@ -18,13 +18,13 @@ from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import ATTENTION_SCORES
 from graphflops.pricing.registry import register
 
+from ._heads import heads_of
 from ._shapes import reduced
 from .attention import (
     Attention,
     Packing,
     bottom_right,
     cudnn,
-    heads_of,
     masked_by_type,
     packed,
     products,

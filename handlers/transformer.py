@@ -8,9 +8,10 @@ from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import TensorMeta
 from graphflops.pricing.registry import register
 
+from ._heads import Heads
 from ._shapes import contraction
 from .activation import gelu
-from .attention import Attention, Heads, attend
+from .attention import Attention, attend
 from .norm import layer_norm
 
 

@@ -156,7 +156,7 @@ def make():
 @pytest.mark.parametrize("shape", ["tree", "csv"])
 def test_colours_where_somebody_reads_it(run: Run, tmp_path: Path, shape: str) -> None:
     (tmp_path / "named.py").write_text(HOSTILE)
-    arguments = ("count", "named.py:make", "--format", shape)
+    arguments = ("count", "named.py:make", "--format", shape, "--wide")
     leader, follower = pty.openpty()
     environment = {**os.environ, "TERM": "xterm"}
     environment.pop("NO_COLOR", None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -158,6 +160,19 @@ def numbers_of_symbols() -> bool:
         return isinstance(torch.sym_max(size, 3), torch.SymInt)  # type: ignore[no-untyped-call]  # torch's gap
 
 
+def intercepted() -> bool:
+    mode, names = fake_mode.FakeTensorMode(), []
+    original = mode.dispatch
+
+    def dispatch_seen(func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        names.append(func.name())
+        return original(func, types, args, kwargs or {})
+
+    fake_mode.intercept(mode, dispatch=dispatch_seen, from_tensor=mode.from_tensor)
+    torch.relu(mode.from_tensor(X))
+    return names[-1] == "aten::relu" and copy.deepcopy(mode) is mode
+
+
 def hooks() -> bool:
     before = autograd_engine.top_saved_tensors_hooks(True)
     with torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x):
@@ -175,8 +190,6 @@ def engine_is_called() -> bool:
     frames: list[Any] = []
 
     def look() -> None:
-        import sys
-
         frame: Any = sys._getframe()
         while frame is not None:
             frames.append(frame.f_code)
@@ -363,6 +376,7 @@ CANARIES: dict[str, Callable[[], bool]] = {
         )
         is not None
     ),
+    "fake_mode.intercept": intercepted,
     "fake_mode.make_subclass": lambda: (
         fake_mode.make_subclass(
             fake_mode.FakeTensor, X.to("meta"), False, device_for_backend_keys=torch.device("cpu")

@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from graphflops.capture.diagnose import first_line
-from graphflops.capture.record.op_calls import is_view, shares_memory
+from graphflops.capture.record.aliasing import is_view, shares_memory
 from graphflops.capture.torch_internals.fake_mode import detect_fake_mode
 from graphflops.capture.torch_internals.functorch_levels import functorch
 from graphflops.capture.torch_internals.operators import OpOverload

@@ -1,7 +1,6 @@
 """Constant propagation: values of fake tensors that follow from known inputs.
 
-Models read small integer tensors (patch grids, masks) in Python. Without their values a capture
-has symbols for numbers, or fails. Operators whose inputs are all known run on real values too.
+Models read small integer tensors (patch grids, masks) in Python: operators on these run for real.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
-from types import MethodType
 from typing import Any, TypeAlias
 
 import sympy
@@ -34,6 +32,7 @@ from graphflops.capture.fake.shape_rules import (
 from graphflops.capture.fake.sparse_tensors import SparseRules
 from graphflops.capture.fake.symbolic_shapes import SymbolicShapes
 from graphflops.capture.fake.torch_function_overrides import TorchFunctionOverrides
+from graphflops.capture.fake.value_lookup import ASSUMED_FLOAT, INPUTS, RANDOM
 from graphflops.capture.source_lines import current_source_line
 from graphflops.capture.torch_internals.count_flags import THREAD_NOT_COUNTED
 from graphflops.capture.torch_internals.dispatch import enable_python_dispatcher
@@ -41,6 +40,7 @@ from graphflops.capture.torch_internals.fake_mode import (
     FakeTensor,
     FakeTensorMode,
     TracingContext,
+    intercept,
     tracing,
 )
 from graphflops.capture.torch_internals.no_modes import no_modes
@@ -52,21 +52,10 @@ from graphflops.errors import CaptureError
 # Large enough for the positions and masks of a long prompt, too small for results on pixels.
 MAX_VALUE_NUMEL = 1 << 20
 _UNKNOWN = object()
-INPUTS, RANDOM = "inputs", "chance"
-"""Origins of a known value: the values of inputs, a random number."""
-ASSUMED_FLOAT = 0.5
-"""Value assumed for a random number, or a float that only data can give, that Python reads."""
 TensorState: TypeAlias = tuple[torch.Tensor | None, set[str] | None, sympy.Basic | None]
 """State of a tensor: its value and the origins of that, or else its symbolic element."""
 _DEVICE = torch.ops.prim.device.default
 _FAKE_ONLY = frozenset({FakeTensor})
-
-
-def __torch_dispatch__(  # noqa: N807 - the name that stack traces show
-    mode: Any, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-) -> Any:
-    """Run an operator on fake tensors."""
-    return mode.dispatch(func, types, args, kwargs)
 
 
 class ValueTracker:
@@ -94,10 +83,8 @@ class ValueTracker:
     def __init__(self) -> None:
         shape_env = SymbolicShapes()
         self.symbols = shape_env.symbols
-        # Typed as Any: two of the mode's methods are replaced below.
         shape_env.resolve = self._resolve_data_dependent
-        mode: Any = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shape_env)
-        self.mode: FakeTensorMode = mode
+        self.mode = mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shape_env)
         self._distinct = DistinctValues(self.value)
         self.sizes = DataSizes(mode, self.value, self._distinct.bound)
         self.has_assumed_values = False
@@ -116,13 +103,8 @@ class ValueTracker:
         self.sparse = SparseRules(mode, self.value)
         self.factory = FakeTensorFactory(mode)
         self._dispatch, self._from_tensor = DispatchCache(mode, self.factory).run, mode.from_tensor
-        mode.from_tensor = self.from_tensor
-        mode.dispatch = self.dispatch
-        # The class's own is wrapped in functions that keep a running compiler out, slower than it.
-        mode.__torch_dispatch__ = MethodType(__torch_dispatch__, mode)
-        # A copy of a cache or an input holds tensors of this same mode.
-        mode.__deepcopy__ = lambda _: mode
-        mode.value_tracker = self
+        intercept(mode, dispatch=self.dispatch, from_tensor=self.from_tensor)
+        vars(mode)["value_tracker"] = self
 
     def fake_with_value(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         """Return a fake tensor on a device that has the value of ``tensor``."""

@@ -6,6 +6,11 @@ from typing import Protocol
 
 import torch
 
+INPUTS, RANDOM = "inputs", "chance"
+"""Origins of a known value: the values of inputs, a random number."""
+ASSUMED_FLOAT = 0.5
+"""Value assumed for a random number, or a float that only data can give, that Python reads."""
+
 
 class ValueLookup(Protocol):
     """Values of fake tensors, and a record of what depends on them."""

@@ -1,8 +1,7 @@
 """Replay of layers under autograd: a replayed layer is one node of the autograd graph.
 
-The forward of a further instance is replayed from that of the first. So is its backward, from the
-first backward with gradients of the same metadata. To record that one its forward runs once more,
-as in a checkpoint, since what a backward does depends on the incoming gradients.
+The forward of a further instance is replayed from the first; so is its backward, from the first
+one with gradients of the same metadata. To record that one its forward runs again.
 """
 
 from __future__ import annotations
@@ -393,8 +392,7 @@ class _ReplayedBackward(torch.autograd.Function):
         ctx.tracer, ctx.instance = tracer, instance
         ctx.set_materialize_grads(value=False)
         pairs = zip(outputs, instance.segment.output_kinds, strict=True)
-        non_differentiable = [out for out, (requires_grad, _) in pairs if not requires_grad]
-        ctx.mark_non_differentiable(*non_differentiable)
+        ctx.mark_non_differentiable(*(out for out, (has_grad, _) in pairs if not has_grad))
         return tuple(outputs)
 
     @staticmethod

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from graphflops.capture.fake.constant_propagation import ASSUMED_FLOAT, INPUTS, RANDOM, ValueTracker
+from graphflops.capture.fake.constant_propagation import ValueTracker
+from graphflops.capture.fake.value_lookup import ASSUMED_FLOAT, INPUTS, RANDOM
 from graphflops.capture.unfused_attention import mark_masked_products
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import NamedTensors, OpCall

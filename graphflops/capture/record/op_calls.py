@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from graphflops.capture.fake.metadata import (
     output_metas,
     written_arguments,
 )
+from graphflops.capture.record.aliasing import shares_memory
 from graphflops.capture.record.fused_kernels import split_fused
 from graphflops.capture.record.invocation import Invocation, invocation_at, is_operator
 from graphflops.capture.record.module_hierarchy import module_class
@@ -367,29 +368,6 @@ def _namespace(target: Any) -> str:
 
 def _module(target: Any) -> str:
     return str(getattr(target, "__module__", "python"))
-
-
-def shares_memory(node: fx.Node) -> bool:
-    """Return True if the result of a node shares memory with an input."""
-    return is_view(node.meta.get("val"), (n.meta.get("val") for n in node.all_input_nodes))
-
-
-def is_view(result: object, inputs: Iterable[object]) -> bool:
-    """Return True if a tensor shares memory with an input."""
-    if not isinstance(result, torch.Tensor):
-        return False
-    return _storage(result) in set(map(_storage, inputs)) - {None}
-
-
-def _storage(value: object) -> int | None:
-    if not isinstance(value, torch.Tensor):
-        return None
-    if value.layout != torch.strided:
-        return id(value)  # it has no storage
-    inner: torch.Tensor = value
-    while _functorch.is_functorch_wrapped_tensor(inner):
-        inner = _functorch.get_unwrapped(inner)
-    return int(inner.untyped_storage()._cdata)
 
 
 def _torch_function(node: fx.Node) -> str:

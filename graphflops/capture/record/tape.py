@@ -20,9 +20,9 @@ from graphflops.capture.fake.metadata import (
 )
 from graphflops.capture.fake.nested_tensors import components, is_jagged
 from graphflops.capture.named_modules import Modules
+from graphflops.capture.record.aliasing import is_view
 from graphflops.capture.record.invocation import Invocation
 from graphflops.capture.record.module_stack import CallSite
-from graphflops.capture.record.op_calls import is_view
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.capture.unfused_attention import MASKING
 from graphflops.core.call_sequence import Block, Relocation, Repeat, expand

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MethodType
 from typing import Any
 
 import torch
@@ -12,6 +13,30 @@ from torch._guards import TracingContext, detect_fake_mode, tracing
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 make_subclass: Any = torch.Tensor._make_subclass
+
+
+def intercept(
+    mode: FakeTensorMode, *, dispatch: Callable[..., Any], from_tensor: Callable[..., Any]
+) -> None:
+    """Let a fake mode call functions in place of two of its methods.
+
+    Args:
+        mode: The mode. Copies of its tensors are tensors of the same mode from now on.
+        dispatch: Runs an operator: takes operator, types, arguments and keyword arguments.
+        from_tensor: Returns the fake tensor of a tensor.
+    """
+    hooked: Any = mode
+    hooked.from_tensor, hooked.dispatch = from_tensor, dispatch
+    # The class's own is wrapped in functions that keep a running compiler out, slower than it.
+    hooked.__torch_dispatch__ = MethodType(__torch_dispatch__, mode)
+    hooked.__deepcopy__ = lambda _: mode
+
+
+def __torch_dispatch__(  # noqa: N807 - the name that stack traces show
+    mode: Any, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+) -> Any:
+    """Run an operator on fake tensors."""
+    return mode.dispatch(func, types, args, kwargs)
 
 
 class NonStrictTorchFunctionHandler(_NonStrictTorchFunctionHandler):
@@ -37,6 +62,7 @@ __all__ = [
     "TracingContext",
     "detect_fake_mode",
     "forbid_data_ptr",
+    "intercept",
     "make_subclass",
     "tracing",
 ]
@@ -44,6 +70,7 @@ __all__ = [
 PIECES = {
     "FakeTensor": "Class of tensors with metadata and a device, without data.",
     "FakeTensorMode": "Mode under which operators make fake tensors.",
+    "intercept": "Let a fake mode call functions in place of two of its methods.",
     "make_subclass": "Return a tensor subclass around a tensor, with a device of its own.",
     "detect_fake_mode": "Return the fake mode of some inputs, if they have one.",
     "TracingContext": "Class of the context in which a tracer finds the fake mode in use.",

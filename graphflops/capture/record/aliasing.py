@@ -1,0 +1,33 @@
+"""Views: results that live in the memory of an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import fx
+
+from graphflops.capture.torch_internals.functorch_levels import functorch
+
+
+def shares_memory(node: fx.Node) -> bool:
+    """Return True if the result of a node shares memory with an input."""
+    return is_view(node.meta.get("val"), (n.meta.get("val") for n in node.all_input_nodes))
+
+
+def is_view(result: object, inputs: Iterable[object]) -> bool:
+    """Return True if a tensor shares memory with an input."""
+    if not isinstance(result, torch.Tensor):
+        return False
+    return _storage(result) in set(map(_storage, inputs)) - {None}
+
+
+def _storage(value: object) -> int | None:
+    if not isinstance(value, torch.Tensor):
+        return None
+    if value.layout != torch.strided:
+        return id(value)  # it has no storage
+    inner: torch.Tensor = value
+    while functorch.is_functorch_wrapped_tensor(inner):
+        inner = functorch.get_unwrapped(inner)
+    return int(inner.untyped_storage()._cdata)
