@@ -13,6 +13,7 @@ import pytest
 from benchmarks import docs_examples, fuzz_page, vs_peers, zoo
 from benchmarks.docs_examples import CONSOLE, PAGES, PYTHON, Block
 from benchmarks.docs_figures import FIGURES
+from benchmarks.gpu import compare as gpu_page
 from benchmarks.others import page as others_page
 from benchmarks.page import render as vs_peers_page
 from benchmarks.real_runs import page as real_runs_page
@@ -61,6 +62,7 @@ def test_every_figure_is_on_a_page() -> None:
     [
         (fuzz_page.PAGE, fuzz_page.page),
         (others_page.PAGE, others_page.render),
+        (gpu_page.PAGE, gpu_page.page),
         (real_runs_page.PAGE, real_runs_page.render),
         (vs_peers.PAGE, lambda: vs_peers_page(Results.load(vs_peers.RESULTS))),
         (zoo.PAGE, lambda: zoo_page(*rows_of(zoo.RESULTS))),

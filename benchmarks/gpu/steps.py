@@ -15,7 +15,7 @@ from benchmarks.gpu.device import Device
 from benchmarks.gpu.plan import AUTOCAST, GENERATION, HALF, TRAINING, Row
 
 AUXILIARY_SHARE = 0.4  # Inception's, of its auxiliary classifier in the loss
-_CACHELESS = ("causal", "seq2seq", "audio")
+CACHELESS = ("causal", "seq2seq", "audio")
 After = Callable[[str], None]
 
 
@@ -50,15 +50,15 @@ class Work:
         with self.autocast():
             if self.case.library != "transformers":
                 return self.model(self.inputs["pixel_values"])
-            options = {"use_cache": False} if self.case.family in _CACHELESS else {}
+            options = {"use_cache": False} if self.case.family in CACHELESS else {}
             return self.model(**self.inputs, **options)
 
     def loss(self) -> Tensor:
         """One forward pass and the loss, the only thing that is kept of it."""
         with self.autocast():
             if self.case.library == "transformers":
-                return _own_loss(self.outputs())
-            return _classification(self.outputs(), self.inputs["labels"])
+                return own_loss(self.outputs())
+            return classification(self.outputs(), self.inputs["labels"])
 
     def autocast(self) -> torch.autocast:
         """The precision's context."""
@@ -69,7 +69,8 @@ class Work:
         )
 
 
-def _own_loss(outputs: Any) -> Tensor:
+def own_loss(outputs: Any) -> Tensor:
+    """Return the loss of a transformers model, or the sum of its pooled output."""
     loss: Tensor | None = getattr(outputs, "loss", None)
     if loss is not None:
         return loss
@@ -77,7 +78,8 @@ def _own_loss(outputs: Any) -> Tensor:
     return pooled.float().sum()
 
 
-def _classification(outputs: Any, labels: Tensor) -> Tensor:
+def classification(outputs: Any, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of logits, with the share of an auxiliary classifier."""
     if isinstance(outputs, Tensor):
         return F.cross_entropy(outputs, labels)
     logits, auxiliary = outputs
