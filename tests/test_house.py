@@ -76,6 +76,13 @@ def test_a_docstring_states_what_it_documents(house: House) -> None:
     assert house.questions() == []
 
 
+def test_a_package_says_what_comes_in_and_out_and_what_it_may_import(house: House) -> None:
+    packages = [s for s in house.package if s.path.name == "__init__.py" and s.module.count(".")]
+    for package in packages:
+        text = " ".join((ast.get_docstring(package.tree) or "").split())
+        assert all(part in text for part in ("In:", "Out:", "May import")), package.module
+
+
 def test_functions_fit_a_screen(house: House) -> None:
     assert [name for name, lines, _ in house.functions() if lines > 60] == []
 

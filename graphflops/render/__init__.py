@@ -1,1 +1,5 @@
-"""Renderings of a report. They format; they never change a number."""
+"""Renderings of reports: text, tables, Markdown, HTML, JSON, CSV. They never change a number.
+
+In: a report, through the protocols of ``render.protocols``, or records. Out: text or plain data.
+May import ``analysis``, ``pricing``, ``core`` and what is below them; no report class.
+"""
