@@ -82,7 +82,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: trained(steps=1.5), "steps is 1.5. Give a whole number, 1 or more."),
     (
         lambda: trained(gradient_accumulation_steps=True),
-        "accumulation is True. Give a whole number",
+        "gradient_accumulation_steps is True. Give a whole number",
     ),
     (lambda: trained(steps=0), "steps is 0. Give a whole number, 1 or more."),
     (lambda: trained(on_unknown="Warn"), "on_unknown is 'Warn'. Did you mean 'warn'"),

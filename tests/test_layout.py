@@ -75,6 +75,7 @@ def test_the_command_fits_columns_where_they_are_known(
     assert [*map(len, wide.splitlines()[:5])] == [*map(len, piped.splitlines()[:5])]
     table = run(*call, "--format", "table", "--columns", "module,MACs")[1]
     assert "module      MACs" in table
+    monkeypatch.setenv("COLUMNS", "200")
     code, _, err = run(*call, "--columns", "module")
     assert code == 2
     assert "Add --format table." in err

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from textwrap import wrap
 
-from tabulate import tabulate
+from tabulate import MIN_PADDING, tabulate
 
 from graphflops.errors import ModelSpecError
 from graphflops.render.escape import escape_for, visible
@@ -99,7 +99,9 @@ def _selected(headers: Sequence[str], columns: Sequence[str]) -> list[int]:
 
 
 def _widths(headers: Sequence[str], table: list[list[str]], shown: list[int]) -> dict[int, int]:
-    return {i: max(len(headers[i]), *(len(row[i]) for row in table), 0) for i in shown}
+    return {
+        i: max(len(headers[i]) + MIN_PADDING, *(len(row[i]) for row in table), 0) for i in shown
+    }
 
 
 def _total(widths: dict[int, int]) -> int:
@@ -124,7 +126,7 @@ def _abbreviated(
     texts = [i for i in shown if not _is_numeric(headers[i])]
     while texts and (excess := _total(widths) - width) > 0:
         widest = max(texts, key=lambda i: widths[i])
-        room = max(widths[widest] - excess, len(headers[widest]), _SHORTEST)
+        room = max(widths[widest] - excess, len(headers[widest]) + MIN_PADDING, _SHORTEST)
         table = [
             [shortened(cell, room) if i == widest else cell for i, cell in enumerate(row)]
             for row in table

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from graphflops.core.module_tree import ModuleNode
 from graphflops.render.escape import visible
+from graphflops.render.layout import shortened
 from graphflops.render.units import parameters, percent, quantity
 
 Figures: TypeAlias = Callable[[ModuleNode], Sequence[str]]
@@ -66,12 +67,12 @@ class _Tree:
         yield f"{margin})"
 
     def _fitting(self, lines: Iterable[str]) -> str:
-        """Return the first of some lines that fits, or the last, which is the shortest."""
+        """Return the first of some lines that fits, or the last, abbreviated."""
         line = ""
         for line in lines:
             if self._width is None or len(line) <= self._width:
-                break
-        return line
+                return line
+        return line if self._width is None else shortened(line, self._width)
 
     def _folded(self, children: tuple[ModuleNode, ...]) -> Iterator[tuple[str, ModuleNode]]:
         """Yield children with their labels, runs of equal ones with numbered names once."""

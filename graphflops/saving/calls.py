@@ -34,6 +34,7 @@ from graphflops.saving.codec import (
     scalar,
     sequence,
     structure,
+    within,
 )
 from graphflops.saving.expressions import CONDITION, DIM, decode_expression, encode_expression
 
@@ -128,7 +129,7 @@ _RECORD = {
 def _decode_record(data: Any) -> OpRecord:
     check_keys(data, _RECORD, {"call", "status"})
     values: dict[str, Any] = {"cost": None}
-    values |= {key: _RECORD[key].decode(item) for key, item in data.items()}
+    values |= {key: within(key, _RECORD[key].decode, item) for key, item in data.items()}
     return OpRecord(**values)
 
 
@@ -195,8 +196,9 @@ def _decode_records(data: Any) -> CallSequence[OpRecord]:
         items = sequence(Codec(_encode_record, item)).decode(entry["items"])
         blocks.append(Block(INTEGER.decode(entry["start"]), items))
 
-    sequence(Codec(_encode_record, block)).decode(data["blocks"])
-    return CallSequence(sequence(Codec(_encode_record, item)).decode(data["items"]))
+    within("blocks", sequence(Codec(_encode_record, block)).decode, data["blocks"])
+    items = within("items", sequence(Codec(_encode_record, item)).decode, data["items"])
+    return CallSequence(items)
 
 
 RECORDS = Codec(_encode_records, _decode_records)

@@ -60,7 +60,7 @@ def sequence(codec: Codec, build: Callable[[list[Any]], Any] = tuple) -> Codec:
     def decode(data: Any) -> Any:
         if not isinstance(data, list):
             raise DataError(f"is {type(data).__name__}, not list")
-        return build([_within(str(i), codec.decode, item) for i, item in enumerate(data)])
+        return build([within(str(i), codec.decode, item) for i, item in enumerate(data)])
 
     return Codec(lambda values: [codec.encode(value) for value in values], decode)
 
@@ -72,7 +72,7 @@ def row(*codecs: Codec) -> Codec:
         if not isinstance(data, list) or len(data) != len(codecs):
             raise DataError(f"is not a list of {len(codecs)}")
         pairs = zip(codecs, data, strict=True)
-        return tuple([_within(str(i), c.decode, item) for i, (c, item) in enumerate(pairs)])
+        return tuple([within(str(i), c.decode, item) for i, (c, item) in enumerate(pairs)])
 
     return Codec(
         lambda value: [c.encode(item) for c, item in zip(codecs, value, strict=True)], decode
@@ -83,7 +83,7 @@ def mapping(codec: Codec) -> Codec:
     """Return the codec of a dictionary with strings as keys."""
 
     def decode(data: Any) -> Any:
-        return {key: _within(key, codec.decode, item) for key, item in _object(data).items()}
+        return {key: within(key, codec.decode, item) for key, item in _object(data).items()}
 
     return Codec(lambda values: {key: codec.encode(item) for key, item in values.items()}, decode)
 
@@ -119,7 +119,7 @@ def structure(kind: type, **codecs: Codec) -> Codec:
 
     def decode(data: Any) -> Any:
         check_keys(data, codecs, set(codecs) - set(defaults))
-        return kind(**{key: _within(key, codecs[key].decode, item) for key, item in data.items()})
+        return kind(**{key: within(key, codecs[key].decode, item) for key, item in data.items()})
 
     return Codec(encode, decode)
 
@@ -143,7 +143,17 @@ def _object(data: Any) -> dict[str, Any]:
     return data
 
 
-def _within(key: str, decode: Callable[[Any], Any], data: Any) -> Any:
+def within(key: str, decode: Callable[[Any], Any], data: Any) -> Any:
+    """Decode a part of data; an error names the part.
+
+    Args:
+        key: Key or position of the part.
+        decode: Function that decodes it.
+        data: The part.
+
+    Raises:
+        DataError: The part is not readable.
+    """
     try:
         return decode(data)
     except DataError as error:
