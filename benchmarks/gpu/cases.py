@@ -306,7 +306,7 @@ _CONVOLUTIONAL = {
         family="images",
         config={"num_classes": 1000, "aux_logits": True, "init_weights": False},
         side=299,
-        tiny_side=80,
+        tiny_side=299,
     ),
 }
 CASES: dict[str, Case] = {**_DECODERS, **_ENCODERS, **_CONVOLUTIONAL}

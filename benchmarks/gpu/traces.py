@@ -40,7 +40,7 @@ def fill_trace(
 
 def operators(device: Device, step: Step) -> tuple[list[dict[str, Any]], float]:
     """Device time and calls by ATen operator, the most first, and the time of all of them."""
-    with profile(activities=[ProfilerActivity.CPU, device.activity]) as profiler:
+    with profile(activities={ProfilerActivity.CPU, device.activity}) as profiler:
         for _ in range(STEPS):
             step(nothing)
         device.synchronize()
