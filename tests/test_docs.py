@@ -87,12 +87,16 @@ def test_a_page_says_where_output_comes_from(page: Path) -> None:
 
 
 def _defined(path: Path) -> set[str]:
-    nodes = ast.walk(ast.parse(path.read_text("utf-8")))
-    return {
+    tree = ast.parse(path.read_text("utf-8"))
+    definitions = {
         node.name
-        for node in nodes
+        for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     }
+    assigned = (
+        target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets
+    )
+    return definitions | {target.id for target in assigned if isinstance(target, ast.Name)}
 
 
 def _answers() -> list[tuple[str, str, tuple[str, ...]]]:

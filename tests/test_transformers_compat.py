@@ -26,10 +26,15 @@ def config_of(model: Any) -> Any:
     return config
 
 
+def cache_in(inputs: dict[str, Any]) -> Any:
+    # Called past_key_values before transformers 5.24.
+    return next(inputs[name] for name in ("cache", "past_key_values") if name in inputs)
+
+
 def caches() -> bool:
     model, kwargs = llama(), {"attention_mask": TOKENS}
     compat.create_cache(model, config_of(model), kwargs, 2, 8)
-    return compat.is_cache(kwargs["past_key_values"]) and not compat.is_cache((TOKENS,))
+    return compat.is_cache(cache_in(kwargs)) and not compat.is_cache((TOKENS,))
 
 
 def encoded() -> bool:
@@ -45,7 +50,7 @@ def updated() -> bool:
         model, outputs, {"attention_mask": TOKENS, "use_cache": True}, has_encoder=False
     )
     mask: torch.Tensor = kwargs["attention_mask"]
-    return tuple(mask.shape) == (2, 4) and compat.is_cache(kwargs["past_key_values"])
+    return tuple(mask.shape) == (2, 4) and compat.is_cache(cache_in(kwargs))
 
 
 def positions() -> bool:
@@ -82,7 +87,9 @@ def registered() -> bool:
 
 CANARIES: dict[str, Callable[[], bool]] = {
     "register_caches": registered,
-    "cache_input_names": lambda: "past_key_values" in compat.cache_input_names(),
+    "cache_input_names": lambda: (
+        not compat.cache_input_names().isdisjoint({"cache", "past_key_values"})
+    ),
     "is_cache": caches,
     "default_cache_layers": lambda: len(compat.default_cache_layers(llama()) or ()) == 2,
     "has_own_generate": lambda: not compat.has_own_generate(llama()),
