@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import graphflops as gf
+from graphflops.core.call_sequence import Relocation
 
 WIDTH = 8
 
@@ -296,3 +297,16 @@ def test_what_runs_again_for_another_layer_keeps_its_line() -> None:
         r.call.source_line for r in step.backward.records if r.call.module_path.startswith("stack")
     }
     assert len(lines - {""}) == 1
+
+
+def test_totals_and_completeness_expand_no_repeated_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise AssertionError("a repeated layer is expanded")
+
+    monkeypatch.setattr(Relocation, "apply", refused)
+    with at_depth(4):
+        case = ARCHITECTURES["llama"]()
+    report = gf.count_training(case.model, kwargs=case.inputs)
+    assert report.forward.capture.layer_reuse.layers
+    assert report.complete
+    assert report.hardware_flops >= report.flops

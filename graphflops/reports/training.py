@@ -124,6 +124,11 @@ class TrainingReport(CostReport):
         return [record for part in self.parts for record in part.records]
 
     @property
+    def complete(self) -> bool:
+        """True if every call has a price; otherwise all totals are lower bounds."""
+        return all(part.complete for part in self.parts)  # which expand no repeated layer
+
+    @property
     def _module_tree(self) -> ModuleNode:
         # The backward pass may have calls of no module.
         return roll_up(self.records, self.forward.capture.modules)
