@@ -25,6 +25,7 @@ from graphflops.capture.torch_internals import (
     frames,
     functorch_levels,
     jagged,
+    node_names,
     operators,
     serialized_programs,
     symbolic,
@@ -272,6 +273,10 @@ def jagged_tensor() -> bool:
 
 CANARIES: dict[str, Callable[[], bool]] = {
     "trees.pytree": lambda: trees.pytree.tree_leaves({"a": (1, [2])}) == [1, 2],
+    "node_names.Namespace": lambda: (
+        [node_names.Namespace().create_name(name, None) for name in ("relu", "sum", "a.b")]
+        == ["relu", "sum_1", "a_b"]
+    ),
     "operators.OpOverload": lambda: isinstance(ADD.Tensor, operators.OpOverload),
     "operators.OpOverloadPacket": lambda: isinstance(ADD, operators.OpOverloadPacket),
     "operators.OperatorBase": lambda: isinstance(ADD.Tensor, operators.OperatorBase),

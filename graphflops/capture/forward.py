@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,8 +19,7 @@ import torch
 from torch import nn
 
 from graphflops.capture.diagnose import explain_failure, refuse_empty_trace, refuse_mixed_dtypes
-from graphflops.capture.export.control_flow import calls_of_graph
-from graphflops.capture.export.program import program_inputs
+from graphflops.capture.export.program import capture_signed_graph
 from graphflops.capture.fake.data_sizes import ALTERNATIVE_INT, PLACEHOLDER_INT
 from graphflops.capture.fake.fake_model import FakeModel, Inputs, fakify_model_and_inputs
 from graphflops.capture.fake.moe_strategies import ContextFactory, moe_strategies
@@ -34,7 +34,6 @@ from graphflops.capture.record.interpreter import install_interpreter
 from graphflops.capture.record.module_hierarchy import (
     calls_in_graph,
     count_module_calls,
-    module_path,
     modules_of,
 )
 from graphflops.capture.record.module_stack import ModuleStack, patch_call_impl
@@ -43,7 +42,6 @@ from graphflops.capture.torch_internals.count_flags import NeedsAutogradError, b
 from graphflops.capture.torch_internals.dynamo import OptimizedModule, TorchDynamoException
 from graphflops.capture.torch_internals.export_isolation import exporting
 from graphflops.capture.transformers_compat import register_caches
-from graphflops.capture.unfused_attention import mark_masked_products
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import Capture
 from graphflops.errors import GraphFlopsError
@@ -190,10 +188,12 @@ class _Attempt:
                 patch_call_impl(modules, replayer.run)
                 operator_count = tracker.operator_count
                 with tape.recording():
-                    fake.model(*args, **kwargs)
+                    results = fake.model(*args, **kwargs)
                 refuse_empty_trace(tracker.operator_count - operator_count, tape.length)
             refuse_mixed_dtypes(tape.traced_calls())
-            calls, inputs = resolve_symbols(tracker, CallSequence(tape.items), inputs)
+            calls, inputs, outputs = resolve_symbols(
+                tracker, CallSequence(tape.items), inputs, tape.output_metas(results)
+            )
             end = time.perf_counter()
             captured = Capture(
                 calls=calls,
@@ -201,6 +201,8 @@ class _Attempt:
                 modules=modules_of(modules, stack.calls),
                 method=self.method,
                 inputs=inputs,
+                outputs=outputs,
+                constants=tape.constants,
                 notes=(*collect_notes(tracker), *replayer.notes, *observer_notes),
                 assumptions=tracker.symbols.assumptions(),
                 data_sizes=tuple(tracker.sizes.by_name.values()),
@@ -227,16 +229,14 @@ class _Attempt:
                     args, kwargs = self._inputs_to_capture(fake)
                 program = torch.export.export(fake.model, args, kwargs, strict=False)
             export_seconds = time.perf_counter() - start
-            graph = program.graph_module
-            calls, fallback, notes = calls_of_graph(graph, module_path)
-            refuse_mixed_dtypes(calls)
-            captured = Capture(
-                calls=mark_masked_products(CallSequence(calls)),
-                fallback=fallback,
-                modules=modules_of(modules, calls_in_graph(modules, module_calls, graph)),
-                method=self.method,
-                inputs=program_inputs(program),
-                notes=(*collect_notes(tracker), *notes),
+            captured = capture_signed_graph(program, (), self.method)
+            refuse_mixed_dtypes(captured.calls)
+            captured = replace(
+                captured,
+                modules=modules_of(
+                    modules, calls_in_graph(modules, module_calls, program.graph_module)
+                ),
+                notes=(*collect_notes(tracker), *captured.notes),
                 assumptions=tracker.symbols.assumptions(),
                 data_sizes=tuple(tracker.sizes.by_name.values()),
                 timings={

@@ -177,7 +177,9 @@ class _Attempt:
             gradients.hook_nodes(loss)
             differentiated = _run_backward(loss, attribution, gradients)
         refuse_empty_trace(tracker.operator_count - operator_count, tape.length)
-        calls, inputs = resolve_symbols(tracker, CallSequence(tape.marked_items()), inputs)
+        calls, inputs, outputs = resolve_symbols(
+            tracker, CallSequence(tape.marked_items()), inputs, tape.output_metas(loss)
+        )
         refuse_mixed_dtypes(tape.traced_calls())
         capture = Capture(
             calls=calls,
@@ -188,6 +190,8 @@ class _Attempt:
             ),
             method="autograd",
             inputs=inputs,
+            outputs=outputs,
+            constants=tape.constants,
             notes=(*collect_notes(tracker), *replayer.notes),
             assumptions=tracker.symbols.assumptions(),
             data_sizes=tuple(tracker.sizes.by_name.values()),

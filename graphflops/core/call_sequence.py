@@ -85,6 +85,7 @@ class Relocation:
         return TensorMeta(
             *(meta.shape, meta.dtype, meta.strides, self.map_name(meta.name)),
             *(meta.sparse, meta.masked_elements, meta.known_values),
+            meta.storage and self.map_name(meta.storage),
         )
 
     def _map_tensors(self, value: Tensors) -> Tensors:

@@ -76,6 +76,7 @@ class TensorMeta:
         masked_elements: Number of masked elements of an attention mask; ``None`` if it is not
             known.
         known_values: Values of a tensor of sequence offsets, if known.
+        storage: Name of the tensor in whose memory it lies, if that is another. Not compared.
     """
 
     shape: tuple[Dim, ...]
@@ -85,6 +86,7 @@ class TensorMeta:
     sparse: SparseStorage | None = None
     masked_elements: Dim | None = None
     known_values: tuple[int, ...] | None = None
+    storage: str = field(default="", compare=False)
 
     @property
     def numel(self) -> Dim:
@@ -352,6 +354,9 @@ class Capture:
         method: Capture method, e.g. ``"eager tracing"``.
         seconds: Wall time of the capture.
         inputs: Input tensors of the model by name.
+        outputs: Output tensors of the model, in order.
+        constants: Tensors that are no inputs, parameters or buffers, by name: their values, or
+            ``None`` where these are not known. Not compared.
         caches: Names of inputs that hold the state of earlier tokens, such as a KV cache.
         notes: Notes on this capture for the reader of the report.
         assumptions: Conditions on the symbolic sizes under which the graph is valid.
@@ -366,6 +371,8 @@ class Capture:
     method: str
     seconds: float = 0.0
     inputs: NamedTensors = ()
+    outputs: tuple[TensorMeta, ...] = ()
+    constants: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
     caches: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     assumptions: tuple[sympy.Basic, ...] = ()

@@ -18,6 +18,7 @@ from graphflops.core.ir import Capture, OpCall, OpRecord, Phase, Status
 from graphflops.core.module_tree import CostSum, ModuleNode, roll_up, sum_costs
 from graphflops.core.substitution import Substitution
 from graphflops.errors import ModelSpecError
+from graphflops.graph.operator_graph import OperatorGraph
 from graphflops.pricing.price import price_all
 from graphflops.pricing.registry import Registry
 from graphflops.render import data, tables
@@ -54,6 +55,11 @@ class Report(CostReport):
     def root(self) -> ModuleNode:
         """Module tree with the cost of each module."""
         return roll_up(self.records, self.capture.modules)
+
+    @cached_property
+    def graph(self) -> OperatorGraph:
+        """The captured graph: calls and the tensors between them, in FX, in networkx."""
+        return OperatorGraph(records=self.records, capture=self.capture)
 
     @cached_property
     def _sum(self) -> CostSum:

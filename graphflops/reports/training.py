@@ -16,6 +16,7 @@ from graphflops.core.cost import Dim, OpCost, substitute
 from graphflops.core.ir import OpRecord, Phase
 from graphflops.core.module_tree import ModuleNode, roll_up
 from graphflops.errors import ModelSpecError, UnboundSymbolError
+from graphflops.graph.operator_graph import OperatorGraph
 from graphflops.render import training as rendering
 from graphflops.reports.base import CostReport, Summand
 from graphflops.reports.comparison import ConventionComparison
@@ -122,6 +123,12 @@ class TrainingReport(CostReport):
     def records(self) -> Sequence[OpRecord]:
         """Calls of one pass with their costs: forward, backward, recomputation."""
         return [record for part in self.parts for record in part.records]
+
+    @cached_property
+    def graph(self) -> OperatorGraph:
+        """The captured graph of a pass: the calls of all phases in the order they run."""
+        records = sorted(self.records, key=lambda record: record.call.index)
+        return OperatorGraph(records=records, capture=self.forward.capture)
 
     @property
     def complete(self) -> bool:

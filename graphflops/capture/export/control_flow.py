@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -10,9 +10,11 @@ from torch import fx
 
 from graphflops.capture.record.decompose import Expander
 from graphflops.capture.record.op_calls import Branching, operator_calls
+from graphflops.capture.unfused_attention import mark_masked_products
 from graphflops.conventions.exact import exact
+from graphflops.core.call_sequence import CallSequence
 from graphflops.core.cost import OpCost, as_dim
-from graphflops.core.ir import OpCall
+from graphflops.core.ir import OpCall, TensorMeta
 from graphflops.pricing.price import price_all
 
 
@@ -21,11 +23,13 @@ class GraphCalls(NamedTuple):
 
     Attributes:
         calls: Operator calls; those of branches that are not taken have trip count 0.
+        outputs: Tensors that the graph returns, in order.
         fallback: PyTorch's formulas and decompositions, for operators without a handler.
         notes: Notes on branches that are taken, and on loops that count one trip.
     """
 
     calls: tuple[OpCall, ...]
+    outputs: tuple[TensorMeta, ...]
     fallback: Expander
     notes: tuple[str, ...]
 
@@ -35,6 +39,7 @@ def calls_of_graph(
     resolve_path: Callable[[fx.Node], str | None],
     views: Container[fx.Node] = (),
     backward: Container[fx.Node] = (),
+    qualified_names: Mapping[str, str] | None = None,
 ) -> GraphCalls:
     """Return the calls of a graph, of each conditional those of its most expensive branch.
 
@@ -43,8 +48,9 @@ def calls_of_graph(
         resolve_path: Likewise.
         views: Likewise.
         backward: Likewise.
+        qualified_names: Likewise.
     """
-    graph = operator_calls(module, resolve_path, views, backward)
+    graph = operator_calls(module, resolve_path, views, backward, qualified_names)
     calls, fallback = list(graph.calls), Expander(graph.invocation)
     notes = []
     for branching in graph.branchings:
@@ -57,7 +63,8 @@ def calls_of_graph(
                 calls[index] = replace(calls[index], trip_count=0)
         notes.append(_branching_note(branching, costs))
     notes += [_LOOP.format(name=name, at=_location(source)) for name, source in graph.loops]
-    return GraphCalls(tuple(calls), fallback, tuple(dict.fromkeys(notes)))
+    marked = tuple(mark_masked_products(CallSequence(calls)))
+    return GraphCalls(marked, graph.outputs, fallback, tuple(dict.fromkeys(notes)))
 
 
 _LOOP = (

@@ -25,6 +25,7 @@ from graphflops.capture.record.module_hierarchy import (
     modules_of_program,
 )
 from graphflops.capture.torch_internals.operators import OpOverload
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.ir import Capture, Module, NamedTensors
 from graphflops.errors import CaptureError
 
@@ -73,9 +74,15 @@ def capture_signed_graph(
     graph = program.graph_module
     views, view_notes = reshape_views(graph)
     backward = backward_nodes(graph.graph, program.graph_signature)
-    calls, fallback, control_flow_notes = calls_of_graph(graph, module_path, views, backward)
+    calls, outputs, fallback, control_flow_notes = calls_of_graph(
+        graph, module_path, views, backward, _qualified_names(program.graph_signature)
+    )
+    user_outputs = set(program.graph_signature.user_outputs)
+    returned = zip(_output_names(graph.graph), outputs, strict=True)
     return Capture(
         calls=calls,
+        outputs=tuple(meta for name, meta in returned if name in user_outputs),
+        constants=_constants(program),
         fallback=fallback,
         modules=modules,
         method=method,
@@ -83,6 +90,33 @@ def capture_signed_graph(
         notes=(*notes, *view_notes, *control_flow_notes, *unknown_phases(calls)),
         data_sizes=sizes_in_graph(graph),
     )
+
+
+def _qualified_names(signature: ExportGraphSignature) -> dict[str, str]:
+    """Return the names of parameters, buffers and constants by those of their placeholders."""
+    return {
+        spec.arg.name: spec.target
+        for spec in signature.input_specs
+        if spec.target is not None and spec.kind != InputKind.USER_INPUT
+    }
+
+
+def _output_names(graph: fx.Graph) -> list[str]:
+    """Return the names of the nodes that a graph returns, without those that are no tensor."""
+    leaves = pytree.tree_leaves(graph.output_node().args)
+    nodes = (leaf for leaf in leaves if isinstance(leaf, fx.Node))
+    return [node.name for node in nodes if isinstance(node.meta.get("val"), torch.Tensor)]
+
+
+def _constants(program: SignedGraph) -> dict[str, Any]:
+    """Return the constants of a program by name; a file's are not read."""
+    names = {
+        spec.target: None
+        for spec in program.graph_signature.input_specs
+        if spec.kind == InputKind.CONSTANT_TENSOR
+    }
+    values = program.constants if isinstance(program, ExportedProgram) else {}
+    return {name: values.get(name) for name in names if name is not None}
 
 
 def program_inputs(program: SignedGraph) -> NamedTensors:
@@ -148,9 +182,10 @@ def capture_graph(
 
 def _capture_nodes(module: fx.GraphModule) -> Capture:
     backward = backward_nodes(module.graph)
-    calls, fallback, notes = calls_of_graph(module, module_path, backward=backward)
+    calls, outputs, fallback, notes = calls_of_graph(module, module_path, backward=backward)
     return Capture(
         calls=calls,
+        outputs=outputs,
         fallback=fallback,
         modules=modules_of_graph(module),
         method="graph module",

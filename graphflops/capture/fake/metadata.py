@@ -10,10 +10,12 @@ from typing import Any, TypeGuard
 import torch
 from torch import fx
 
+from graphflops.capture.fake.leaves import is_real
 from graphflops.capture.fake.nested_tensors import components, is_jagged
 from graphflops.capture.fake.quantization import packed_weight
 from graphflops.capture.fake.sparse_tensors import sparse_storage
 from graphflops.capture.fake.symbolic_shapes import SymbolicShapes
+from graphflops.capture.torch_internals.no_modes import no_modes
 from graphflops.capture.torch_internals.operators import OpOverload
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.cost import Dim, as_dim
@@ -39,36 +41,32 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def tensor_meta(tensor: torch.Tensor, name: str = "") -> TensorMeta:
+def tensor_meta(tensor: torch.Tensor, name: str = "", storage: str = "") -> TensorMeta:
     """Return the shape, dtype and strides of a tensor of any layout."""
     # Sparse and nested tensors have no strides.
     is_strided = tensor.layout is torch.strided and not tensor.is_nested
     if not is_strided and is_jagged(tensor):
-        return tensor_meta(components(tensor)["values"], name)
+        return tensor_meta(components(tensor)["values"], name, storage)
     return TensorMeta(
         shape=tuple(map(dim, tensor.shape)),
         dtype=dtype_name(tensor.dtype),
         strides=tuple(map(dim, tensor.stride())) if is_strided else None,
         name=name,
         sparse=None if is_strided else sparse_storage(tensor),
+        storage=storage,
     )
 
 
 def convert_argument(
-    value: Any, describe: Callable[[torch.Tensor], TensorMeta] = tensor_meta
+    value: Any, describe: Callable[[Any], Tensors | Value] = tensor_meta
 ) -> Tensors | Value:
     """Return an argument of a call: metadata for tensors, expressions for symbols, plain data.
 
     Args:
         value: A node of a graph or a value.
-        describe: Function that returns the metadata of a tensor; that of a node has its name.
+        describe: Function that returns the metadata of a tensor, or the value of a node.
     """
-    if isinstance(value, fx.Node):
-        node_value = value.meta.get("val")
-        if isinstance(node_value, torch.Tensor):
-            return tensor_meta(node_value, value.name)
-        return convert_argument(node_value)
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, torch.Tensor | fx.Node):
         return describe(value)
     if isinstance(value, list | tuple):
         return tuple(convert_argument(item, describe) for item in value)
@@ -81,7 +79,7 @@ def bind_arguments(
     op: OpOverload,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
-    describe: Callable[[torch.Tensor], TensorMeta] = tensor_meta,
+    describe: Callable[[Any], Tensors | Value],
 ) -> tuple[dict[str, Tensors], dict[str, Value]]:
     """Return the tensor arguments and the others of a call, by schema name, with defaults."""
     inputs: dict[str, Tensors] = {}
@@ -123,23 +121,39 @@ def _depends_on_values(op: OpOverload) -> bool:
 def _with_values(meta: TensorMeta, name: str, value: Any) -> TensorMeta:
     """Return the metadata of an argument of attention, with its known values."""
     tensor = value.meta.get("val") if isinstance(value, fx.Node) else value
-    # Only a mode of ours has a tracker; a real tensor is a constant of a graph.
-    tracker = getattr(getattr(tensor, "fake_mode", None), "value_tracker", None)
-    if tracker is None:
+    masks = _masks_of(tensor)
+    if masks is None:
         return meta
     if name in _MASKS:
-        return replace(meta, masked_elements=tracker.masked_elements(tensor))
+        return replace(meta, masked_elements=masks.masked_elements(tensor))
     if name in _SEQUENCE_OFFSETS:
-        return replace(meta, known_values=tracker.sequence_starts(tensor))
+        return replace(meta, known_values=masks.sequence_starts(tensor))
     return meta
+
+
+def _masks_of(tensor: Any) -> Any:
+    """Return what knows the masks among fake tensors: a capture, or a graph made from one."""
+    # Only modes of ours do; a real tensor is a constant of a graph.
+    mode = getattr(tensor, "fake_mode", None)
+    return getattr(mode, "value_tracker", None) or getattr(mode, "recorded_masks", None)
+
+
+def known_value(tensor: torch.Tensor) -> torch.Tensor | None:
+    """Return a copy of the value of a tensor, if it is known; a real one is its own."""
+    tracker = getattr(getattr(tensor, "fake_mode", None), "value_tracker", None)
+    if tracker is None:
+        return tensor if is_real(tensor) else None
+    value = tracker.value(tensor)
+    with no_modes():
+        return None if value is None else value.clone()
 
 
 def masked_output(meta: TensorMeta, result: torch.Tensor) -> TensorMeta:
     """Return the metadata of a result that may be masked scores, with the number of masked ones."""
-    tracker = getattr(getattr(result, "fake_mode", None), "value_tracker", None)
-    if tracker is None or not result.is_floating_point() or tracker.elements.get(result) is None:
+    masks = _masks_of(result)
+    if masks is None or not result.is_floating_point() or masks.elements.get(result) is None:
         return meta
-    return replace(meta, masked_elements=tracker.masked_elements(result) or None)
+    return replace(meta, masked_elements=masks.masked_elements(result) or None)
 
 
 def _plain(value: Any) -> Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -41,6 +42,9 @@ class TapeSegment:
         call_site: Path and class of the layer, and the line that calls it.
         block: The operator calls of its forward.
         input_names: Names of the tensors in its fingerprint.
+        constants: Names of the constants that it uses beside these.
+        input_storages: Names of the storages of those inputs that lie in another tensor's memory,
+            by their position.
         output_names: Names of the tensors it created or wrote to.
         module_calls: Number of calls of each module in it, by path.
     """
@@ -48,8 +52,13 @@ class TapeSegment:
     call_site: CallSite
     block: Block[OpCall]
     input_names: list[str]
+    constants: set[str]
+    input_storages: dict[int, str]
     output_names: list[str]
     module_calls: Counter[str]
+
+
+_ILLEGAL = re.compile(r"\W")
 
 
 @dataclass(slots=True)
@@ -57,12 +66,17 @@ class Suffixes:
     """Suffixes of tensor names, one for each replay of a layer."""
 
     _replays: Counter[str] = field(default_factory=Counter)
+    _used: set[str] = field(default_factory=set)
 
     def next(self, path: str) -> str:
-        """Return the suffix of the next replay at a path."""
+        """Return the suffix of the next replay at a path, part of a legal name of a node."""
         self._replays[path] += 1
         count = self._replays[path]
-        return f"@{path}" if count == 1 else f"@{path}@{count}"
+        suffix = "_at_" + _ILLEGAL.sub("_", path) + (f"_call{count}" if count > 1 else "")
+        while suffix in self._used:
+            suffix += "_"
+        self._used.add(suffix)
+        return suffix
 
 
 class TapeTracer:
@@ -96,12 +110,17 @@ class TapeTracer:
         tape = self._tape
         block = tape.block(start.first_item, start.first_call)
         input_names = [tape.name_of(tensor) for tensor in call.fingerprint.tensors]
-        if block.length < MIN_CALLS or not tape.uses_only(block, {*input_names} - {""}):
+        if block.length < MIN_CALLS:
+            return None
+        outside_names = tape.outside_names(block) - {*input_names}
+        if not outside_names <= tape.constants.keys():
             return None
         return TapeSegment(
             call_site=start.call_site,
             block=block,
             input_names=input_names,
+            constants=outside_names,
+            input_storages=self._shared_storages(call.fingerprint.tensors),
             output_names=[tape.name_of(out) for out in outputs],
             module_calls=self._module_stack.calls - start.module_calls,
         )
@@ -115,13 +134,19 @@ class TapeTracer:
     def _replay_calls(self, segment: TapeSegment, call: ModuleCall) -> Relocation:
         """Add the operator calls of a segment, and return their relocation."""
         call_site = self._call_site(call)
-        names = map(self._tape.name_of, call.fingerprint.tensors)
+        tensors = call.fingerprint.tensors
+        names = {name: name for name in segment.constants}
+        names |= {
+            storage: self._tape.storage_name(tensors[position])
+            for position, storage in segment.input_storages.items()
+        }
+        names |= zip(segment.input_names, map(self._tape.name_of, tensors), strict=True)
         relocation = Relocation(
             from_path=segment.call_site.module_path,
             to_path=call_site.module_path,
             from_line=segment.call_site.source_line,
             to_line=call_site.source_line,
-            names=dict(zip(segment.input_names, names, strict=True)),
+            names=names,
             to_suffix=self._suffixes.next(call_site.module_path),
         )
         self._tape.replay(segment.block, relocation)
@@ -130,6 +155,15 @@ class TapeTracer:
                 replace_prefix(path, segment.call_site.module_path, call_site.module_path)
             ] += calls
         return relocation
+
+    def _shared_storages(self, tensors: list[torch.Tensor]) -> dict[int, str]:
+        """Return names of storages by position, of tensors in the memory of others."""
+        storages = {
+            position: self._tape.storage_name(tensor)
+            for position, tensor in enumerate(tensors)
+            if self._tape.name_of(tensor)
+        }
+        return {p: name for p, name in storages.items() if name != self._tape.name_of(tensors[p])}
 
     def _call_site(self, call: ModuleCall) -> CallSite:
         return self._module_stack.call_site_of(call.module)._replace(

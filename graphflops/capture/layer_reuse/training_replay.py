@@ -152,6 +152,8 @@ class AutogradTracer(TapeTracer):
             call_site=segment.call_site,
             block=segment.block,
             input_names=segment.input_names,
+            constants=segment.constants,
+            input_storages=segment.input_storages,
             output_names=segment.output_names,
             module_calls=segment.module_calls,
             input_numbers=numbers,

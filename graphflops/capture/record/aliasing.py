@@ -19,12 +19,12 @@ def is_view(result: object, inputs: Iterable[object]) -> bool:
     """Return True if a tensor shares memory with an input."""
     if not isinstance(result, torch.Tensor):
         return False
-    return _storage(result) in set(map(_storage, inputs)) - {None}
+    tensors = (value for value in inputs if isinstance(value, torch.Tensor))
+    return storage_identity(result) in set(map(storage_identity, tensors))
 
 
-def _storage(value: object) -> int | None:
-    if not isinstance(value, torch.Tensor):
-        return None
+def storage_identity(value: torch.Tensor) -> int:
+    """Return a number that tensors in the same memory share, as long as these are alive."""
     if value.layout != torch.strided:
         return id(value)  # it has no storage
     inner: torch.Tensor = value

@@ -6,7 +6,7 @@ from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.value_lookup import ASSUMED_FLOAT, INPUTS, RANDOM
 from graphflops.capture.unfused_attention import mark_masked_products
 from graphflops.core.call_sequence import CallSequence
-from graphflops.core.ir import NamedTensors, OpCall
+from graphflops.core.ir import NamedTensors, OpCall, TensorMeta
 from graphflops.core.substitution import Substitution
 
 _DEPENDS_ON_INPUTS = (
@@ -24,18 +24,22 @@ _MAX_QUOTED = 40  # characters of the longest condition that a note quotes
 
 
 def resolve_symbols(
-    values: ValueTracker, calls: CallSequence[OpCall], inputs: NamedTensors
-) -> tuple[CallSequence[OpCall], NamedTensors]:
-    """Return calls and inputs with resolved symbols, and with the products that masks hide.
+    values: ValueTracker,
+    calls: CallSequence[OpCall],
+    inputs: NamedTensors,
+    outputs: tuple[TensorMeta, ...],
+) -> tuple[CallSequence[OpCall], NamedTensors, tuple[TensorMeta, ...]]:
+    """Return calls, inputs and outputs with resolved symbols, and the products that masks hide.
 
     A size may be a symbol in one call, and be specialized to a number by a later one.
     """
     calls = mark_masked_products(calls)
     if not (sizes := values.symbols.finalize()):
-        return calls, inputs
+        return calls, inputs, outputs
     substitution = Substitution(sizes)
     resolved_inputs = tuple((name, substitution.tensor(meta)) for name, meta in inputs)
-    return calls.map_items(lambda call: (substitution.call(call),)), resolved_inputs
+    resolved_calls = calls.map_items(lambda call: (substitution.call(call),))
+    return resolved_calls, resolved_inputs, tuple(map(substitution.tensor, outputs))
 
 
 def collect_notes(values: ValueTracker) -> tuple[str, ...]:

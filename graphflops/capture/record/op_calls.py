@@ -25,6 +25,7 @@ from graphflops.capture.record.aliasing import shares_memory
 from graphflops.capture.record.fused_kernels import split_fused
 from graphflops.capture.record.invocation import Invocation, invocation_at, is_operator
 from graphflops.capture.record.module_hierarchy import module_class
+from graphflops.capture.record.value_names import ValueNames
 from graphflops.capture.source_lines import line_of_trace
 from graphflops.capture.torch_internals.functorch_levels import functorch
 from graphflops.capture.torch_internals.operators import HigherOrderOperator, OpOverload
@@ -39,8 +40,6 @@ _RUN_ONCE = {
     *("tag_activation_checkpoint", "wrap_activation_checkpoint", "invoke_subgraph"),
     *("wrap_inductor_compiled_graph", "dynamo_bypassing_wrapper"),
 }
-
-
 _BRANCHES = "cond"
 # Loops with a condition and a body, whose trip count is unknown.
 _OPEN_LOOPS = {"while_loop", "while_loop_stack_output"}
@@ -72,12 +71,14 @@ class Calls(NamedTuple):
         invocation: Returns the invocation of a call, by its number.
         branchings: Conditionals, inner ones first.
         loops: Name and line of the loops whose trip count is unknown.
+        outputs: Tensors that the graph returns, in order.
     """
 
     calls: tuple[OpCall, ...]
     invocation: Callable[[int], Invocation]
     branchings: tuple[Branching, ...]
     loops: tuple[tuple[str, str], ...]
+    outputs: tuple[TensorMeta, ...]
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def operator_calls(
     resolve_path: Callable[[fx.Node], str | None],
     views: Container[fx.Node] = (),
     backward: Container[fx.Node] = (),
+    qualified_names: Mapping[str, str] | None = None,
 ) -> Calls:
     """Return every operator call of a graph, in order.
 
@@ -104,14 +106,17 @@ def operator_calls(
             no module stack.
         views: Nodes known to share memory with an input, regardless of their values.
         backward: Nodes known to be of a backward pass, regardless of their metadata.
+        qualified_names: Names of parameters and buffers by those of their placeholders.
 
     Returns:
         The calls. Arithmetic on sizes and ``getitem`` on tuples are not calls.
     """
-    walker = _Walker(resolve_path, views, backward)
+    names = ValueNames(module.graph, qualified_names or {})
+    walker = _Walker(resolve_path, views, backward, names)
     walker.walk(_Context(module))
     calls = tuple(call for call, _ in walker.calls)
-    return Calls(calls, walker.invocation, tuple(walker.branchings), tuple(walker.loops))
+    outputs = names.outputs(module.graph)
+    return Calls(calls, walker.invocation, tuple(walker.branchings), tuple(walker.loops), outputs)
 
 
 class _Walker:
@@ -122,6 +127,7 @@ class _Walker:
         resolve_path: Callable[[fx.Node], str | None],
         views: Container[fx.Node],
         backward: Container[fx.Node],
+        names: ValueNames,
     ) -> None:
         self.calls: list[tuple[OpCall, Invocation]] = []
         self.branchings: list[Branching] = []
@@ -130,6 +136,7 @@ class _Walker:
         self._resolve_path = resolve_path
         self._views = views
         self._backward = backward
+        self._names = names
 
     def invocation(self, index: int) -> Invocation:
         """Return the invocation of a call, with nodes replaced by their values."""
@@ -160,28 +167,80 @@ class _Walker:
         invocation = invocation_at(node)
         if isinstance(invocation.target, OpOverload):
             is_view = node in self._views or shares_memory(node)
-            self._add(_call(node, invocation, context, is_view=is_view), invocation, node)
+            self._add(self._call(node, invocation, context, is_view=is_view), invocation, node)
         elif (bodies := _bodies(invocation, context)) is not None:
-            self._nested(_name(invocation.target), bodies, source_line(node))
+            self._nested(node, _name(invocation.target), bodies)
         elif _is_indexing(node):
-            self._add(_index(node, context), invocation, node)
+            self._add(self._index(node, context), invocation, node)
         else:
-            self._add(_opaque(node, invocation, context), invocation, node)
+            self._add(self._opaque(node, invocation, context), invocation, node)
             if (score := _score_graph(node, context)) is not None:
                 self.walk(score)
 
-    def _nested(self, name: str, bodies: Sequence[_Context], source: str) -> None:
+    def _nested(self, node: fx.Node, name: str, bodies: Sequence[_Context]) -> None:
         """Collect the calls of the graphs that an operator runs."""
-        starts = []
+        starts, source = [], source_line(node)
         for body in bodies:
             starts.append(len(self.calls))
+            self._names.enter(node, body.module.graph)
             self.walk(body)
+        self._names.leave(node, bodies[0 if name == _BRANCHES else -1].module.graph)
         stops = (*starts[1:], len(self.calls))
         if name == _BRANCHES:
             branches = tuple(map(range, starts, stops))
             self.branchings.append(Branching(name, ("true", "false"), branches, source))
         elif name in _OPEN_LOOPS:
             self.loops.append((name, source))
+
+    def _call(
+        self, node: fx.Node, invocation: Invocation, context: _Context, *, is_view: bool
+    ) -> OpCall:
+        op = invocation.target
+        inputs, attrs = bind_arguments(op, invocation.args, invocation.kwargs, self._names.describe)
+        outputs = self._names.results(node, invocation, inputs, is_view=is_view)
+        if op._schema.name in MASKING:
+            outputs = (masked_output(outputs[0], invocation.result), *outputs[1:])
+        return OpCall(
+            op=op._schema.name,
+            overload=op._overloadname,
+            inputs=inputs,
+            attrs=attrs,
+            outputs=outputs,
+            writes=written_arguments(op),
+            is_view=is_view,
+            **self._origin(node, context),
+        )
+
+    def _opaque(self, node: fx.Node, invocation: Invocation, context: _Context) -> OpCall:
+        """Return the call of a callable without an ATen schema."""
+        values = [convert_argument(arg, self._names.describe) for arg in invocation.args]
+        bound = dict(zip(_parameters(invocation.target, len(values)), values, strict=True))
+        inputs = {name: _tensors(value) for name, value in bound.items() if holds_tensor(value)}
+        return OpCall(
+            op=f"{_namespace(invocation.target)}::{_name(invocation.target)}",
+            inputs=inputs,
+            outputs=self._names.results(node, invocation, inputs, is_view=False),
+            **self._origin(node, context),
+        )
+
+    def _index(self, node: fx.Node, context: _Context) -> OpCall:
+        values = map(self._names.describe, node.all_input_nodes)
+        picked, *indices = (value for value in values if isinstance(value, TensorMeta))
+        inputs: dict[str, Tensors] = {"self": picked, "indices": tuple(indices)}
+        opaque = self._opaque(node, invocation_at(node), context)
+        return replace(opaque, op="aten::index", overload="Tensor", inputs=inputs)
+
+    def _origin(self, node: fx.Node, context: _Context) -> dict[str, Any]:
+        """Return the fields of a call that say where in the model and graph it is."""
+        return {
+            "module_path": context.path,
+            "name": self._names.call_name(node),
+            "trip_count": context.trip_count,
+            "source_line": source_line(node),
+            "torch_function": _torch_function(node),
+            "module_class": module_class(node),
+            "phase": context.phase,
+        }
 
     def _add(self, call: OpCall, invocation: Invocation, node: fx.Node) -> None:
         # Values are stored now: some graphs have shapes for a while only.
@@ -239,48 +298,6 @@ def instances_mapped(value: Any) -> Dim:
     return batch
 
 
-def _call(node: fx.Node, invocation: Invocation, context: _Context, *, is_view: bool) -> OpCall:
-    op = invocation.target
-    inputs, attrs = bind_arguments(op, invocation.args, invocation.kwargs)
-    outputs = output_metas(invocation.result, node.name)
-    if op._schema.name in MASKING:
-        outputs = (masked_output(outputs[0], invocation.result),)
-    return OpCall(
-        op=op._schema.name,
-        overload=op._overloadname,
-        inputs=inputs,
-        attrs=attrs,
-        outputs=outputs,
-        writes=written_arguments(op),
-        is_view=is_view,
-        module_path=context.path,
-        name=node.name,
-        trip_count=context.trip_count,
-        source_line=source_line(node),
-        torch_function=_torch_function(node),
-        module_class=module_class(node),
-        phase=context.phase,
-    )
-
-
-def _opaque(node: fx.Node, invocation: Invocation, context: _Context) -> OpCall:
-    """Return the call of a callable without an ATen schema."""
-    values = [convert_argument(arg) for arg in invocation.args]
-    bound = dict(zip(_parameters(invocation.target, len(values)), values, strict=True))
-    return OpCall(
-        op=f"{_namespace(invocation.target)}::{_name(invocation.target)}",
-        inputs={name: _tensors(value) for name, value in bound.items() if holds_tensor(value)},
-        outputs=output_metas(invocation.result, node.name),
-        module_path=context.path,
-        name=node.name,
-        trip_count=context.trip_count,
-        source_line=source_line(node),
-        torch_function=_torch_function(node),
-        module_class=module_class(node),
-        phase=context.phase,
-    )
-
-
 def _is_indexing(node: fx.Node) -> bool:
     """Return True for an index by tensors in a mask function, as an autograd function.
 
@@ -288,14 +305,6 @@ def _is_indexing(node: fx.Node) -> bool:
     """
     hidden = (arg for arg in node.args if isinstance(arg, fx.Node) and arg.op == "get_attr")
     return _name(node.target) == "flat_apply" and any("ModIndex" in str(a.target) for a in hidden)
-
-
-def _index(node: fx.Node, context: _Context) -> OpCall:
-    values = (convert_argument(arg) for arg in node.all_input_nodes)
-    picked, *indices = (value for value in values if isinstance(value, TensorMeta))
-    inputs: dict[str, Tensors] = {"self": picked, "indices": tuple(indices)}
-    opaque = _opaque(node, invocation_at(node), context)
-    return replace(opaque, op="aten::index", overload="Tensor", inputs=inputs)
 
 
 _POSITIONAL = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -14,15 +13,17 @@ from torch import nn
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.fake.metadata import (
     bind_arguments,
+    known_value,
     masked_output,
     tensor_meta,
     written_arguments,
 )
 from graphflops.capture.fake.nested_tensors import components, is_jagged
 from graphflops.capture.named_modules import Modules
-from graphflops.capture.record.aliasing import is_view
+from graphflops.capture.record.aliasing import is_view, storage_identity
 from graphflops.capture.record.invocation import Invocation
 from graphflops.capture.record.module_stack import CallSite
+from graphflops.capture.torch_internals.node_names import NodeNames
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.capture.unfused_attention import MASKING
 from graphflops.core.call_sequence import Block, Relocation, Repeat, expand
@@ -43,17 +44,21 @@ class Tape:
         items: Operator calls so far, numbered, and replays of layers.
         length: Number of calls, those of replays included.
         invocations: Invocations, by the number of the call.
+        constants: Values of the tensors that are no inputs, parameters or buffers, by name;
+            ``None`` if a value is not known.
     """
 
     def __init__(self) -> None:
         self.items: list[Item] = []
         self.length = 0
         self.invocations: dict[int, Invocation] = {}
+        self.constants: dict[str, torch.Tensor | None] = {}
         self._keep_alive: list[torch.Tensor] = []
-        self._name_counts: Counter[str] = Counter()
+        self._node_names = NodeNames()
         self._names: dict[int, str] = {}
+        self._storages: dict[int, str] = {}
         self._metas: dict[int, TensorMeta] = {}
-        self._constants: set[str] = set()
+        self._by_name: dict[str, TensorMeta] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -65,14 +70,25 @@ class Tape:
     ) -> NamedTensors:
         """Assign names to parameters, buffers and inputs; return the inputs."""
         for path, module in modules:
+            prefix = f"{path}." if path else ""
             for name, tensor in (*module._parameters.items(), *module._buffers.items()):
                 # A tied weight keeps its first name.
                 if tensor is not None and id(tensor) not in self._names:
-                    self.assign_name(tensor, f"{path}.{name}" if path else name)
+                    self.assign_name(tensor, prefix + name)
+            for name, value in vars(module).items():
+                if isinstance(value, torch.Tensor) and id(value) not in self._names:
+                    self._assign_constant_name(value, prefix + name)
         inputs = named_tensors(modules[0][1], args, kwargs)
         for name, tensor in inputs:
             self.assign_input_name(tensor, name)
+        root_names = (name for name in self._names.values() if "." not in name)
+        for name in dict.fromkeys((*(name for name, _ in inputs), *root_names)):
+            self._node_names.unique(name)  # reserved: no call has it
         return tuple((name, self._meta(tensor)) for name, tensor in inputs)
+
+    def output_metas(self, outputs: Any) -> tuple[TensorMeta, ...]:
+        """Return the metadata of the tensors that the model has returned, in order."""
+        return tuple(map(self._meta, tensors_in(outputs)))
 
     def assign_input_name(self, tensor: torch.Tensor, name: str) -> None:
         """Assign a name to an input of the model."""
@@ -98,6 +114,10 @@ class Tape:
         """Return the name of a tensor, or ``""`` if it has none yet."""
         return self._names.get(id(tensor), "")
 
+    def storage_name(self, tensor: torch.Tensor) -> str:
+        """Return the name of the first tensor in the memory of a named one."""
+        return self._storages.setdefault(storage_identity(tensor), self._names[id(tensor)])
+
     def version_of(self, tensor: torch.Tensor) -> TensorVersion | None:
         """Return the current version of a tensor, if it has a name."""
         name = self._names.get(id(tensor))
@@ -107,14 +127,14 @@ class Tape:
         """Return the items from an index on as a block, given the number of its first call."""
         return Block(first_call, tuple(self.items[first_item:]))
 
-    def uses_only(self, block: Block[OpCall], names: set[str]) -> bool:
-        """Return True if calls use no tensors but those named, constants and their own results."""
-        available = names | self._constants
+    def outside_names(self, block: Block[OpCall]) -> set[str]:
+        """Return the names of the tensors that calls use and do not make themselves."""
+        used: set[str] = set()
+        returned: set[str] = set()
         for call in expand(block.items):
-            if not all(tensor.name in available for _, tensor in call.tensors()):
-                return False
-            available.update(out.name for out in call.outputs)
-        return True
+            used.update(tensor.name for _, tensor in call.tensors() if tensor.name not in returned)
+            returned.update(out.name for out in call.outputs)
+        return used
 
     def replay(self, block: Block[OpCall], relocation: Relocation) -> None:
         """Add the calls of a recorded block, relocated to another instance of the layer."""
@@ -137,11 +157,12 @@ class Tape:
             **fields: Other fields of the call.
         """
         func = invocation.target
-        name = self.unique_name(func._opname)
+        # "_at_" begins the suffix of a replay.
+        name = self._node_names.unique(func._opname.replace("_at_", "_at"))
         inputs, attrs = bound
         outputs = self._outputs(name, tensors_in(invocation.result))
         if func._schema.name in MASKING:
-            outputs = (masked_output(outputs[0], invocation.result),)
+            outputs = (masked_output(outputs[0], invocation.result), *outputs[1:])
         return OpCall(
             op=func._schema.name,
             overload=func._overloadname,
@@ -166,11 +187,6 @@ class Tape:
             self.assign_name(result, self._names.get(id(result), default))
         return tuple(map(self._meta, results))
 
-    def unique_name(self, name: str) -> str:
-        """Return ``name``, with a number appended if it is in use."""
-        self._name_counts[name] += 1
-        return name if self._name_counts[name] == 1 else f"{name}_{self._name_counts[name] - 1}"
-
     def add(self, call: OpCall, invocation: Invocation) -> None:
         """Add a call, which has the next number."""
         self.items.append(call)
@@ -182,11 +198,29 @@ class Tape:
         meta = self._metas.get(key)
         if meta is None:
             if key not in self._names:
-                name = self.unique_name(_CONSTANT)
-                self._constants.add(name)
-                self.assign_name(tensor, name)
-            meta = self._metas[key] = tensor_meta(tensor, self._names[key])
+                self._assign_name_of_unknown(tensor)
+            name, storage = self._names[key], self.storage_name(tensor)
+            meta = tensor_meta(tensor, name, storage if storage != name else "")
+            self._metas[key] = meta
+            self._by_name.setdefault(name, meta)
         return meta
+
+    def _assign_name_of_unknown(self, tensor: torch.Tensor) -> None:
+        """Assign a name to a tensor that no recorded operator has returned.
+
+        It is a constant, or a copy of a named one: the functions that make tensors return copies
+        of what their operators do, ``x.data`` is one of ``x``.
+        """
+        name = self._storages.get(storage_identity(tensor), "")
+        original, copy = self._by_name.get(name), tensor_meta(tensor, name)
+        if original == copy:
+            self.assign_name(tensor, name)
+        else:
+            self._assign_constant_name(tensor, self._node_names.unique(_CONSTANT))
+
+    def _assign_constant_name(self, tensor: torch.Tensor, name: str) -> None:
+        self.constants[name] = known_value(tensor)
+        self.assign_name(tensor, name)
 
 
 def named_tensors(

@@ -1,0 +1,193 @@
+"""Names of the tensors in the values of nodes: equal names are one tensor, across subgraphs too."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import fx
+
+from graphflops.capture.fake.metadata import convert_argument, tensor_meta
+from graphflops.capture.record.invocation import Invocation
+from graphflops.capture.torch_internals.node_names import NodeNames
+from graphflops.capture.torch_internals.operators import OpOverload
+from graphflops.capture.torch_internals.trees import pytree
+from graphflops.core.ir import TensorMeta, Tensors, Value
+
+Names = Any
+"""Name of a tensor, or names in the structure of a value; ``None`` for what is no tensor."""
+
+
+class ValueNames:
+    """Names of the values of nodes in a graph and its subgraphs.
+
+    Args:
+        graph: The graph, whose nodes keep their names.
+        qualified_names: Qualified names of parameters and buffers by those of their placeholders.
+    """
+
+    def __init__(self, graph: fx.Graph, qualified_names: Mapping[str, str]) -> None:
+        self._qualified = qualified_names
+        self._names: dict[fx.Node, Names] = {}
+        self._storages: dict[str, str] = {}
+        self._node_names = NodeNames()
+        self._call_names = {node: self._node_names.unique(node.name) for node in graph.nodes}
+
+    def call_name(self, node: fx.Node) -> str:
+        """Return the name of a call: its node's, but numbered if another graph has that name."""
+        if node not in self._call_names:
+            self._call_names[node] = self._node_names.unique(node.name)
+        return self._call_names[node]
+
+    def describe(self, node: fx.Node | torch.Tensor) -> Tensors | Value:
+        """Return the value of a node as data, with the names of its tensors."""
+        if isinstance(node, torch.Tensor):
+            return tensor_meta(node)
+        return self._describe(node.meta.get("val"), self.names(node))
+
+    def _describe(self, value: Any, names: Names) -> Tensors | Value:
+        if isinstance(value, torch.Tensor):
+            return tensor_meta(value, names, self._storages.get(names, ""))
+        if isinstance(value, list | tuple) and isinstance(names, Sequence):
+            pairs = zip(value, names, strict=True)
+            return tuple(self._describe(item, name) for item, name in pairs)
+        return convert_argument(value)
+
+    def names(self, node: fx.Node) -> Names:
+        """Return the names of the tensors in the value of a node."""
+        if node not in self._names:
+            self._names[node] = self._first_names(node)
+        return self._names[node]
+
+    def enter(self, node: fx.Node, body: fx.Graph) -> None:
+        """Give the inputs of a graph that a node runs the names of the node's operands."""
+        placeholders, operands = body.find_nodes(op="placeholder"), _operands(node)
+        if len(placeholders) == len(operands):
+            for placeholder, operand in zip(placeholders, operands, strict=True):
+                if isinstance(operand, fx.Node):
+                    self._names[placeholder] = self.names(operand)
+
+    def leave(self, node: fx.Node, body: fx.Graph) -> None:
+        """Give the results of a node the names of what the graph that it runs returns."""
+        names = self._nested_names(body.output_node().args[0])
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor) and isinstance(names, list) and len(names) == 1:
+            (names,) = names
+        if len(pytree.tree_leaves(names)) == len(_leaves(value)):
+            self._names[node] = names
+
+    def _nested_names(self, value: Any) -> Names:
+        if isinstance(value, fx.Node):
+            return self.names(value)
+        return list(map(self._nested_names, value)) if isinstance(value, list | tuple) else None
+
+    def outputs(self, graph: fx.Graph) -> tuple[TensorMeta, ...]:
+        """Return the tensors that a graph returns, in order."""
+        leaves = pytree.tree_leaves(graph.output_node().args)
+        values = [self.describe(leaf) for leaf in leaves if isinstance(leaf, fx.Node)]
+        tensors = pytree.tree_leaves(values, is_leaf=lambda leaf: isinstance(leaf, TensorMeta))
+        return tuple(tensor for tensor in tensors if isinstance(tensor, TensorMeta))
+
+    def _first_names(self, node: fx.Node) -> Names:
+        if node.op == "placeholder":
+            return self._qualified.get(node.name, self.call_name(node))
+        if node.op == "get_attr":
+            return self._qualified.get(node.name, str(node.target))
+        if node.target is operator.getitem and isinstance(node.args[0], fx.Node):
+            names = self.names(node.args[0])
+            if isinstance(names, Sequence) and not isinstance(names, str):
+                index: Any = node.args[1]
+                return names[index]
+        return numbered(node.meta.get("val"), self.call_name(node))
+
+    def results(
+        self, node: fx.Node, invocation: Invocation, inputs: Mapping[str, Tensors], *, is_view: bool
+    ) -> tuple[TensorMeta, ...]:
+        """Name the results of an operator: one that is an argument has the argument's name.
+
+        Args:
+            node: Node of the call.
+            invocation: The operator that it runs in the end, and the results of that.
+            inputs: Tensor arguments of the operator.
+            is_view: True if its result lies in the memory of an argument.
+        """
+        if isinstance(invocation.target, OpOverload) and node not in self._names:
+            names = self._result_names(node, invocation.target, inputs, is_view=is_view)
+            self._names[node] = names
+        tensors = zip(
+            _leaves(node.meta.get("val")), pytree.tree_leaves(self.names(node)), strict=True
+        )
+        name_of = {id(tensor): name for tensor, name in tensors}
+        return tuple(
+            self._describe(tensor, name_of.get(id(tensor), ""))  # type: ignore[misc]  # of a tensor
+            for tensor in _leaves(invocation.result)
+        )
+
+    def _result_names(
+        self, node: fx.Node, target: OpOverload, inputs: Mapping[str, Tensors], *, is_view: bool
+    ) -> Names:
+        names = numbered(node.meta.get("val"), self.call_name(node))
+        for position, returned in enumerate(target._schema.returns):
+            alias = returned.alias_info
+            source = _aliased_argument(target, alias, inputs)
+            if source is None and is_view:
+                source = next((t for t in inputs.values() if isinstance(t, TensorMeta)), None)
+            if source is None:
+                continue
+            if alias is not None and alias.is_write:
+                if isinstance(names, str):
+                    return source.name
+                if isinstance(names, list) and isinstance(names[position], str):
+                    names[position] = source.name
+            elif is_view or not isinstance(names, str):
+                for name in pytree.tree_leaves(names):
+                    self._storages[name] = source.storage or source.name
+        return names
+
+
+def numbered(value: Any, name: str) -> Names:
+    """Return the names of the tensors in a value: a name for one, ``name.0``, ... for several."""
+    if isinstance(value, torch.Tensor):
+        return name
+    counter = iter(range(len(_leaves(value)) + 1))
+    return _numbered(value, name, counter)
+
+
+def _numbered(value: Any, name: str, counter: Iterator[int]) -> Names:
+    if isinstance(value, torch.Tensor):
+        return f"{name}.{next(counter)}"
+    if isinstance(value, list | tuple):
+        return [_numbered(item, name, counter) for item in value]
+    return None
+
+
+def _leaves(value: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def _operands(node: fx.Node) -> list[Any]:
+    """Return the arguments of a node that runs graphs, flat, after the graphs."""
+    leaves = pytree.tree_leaves((node.args, dict(node.kwargs)))
+    graphs = [
+        number
+        for number, leaf in enumerate(leaves)
+        if isinstance(leaf, fx.Node) and leaf.op == "get_attr" and "val" not in leaf.meta
+    ]
+    rest = leaves[graphs[-1] + 1 :] if graphs else leaves
+    return [leaf for leaf in rest if not isinstance(leaf, str)]  # an identifier
+
+
+def _aliased_argument(
+    target: OpOverload, alias: Any, inputs: Mapping[str, Tensors]
+) -> TensorMeta | None:
+    """Return the argument whose memory a result lies in, as the schema has it."""
+    if alias is None:
+        return None
+    for argument in target._schema.arguments:
+        info = argument.alias_info
+        if info is not None and not info.before_set.isdisjoint(alias.before_set):
+            source = inputs.get(argument.name)
+            return source if isinstance(source, TensorMeta) else None
+    return None

@@ -1,0 +1,102 @@
+"""Arguments of ATen calls in FX: from recorded values to those that the schema asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+
+from graphflops.capture.torch_internals.operators import OpOverload
+from graphflops.core.ir import OpCall, TensorMeta
+from graphflops.errors import ModelSpecError
+
+_ATTRIBUTES_OF_TORCH = ("ScalarType", "Layout", "MemoryFormat")
+
+
+def overload_of(call: OpCall) -> OpOverload:
+    """Return the operator overload that a call was recorded from.
+
+    Raises:
+        ModelSpecError: torch has no such operator.
+    """
+    namespace, _, name = call.op.partition("::")
+    packet = getattr(getattr(torch.ops, namespace), name, None)
+    overload = getattr(packet, call.overload, None)
+    if not isinstance(overload, OpOverload):
+        msg = (
+            f"{call.op}.{call.overload} (the call {call.name!r}) is no operator of this process, "
+            "and an FX graph calls nothing else. Import the library that defines it, or look at "
+            "the graph with to_networkx()."
+        )
+        raise ModelSpecError(msg)
+    return overload
+
+
+def arguments(
+    call: OpCall, overload: OpOverload, tensor: Callable[[TensorMeta], Any], device: torch.device
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return positional and keyword arguments of a call; those at their defaults are left out.
+
+    Args:
+        call: The call.
+        overload: Its operator.
+        tensor: Function that returns the node of a tensor.
+        device: Device in place of ``meta``.
+    """
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    required = 0
+    for name, is_named, kind, default in _schema(overload):
+        if name in call.inputs:
+            value, is_default = _tensors(call.inputs[name], tensor), False
+        else:
+            value = _value(call.attrs.get(name, default), kind, device)
+            is_default = _same(value, default)
+        if not is_named:
+            positional.append(value)
+            required = required if is_default else len(positional)
+        elif not is_default:
+            named[name] = value
+    return tuple(positional[:required]), named
+
+
+@cache
+def _schema(overload: OpOverload) -> tuple[tuple[str, bool, str, Any], ...]:
+    """Return name, whether it is keyword-only, type and default of each argument."""
+    no_default = object()
+    return tuple(
+        (
+            argument.name,
+            argument.kwarg_only,
+            str(argument.real_type),
+            argument.default_value if argument.has_default_value() else no_default,
+        )
+        for argument in overload._schema.arguments
+    )
+
+
+def _tensors(value: Any, tensor: Callable[[TensorMeta], Any]) -> Any:
+    if isinstance(value, tuple):
+        return [None if item is None else tensor(item) for item in value]
+    return tensor(value)
+
+
+def _value(value: Any, kind: str, device: torch.device) -> Any:
+    """Return a recorded value as the type in a schema: names of dtypes and devices are texts."""
+    if value is None or "Generator" in kind:
+        return None
+    if isinstance(value, str) and any(name in kind for name in _ATTRIBUTES_OF_TORCH):
+        return getattr(torch, value.removeprefix("torch."))
+    if isinstance(value, str) and "Device" in kind:
+        return device if value == "meta" else torch.device(value)
+    if isinstance(value, tuple):
+        return [_value(item, kind, device) for item in value]
+    return value
+
+
+def _same(value: Any, default: Any) -> bool:
+    if isinstance(default, Sequence) and not isinstance(default, str):
+        return bool(list(default) == value)
+    return type(value) is type(default) and bool(value == default)

@@ -1,0 +1,213 @@
+"""Operator graphs as FX graphs of ATen calls."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from graphflops.capture.torch_internals.operators import OpOverload
+from graphflops.core.ir import Capture, OpCall, OpRecord, Phase, TensorMeta
+from graphflops.errors import ModelSpecError
+from graphflops.graph.fx_arguments import arguments, overload_of
+from graphflops.graph.fx_values import FakeValues
+
+_CPU = torch.device("cpu")
+
+
+def to_fx(records: Sequence[OpRecord], capture: Capture, model: nn.Module | None) -> fx.GraphModule:
+    """Return records as a graph module; see :meth:`OperatorGraph.to_fx`."""
+    builder = _Builder(capture, _Weights(capture, model))
+    for name, meta in capture.inputs:
+        builder.add_input(name, meta)
+    for record in records:
+        builder.add_call(record)
+    builder.add_outputs(capture.outputs)
+    return builder.graph_module()
+
+
+class _Weights:
+    """Tensors that a graph reads from its module: parameters, buffers and constants, by name."""
+
+    def __init__(self, capture: Capture, model: nn.Module | None) -> None:
+        self._constants, self._model = capture.constants, model
+        self._trainable = {
+            f"{module.path}.{parameter.name}" if module.path else parameter.name: (
+                parameter.trainable
+            )
+            for module in capture.modules
+            for parameter in module.parameters
+        }
+        self._of_model: dict[str, torch.Tensor] = {}
+        if model is not None:
+            self._of_model.update(model.named_buffers(remove_duplicate=False))
+            self._of_model.update(model.named_parameters(remove_duplicate=False))
+        first = next(iter(self._of_model.values()), None)
+        self.device = _CPU if first is None or first.is_meta else first.device
+
+    def get(self, meta: TensorMeta) -> torch.Tensor:
+        """Return the tensor of a name: the model's, the known value, or one on meta.
+
+        Raises:
+            ModelSpecError: The model has no such tensor, or one of another shape.
+        """
+        tensor = self._of_model.get(meta.name)
+        if tensor is None and isinstance(value := self._constants.get(meta.name), torch.Tensor):
+            return value
+        if tensor is None and self._model is not None:
+            tensor = _attribute(self._model, meta.name)
+        if tensor is not None:
+            if tuple(tensor.shape) != meta.shape:
+                msg = (
+                    f"{meta.name} is {list(tensor.shape)} in the model and {list(meta.shape)} in "
+                    "the report. Give the model that was counted."
+                )
+                raise ModelSpecError(msg)
+            return tensor
+        if self._model is not None and meta.name not in self._constants:
+            msg = f"the model has no {meta.name}. Give the model that was counted."
+            raise ModelSpecError(msg)
+        return self._on_meta(meta)
+
+    def _on_meta(self, meta: TensorMeta) -> torch.Tensor:
+        dtype = getattr(torch, meta.dtype)
+        strides = meta.strides or torch.empty(meta.shape, device="meta").stride()
+        tensor = torch.empty_strided(meta.shape, strides, dtype=dtype, device="meta")
+        if meta.name not in self._trainable:
+            return tensor
+        return nn.Parameter(tensor, requires_grad=self._trainable[meta.name])
+
+
+def _attribute(model: nn.Module, name: str) -> torch.Tensor | None:
+    """Return a tensor that is a plain attribute of a module."""
+    path, _, attribute = name.rpartition(".")
+    try:
+        value = getattr(model.get_submodule(path), attribute, None)
+    except AttributeError:
+        return None
+    return value if isinstance(value, torch.Tensor) else None
+
+
+class _Builder:
+    """Adds the nodes of a graph, in order."""
+
+    def __init__(self, capture: Capture, weights: _Weights) -> None:
+        self._graph = fx.Graph()
+        self._weights = weights
+        self._values = FakeValues(weights.device)
+        self._tensors: dict[str, torch.Tensor] = {}
+        self._nodes: dict[str, fx.Node] = {}
+        self._storages: dict[str, str] = {}
+        self._stacks = _ModuleStacks(capture)
+        self._name = capture.modules[0].module_class if capture.modules else "GraphModule"
+
+    def add_input(self, name: str, meta: TensorMeta) -> None:
+        """Add the placeholder of an input."""
+        node = self._graph.placeholder(name)
+        node.meta["val"] = self._value(meta)
+        self._nodes[name] = node
+
+    def add_call(self, record: OpRecord) -> None:
+        """Add the node of a call, and those of its results if there are several."""
+        call = record.call
+        target = overload_of(call)
+        args, kwargs = arguments(call, target, self._node, self._weights.device)
+        node = self._graph.create_node("call_function", target, args, kwargs, call.name)
+        node.meta.update(self._stacks.meta(call), graphflops=record)
+        self._add_results(node, call, target)
+
+    def _add_results(self, node: fx.Node, call: OpCall, target: OpOverload) -> None:
+        structure = [str(returned.type) for returned in target._schema.returns]
+        if structure == ["Tensor"]:
+            (out,) = call.outputs
+            node.meta["val"] = self._value(out)
+            self._nodes[out.name] = node
+            return
+        results: list[Any] = []
+        remaining = list(call.outputs)
+        for index, kind in enumerate(structure):
+            if kind == "Tensor" and remaining:
+                results.append(self._result(node, remaining.pop(0), index))
+            elif kind == "List[Tensor]":
+                # The tensors after a list are those that the other results take.
+                later = structure[index + 1 :].count("Tensor")
+                metas = remaining[: len(remaining) - later]
+                remaining = remaining[len(metas) :]
+                parent = node if len(structure) == 1 else self._getitem(node, index)
+                results.append([self._result(parent, meta, i) for i, meta in enumerate(metas)])
+            else:
+                results.append(None)
+        if structure:
+            node.meta["val"] = results[0] if len(structure) == 1 else tuple(results)
+
+    def _getitem(self, node: fx.Node, index: int) -> fx.Node:
+        item = self._graph.call_function(operator.getitem, (node, index))
+        item.meta.update((key, node.meta[key]) for key in _INHERITED if key in node.meta)
+        return item
+
+    def _result(self, node: fx.Node, meta: TensorMeta, index: int) -> torch.Tensor:
+        item = self._nodes[meta.name] = self._getitem(node, index)
+        value = item.meta["val"] = self._value(meta)
+        return value
+
+    def _node(self, meta: TensorMeta) -> fx.Node:
+        """Return the node of a tensor: that of a parameter is added where it is first used."""
+        node = self._nodes.get(meta.name)
+        if node is None:
+            self._tensors[meta.name] = self._weights.get(meta)
+            node = self._graph.get_attr(meta.name)
+            node.meta["val"] = self._value(meta)
+            self._nodes[meta.name] = node
+        self._values.masks.record_argument(node.meta["val"], meta)
+        return node
+
+    def _value(self, meta: TensorMeta) -> torch.Tensor:
+        storage = self._storages.setdefault(
+            meta.name, self._storages.get(meta.storage, meta.storage) or meta.name
+        )
+        return self._values.value(meta, storage)
+
+    def add_outputs(self, outputs: Sequence[TensorMeta]) -> None:
+        """Add the output node: the tensors that the model returns."""
+        node = self._graph.output(tuple(map(self._node, outputs)))
+        node.meta["val"] = tuple(arg.meta["val"] for arg in node.args[0])
+
+    def graph_module(self) -> fx.GraphModule:
+        """Return the graph with the tensors that it reads."""
+        module = fx.GraphModule(self._tensors, self._graph, class_name=self._name or "GraphModule")
+        module.graph.lint()
+        return module
+
+
+class _ModuleStacks:
+    """Metadata of nodes that says where in the model a call was made."""
+
+    def __init__(self, capture: Capture) -> None:
+        self._classes = {module.path: module.module_class for module in capture.modules}
+        self._stacks: dict[str, dict[str, tuple[str, str]]] = {}
+
+    def meta(self, call: OpCall) -> dict[str, Any]:
+        """Return module stack, stack trace, torch function and phase of a call's node."""
+        path = call.module_path
+        if path not in self._stacks:
+            self._stacks[path] = self._stack(path)
+        meta: dict[str, Any] = {"nn_module_stack": self._stacks[path]}
+        if call.source_line:
+            file, _, line = call.source_line.rpartition(":")
+            meta["stack_trace"] = f'  File "{file}", line {line}, in forward'
+        if call.torch_function:
+            meta["torch_fn"] = (call.name, call.torch_function)
+        if call.phase is Phase.BACKWARD:
+            meta["partitioner_tag"] = "is_backward"
+        return meta
+
+    def _stack(self, path: str) -> dict[str, tuple[str, str]]:
+        names = path.split(".") if path else []
+        paths = [".".join(names[:depth]) for depth in range(len(names) + 1)]
+        return {path: (path, self._classes.get(path, "")) for path in paths}
+
+
+_INHERITED = ("nn_module_stack", "stack_trace", "torch_fn")
