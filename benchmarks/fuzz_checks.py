@@ -18,7 +18,7 @@ import jsonschema
 import torch
 
 import graphflops as gf
-from benchmarks import fuzz_contractions, fuzz_state
+from benchmarks import fuzz_contractions, fuzz_state, graph_checks
 from benchmarks.fuzz_graphs import Graph, copy_to_meta, generate
 from benchmarks.fuzz_modules import SEEN
 from graphflops.core.ir import OpRecord, Phase
@@ -121,6 +121,7 @@ class _Examination:
             "threads": self._threads,
             "totals": self._totals,
             "rendered": self._rendered,
+            "graph": self._graph,
             "untouched": lambda _: self._compare(before),
             # These run models themselves, and torch.compile leaves names behind.
             "contractions": self._contractions,
@@ -229,6 +230,14 @@ class _Examination:
         assert report._repr_html_()  # noqa: S101 - a check
         data = json.loads(report.to_json(ops=True))
         _validator("training" if self.training else "forward").validate(data)
+
+    def _graph(self, counted: Counted) -> None:
+        if self.training:
+            return  # the order in which autograd visits nodes is no part of a graph
+        (report,) = counted.parts
+        spare = copy.deepcopy(self.spare)
+        for problem in graph_checks.problems(report, spare.model, spare.args, spare.kwargs):
+            self.fail("graph", problem)
 
     def _contractions(self, counted: Counted) -> None:
         if not fuzz_contractions.comparable(counted.records):

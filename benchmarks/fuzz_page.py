@@ -24,6 +24,8 @@ CHECKS = {
     ),
     "threads": "so do counts of this model and another one in four threads at once",
     "compile": "`torch.compile` calls its backend",
+    "graph": "`report.graph.to_fx(model)` gives what the model gives and counts as it does, record "
+    "by record; the edges of `to_networkx()` are those that a run finds (forward passes)",
     "rendered": "every form of the report can be made, and its JSON fits the schema",
 }
 """Checks by name; that a count succeeds and prices every call is checked always."""

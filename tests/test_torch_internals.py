@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import sympy
 import torch
+from graph_canaries import GRAPH
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
@@ -25,14 +26,13 @@ from graphflops.capture.torch_internals import (
     frames,
     functorch_levels,
     jagged,
-    node_names,
     operators,
     serialized_programs,
     symbolic,
     trees,
 )
 
-ADD, RELU = torch.ops.aten.add, torch.ops.aten.relu
+ADD, RELU, HOPS = torch.ops.aten.add, torch.ops.aten.relu, torch.ops.higher_order
 X = torch.ones(2, 3)
 
 
@@ -272,21 +272,14 @@ def jagged_tensor() -> bool:
 
 
 CANARIES: dict[str, Callable[[], bool]] = {
+    **GRAPH,
     "trees.pytree": lambda: trees.pytree.tree_leaves({"a": (1, [2])}) == [1, 2],
-    "node_names.Namespace": lambda: (
-        [node_names.Namespace().create_name(name, None) for name in ("relu", "sum", "a.b")]
-        == ["relu", "sum_1", "a_b"]
-    ),
     "operators.OpOverload": lambda: isinstance(ADD.Tensor, operators.OpOverload),
     "operators.OpOverloadPacket": lambda: isinstance(ADD, operators.OpOverloadPacket),
     "operators.OperatorBase": lambda: isinstance(ADD.Tensor, operators.OperatorBase),
-    "operators.HigherOrderOperator": lambda: isinstance(
-        torch.ops.higher_order.cond, operators.HigherOrderOperator
-    ),
+    "operators.HigherOrderOperator": lambda: isinstance(HOPS.cond, operators.HigherOrderOperator),
     "operators.OpNamespace": lambda: isinstance(torch.ops.aten, operators.OpNamespace),
-    "operators.HigherOrderNamespace": lambda: isinstance(
-        torch.ops.higher_order, operators.HigherOrderNamespace
-    ),
+    "operators.HigherOrderNamespace": lambda: isinstance(HOPS, operators.HigherOrderNamespace),
     "operators.DispatchKey": lambda: operators.DispatchKey.CompositeImplicitAutograd is not None,
     "operators.DispatchKeySet": lambda: operators.DispatchKeySet(operators.DispatchKey.CPU).has(
         operators.DispatchKey.CPU

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cache, cached_property
 from math import prod
@@ -261,6 +261,18 @@ class OpRecord:
     parts: tuple[OpRecord, ...] = ()
 
 
+def combine_records(records: Sequence[OpRecord]) -> OpRecord:
+    """Return the record of one call, or that of several: their sum, with them as its parts."""
+    first, *others = records
+    if not others:
+        return first
+    parts = tuple(records)
+    costs = [record.cost for record in records if record.cost is not None]
+    if len(costs) < len(parts):
+        return replace(first, status=Status.UNKNOWN, cost=None, parts=parts)
+    return replace(first, status=Status.DECOMPOSED, cost=sum(costs, start=OpCost()), parts=parts)
+
+
 class Parameter(NamedTuple):
     """Parameter of a module. Equal ``identity`` means one tensor under several names."""
 
@@ -357,6 +369,8 @@ class Capture:
         outputs: Output tensors of the model, in order.
         constants: Tensors that are no inputs, parameters or buffers, by name: their values, or
             ``None`` where these are not known. Not compared.
+        control_flow: Operators whose graphs do not simply run in the order of the calls: branches,
+            loops, ``vmap``, regions under autocast.
         caches: Names of inputs that hold the state of earlier tokens, such as a KV cache.
         notes: Notes on this capture for the reader of the report.
         assumptions: Conditions on the symbolic sizes under which the graph is valid.
@@ -373,6 +387,7 @@ class Capture:
     inputs: NamedTensors = ()
     outputs: tuple[TensorMeta, ...] = ()
     constants: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
+    control_flow: tuple[str, ...] = ()
     caches: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     assumptions: tuple[sympy.Basic, ...] = ()

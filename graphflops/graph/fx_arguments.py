@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
+import sympy
 import torch
 
 from graphflops.capture.torch_internals.operators import OpOverload
 from graphflops.core.ir import OpCall, TensorMeta
 from graphflops.errors import ModelSpecError
 
+Operand: TypeAlias = TensorMeta | sympy.Basic
+"""What a graph has a node for: a tensor, a symbolic size."""
 _ATTRIBUTES_OF_TORCH = ("ScalarType", "Layout", "MemoryFormat")
 
 
@@ -35,14 +38,14 @@ def overload_of(call: OpCall) -> OpOverload:
 
 
 def arguments(
-    call: OpCall, overload: OpOverload, tensor: Callable[[TensorMeta], Any], device: torch.device
+    call: OpCall, overload: OpOverload, node: Callable[[Operand], Any], device: torch.device
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return positional and keyword arguments of a call; those at their defaults are left out.
 
     Args:
         call: The call.
         overload: Its operator.
-        tensor: Function that returns the node of a tensor.
+        node: Function that returns the node of a tensor or of a symbolic size.
         device: Device in place of ``meta``.
     """
     positional: list[Any] = []
@@ -50,9 +53,9 @@ def arguments(
     required = 0
     for name, is_named, kind, default in _schema(overload):
         if name in call.inputs:
-            value, is_default = _tensors(call.inputs[name], tensor), False
+            value, is_default = _tensors(call.inputs[name], node), False
         else:
-            value = _value(call.attrs.get(name, default), kind, device)
+            value = _value(call.attrs.get(name, default), kind, node, device)
             is_default = _same(value, default)
         if not is_named:
             positional.append(value)
@@ -77,13 +80,13 @@ def _schema(overload: OpOverload) -> tuple[tuple[str, bool, str, Any], ...]:
     )
 
 
-def _tensors(value: Any, tensor: Callable[[TensorMeta], Any]) -> Any:
+def _tensors(value: Any, node: Callable[[Operand], Any]) -> Any:
     if isinstance(value, tuple):
-        return [None if item is None else tensor(item) for item in value]
-    return tensor(value)
+        return [None if item is None else node(item) for item in value]
+    return node(value)
 
 
-def _value(value: Any, kind: str, device: torch.device) -> Any:
+def _value(value: Any, kind: str, node: Callable[[Operand], Any], device: torch.device) -> Any:
     """Return a recorded value as the type in a schema: names of dtypes and devices are texts."""
     if value is None or "Generator" in kind:
         return None
@@ -91,8 +94,10 @@ def _value(value: Any, kind: str, device: torch.device) -> Any:
         return getattr(torch, value.removeprefix("torch."))
     if isinstance(value, str) and "Device" in kind:
         return device if value == "meta" else torch.device(value)
+    if isinstance(value, sympy.Basic):
+        return node(value)
     if isinstance(value, tuple):
-        return [_value(item, kind, device) for item in value]
+        return [_value(item, kind, node, device) for item in value]
     return value
 
 

@@ -4,29 +4,51 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import fx, nn
 
+from graphflops.capture.record.fused_kernels import is_part_of_fused, merge_fused
 from graphflops.capture.torch_internals.operators import OpOverload
-from graphflops.core.ir import Capture, OpCall, OpRecord, Phase, TensorMeta
+from graphflops.core.ir import Capture, OpCall, OpRecord, Phase, TensorMeta, combine_records
 from graphflops.errors import ModelSpecError
-from graphflops.graph.fx_arguments import arguments, overload_of
+from graphflops.graph.fx_arguments import Operand, arguments, overload_of
+from graphflops.graph.fx_sizes import SizeNodes
 from graphflops.graph.fx_values import FakeValues
 
-_CPU = torch.device("cpu")
+_META, _CPU = torch.device("meta"), torch.device("cpu")
 
 
 def to_fx(records: Sequence[OpRecord], capture: Capture, model: nn.Module | None) -> fx.GraphModule:
     """Return records as a graph module; see :meth:`OperatorGraph.to_fx`."""
+    _refuse_control_flow(records, capture)
     builder = _Builder(capture, _Weights(capture, model))
     for name, meta in capture.inputs:
         builder.add_input(name, meta)
-    for record in records:
-        builder.add_call(record)
+    for _, parts in groupby(records, key=_kernel):
+        builder.add_call(tuple(parts))
     builder.add_outputs(capture.outputs)
     return builder.graph_module()
+
+
+def _kernel(record: OpRecord) -> str | int:
+    """Return what the records of one kernel have in common."""
+    return record.call.name if is_part_of_fused(record.call) else record.call.index
+
+
+def _refuse_control_flow(records: Sequence[OpRecord], capture: Capture) -> None:
+    operators = list(capture.control_flow)
+    if not operators and any(record.call.trip_count != 1 for record in records):
+        operators = ["vmap"]
+    if operators:
+        msg = (
+            f"the graph has {', '.join(operators)}: it does not run call by call, and a flat FX "
+            "graph would compute something else. Look at it with to_networkx(). A graph without "
+            "vmap is that of torch.export.export(...).run_decompositions()."
+        )
+        raise ModelSpecError(msg)
 
 
 class _Weights:
@@ -46,7 +68,7 @@ class _Weights:
             self._of_model.update(model.named_buffers(remove_duplicate=False))
             self._of_model.update(model.named_parameters(remove_duplicate=False))
         first = next(iter(self._of_model.values()), None)
-        self.device = _CPU if first is None or first.is_meta else first.device
+        self.device = _META if first is None else first.device
 
     def get(self, meta: TensorMeta) -> torch.Tensor:
         """Return the tensor of a name: the model's, the known value, or one on meta.
@@ -97,34 +119,36 @@ class _Builder:
     def __init__(self, capture: Capture, weights: _Weights) -> None:
         self._graph = fx.Graph()
         self._weights = weights
-        self._values = FakeValues(weights.device)
+        self._values = FakeValues(_CPU if weights.device == _META else weights.device)
         self._tensors: dict[str, torch.Tensor] = {}
         self._nodes: dict[str, fx.Node] = {}
         self._storages: dict[str, str] = {}
         self._stacks = _ModuleStacks(capture)
+        self._sizes = SizeNodes(self._graph, self._values)
         self._name = capture.modules[0].module_class if capture.modules else "GraphModule"
 
     def add_input(self, name: str, meta: TensorMeta) -> None:
         """Add the placeholder of an input."""
-        node = self._graph.placeholder(name)
-        node.meta["val"] = self._value(meta)
-        self._nodes[name] = node
+        self._add_tensor(self._graph.placeholder(name), meta)
 
-    def add_call(self, record: OpRecord) -> None:
-        """Add the node of a call, and those of its results if there are several."""
-        call = record.call
+    def add_call(self, parts: Sequence[OpRecord]) -> None:
+        """Add the node of a call, and those of its results if there are several.
+
+        Args:
+            parts: Its records, several for a fused kernel.
+        """
+        call = merge_fused([record.call for record in parts])
         target = overload_of(call)
-        args, kwargs = arguments(call, target, self._node, self._weights.device)
+        args, kwargs = arguments(call, target, self._operand, self._weights.device)
         node = self._graph.create_node("call_function", target, args, kwargs, call.name)
-        node.meta.update(self._stacks.meta(call), graphflops=record)
+        node.meta.update(self._stacks.meta(call), graphflops=combine_records(parts))
         self._add_results(node, call, target)
 
     def _add_results(self, node: fx.Node, call: OpCall, target: OpOverload) -> None:
         structure = [str(returned.type) for returned in target._schema.returns]
         if structure == ["Tensor"]:
             (out,) = call.outputs
-            node.meta["val"] = self._value(out)
-            self._nodes[out.name] = node
+            self._add_tensor(node, out)
             return
         results: list[Any] = []
         remaining = list(call.outputs)
@@ -149,9 +173,10 @@ class _Builder:
         return item
 
     def _result(self, node: fx.Node, meta: TensorMeta, index: int) -> torch.Tensor:
-        item = self._nodes[meta.name] = self._getitem(node, index)
-        value = item.meta["val"] = self._value(meta)
-        return value
+        return self._add_tensor(self._getitem(node, index), meta)
+
+    def _operand(self, value: Operand) -> fx.Node:
+        return self._node(value) if isinstance(value, TensorMeta) else self._sizes.node(value)
 
     def _node(self, meta: TensorMeta) -> fx.Node:
         """Return the node of a tensor: that of a parameter is added where it is first used."""
@@ -159,16 +184,20 @@ class _Builder:
         if node is None:
             self._tensors[meta.name] = self._weights.get(meta)
             node = self._graph.get_attr(meta.name)
-            node.meta["val"] = self._value(meta)
-            self._nodes[meta.name] = node
+            self._add_tensor(node, meta)
         self._values.masks.record_argument(node.meta["val"], meta)
         return node
 
-    def _value(self, meta: TensorMeta) -> torch.Tensor:
+    def _add_tensor(self, node: fx.Node, meta: TensorMeta) -> torch.Tensor:
+        """Make a node that of a tensor; return its fake tensor."""
         storage = self._storages.setdefault(
             meta.name, self._storages.get(meta.storage, meta.storage) or meta.name
         )
-        return self._values.value(meta, storage)
+        value: torch.Tensor = self._values.value(meta, storage)
+        node.meta["val"] = value
+        self._nodes[meta.name] = node
+        self._sizes.add_tensor(node, meta)
+        return value
 
     def add_outputs(self, outputs: Sequence[TensorMeta]) -> None:
         """Add the output node: the tensors that the model returns."""
@@ -187,14 +216,14 @@ class _ModuleStacks:
 
     def __init__(self, capture: Capture) -> None:
         self._classes = {module.path: module.module_class for module in capture.modules}
-        self._stacks: dict[str, dict[str, tuple[str, str]]] = {}
+        self._stacks: dict[tuple[str, str], dict[str, tuple[str, str]]] = {}
 
     def meta(self, call: OpCall) -> dict[str, Any]:
         """Return module stack, stack trace, torch function and phase of a call's node."""
-        path = call.module_path
-        if path not in self._stacks:
-            self._stacks[path] = self._stack(path)
-        meta: dict[str, Any] = {"nn_module_stack": self._stacks[path]}
+        key = call.module_path, call.module_class
+        if key not in self._stacks:
+            self._stacks[key] = self._stack(*key)
+        meta: dict[str, Any] = {"nn_module_stack": self._stacks[key]}
         if call.source_line:
             file, _, line = call.source_line.rpartition(":")
             meta["stack_trace"] = f'  File "{file}", line {line}, in forward'
@@ -204,10 +233,11 @@ class _ModuleStacks:
             meta["partitioner_tag"] = "is_backward"
         return meta
 
-    def _stack(self, path: str) -> dict[str, tuple[str, str]]:
+    def _stack(self, path: str, module_class: str) -> dict[str, tuple[str, str]]:
         names = path.split(".") if path else []
         paths = [".".join(names[:depth]) for depth in range(len(names) + 1)]
-        return {path: (path, self._classes.get(path, "")) for path in paths}
+        classes = {**self._classes, path: module_class}
+        return {path: (path, classes.get(path, "")) for path in paths}
 
 
 _INHERITED = ("nn_module_stack", "stack_trace", "torch_fn")

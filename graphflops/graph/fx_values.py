@@ -8,9 +8,13 @@ import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
 from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
+from graphflops.capture.fake.symbolic_shapes import SymbolicShapes
 from graphflops.capture.torch_internals.fake_mode import FakeTensorMode
 from graphflops.core.cost import Dim
 from graphflops.core.ir import TensorMeta
+
+_SAMPLE = 64
+"""Sample of a symbolic size; no branch is taken by it."""
 
 
 class RecordedMasks:
@@ -52,10 +56,12 @@ class FakeValues:
     """
 
     def __init__(self, device: torch.device) -> None:
-        mode = FakeTensorMode(allow_non_fake_inputs=True)
+        shapes = SymbolicShapes()
+        mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shapes)
         # A count of the graph asks the mode what masks hide.
         self.masks = vars(mode)["recorded_masks"] = RecordedMasks()
         self._factory = FakeTensorFactory(mode)
+        self._symbols = shapes.symbols
         self._device = device
         self._storages: dict[str, Any] = {}
 
@@ -70,13 +76,21 @@ class FakeValues:
         self.masks.record_result(tensor, meta)
         return tensor
 
+    def size(self, value: Any) -> int | torch.SymInt:
+        """Return an expression in symbolic sizes as torch's; a number as it is."""
+        for symbol in getattr(value, "free_symbols", ()):
+            self._symbols.size(symbol.name, _SAMPLE)
+        return self._symbols.expression(value)
+
     def _meta_tensor(self, meta: TensorMeta, storage: str) -> torch.Tensor:
         dtype = getattr(torch, meta.dtype)
+        shape = tuple(map(self.size, meta.shape))
         if meta.strides is None:  # sparse or nested
-            return torch.empty(meta.shape, dtype=dtype, device="meta")
+            return torch.empty(shape, dtype=dtype, device="meta")
+        strides = tuple(map(self.size, meta.strides))
         if storage not in self._storages:
-            tensor = torch.empty_strided(meta.shape, meta.strides, dtype=dtype, device="meta")
+            tensor = torch.empty_strided(shape, strides, dtype=dtype, device="meta")
             self._storages[storage] = tensor.untyped_storage()
             return tensor
         view = torch.empty(0, dtype=dtype, device="meta")
-        return view.set_(self._storages[storage], 0, meta.shape, meta.strides)
+        return view.set_(self._storages[storage], 0, shape, strides)

@@ -72,7 +72,7 @@ class OperatorGraph:
         edges = sum(use.producer is not None for use in self.uses)
         return f"OperatorGraph({len(self)} calls, {edges} edges)"
 
-    def to_fx(self, model: nn.Module | None = None) -> fx.GraphModule:
+    def to_fx(self, model: nn.Module | None = None, *, folded: bool = False) -> fx.GraphModule:
         """Return the graph as an FX graph of ATen calls, one for each record.
 
         Placeholders are the tensor inputs in the order of the report. Parameters and buffers are
@@ -84,6 +84,8 @@ class OperatorGraph:
         Args:
             model: Model whose parameters and buffers the graph holds, so that it runs on tensors
                 of the captured shapes; without one they are meta tensors.
+            folded: Move each kind of repeated layers into a submodule. The nodes that call it have
+                the tuple of the records of their instance, those in it the first instance's.
 
         Raises:
             ModelSpecError: A call cannot be made from FX, or the model lacks a parameter.
@@ -99,8 +101,10 @@ class OperatorGraph:
             True
         """
         from graphflops.graph.fx_builder import to_fx
+        from graphflops.graph.fx_folding import fold
 
-        return to_fx(self.records, self.capture, model)
+        module = to_fx(self.records, self.capture, model)
+        return fold(module, self.records) if folded else module
 
     def to_networkx(self, *, sources: bool = False) -> nx.MultiDiGraph[Any]:
         """Return the graph as a ``networkx.MultiDiGraph``, acyclic.

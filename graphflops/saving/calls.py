@@ -84,6 +84,7 @@ TENSOR = structure(
     sparse=optional(structure(SparseStorage, elements=optional(DIM), index_nbytes=DIM)),
     masked_elements=optional(DIM),
     known_values=optional(sequence(INTEGER)),
+    storage=TEXT,
 )
 _LIST = sequence(optional(TENSOR))
 TENSORS = Codec(
@@ -226,6 +227,9 @@ _CAPTURE = structure(
     method=TEXT,
     seconds=SECONDS,
     inputs=sequence(row(TEXT, TENSOR)),
+    outputs=sequence(TENSOR),
+    constants=mapping(Codec(lambda _: None, lambda _: None)),
+    control_flow=sequence(TEXT),
     caches=Codec(sorted, sequence(TEXT, frozenset).decode),
     notes=sequence(TEXT),
     assumptions=sequence(CONDITION),
@@ -234,4 +238,4 @@ _CAPTURE = structure(
     timings=mapping(SECONDS),
 )
 CAPTURE = Codec(lambda capture: _CAPTURE.encode(replace(capture, calls=())), _CAPTURE.decode)
-"""Codec of a capture, without its calls: those of the records are the same."""
+"""Codec of a capture, without its calls (the records have them) and values of constants."""

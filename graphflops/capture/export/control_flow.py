@@ -26,12 +26,14 @@ class GraphCalls(NamedTuple):
         outputs: Tensors that the graph returns, in order.
         fallback: PyTorch's formulas and decompositions, for operators without a handler.
         notes: Notes on branches that are taken, and on loops that count one trip.
+        control_flow: Operators whose graphs do not simply run in the order of the calls.
     """
 
     calls: tuple[OpCall, ...]
     outputs: tuple[TensorMeta, ...]
     fallback: Expander
     notes: tuple[str, ...]
+    control_flow: tuple[str, ...]
 
 
 def calls_of_graph(
@@ -64,7 +66,8 @@ def calls_of_graph(
         notes.append(_branching_note(branching, costs))
     notes += [_LOOP.format(name=name, at=_location(source)) for name, source in graph.loops]
     marked = tuple(mark_masked_products(CallSequence(calls)))
-    return GraphCalls(marked, graph.outputs, fallback, tuple(dict.fromkeys(notes)))
+    unique_notes = tuple(dict.fromkeys(notes))
+    return GraphCalls(marked, graph.outputs, fallback, unique_notes, graph.control_flow)
 
 
 _LOOP = (

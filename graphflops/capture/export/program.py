@@ -74,7 +74,7 @@ def capture_signed_graph(
     graph = program.graph_module
     views, view_notes = reshape_views(graph)
     backward = backward_nodes(graph.graph, program.graph_signature)
-    calls, outputs, fallback, control_flow_notes = calls_of_graph(
+    calls, outputs, fallback, control_flow_notes, control_flow = calls_of_graph(
         graph, module_path, views, backward, _qualified_names(program.graph_signature)
     )
     user_outputs = set(program.graph_signature.user_outputs)
@@ -83,6 +83,7 @@ def capture_signed_graph(
         calls=calls,
         outputs=tuple(meta for name, meta in returned if name in user_outputs),
         constants=_constants(program),
+        control_flow=control_flow,
         fallback=fallback,
         modules=modules,
         method=method,
@@ -182,10 +183,13 @@ def capture_graph(
 
 def _capture_nodes(module: fx.GraphModule) -> Capture:
     backward = backward_nodes(module.graph)
-    calls, outputs, fallback, notes = calls_of_graph(module, module_path, backward=backward)
+    calls, outputs, fallback, notes, control_flow = calls_of_graph(
+        module, module_path, backward=backward
+    )
     return Capture(
         calls=calls,
         outputs=outputs,
+        control_flow=control_flow,
         fallback=fallback,
         modules=modules_of_graph(module),
         method="graph module",

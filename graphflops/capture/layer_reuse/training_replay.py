@@ -7,7 +7,7 @@ one with gradients of the same metadata. To record that one its forward runs aga
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -149,13 +149,7 @@ class AutogradTracer(TapeTracer):
         if any(id(tensor) not in arguments for tensor in activations):
             return None
         return _TrainingSegment(
-            call_site=segment.call_site,
-            block=segment.block,
-            input_names=segment.input_names,
-            constants=segment.constants,
-            input_storages=segment.input_storages,
-            output_names=segment.output_names,
-            module_calls=segment.module_calls,
+            **{item.name: getattr(segment, item.name) for item in fields(segment)},
             input_numbers=numbers,
             output_kinds=[(out.requires_grad, tape.depends_on_inputs(out)) for out in outputs],
         )

@@ -8,11 +8,19 @@ import torch
 from torch import fx
 
 from graphflops.capture.torch_internals.functorch_levels import functorch
+from graphflops.capture.torch_internals.operators import OpOverload
 
 
 def shares_memory(node: fx.Node) -> bool:
     """Return True if the result of a node shares memory with an input."""
     return is_view(node.meta.get("val"), (n.meta.get("val") for n in node.all_input_nodes))
+
+
+def returns_written(op: OpOverload) -> bool:
+    """Return True if the one result of an operator is an argument that it writes to."""
+    returns = op._schema.returns
+    is_tensor = len(returns) == 1 and isinstance(returns[0].type, torch.TensorType)
+    return is_tensor and returns[0].alias_info is not None and returns[0].alias_info.is_write
 
 
 def is_view(result: object, inputs: Iterable[object]) -> bool:

@@ -22,8 +22,8 @@ from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.fake.quantization import run_quantized
 from graphflops.capture.record.invocation import Invocation
 from graphflops.capture.record.module_stack import ModuleStack
-from graphflops.capture.record.op_calls import instances_mapped
 from graphflops.capture.record.tape import Tape
+from graphflops.capture.record.vmap_instances import instances_mapped
 from graphflops.capture.torch_internals.count_flags import model_running, need_autograd
 from graphflops.capture.torch_internals.dispatch import (
     SchemaCheckMode,

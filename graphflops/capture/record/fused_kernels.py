@@ -85,3 +85,26 @@ def _attention(call: OpCall) -> tuple[OpCall, ...]:
         phase=Phase.RECOMPUTE,
     )
     return recompute, call
+
+
+def is_part_of_fused(call: OpCall) -> bool:
+    """Return True for a call of a kernel that may be split."""
+    return call.op in {
+        *_ATTENTION,
+        *(ATTENTION_SCORES, "aten::convolution_backward", "aten::mkldnn_rnn_layer_backward"),
+    }
+
+
+def merge_fused(parts: Sequence[OpCall]) -> OpCall:
+    """Return the fused call of its parts: what :func:`split_fused` has split."""
+    *others, last = parts
+    if not others or others[0].op == ATTENTION_SCORES:
+        return last
+    first = others[0]
+    if first.op == "aten::convolution_backward":
+        masks = [part.attrs["output_mask"] for part in parts]
+        mask = tuple(map(any, zip(*masks, strict=True)))
+        outputs = (*first.outputs, *last.outputs)
+        return replace(first, attrs={**first.attrs, "output_mask": mask}, outputs=outputs)
+    out, *states = first.outputs
+    return replace(first, outputs=(out, *last.outputs, *states))

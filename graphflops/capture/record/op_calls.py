@@ -21,22 +21,22 @@ from graphflops.capture.fake.metadata import (
     output_metas,
     written_arguments,
 )
-from graphflops.capture.record.aliasing import shares_memory
+from graphflops.capture.record.aliasing import returns_written, shares_memory
 from graphflops.capture.record.fused_kernels import split_fused
 from graphflops.capture.record.invocation import Invocation, invocation_at, is_operator
 from graphflops.capture.record.module_hierarchy import module_class
 from graphflops.capture.record.value_names import ValueNames
+from graphflops.capture.record.vmap_instances import enters_or_leaves_vmap, instances_by_node
 from graphflops.capture.source_lines import line_of_trace
-from graphflops.capture.torch_internals.functorch_levels import functorch
 from graphflops.capture.torch_internals.operators import HigherOrderOperator, OpOverload
 from graphflops.capture.unfused_attention import MASKING
 from graphflops.core.cost import Dim
 from graphflops.core.ir import OpCall, Phase, TensorMeta, Tensors
 
-_functorch: Any = functorch
+_AUTOCAST = "wrap_with_autocast"
 # Higher-order operators that run the one graph they hold exactly once.
 _RUN_ONCE = {
-    *("wrap_with_set_grad_enabled", "wrap_with_autocast", "wrap", "hints_wrapper", "strict_mode"),
+    *("wrap_with_set_grad_enabled", _AUTOCAST, "wrap", "hints_wrapper", "strict_mode"),
     *("tag_activation_checkpoint", "wrap_activation_checkpoint", "invoke_subgraph"),
     *("wrap_inductor_compiled_graph", "dynamo_bypassing_wrapper"),
 }
@@ -72,6 +72,7 @@ class Calls(NamedTuple):
         branchings: Conditionals, inner ones first.
         loops: Name and line of the loops whose trip count is unknown.
         outputs: Tensors that the graph returns, in order.
+        control_flow: Operators whose graphs do not simply run in the order of the calls.
     """
 
     calls: tuple[OpCall, ...]
@@ -79,6 +80,7 @@ class Calls(NamedTuple):
     branchings: tuple[Branching, ...]
     loops: tuple[tuple[str, str], ...]
     outputs: tuple[TensorMeta, ...]
+    control_flow: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,14 @@ def operator_calls(
     walker.walk(_Context(module))
     calls = tuple(call for call, _ in walker.calls)
     outputs = names.outputs(module.graph)
-    return Calls(calls, walker.invocation, tuple(walker.branchings), tuple(walker.loops), outputs)
+    return Calls(
+        calls,
+        walker.invocation,
+        tuple(walker.branchings),
+        tuple(walker.loops),
+        outputs,
+        tuple(dict.fromkeys(walker.control_flow)),
+    )
 
 
 class _Walker:
@@ -132,6 +141,7 @@ class _Walker:
         self.calls: list[tuple[OpCall, Invocation]] = []
         self.branchings: list[Branching] = []
         self.loops: list[tuple[str, str]] = []
+        self.control_flow: list[str] = []
         self._node_values: dict[fx.Node, Any] = {}
         self._resolve_path = resolve_path
         self._views = views
@@ -147,9 +157,11 @@ class _Walker:
 
     def walk(self, context: _Context) -> None:
         """Collect the calls of a graph."""
-        instances = _instances(context.module.graph)
+        instances = instances_by_node(context.module.graph)
         for node in context.module.graph.nodes:
-            if node.op == "call_function" and not _computes_no_tensor(node):
+            if enters_or_leaves_vmap(node):
+                self.control_flow.append("vmap")
+            elif node.op == "call_function" and not _computes_no_tensor(node):
                 self._visit(node, self._node_context(node, context, instances))
 
     def _node_context(
@@ -166,7 +178,9 @@ class _Walker:
     def _visit(self, node: fx.Node, context: _Context) -> None:
         invocation = invocation_at(node)
         if isinstance(invocation.target, OpOverload):
-            is_view = node in self._views or shares_memory(node)
+            is_view = (
+                node in self._views or shares_memory(node) or returns_written(invocation.target)
+            )
             self._add(self._call(node, invocation, context, is_view=is_view), invocation, node)
         elif (bodies := _bodies(invocation, context)) is not None:
             self._nested(node, _name(invocation.target), bodies)
@@ -179,6 +193,8 @@ class _Walker:
 
     def _nested(self, node: fx.Node, name: str, bodies: Sequence[_Context]) -> None:
         """Collect the calls of the graphs that an operator runs."""
+        if name not in _RUN_ONCE - {_AUTOCAST}:
+            self.control_flow.append(name)
         starts, source = [], source_line(node)
         for body in bodies:
             starts.append(len(self.calls))
@@ -252,50 +268,16 @@ class _Walker:
 
 
 def _computes_no_tensor(node: fx.Node) -> bool:
-    """Return True for a node that computes no tensor: size arithmetic, ``getitem``, vmap entry."""
-    if node.target is operator.getitem or _module(node.target) == _VMAP:
+    """Return True for a node that computes no tensor: size arithmetic, ``getitem``."""
+    if node.target is operator.getitem or _reads_size(node.target):
         return True
     returns_tensor = bool(output_metas(node.meta.get("val"), node.name))
     return not is_operator(node.target) and not returns_tensor
 
 
-_VMAP = "torch._functorch.predispatch"
-
-
-def _instances(graph: fx.Graph) -> dict[fx.Node, Dim]:
-    """Return the number of instances of a node under ``torch.vmap``, where it is more than one.
-
-    In a saved graph, only the nodes that enter and leave ``vmap`` show it.
-    """
-    levels: dict[fx.Node, dict[Any, Dim]] = {}
-    for node in graph.nodes:
-        axes = {k: v for source in node.all_input_nodes for k, v in levels[source].items()}
-        if _module(node.target) == _VMAP and _name(node.target) == "_add_batch_dim":
-            batched, axis, level = node.args
-            axes[level] = dim(batched.meta["val"].shape[axis])
-        elif _module(node.target) == _VMAP and _name(node.target) == "_remove_batch_dim":
-            axes.pop(node.args[1], None)
-        levels[node] = axes
-    products = {node: prod(axes.values()) for node, axes in levels.items()}
-    return {
-        node: instances
-        for node in graph.nodes
-        if (instances := products[node]) != 1
-        or (instances := instances_mapped(node.meta.get("val"))) != 1
-    }
-
-
-def instances_mapped(value: Any) -> Dim:
-    """Return the number of instances of a value under ``torch.vmap``; its shape is of one."""
-    if isinstance(value, list | tuple):
-        value = next((item for item in value if isinstance(item, torch.Tensor)), None)
-    batch: Dim = 1
-    while isinstance(value, torch.Tensor) and _functorch.is_functorch_wrapped_tensor(value):
-        inner = _functorch.get_unwrapped(value)
-        if _functorch.is_batchedtensor(value):
-            batch *= dim(inner.shape[_functorch.maybe_get_bdim(value)])
-        value = inner
-    return batch
+def _reads_size(target: object) -> bool:
+    returns = target._schema.returns if isinstance(target, OpOverload) else ()
+    return bool(returns) and all(isinstance(item.real_type, torch.SymIntType) for item in returns)
 
 
 def _is_indexing(node: fx.Node) -> bool:

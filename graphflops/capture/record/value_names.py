@@ -116,9 +116,8 @@ class ValueNames:
         if isinstance(invocation.target, OpOverload) and node not in self._names:
             names = self._result_names(node, invocation.target, inputs, is_view=is_view)
             self._names[node] = names
-        tensors = zip(
-            _leaves(node.meta.get("val")), pytree.tree_leaves(self.names(node)), strict=True
-        )
+        names = [name for name in pytree.tree_leaves(self.names(node)) if name is not None]
+        tensors = zip(_leaves(node.meta.get("val")), names, strict=True)
         name_of = {id(tensor): name for tensor, name in tensors}
         return tuple(
             self._describe(tensor, name_of.get(id(tensor), ""))  # type: ignore[misc]  # of a tensor

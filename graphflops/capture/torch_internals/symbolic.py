@@ -10,8 +10,11 @@ from torch.export.dynamic_shapes import _DimHint as DimHint
 from torch.export.dynamic_shapes import _DimHintType as DimHintType
 from torch.export.dynamic_shapes import _StaticDim as StaticDim
 from torch.export.dynamic_shapes import _tree_map_with_path as tree_map_with_path
+from torch.fx.proxy import GraphAppendingTracer
 from torch.utils._sympy import functions
+from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.numbers import int_oo
+from torch.utils._sympy.reference import PythonReferenceAnalysis
 from torch.utils._sympy.symbol import SymT, symbol_is_type
 from torch.utils._sympy.value_ranges import ValueRanges
 
@@ -20,6 +23,8 @@ __all__ = [
     "DerivedDim",
     "DimHint",
     "DimHintType",
+    "GraphAppendingTracer",
+    "PythonReferenceAnalysis",
     "StaticDim",
     "SymT",
     "ValueRanges",
@@ -28,6 +33,7 @@ __all__ = [
     "functions",
     "int_oo",
     "symbol_is_type",
+    "sympy_interp",
     "tree_map_with_path",
 ]
 
@@ -43,6 +49,9 @@ PIECES = {
     "DimHint": "Class of ``Dim.AUTO``, ``Dim.DYNAMIC`` and ``Dim.STATIC``.",
     "DimHintType": "Enumeration of the kinds of hints.",
     "StaticDim": "Class of a dimension that is a number.",
+    "GraphAppendingTracer": "Class of the tracer whose proxies add nodes to a graph.",
+    "PythonReferenceAnalysis": "Class of torch's sympy functions as Python's own operators.",
+    "sympy_interp": "Evaluate a sympy expression with the functions of such a class.",
     "check_dynamic_shapes": "Raise if the specs of dynamic shapes do not fit the inputs.",
     "tree_map_with_path": "Map a function over inputs and their specs, with key paths.",
 }

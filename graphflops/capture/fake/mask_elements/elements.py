@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -31,6 +32,8 @@ from graphflops.runtime.interruption import raise_interruption
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _MAX_NODES = 400
 """Maximum number of nodes of an expression that is tracked."""
+_MAX_CASES = 32
+"""Maximum number of cases of an expression that is tracked: each has a condition of its own."""
 _CONNECTIVES = {"aten::bitwise_and", "aten::bitwise_or", "aten::logical_and", "aten::logical_or"}
 _HIDING_FRACTION = 0.5
 """Fraction of the lowest number of a dtype below which an addend hides a score."""
@@ -110,7 +113,7 @@ class SymbolicElements:
         element = None
         with _suppress_sympy_errors():
             element = rule(**self._rule_arguments(rule, converted, out, args))
-        if element is None or _num_nodes(element) > _MAX_NODES:
+        if element is None or _num_nodes(element) > _MAX_NODES or _num_cases(element) > _MAX_CASES:
             return None
         shape = [*map(dim, reversed(out.shape))]
         singletons = {index(axis): sympy.Integer(0) for axis, n in enumerate(shape) if n == 1}
@@ -264,6 +267,12 @@ def _num_nodes(element: sympy.Basic) -> int:
         pending.extend(pending.pop().args)
         num_nodes += 1
     return num_nodes
+
+
+def _num_cases(element: Any) -> int:
+    """Return the number of cases of an expression, if all of its piecewise parts are combined."""
+    pieces = getattr(element, "atoms", lambda _: ())(sympy.Piecewise)
+    return math.prod(len(piecewise.args) for piecewise in pieces)
 
 
 @cache
