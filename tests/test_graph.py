@@ -252,3 +252,14 @@ def test_another_model_is_refused(other: nn.Module, message: str) -> None:
     report = gf.count(model(), (X,))
     with pytest.raises(ModelSpecError, match=message + ".*Give the model that was counted"):
         report.graph.to_fx(other)
+
+
+def test_json_has_nodes_and_edges() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    operators = gf.count_training(network, (torch.ones(1, 3, 8, 8),)).to_dict(ops=True)["ops"]
+    producers = {
+        call["node"]: [(one["name"], one["producer"]) for one in call["inputs"]]
+        for call in operators
+    }
+    assert producers["convolution"] == [("input", None), ("weight", None), ("bias", None)]
+    assert producers["threshold_backward"] == [("grad_output", "expand"), ("self", "detach_2")]

@@ -19,7 +19,7 @@ from torch.export import ExportedProgram
 from graphflops.capture.export.program import capture_graph, capture_program, is_aten_graph
 from graphflops.capture.export.propagation import matches
 from graphflops.capture.export.pt2 import capture_file
-from graphflops.capture.forward import capture_module
+from graphflops.capture.forward import Method, capture_module
 from graphflops.capture.function_graph import capture_torch_graph
 from graphflops.capture.record.resolve_data_sizes import check_assumed, with_sizes
 from graphflops.capture.torch_internals.trees import pytree
@@ -35,6 +35,7 @@ def capture(  # noqa: PLR0913 - the model, its inputs and the options of a captu
     *,
     reuse_layers: bool = True,
     assume: Mapping[str, int] | None = None,
+    method: Method = "auto",
 ) -> Capture:
     """Capture a model in any form.
 
@@ -46,12 +47,20 @@ def capture(  # noqa: PLR0913 - the model, its inputs and the options of a captu
         dynamic_shapes: Argument of ``torch.export.export``, for a module.
         reuse_layers: True to trace a repeated layer of a module once.
         assume: Values of data-dependent sizes, by name.
+        method: Method of capturing a module.
 
     Raises:
-        ModelSpecError: ``model`` has another type.
+        ModelSpecError: ``model`` has another type, or is a graph, for which there is one method.
         CaptureError: It could not be captured.
     """
     start, assumed = time.perf_counter(), assume or {}
+    if method != "auto" and (isinstance(model, fx.GraphModule) or not isinstance(model, nn.Module)):
+        kind = "file" if isinstance(model, str | PathLike) else type(model).__name__
+        msg = (
+            f"capture={method!r} is a way of capturing an nn.Module, and a {kind} is captured "
+            "already. Leave it out."
+        )
+        raise ModelSpecError(msg)
     if isinstance(model, str | PathLike):
         captured = with_sizes(capture_file(Path(model)), assume=assumed)
         _refuse_other_inputs(captured, (args, kwargs or {}))
@@ -70,6 +79,7 @@ def capture(  # noqa: PLR0913 - the model, its inputs and the options of a captu
             dynamic_shapes,
             reuse_layers=reuse_layers,
             assume=assumed,
+            method=method,
         )
     else:
         msg = (

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import nn
@@ -50,6 +50,9 @@ from graphflops.runtime.patches import QUIET
 
 Advance = Callable[[nn.Module, dict[str, Any], Symbols], dict[str, Any]]
 """Function from the first inputs of a model, fake, to those of a later call."""
+Method: TypeAlias = Literal["auto", "eager", "export"]
+"""Method of a capture of a module."""
+_EXPORT = "torch.export"
 # Called eagerly, some higher-order operators go through torch.compile, which then fails.
 _HIGHER_ORDER_ERRORS = (HigherOrderError, TorchDynamoException)
 
@@ -63,6 +66,7 @@ def capture_module(  # noqa: PLR0913 - the arguments of torch.export, and option
     *,
     reuse_layers: bool = True,
     assume: Mapping[str, int] | None = None,
+    method: Method = "auto",
 ) -> Capture:
     """Run a module under fake tensors and record its calls and hierarchy.
 
@@ -79,6 +83,7 @@ def capture_module(  # noqa: PLR0913 - the arguments of torch.export, and option
             is captured instead.
         reuse_layers: True to trace a repeated layer once.
         assume: Values of data-dependent sizes, by name.
+        method: ``"eager"`` or ``"export"``; ``"auto"`` is the second where the first fails.
 
     Raises:
         CaptureError: The model's forward failed, or no capture method succeeded.
@@ -90,10 +95,11 @@ def capture_module(  # noqa: PLR0913 - the arguments of torch.export, and option
             *(model, args, kwargs, dynamic_shapes, advance),
             *strategy,
             assume or {},
+            method=method,
             exporting=is_exporting,
         )
         for strategy in moe_strategies(model, failures)
-        for is_exporting in (False, True)
+        for is_exporting in ((False, True) if method == "auto" else (False,))
     )
     for attempt in attempts:
         try:
@@ -129,6 +135,7 @@ class _Attempt:
         context: ContextFactory,
         assume: Mapping[str, int],
         *,
+        method: Method,
         exporting: bool,
     ) -> None:
         self._model, self._args, self._kwargs = model, args, kwargs
@@ -137,14 +144,19 @@ class _Attempt:
         self._modifiers = [strategy, "told that it is exported" * exporting]
         self._placeholder = PLACEHOLDER_INT
         self._replayer: LayerReplayer | None = None
-        self.method = self._method_name("eager tracing")
+        self._chosen = method
+        self.method = self._method_name(_EXPORT if method == "export" else "eager tracing")
 
     def run(self, *, reuse_layers: bool) -> Capture:
         """Capture the module, without layer reuse if it fails with it."""
+        if self._chosen == "export":
+            return self._export()
         try:
             return self._trace(reuse_layers=reuse_layers)
         except _HIGHER_ORDER_ERRORS:
-            self.method = self._method_name("torch.export")
+            if self._chosen == "eager":
+                raise
+            self.method = self._method_name(_EXPORT)
             return self._export()
         except Exception as error:
             raise_interruption(error)

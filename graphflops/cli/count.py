@@ -12,10 +12,12 @@ import typer
 
 from graphflops.cli.flags import (
     Assume,
+    CaptureMethod,
     CompareConventions,
     Convention,
     Depth,
     Format,
+    Method,
     Model,
     ModelFlags,
     Ops,
@@ -72,6 +74,7 @@ def count(
     compare_conventions: CompareConventions = None,
     symbolic: Symbolic = None,
     strict: Strict = False,
+    capture: CaptureMethod = "auto",
     reuse_layers: ReuseLayers = True,
     assume: Assume = None,
     timings: Timings = False,
@@ -79,7 +82,14 @@ def count(
 ) -> str:
     """Count one forward pass: by module, with totals and coverage."""
     report = _report(
-        model, flags, convention, symbolic, assume, reuse_layers=reuse_layers, strict=strict
+        model,
+        flags,
+        convention=convention,
+        symbolic=symbolic,
+        assume=assume,
+        capture=capture,
+        reuse_layers=reuse_layers,
+        strict=strict,
     )
     roll_up_seconds = build_module_trees(report)
     if compare_conventions is not None:
@@ -112,19 +122,27 @@ def list_ops(
     convention: Convention = "exact",
     symbolic: Symbolic = None,
     strict: Strict = False,
+    capture: CaptureMethod = "auto",
     reuse_layers: ReuseLayers = True,
     assume: Assume = None,
     layout: Layout,
 ) -> str:
     """List every operator call: module, operator, shapes, cost, source line."""
     report = _report(
-        model, flags, convention, symbolic, assume, reuse_layers=reuse_layers, strict=strict
+        model,
+        flags,
+        convention=convention,
+        symbolic=symbolic,
+        assume=assume,
+        capture=capture,
+        reuse_layers=reuse_layers,
+        strict=strict,
     )
     from graphflops.render import data, tables
 
     records = report.sorted_records(sort.value, top)
     if output_format is CallFormat.JSON:
-        return json.dumps([data.call_dict(record) for record in records], indent=2)
+        return json.dumps(data.call_dicts(records, report.graph), indent=2)
     if output_format is CallFormat.CSV:
         return data.calls_csv(records)
     style = "github" if output_format is CallFormat.MD else "simple"
@@ -142,21 +160,31 @@ def explain(
     flags: ModelFlags,
     convention: Convention = "exact",
     symbolic: Symbolic = None,
+    capture: CaptureMethod = "auto",
     reuse_layers: ReuseLayers = True,
     assume: Assume = None,
 ) -> str:
     """Say why a call costs what it costs: formula, numbers put in, source."""
-    report = _report(model, flags, convention, symbolic, assume, reuse_layers=reuse_layers)
+    report = _report(
+        model,
+        flags,
+        convention=convention,
+        symbolic=symbolic,
+        assume=assume,
+        capture=capture,
+        reuse_layers=reuse_layers,
+    )
     return "\n\n".join(map(report.explain, report.find(what)))
 
 
 def _report(
     name: str,
     flags: ModelFlags,
+    *,
     convention: str,
     symbolic: str | None,
     assume: list[str] | None,
-    *,
+    capture: Method,
     reuse_layers: bool,
     strict: bool = False,
 ) -> Report:
@@ -188,6 +216,7 @@ def _report(
             on_unknown=on_unknown,
             reuse_layers=reuse_layers,
             assume=parse_assumed_sizes(assume),
+            capture=capture,
         )
         notes = (*workload.notes, *report.capture.notes)
         return replace(

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -84,6 +84,14 @@ ReuseLayers = Annotated[
     typer.Option(
         "--reuse-layers/--no-reuse-layers",
         help="Trace a repeated layer once, reuse it where it does the same; the result is equal.",
+    ),
+]
+Method: TypeAlias = Literal["auto", "eager", "export"]
+CaptureMethod = Annotated[
+    Method,
+    typer.Option(
+        "--capture",
+        help="Run the model eagerly or by torch.export; auto: export where eager fails.",
     ),
 ]
 Timings = Annotated[bool, typer.Option("--timings", help="Say on stderr where the time went.")]

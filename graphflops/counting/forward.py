@@ -11,8 +11,9 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 from torch import Tensor
 
 from graphflops import conventions
-from graphflops.capture import capture
+from graphflops.capture import capture as capture_model
 from graphflops.capture.counting_thread import in_counting_thread
+from graphflops.capture.forward import Method
 from graphflops.core import arguments
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import Capture, OpRecord, Phase, Status
@@ -39,6 +40,7 @@ def count(
     on_unknown: OnUnknown = "warn",
     reuse_layers: bool = True,
     assume: Mapping[str, int] | None = None,
+    capture: Method = "auto",
 ) -> Report:
     """Count one forward pass, without running it and without its weights.
 
@@ -64,6 +66,9 @@ def count(
             every instance that provably does the same. The report is the same either way.
         assume: Values of data-dependent sizes, by their names in reports: ``{"u0": 10}``. The
             default is their upper bound.
+        capture: Method of capturing an ``nn.Module``: ``"eager"`` runs its Python under fake
+            tensors, ``"export"`` reads the graph of ``torch.export.export``; ``"auto"`` is the
+            second where the first fails. The report names the one that was used.
 
     Returns:
         The report.
@@ -84,12 +89,19 @@ def count(
         48
     """
     arguments.check_choice("on_unknown", on_unknown, get_args(OnUnknown))
+    arguments.check_choice("capture", capture, get_args(Method))
     positional, named = arguments.model_inputs(args, kwargs)
     assumed = arguments.sizes_by_name("assume", assume)
     prices = resolve_registry(convention, registry)
     with translate_version_errors():
-        captured = capture(
-            model, positional, named, dynamic_shapes, reuse_layers=reuse_layers, assume=assumed
+        captured = capture_model(
+            model,
+            positional,
+            named,
+            dynamic_shapes,
+            reuse_layers=reuse_layers,
+            assume=assumed,
+            method=capture,
         )
     name = captured.modules[0].module_class or type(model).__name__
     report = make_report(captured, name, prices)

@@ -7,7 +7,7 @@ import importlib.util
 import json
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib import metadata, resources
 from types import SimpleNamespace
@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 from graphflops.core.cost import Dim, OpCost, as_dim
 from graphflops.core.ir import DataSize, OpRecord, Status, TensorMeta
 from graphflops.core.module_tree import ModuleNode
+from graphflops.graph.operator_graph import OperatorGraph
 from graphflops.render.escape import csv_cell
 from graphflops.render.protocols import Costs, PassCosts
 
@@ -98,7 +99,7 @@ def to_dict(report: PassCosts, *, ops: bool = False) -> dict[str, Any]:
     result = common_dict(report, "forward", report, report.capture.notes)
     result["phase"] = report.phase.value
     if ops:
-        result["ops"] = [call_dict(record) for record in report.records]
+        result["ops"] = call_dicts(report.records, report.graph)
     return result
 
 
@@ -123,12 +124,31 @@ def calls_csv(records: list[OpRecord]) -> str:
     return csv_text(rows)
 
 
+def call_dicts(records: Iterable[OpRecord], graph: OperatorGraph) -> list[dict[str, Any]]:
+    """Return calls as data, each input with the node that produces it.
+
+    Args:
+        records: Records of a graph.
+        graph: The graph.
+    """
+    calls = {record.call.index: call_dict(record) for record in graph.records}
+    by_position = list(calls.values())
+    inputs = [iter(call["inputs"]) for call in by_position]
+    for call, name in zip(by_position, graph.names, strict=True):
+        call["node"] = name
+    for use in graph.uses:
+        producer = None if use.producer is None else graph.names[use.producer]
+        next(inputs[use.consumer])["producer"] = producer
+    return [calls[record.call.index] for record in records]
+
+
 def call_dict(record: OpRecord) -> dict[str, Any]:
     """Return a call as data; the cost of an unsupported one is ``null``."""
     call = record.call
     empty = dict.fromkeys(cost_dict(OpCost()))
     return {
         "index": call.index,
+        "node": call.name,
         "module": call.module_path,
         "operator": call.op,
         "overload": call.overload,

@@ -11,6 +11,7 @@ from graphflops.analysis.optimizers import OptimizerStep
 from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import Capture, OpRecord, Phase, Status
 from graphflops.core.module_tree import ModuleNode
+from graphflops.graph.operator_graph import OperatorGraph
 from graphflops.pricing.registry import Registry
 
 
@@ -54,6 +55,8 @@ class PassCosts(Costs, Protocol):
     def capture(self) -> Capture: ...
     @property
     def phase(self) -> Phase: ...
+    @property
+    def graph(self) -> OperatorGraph: ...
 
 
 class ModulePhases(Protocol):
@@ -86,6 +89,8 @@ class TrainingCosts(Costs, Protocol):
     def parts(self) -> tuple[PassCosts, PassCosts, PassCosts]: ...
     @property
     def loss(self) -> str: ...
+    @property
+    def graph(self) -> OperatorGraph: ...
     @property
     def dtype(self) -> str: ...
     @property

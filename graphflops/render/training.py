@@ -203,7 +203,8 @@ def to_dict(report: TrainingCosts, *, ops: bool = False) -> dict[str, Any]:
         ],
     }
     if ops:
-        result["ops"] = [data.call_dict(record) for part in report.parts for record in part.records]
+        records = [record for part in report.parts for record in part.records]
+        result["ops"] = data.call_dicts(records, report.graph)
     return result
 
 

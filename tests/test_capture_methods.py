@@ -1,0 +1,82 @@
+"""Both methods of a capture: eager, and by torch.export."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from architectures import ARCHITECTURES
+from torch import fx, nn
+
+import graphflops as gf
+from graphflops.core.module_tree import ModuleNode
+from graphflops.errors import CaptureError, ModelSpecError
+
+BUILDS_MASKS = {
+    *("opt", "bert", "roberta", "distilbert", "albert", "electra", "t5", "bart"),
+    *("vit", "deit", "dinov2", "clip", "wav2vec2"),
+}
+"""Architectures that build a mask only if they are exported, and add it to the scores."""
+X = torch.ones(2, 3)
+
+
+def macs(node: ModuleNode) -> dict[str, gf.Dim]:
+    return {part.path: part.own.macs for part in node.walk()}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_both_methods_agree(name: str) -> None:
+    case = ARCHITECTURES[name]()
+    eager = gf.count(case.model, kwargs=case.inputs, capture="eager")
+    exported = gf.count(case.model, kwargs=case.inputs, capture="export")
+    assert macs(eager.root) == macs(exported.root)
+    assert (eager.total == exported.total) == (name not in BUILDS_MASKS)
+    assert eager.capture.method.startswith("eager tracing")
+    assert exported.capture.method.startswith("torch.export")
+
+
+def test_symbolic_sizes() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    axes = {"input": {0: "B"}}
+    eager, exported = (
+        gf.count(model, (X,), dynamic_shapes=axes, capture=method) for method in ("eager", "export")
+    )
+    assert str(exported.flops) == "32*B"
+    assert eager.total == exported.total
+
+
+class Loop(nn.Module):
+    """A loop, which eager tracing leaves to torch.export."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        results: tuple[torch.Tensor] = torch.ops.higher_order.while_loop(
+            lambda x: x.sum() < 10, lambda x: (x + 1,), (x,), ()
+        )
+        return results[0]
+
+
+def test_auto_names_what_was_used() -> None:
+    assert gf.count(nn.Linear(3, 4), (X,)).capture.method == "eager tracing"
+    assert gf.count(Loop(), (X,)).capture.method == "torch.export"
+    with pytest.raises(CaptureError):
+        gf.count(Loop(), (X,), capture="eager")
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        (fx.symbolic_trace(nn.Linear(3, 4)), "Linear"),
+        (torch.export.export(nn.Linear(3, 4), (X,)), "ExportedProgram"),
+        ("model.pt2", "file"),
+    ],
+)
+def test_a_graph_is_captured_already(model: object, kind: str) -> None:
+    message = f"capture='export' is a way of capturing an nn.Module, and a {kind} is captured"
+    with pytest.raises(ModelSpecError, match=re.escape(message)):
+        gf.count(model, (X,), capture="export")
+
+
+def test_an_unknown_method() -> None:
+    with pytest.raises(ModelSpecError, match=r"capture.*'jit'"):
+        gf.count(nn.Linear(3, 4), (X,), capture="jit")  # type: ignore[arg-type]  # on purpose
