@@ -37,6 +37,16 @@ def overload_of(call: OpCall) -> OpOverload:
     return overload
 
 
+def draws_random_numbers(call: OpCall) -> bool:
+    """Return True for a call whose result differs from time to time, or may."""
+    try:
+        overload = overload_of(call)
+    except ModelSpecError:
+        return True
+    is_off = call.attrs.get("train") is False or call.attrs.get("dropout_p") == 0
+    return torch.Tag.nondeterministic_seeded in overload.tags and not is_off
+
+
 def arguments(
     call: OpCall, overload: OpOverload, node: Callable[[Operand], Any], device: torch.device
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:

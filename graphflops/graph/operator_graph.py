@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from graphflops.core.ir import Capture, OpRecord
 from graphflops.errors import ModelSpecError
+from graphflops.graph.critical_path import (
+    CriticalPath,
+    Generation,
+    Weight,
+    critical_path,
+    generations,
+)
 from graphflops.graph.dataflow import Use, uses
 from graphflops.graph.networkx_builder import to_networkx
+from graphflops.graph.waste import Waste, find_waste
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -129,3 +137,53 @@ class OperatorGraph:
         """
         inputs = {name for name, _ in self.capture.inputs}
         return to_networkx(self.nodes, self.uses, inputs, sources=sources)
+
+    def critical_path(self, by: Weight = "flops") -> CriticalPath:
+        """Return the longest chain of calls that need each other's results.
+
+        Args:
+            by: Weight of a call: ``"flops"``, or the ``"bytes"`` that it reads and writes.
+
+        Raises:
+            UnboundSymbolError: Costs are symbolic.
+
+        Example:
+            >>> import torch, graphflops
+            >>> class Two(torch.nn.Module):
+            ...     def forward(self, x):
+            ...         return x @ x + x.exp()
+            >>> graph = graphflops.count(Two(), (torch.empty(3, 3),)).graph
+            >>> path = graph.critical_path()
+            >>> [record.call.name for record in path.records], path.length, path.total
+            (['matmul', 'add'], 63, 72)
+        """
+        return critical_path(self.to_networkx(), self.nodes, by)
+
+    def generations(self, by: Weight = "flops") -> tuple[Generation, ...]:
+        """Return the calls at each depth of the graph: as many as could run side by side.
+
+        Args:
+            by: Weight of a call, as in :meth:`critical_path`.
+
+        Raises:
+            UnboundSymbolError: Costs are symbolic.
+        """
+        return generations(self.to_networkx(), self.nodes, by)
+
+    def waste(self) -> Waste:
+        """Return the calls that need not run: repeated, unused, or the same for every input.
+
+        Example:
+            >>> import torch, graphflops
+            >>> class Twice(torch.nn.Module):
+            ...     def forward(self, x):
+            ...         return x.exp() + x.exp()
+            >>> waste = graphflops.count(Twice(), (torch.empty(3),)).graph.waste()
+            >>> [(record.call.name, first.call.name) for record, first in waste.repeated]
+            [('exp_1', 'exp')]
+        """
+        from graphflops.graph.fx_arguments import draws_random_numbers
+
+        calls = (record.call for record in self.records)
+        random = {number for number, call in enumerate(calls) if draws_random_numbers(call)}
+        return find_waste(self.records, self.uses, self.capture, random)
