@@ -16,10 +16,12 @@ _SHORTEST = 8  # characters that an abbreviated cell keeps
 _RIGHT = {
     *("#", "calls", "params", "bytes", "MACs", "FLOPs", "% FLOPs", "read", "written", "difference"),
     *("trainable", "forward", "backward", "input gradient", "weight gradient", "recomputed"),
-    "backward / forward",
+    *("backward / forward", "FLOPs before", "before", "after", "%", "number"),
+    *("bytes difference", "params difference"),
 }
 """Headers of columns of numbers."""
 _DROPPED_FIRST = (
+    *("number", "params difference", "bytes difference"),
     *("read", "written", "params", "calls", "recomputed", "trainable", "backward / forward"),
     *("class", "MACs", "bytes", "source", "input gradient", "weight gradient", "% FLOPs", "shapes"),
 )

@@ -7,7 +7,7 @@ from html import escape
 
 from graphflops.core.cost import OpCost
 from graphflops.core.module_tree import ModuleNode
-from graphflops.render.escape import visible
+from graphflops.render.escape import visible, visible_lines
 from graphflops.render.units import parameters, percent, quantity
 
 _OPEN = 2
@@ -33,6 +33,11 @@ def html(summary: Sequence[tuple[str, str]], root: ModuleNode) -> str:
     )
     tree = "".join(_lines(root, root.total, 0))
     return f'{_STYLE}<div class="graphflops"><table>{rows}</table>{tree}</div>'
+
+
+def preformatted(text: str) -> str:
+    """Return plain text as HTML that keeps its columns."""
+    return f"<pre>{escape(visible_lines(text))}</pre>"
 
 
 def _lines(node: ModuleNode, whole: OpCost, level: int) -> Iterator[str]:

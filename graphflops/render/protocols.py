@@ -6,6 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from graphflops.analysis.accelerators import Measurement
+from graphflops.analysis.changes import (
+    CallChange,
+    FigureChange,
+    ModuleChange,
+    OperatorChange,
+    PassChange,
+)
 from graphflops.analysis.compare_conventions import Difference
 from graphflops.analysis.optimizers import OptimizerStep
 from graphflops.core.cost import Dim, OpCost
@@ -189,3 +196,25 @@ class ComparedCosts(Protocol):
     def operators(self) -> Sequence[Difference]: ...
     @property
     def modules(self) -> Sequence[Difference]: ...
+
+
+class DiffedCosts(Protocol):
+    """Two reports of one kind."""
+
+    @property
+    def models(self) -> tuple[str, str]: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def convention(self) -> str: ...
+    @property
+    def total(self) -> Mapping[str, FigureChange]: ...
+    @property
+    def passes(self) -> Sequence[PassChange]: ...
+    @property
+    def modules(self) -> Sequence[ModuleChange]: ...
+    @property
+    def operators(self) -> Sequence[OperatorChange]: ...
+    @property
+    def calls(self) -> Sequence[CallChange]: ...
+    def __bool__(self) -> bool: ...

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import sympy
 
 from graphflops.core.cost import FLOPS_PER_MAC, Dim, OpCost
-from graphflops.core.ir import Capture, OpRecord, Phase, Status, TensorMeta
+from graphflops.core.ir import Capture, OpCall, OpRecord, Phase, Status, TensorMeta
 from graphflops.core.module_tree import ModuleNode
 from graphflops.render.layout import aligned, labelled, pairs
 from graphflops.render.protocols import Costs, PassCosts
@@ -197,7 +197,6 @@ def call_table(
 def call_row(record: OpRecord) -> tuple[str, ...]:
     """Return the cells of a call: number, module, operator, shapes, cost, source line."""
     call, cost = record.call, record.cost
-    shapes = f"{_shapes(t for _, t in call.tensors())} -> {_shapes(call.outputs)}"
     cells = (
         ("unsupported",) * 3
         if cost is None
@@ -211,10 +210,15 @@ def call_row(record: OpRecord) -> tuple[str, ...]:
         str(call.index),
         call.module_path or "(model)",
         f"{call.op}.{call.overload}",
-        shapes,
+        shapes_line(call),
         *cells,
         call.source_line,
     )
+
+
+def shapes_line(call: OpCall) -> str:
+    """Return the shapes of the tensors that go into a call and come out of it."""
+    return f"{_shapes(t for _, t in call.tensors())} -> {_shapes(call.outputs)}"
 
 
 _COST_HEADERS = ("MACs", "FLOPs", "% FLOPs", "read", "written")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from graphflops.core.arguments import check_choice
 from graphflops.core.cost import Dim, OpCost
@@ -18,45 +17,12 @@ from graphflops.errors import ModelSpecError, UnboundSymbolError
 from graphflops.render import data, notebook
 from graphflops.render.explain import explain
 from graphflops.render.layout import labelled
-from graphflops.render.protocols import PassCosts
 from graphflops.render.tree import render_tree
 from graphflops.reports.comparison import ConventionComparison
+from graphflops.reports.diff import CostDiff, Workload, diff_reports
+from graphflops.reports.summand import CapturedPass, Summand
 
 SortKey = Literal["order", "flops", "macs", "bytes", "transcendentals"]
-
-
-def once(cost: OpCost) -> OpCost:
-    """Return the cost of a pass that runs once: the cost itself."""
-    return cost
-
-
-class CapturedPass(PassCosts, Protocol):
-    """Report of one captured pass, as sums of passes see it."""
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        """Names of the symbolic sizes that inputs and costs depend on."""
-
-    def by_module_and_operator(self) -> dict[str, dict[str, OpCost]]:
-        """Return the cost of each operator within each module, children included."""
-
-    def compare_conventions(self, convention: str) -> ConventionComparison:
-        """Compare with another convention."""
-
-
-@dataclass(frozen=True, slots=True)
-class Summand:
-    """One captured pass of a report, with the number of times that it runs.
-
-    Attributes:
-        report: Report of one run.
-        times: Number of runs.
-        total_of: Function from the cost of something in one run to its cost in all runs.
-    """
-
-    report: CapturedPass
-    times: int = 1
-    total_of: Callable[[OpCost], OpCost] = once
 
 
 class CostReport(ABC):
@@ -67,7 +33,11 @@ class CostReport(ABC):
     operator reads and writes by itself, nothing fused.
     """
 
-    if TYPE_CHECKING:  # a field of one report, which a property here would take the place of
+    if TYPE_CHECKING:  # fields of some reports, which properties here would take the place of
+
+        @property
+        def model(self) -> str:
+            """Name of what was counted."""
 
         @property
         def records(self) -> Sequence[OpRecord]:
@@ -77,6 +47,21 @@ class CostReport(ABC):
     @abstractmethod
     def summands(self) -> tuple[Summand, ...]:
         """Passes that the totals are the sum of."""
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """Kind of report, in words."""
+
+    @property
+    @abstractmethod
+    def workload(self) -> Mapping[str, str]:
+        """Sizes that the costs are for, by what they are sizes of."""
+
+    @property
+    @abstractmethod
+    def passes_by_name(self) -> Mapping[str, Summand]:
+        """Passes by name, also those that the totals leave out."""
 
     @property
     def _first(self) -> CapturedPass:
@@ -176,6 +161,11 @@ class CostReport(ABC):
     def by_operator(self) -> dict[str, OpCost]:
         """Return the cost of each operator; unsupported operators are left out."""
         return self._added(lambda report: report.by_operator())
+
+    def by_pass(self) -> dict[str, OpCost]:
+        """Return the cost of each pass in all runs, by name."""
+        passes = self.passes_by_name.items()
+        return {name: part.total_of(part.report.total) for name, part in passes}
 
     def by_dtype(self) -> dict[str, OpCost]:
         """Return the cost by the dtype that operators compute in, e.g. ``"bfloat16"``."""
@@ -297,6 +287,25 @@ class CostReport(ABC):
             for summand in self.summands
         )
         return sum(rest, start=first)
+
+    def diff(self, other: CostReport, *, workload: Workload = "same") -> CostDiff:
+        """Compare with a report of another model, or of another version of this one.
+
+        Args:
+            other: Report of the same kind: what this one became.
+            workload: ``"any"`` to compare costs for other inputs as well, which are refused.
+
+        Raises:
+            ModelSpecError: The two are of different kinds, conventions or workloads.
+
+        Example:
+            >>> import torch, graphflops
+            >>> x = torch.empty(2, 3)
+            >>> narrow, wide = (graphflops.count(torch.nn.Linear(3, n), (x,)) for n in (4, 5))
+            >>> narrow.diff(wide).total["macs"].difference  # 2 rows, 3 inputs, 1 more output
+            6
+        """
+        return diff_reports(self, other, workload)
 
     def tree(self, depth: int | None = None, width: int | None = None) -> str:
         """Return the module tree in PyTorch's ``repr`` style, each line with its costs.

@@ -16,8 +16,9 @@ from graphflops.core.guards import check_assumptions, holds_throughout
 from graphflops.core.ir import OpRecord
 from graphflops.errors import ModelSpecError
 from graphflops.render import generation as rendering
-from graphflops.reports.base import CostReport, Summand
+from graphflops.reports.base import CostReport
 from graphflops.reports.report import Report
+from graphflops.reports.summand import Summand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +103,23 @@ class GenerationReport(CostReport):
         """Prefill once, and each decode graph over the lengths of the cache that it serves."""
         decode = (Summand(d.report, d.steps, d.summed) for d in self.decode_segments)
         return (Summand(self.prefill), *decode)
+
+    @property
+    def kind(self) -> str:
+        """Kind of report, in words."""
+        return "generation"
+
+    @property
+    def workload(self) -> Mapping[str, str]:
+        """Sizes by symbol, and the shapes of the inputs."""
+        sizes = {f"size {name}": str(size) for name, size in sorted(self.sizes.items())}
+        return {**sizes, **self.prefill.workload}
+
+    @property
+    def passes_by_name(self) -> Mapping[str, Summand]:
+        """Prefill and decode; further decode graphs have a number."""
+        names = ("prefill", "decode", *(f"decode {i}" for i in range(2, len(self.summands))))
+        return dict(zip(names, self.summands, strict=False))
 
     @property
     def new_tokens(self) -> int:

@@ -22,8 +22,9 @@ from graphflops.graph.operator_graph import OperatorGraph
 from graphflops.pricing.price import price_all
 from graphflops.pricing.registry import Registry
 from graphflops.render import data, tables
-from graphflops.reports.base import CostReport, Summand
+from graphflops.reports.base import CostReport
 from graphflops.reports.comparison import ConventionComparison
+from graphflops.reports.summand import Summand
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -50,6 +51,22 @@ class Report(CostReport):
     def summands(self) -> tuple[Summand, ...]:
         """The pass itself, once."""
         return (Summand(self),)
+
+    @property
+    def kind(self) -> str:
+        """Kind of report, in words."""
+        return f"{self.phase.value} pass"
+
+    @property
+    def workload(self) -> Mapping[str, str]:
+        """Shapes of the inputs by name."""
+        inputs = self.capture.inputs
+        return {f"input {name}": f"[{', '.join(map(str, m.shape))}]" for name, m in inputs}
+
+    @property
+    def passes_by_name(self) -> Mapping[str, Summand]:
+        """The pass itself."""
+        return {self.phase.value: Summand(self)}
 
     @cached_property
     def root(self) -> ModuleNode:

@@ -18,9 +18,10 @@ from graphflops.core.module_tree import ModuleNode, roll_up
 from graphflops.errors import ModelSpecError, UnboundSymbolError
 from graphflops.graph.operator_graph import OperatorGraph
 from graphflops.render import training as rendering
-from graphflops.reports.base import CostReport, Summand
+from graphflops.reports.base import CostReport
 from graphflops.reports.comparison import ConventionComparison
 from graphflops.reports.report import Report
+from graphflops.reports.summand import Summand
 
 UNATTRIBUTED = "(unattributed)"
 """Path of backward calls that no module is known to have caused."""
@@ -106,13 +107,35 @@ class TrainingReport(CostReport):
         return self.forward.model
 
     @property
+    def kind(self) -> str:
+        """Kind of report, in words."""
+        return "training step"
+
+    @property
+    def workload(self) -> Mapping[str, str]:
+        """Shapes of the inputs by name, and the number of passes."""
+        return {**self.forward.workload, "number of passes": str(self.passes)}
+
+    @property
     def summands(self) -> tuple[Summand, ...]:
         """Forward and backward pass, as often as they run."""
+        return tuple(self.passes_by_name.values())[:2]
+
+    @property
+    def passes_by_name(self) -> Mapping[str, Summand]:
+        """Forward, backward and recomputation, as often as they run."""
 
         def in_all(cost: OpCost) -> OpCost:
             return cost * self.passes
 
-        return tuple(Summand(part, self.passes, in_all) for part in (self.forward, self.backward))
+        names = (phase.value for phase in (Phase.FORWARD, Phase.BACKWARD, Phase.RECOMPUTE))
+        parts = (Summand(part, self.passes, in_all) for part in self.parts)
+        return dict(zip(names, parts, strict=True))
+
+    def by_pass(self) -> dict[str, OpCost]:
+        """Return the cost of each pass in all runs, and of the optimizer's steps, if any."""
+        optimizer = {} if self.optimizer is None else {"optimizer": self.optimizer_cost}
+        return {**super().by_pass(), **optimizer}
 
     @property
     def parts(self) -> tuple[Report, Report, Report]:
