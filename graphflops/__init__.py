@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         VersionError,
     )
     from graphflops.pricing.registry import Registry, register
+    from graphflops.reports.budget import BudgetCheck, check
+    from graphflops.reports.diff import CostDiff
     from graphflops.reports.generation import GenerationReport
     from graphflops.reports.report import Report
     from graphflops.reports.training import ModuleTraining, TrainingReport
@@ -59,6 +61,8 @@ _NAMES_BY_MODULE = {
         "VersionError",
     ),
     "pricing.registry": ("Registry", "register"),
+    "reports.budget": ("BudgetCheck", "check"),
+    "reports.diff": ("CostDiff",),
     "reports.generation": ("GenerationReport",),
     "reports.report": ("Report",),
     "reports.training": ("ModuleTraining", "TrainingReport"),
@@ -67,7 +71,9 @@ _NAMES_BY_MODULE = {
 _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 __all__ = [
+    "BudgetCheck",
     "CaptureError",
+    "CostDiff",
     "Dim",
     "DuplicateHandlerError",
     "GenerationReport",
@@ -93,6 +99,7 @@ __all__ = [
     "UnknownOpWarning",
     "VersionError",
     "__version__",
+    "check",
     "count",
     "count_generation",
     "count_training",

@@ -41,10 +41,14 @@ def align(before: Sequence[Hashable], after: Sequence[Hashable]) -> Pairs:
     while tail < shorter - head and before[-1 - tail] == after[-1 - tail]:
         tail += 1
     end_before, end_after = len(before) - tail, len(after) - tail
-    middle = _align_windows(before[head:end_before], after[head:end_after])
+    # An item that the other sequence lacks takes an edit wherever it stands: it is not looked at.
+    items = set(before[head:end_before]), set(after[head:end_after])
+    left = [i for i in range(head, end_before) if before[i] in items[1]]
+    right = [j for j in range(head, end_after) if after[j] in items[0]]
+    middle = _align_windows([before[i] for i in left], [after[j] for j in right])
     return [
         *((i, i) for i in range(head)),
-        *((head + i, head + j) for i, j in middle),
+        *((left[x], right[y]) for x, y in middle),
         *((end_before + i, end_after + i) for i in range(tail)),
     ]
 

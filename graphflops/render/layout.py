@@ -17,7 +17,7 @@ _RIGHT = {
     *("#", "calls", "params", "bytes", "MACs", "FLOPs", "% FLOPs", "read", "written", "difference"),
     *("trainable", "forward", "backward", "input gradient", "weight gradient", "recomputed"),
     *("backward / forward", "FLOPs before", "before", "after", "%", "number"),
-    *("bytes difference", "params difference"),
+    *("bytes difference", "params difference", "limit", "actual", "margin"),
 }
 """Headers of columns of numbers."""
 _DROPPED_FIRST = (

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from graphflops.analysis.accelerators import Measurement
+from graphflops.analysis.budgets import LimitCheck
 from graphflops.analysis.changes import (
     CallChange,
     FigureChange,
@@ -218,3 +219,12 @@ class DiffedCosts(Protocol):
     @property
     def calls(self) -> Sequence[CallChange]: ...
     def __bool__(self) -> bool: ...
+
+
+class CheckedLimits(Protocol):
+    """A report and the limits of a budget."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def limits(self) -> Sequence[LimitCheck]: ...
