@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import reduce
 from math import floor
+from operator import or_
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -108,6 +110,28 @@ def parse_budget(table: Any, name: str = _ANY_MODEL) -> Budget:
     )
 
 
+def read_budgets(path: Path) -> dict[str, Budget]:
+    """Read the budgets of a TOML file by name: ``budget`` is for every model.
+
+    Raises:
+        ModelSpecError: The file cannot be read, or has keys or values that mean nothing.
+    """
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}. Give the path of a budget in TOML."
+        raise ModelSpecError(msg) from error
+    except ValueError as error:
+        raise ModelSpecError(f"{path} is no TOML: {error}. Correct it.") from error
+    if _MODULES in tables:  # of every model, at the top of the file for brevity
+        shared = {_MODULES: tables.pop(_MODULES)}
+        tables[_ANY_MODEL] = {**shared, **tables.get(_ANY_MODEL, {})}
+    try:
+        return {name: parse_budget(table, name) for name, table in tables.items()}
+    except ModelSpecError as error:
+        raise ModelSpecError(f"{path}: {error}") from None
+
+
 def load_budget(path: Path, *names: str) -> Budget:
     """Read the budget of a model from a TOML file.
 
@@ -121,32 +145,16 @@ def load_budget(path: Path, *names: str) -> Budget:
     Raises:
         ModelSpecError: The file cannot be read, or has no limits for the model.
     """
-    try:
-        tables = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}. Give the path of a budget in TOML."
-        raise ModelSpecError(msg) from error
-    except ValueError as error:
-        msg = f"{path} is no TOML: {error}. Correct it."
-        raise ModelSpecError(msg) from error
-    try:
-        budgets = {
-            name: parse_budget(table, name) for name, table in tables.items() if name != _MODULES
-        }
-        shared = parse_budget({_MODULES: tables.get(_MODULES, {})})
-    except ModelSpecError as error:
-        raise ModelSpecError(f"{path}: {error}") from None
+    budgets = read_budgets(path)
     chosen = [budgets[name] for name in dict.fromkeys((_ANY_MODEL, *names)) if name in budgets]
-    if not chosen and not shared.modules:
+    if not chosen:
         listed = ", ".join(f"[{name}]" for name in budgets) or "none"
         msg = (
             f"{path} has no limits for {names[0]}. Its tables: {listed}. Add a table of that name, "
             f"or [{_ANY_MODEL}] for every model."
         )
         raise ModelSpecError(msg)
-    for budget in chosen:
-        shared |= budget
-    return shared
+    return reduce(or_, chosen)
 
 
 def _parse_limits(table: Any, name: str) -> dict[str, int]:

@@ -34,6 +34,7 @@ _PREFIXES = {
 }
 _QUANTITY = re.compile(r"(?P<number>[+-]?\d+(_\d+)*(\.\d+)?(e[+-]?\d{1,2})?)\s*(?P<unit>[A-Za-z]*)")
 _THRESHOLD = re.compile(r"\s*(?P<figure>\w+)\s*(?P<operator>>=|>)\s*(?P<value>.+?)\s*")
+_PERCENT = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*%")
 Operator: TypeAlias = Literal[">", ">="]
 
 
@@ -151,16 +152,14 @@ def parse_threshold(text: str) -> Threshold:
         )
         raise ModelSpecError(msg)
     check_choice("figure", match["figure"], UNITS)
-    number = match["value"].removesuffix("%")
-    is_relative = number != match["value"]
-    # A percentage has no unit.
-    value = parse_quantity("transcendentals" if is_relative else match["figure"], number)
+    percent = _PERCENT.fullmatch(match["value"])
+    value = Fraction(percent[1]) if percent else parse_quantity(match["figure"], match["value"])
     return Threshold(
         text=text.strip(),
         figure=match["figure"],
         operator=cast("Operator", match["operator"]),
         value=value,
-        is_relative=is_relative,
+        is_relative=percent is not None,
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import typer
 
-from graphflops.cli import catalog, count, generate, train
+from graphflops.cli import catalog, count, diff, generate, train
 from graphflops.cli.stdout import claim_stdout, retire_stdout
 from graphflops.errors import GraphFlopsError, ModelSpecError, UnknownOpError
 from graphflops.render.escape import one_line
@@ -34,6 +34,8 @@ app.command(name="ops")(count.list_ops)
 app.command()(count.explain)
 app.command()(train.train)
 app.command()(generate.generate)
+app.command()(diff.diff)
+app.command()(diff.check)
 app.command()(catalog.models)
 app.command()(catalog.conventions)
 

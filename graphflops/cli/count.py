@@ -81,7 +81,7 @@ def count(
     layout: Layout,
 ) -> str:
     """Count one forward pass: by module, with totals and coverage."""
-    report = _report(
+    report = count_by_name(
         model,
         flags,
         convention=convention,
@@ -128,7 +128,7 @@ def list_ops(
     layout: Layout,
 ) -> str:
     """List every operator call: module, operator, shapes, cost, source line."""
-    report = _report(
+    report = count_by_name(
         model,
         flags,
         convention=convention,
@@ -165,7 +165,7 @@ def explain(
     assume: Assume = None,
 ) -> str:
     """Say why a call costs what it costs: formula, numbers put in, source."""
-    report = _report(
+    report = count_by_name(
         model,
         flags,
         convention=convention,
@@ -177,7 +177,7 @@ def explain(
     return "\n\n".join(map(report.explain, report.find(what)))
 
 
-def _report(
+def count_by_name(
     name: str,
     flags: ModelFlags,
     *,
@@ -188,6 +188,17 @@ def _report(
     reuse_layers: bool,
     strict: bool = False,
 ) -> Report:
+    """Build the model of a name and count its forward pass.
+
+    Args:
+        name: Name of the model.
+        flags: Flags of the model and its inputs.
+        convention: Way of counting.
+        symbolic: Sizes to keep open, separated by commas.
+        assume: Sizes that follow from data, as ``NAME=SIZE``.
+        reuse_layers: True to trace a repeated layer once.
+        strict: True to fail if an operator has no price.
+    """
     from rich.console import Console
 
     with Console(stderr=True).status("loading PyTorch ...") as status:

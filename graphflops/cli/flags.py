@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
 import typer
 
@@ -17,6 +17,9 @@ from graphflops.cli.output import set_signature
 
 if TYPE_CHECKING:
     from graphflops.models import Options
+
+
+T = TypeVar("T")
 
 
 class Format(StrEnum):
@@ -158,13 +161,13 @@ class ModelFlags:
         return Options(**values)
 
 
-def model_flags(command: Callable[..., str]) -> Callable[..., str]:
+def model_flags(command: Callable[..., T]) -> Callable[..., T]:
     """Add every field of :class:`ModelFlags` as a flag to a command with a parameter ``flags``."""
     signature = inspect.signature(command, eval_str=True)
     model_parameters = inspect.signature(ModelFlags, eval_str=True).parameters.values()
 
     @functools.wraps(command)
-    def run(**values: Any) -> str:
+    def run(**values: Any) -> T:
         flags = ModelFlags(**{p.name: values.pop(p.name) for p in model_parameters})
         return command(**values, flags=flags)
 

@@ -17,12 +17,15 @@ import typer
 from graphflops.cli.files import check_writable, write_file
 from graphflops.cli.stdout import discard, reserved_stdout
 from graphflops.errors import OutputError
+from graphflops.render.escape import one_line
 
 if TYPE_CHECKING:
     from graphflops.reports.base import CostReport
     from graphflops.reports.comparison import ConventionComparison
 
 _STDOUT = {"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
+_CHECK_FAILED = 1
+"""Exit status of a command if a check failed."""
 _SIGPIPE_STATUS = 128 + 13
 """Exit status that shells report for a process ended by SIGPIPE."""
 _PLAIN = str.maketrans("─│┌┐└┘├┤┬┴┼", "-|+++++++++")
@@ -59,14 +62,29 @@ class Layout:
     columns: tuple[str, ...] | None = None
 
 
-def writes_output(command: Callable[..., str]) -> Callable[..., None]:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Text of a command that checks something.
+
+    Attributes:
+        text: The text; nothing is written if it is empty.
+        failures: A sentence for each check that failed.
+    """
+
+    text: str
+    failures: tuple[str, ...] = ()
+
+
+def writes_output(command: Callable[..., str | Verdict]) -> Callable[..., None]:
     """Write the text that a command returns to stdout or ``--output``.
 
     Prints of the command itself go to stderr. A command with a parameter ``layout`` gets the
-    flags ``--wide`` and ``--columns``.
+    flags ``--wide`` and ``--columns``, one with a parameter ``width`` the first of them. Checks
+    that failed are written to stderr, and the exit status is 1.
     """
     parameters = inspect.signature(command, eval_str=True).parameters.values()
     takes_layout = any(p.name == "layout" for p in parameters)
+    takes_width = any(p.name == "width" for p in parameters)
 
     @functools.wraps(command)
     def run(
@@ -78,20 +96,33 @@ def writes_output(command: Callable[..., str]) -> Callable[..., None]:
     ) -> None:
         with reserved_stdout() as stdout:
             write = _writer(output, stdout)
+            width = None if wide or output is not None else _width(stdout)
+            if takes_width:
+                arguments["width"] = width
             if takes_layout:
-                width = None if wide or output is not None else _width(stdout)
                 selected_columns = None if columns is None else tuple(columns.split(","))
                 arguments["layout"] = Layout(width=width, columns=selected_columns)
-            write(command(**arguments).rstrip("\n") + "\n")
+            result = command(**arguments)
+            verdict = result if isinstance(result, Verdict) else Verdict(text=result)
+            if verdict.text:
+                write(verdict.text.rstrip("\n") + "\n")
+        for failure in verdict.failures:
+            typer.echo(f"graphflops: {one_line(failure)}", err=True)
+        if verdict.failures:
+            raise typer.Exit(_CHECK_FAILED)
 
     output_flags: dict[str, Any] = {"output": (Output, None)}
     if takes_layout:
-        output_flags = {"wide": (Wide, False), "columns": (Columns, None), **output_flags}
+        output_flags = {"columns": (Columns, None), **output_flags}
+    if takes_layout or takes_width:
+        output_flags = {"wide": (Wide, False), **output_flags}
     flags = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
         for name, (kind, default) in output_flags.items()
     ]
-    command_parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters if p.name != "layout"]
+    command_parameters = [
+        p.replace(kind=p.KEYWORD_ONLY) for p in parameters if p.name not in {"layout", "width"}
+    ]
     set_signature(run, [*command_parameters, *flags])
     return run
 
