@@ -2,7 +2,7 @@
 
 A page has ``<!-- NAME -->figure<!-- /NAME -->``; ``python -m benchmarks.docs_examples --update``
 writes what the function of that name returns, and a test fails where a page has something else.
-Figures of speed come from ``capture.json`` and ``scaling.json`` alone.
+Figures of the speed of counts come from ``capture.json`` and ``scaling.json`` alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from tabulate import tabulate
 
 import graphflops as gf
-from benchmarks import capture, page, scaling, training, vs_peers
+from benchmarks import capture, diff, page, scaling, training, vs_peers
 from benchmarks.results import Results
 from graphflops.models import Options, resolve
 
@@ -32,6 +32,12 @@ def _capture() -> dict[str, Any]:
 @functools.cache
 def _scaling() -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(scaling.RESULTS.read_text("utf-8"))
+    return loaded
+
+
+@functools.cache
+def _diff() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(diff.RESULTS.read_text("utf-8"))
     return loaded
 
 
@@ -95,6 +101,9 @@ FIGURES: dict[str, Callable[[], str]] = {
     "capture-environment": lambda: _environment(_capture()["environment"]),
     "scaling": lambda: scaling.table(_scaling()),
     "scaling-environment": lambda: _environment(_scaling()["environment"]),
+    "diff": lambda: diff.table(_diff()),
+    "diff-environment": lambda: _environment(_diff()["environment"]),
+    "diff-seconds": lambda: f"{max(row['seconds'] for row in _diff()['rows']):.1f} s",
     "training": lambda: training.table(json.loads(training.RESULTS.read_text("utf-8"))["rows"]),
     "llama-seconds": lambda: f"{_llama('seconds')['graphflops']:.2f} s",
     "llama-training-seconds": lambda: f"{_llama('seconds')['graphflops, training']:.2f} s",

@@ -4,96 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-import transformers
 from calls import meta
+from diff_models import MLP, ROWS, WIDTH, Wrapper, lora, mixed, stack, without
 from torch import nn
 
 import graphflops as gf
-from graphflops.analysis.alignment import align
-
-ROWS, WIDTH = 6, 8
-"""Rows of the input, and the width of the blocks."""
-
-
-class Attention(nn.Module):
-    """Products of three projections: no softmax, so that costs are short sums."""
-
-    def __init__(self, *, fused: bool = False, width: int = WIDTH) -> None:
-        super().__init__()
-        self.fused = fused
-        if fused:
-            self.qkv = nn.Linear(width, 3 * width, bias=False)
-        else:
-            self.q = nn.Linear(width, width, bias=False)
-            self.k = nn.Linear(width, width, bias=False)
-            self.v = nn.Linear(width, width, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        q, k, v = self.qkv(x).chunk(3, -1) if self.fused else (self.q(x), self.k(x), self.v(x))
-        product: torch.Tensor = q * k + v
-        return product
-
-
-class Wrapper(nn.Module):
-    def __init__(self, name: str, module: nn.Module) -> None:
-        super().__init__()
-        self.name = name
-        self.add_module(name, module)
-
-    def forward(self, *args: Any) -> Any:
-        return getattr(self, self.name)(*args)
-
-
-class Lora(nn.Module):
-    """A linear layer with a low-rank update beside it, named as peft does."""
-
-    def __init__(self, base: nn.Linear, rank: int) -> None:
-        super().__init__()
-        self.base_layer = base
-        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
-        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = self.base_layer(x) + self.lora_B(self.lora_A(x))
-        return output
-
-
-class Named(nn.Module):
-    """An MLP whose last layer has any name."""
-
-    def __init__(self, name: str, width: int = WIDTH) -> None:
-        super().__init__()
-        self.up = nn.Linear(WIDTH, width, bias=False)
-        self.name = name
-        self.add_module(name, nn.Linear(width, WIDTH, bias=False))
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return getattr(self, self.name)(torch.relu(self.up(x)))
-
-
-def stack(*, fused: bool = False, layers: int = 3) -> nn.Sequential:
-    return nn.Sequential(*(Attention(fused=fused) for _ in range(layers)))
-
-
-def lora(rank: int) -> nn.Module:
-    model = stack()
-    for block in model:
-        assert isinstance(block, Attention)
-        block.q = Lora(block.q, rank)  # type: ignore[assignment]  # as peft replaces a layer
-    return model
-
-
-def without(model: nn.Sequential, index: int) -> nn.Sequential:
-    return nn.Sequential(*(module for i, module in enumerate(model) if i != index))
-
-
-def mixed() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(8, 8), nn.Identity(), nn.ReLU(), nn.Linear(8, 4))
 
 
 @dataclass
@@ -200,11 +117,11 @@ CASES = {
         modules={("renamed", "", "module._orig_mod")},
     ),
     "unwrapped": Case(Wrapper("model", stack()), stack(), modules={("renamed", "model", "")}),
-    "renamed": Case(Named("fc"), Named("proj"), modules={("renamed", "fc", "proj")}),
+    "renamed": Case(MLP("fc"), MLP("proj"), modules={("renamed", "fc", "proj")}),
     # 6 x 8 x 16 MACs twice become 6 x 8 x 24, and 6 x 8 more FLOPs of relu.
     "width changed": Case(
-        Named("fc", 16),
-        Named("fc", 24),
+        MLP("fc", 16),
+        MLP("fc", 24),
         macs=2 * 6 * 8 * 8,
         flops=2 * 2 * 6 * 8 * 8 + 48,
         params=2 * 8 * 8,
@@ -217,8 +134,8 @@ CASES = {
         },
     ),
     "renamed and widened": Case(
-        Named("fc", 16),
-        Named("proj", 24),
+        MLP("fc", 16),
+        MLP("proj", 24),
         macs=768,
         flops=1584,
         params=128,
@@ -316,128 +233,3 @@ def test_narrow_text_fits() -> None:
     x = (meta(ROWS, WIDTH),)
     diff = gf.count(stack(), x).diff(gf.count(stack(fused=True), x))
     assert max(map(len, diff.to_text(70).splitlines())) <= 70
-
-
-def test_symbolic_costs_differ_as_expressions() -> None:
-    axes = ({0: "B"},)
-    x = (meta(ROWS, WIDTH),)
-    narrow, wide = (gf.count(Named("fc", n), x, dynamic_shapes=axes) for n in (16, 24))
-    change = narrow.diff(wide).total["macs"]
-    # 2 x 8 x 8 more MACs in each row.
-    assert str(change.difference) == "128*B"
-    assert change.percent is None
-    assert not narrow.diff(gf.count(Named("fc", 16), x, dynamic_shapes=axes))
-    assert "128*B" in str(narrow.diff(wide))
-    with pytest.raises(gf.ModelSpecError, match=r"input x is \[B, 8\] in the first and input x is"):
-        narrow.diff(gf.count(Named("fc", 16), x))
-
-
-def test_training_steps_by_pass() -> None:
-    x = (meta(ROWS, WIDTH),)
-    before, after = (gf.count_training(Named("fc", n), x) for n in (16, 24))
-    diff = before.diff(after)
-    # Backward: both weights' gradients, and the gradient of the hidden layer, 6 x 8 x 8 more each.
-    assert [(p.name, p.after.macs - p.before.macs) for p in diff.passes] == [
-        ("forward", 768),
-        ("backward", 3 * 384),
-        ("recompute", 0),
-    ]
-    assert diff.total["macs"].difference == 768 + 1152
-    assert sum(row.after.macs - row.before.macs for row in diff.operators) == 768 + 1152
-    assert {row.pass_name for row in diff.calls} == {"forward", "backward"}
-    with_optimizer = gf.count_training(Named("fc", 16), x, optimizer="sgd")
-    row = before.diff(with_optimizer).passes[-1]
-    # 2 FLOPs for each of 2 x 8 x 16 parameters, which are in no total.
-    assert (row.name, row.before.flops, row.after.flops) == ("optimizer", 0, 512)
-    assert not before.diff(with_optimizer).calls
-    assert before.diff(with_optimizer)
-    with pytest.raises(gf.ModelSpecError, match="number of passes is 1 in the first and number"):
-        before.diff(gf.count_training(Named("fc", 16), x, steps=2))
-
-
-def test_generations_by_pass() -> None:
-    def report(intermediate: int) -> gf.GenerationReport:
-        sizes = {
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "vocab_size": 50,
-        }
-        config = transformers.LlamaConfig(intermediate_size=intermediate, **sizes)
-        with torch.device("meta"):
-            model = transformers.LlamaForCausalLM._from_config(config).eval()
-        prompt = torch.zeros((2, 6), dtype=torch.int64, device="meta")
-        return gf.count_generation(model, {"input_ids": prompt}, max_new_tokens=3)
-
-    narrow, wide = report(48), report(64)
-    diff = narrow.diff(wide)
-    # Three products of 32 by 16 more in each of 2 layers for a token; 2 x 6, then 2 x 2 tokens.
-    each = 2 * 3 * 32 * 16
-    assert [(p.name, p.after.macs - p.before.macs) for p in diff.passes] == [
-        ("prefill", 12 * each),
-        ("decode", 4 * each),
-    ]
-    assert diff.total["macs"].difference == 16 * each
-    assert sum(row.after.macs - row.before.macs for row in diff.operators) == 16 * each
-    assert sum(row.after_cost.macs - row.before_cost.macs for row in diff.calls) == 16 * each
-    assert not narrow.diff(narrow)
-    with pytest.raises(gf.ModelSpecError, match="size M is 8 in the first and size M is 9 in"):
-        narrow.diff(narrow.subs(N=4))
-
-
-def test_saved_reports_compare_as_counted_ones(tmp_path: Path) -> None:
-    x, axes = (meta(ROWS, WIDTH),), ({0: "B"},)
-    reports: tuple[gf.Report, gf.TrainingReport] = (
-        gf.count(Named("fc", 16), x, dynamic_shapes=axes),
-        gf.count_training(Named("fc", 16), x),
-    )
-    for report in reports:
-        gf.save(report, tmp_path / "report.json")
-        assert not report.diff(gf.load(tmp_path / "report.json"))
-
-
-def test_reports_that_do_not_compare_are_refused() -> None:
-    x = (meta(ROWS, WIDTH),)
-    report = gf.count(Named("fc"), x)
-    refused = {
-        "different kinds: forward pass and training step": gf.count_training(Named("fc"), x),
-        "different conventions: exact and fvcore": gf.count(Named("fc"), x, convention="fvcore"),
-        r"input x is \[6, 8\] in the first and input x is \[7, 8\] in the second": gf.count(
-            Named("fc"), (meta(7, WIDTH),)
-        ),
-        r"input x is \[6, 8\] in the first and input x is missing in the second": gf.count(
-            nn.Bilinear(8, 8, 8), (meta(6, 8), meta(6, 8))
-        ),
-    }
-    for message, other in refused.items():
-        with pytest.raises(gf.ModelSpecError, match=message):
-            report.diff(other)
-    other = gf.count(Named("fc"), (meta(7, WIDTH),))
-    # One more row: 2 x 8 x 8 MACs.
-    assert report.diff(other, workload="any").total["macs"].difference == 128
-    with pytest.raises(gf.ModelSpecError, match="workload is 'all'"):
-        report.diff(other, workload="all")  # type: ignore[arg-type]  # what a user may write
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "kept"),
-    [
-        ("", "", 0),
-        ("abc", "", 0),
-        ("abc", "abc", 3),
-        ("abcabba", "cbabac", 4),  # Myers's own example
-        ("abab" * 50, "aba" * 50, 150),
-        ("abc" * 2000, "xbc" * 2000, 4000),
-    ],
-)
-def test_an_alignment_keeps_order_and_most_items(before: str, after: str, kept: int) -> None:
-    pairs = align(before, after)
-    assert all(before[i] == after[j] for i, j in pairs)
-    assert pairs == sorted(pairs)
-    assert len({i for i, _ in pairs}) == len({j for _, j in pairs}) == len(pairs) == kept
-
-
-def test_a_long_sequence_with_much_inserted_is_aligned_nearly_whole() -> None:
-    before = [i % 25 for i in range(6000)]
-    after = [*before[:2000], *range(300), *before[2000:5000], 7, *before[5000:]]
-    assert len(align(before, after)) > 5900

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 import sympy
 
+from graphflops.analysis.own_calls import PassCall
 from graphflops.core.cost import Dim, OpCost, as_dim
 from graphflops.core.ir import OpCall, OpRecord
 
@@ -107,26 +108,43 @@ class CallChange:
 
     Attributes:
         kind: ``"changed"`` if a call of the same operator took its place.
-        pass_name: Pass that makes the call, e.g. ``"forward"``.
-        before: Record in the first report; ``None`` if the call was added.
-        after: Record in the second; ``None`` if it was removed.
+        calls: The call before and after; ``None`` where it is not there.
         before_cost: Cost in the first report, in all runs; zero if it has none.
         after_cost: Cost in the second.
     """
 
     kind: Kind
-    pass_name: str
-    before: OpRecord | None
-    after: OpRecord | None
+    calls: tuple[PassCall | None, PassCall | None]
     before_cost: OpCost
     after_cost: OpCost
 
     @property
+    def before(self) -> OpRecord | None:
+        """Record in the first report; ``None`` if the call was added."""
+        before = self.calls[0]
+        return None if before is None else before.record()
+
+    @property
+    def after(self) -> OpRecord | None:
+        """Record in the second report; ``None`` if the call was removed."""
+        after = self.calls[1]
+        return None if after is None else after.record()
+
+    @property
     def call(self) -> OpCall:
         """The call, in the second report if it is there."""
-        record = self.after or self.before
-        assert record is not None  # noqa: S101 - one of the two is there
-        return record.call
+        return self._shown.record().call
+
+    @property
+    def pass_name(self) -> str:
+        """Pass that makes the call, e.g. ``"forward"``."""
+        return self._shown.pass_name
+
+    @property
+    def _shown(self) -> PassCall:
+        shown = self.calls[1] or self.calls[0]
+        assert shown is not None  # noqa: S101 - one of the two is there
+        return shown
 
 
 def subtract(after: Dim, before: Dim) -> Dim:

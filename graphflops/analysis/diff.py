@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import TypeAlias
 
 from graphflops.analysis.alignment import align, gaps
@@ -18,9 +18,11 @@ from graphflops.analysis.changes import (
     is_same_cost,
     subtract,
 )
-from graphflops.analysis.module_matching import Calls, Fingerprints, Matching, MatchNode, match
+from graphflops.analysis.module_matching import Matching, MatchNode, match, match_tree
+from graphflops.analysis.own_calls import Fingerprints, OwnCalls, PassCall, own_calls
+from graphflops.core.call_sequence import Block, CallSequence, Repeat
 from graphflops.core.cost import OpCost
-from graphflops.core.ir import OpCall, OpRecord, TensorMeta, Tensors
+from graphflops.core.ir import OpRecord
 from graphflops.core.module_tree import ModuleNode
 
 
@@ -70,8 +72,7 @@ def _by_operator(passes: Passes) -> dict[str, tuple[int, OpCost]]:
     for part in passes.values():
         if not part.in_total:
             continue
-        # Thousands of calls have few costs: equal ones are multiplied, not added.
-        kinds = Counter((record.call.op, record.cost) for record in part.records)
+        kinds = _operators_and_costs(part.records)
         costs: defaultdict[str, OpCost] = defaultdict(OpCost)
         calls: Counter[str] = Counter()
         for (op, cost), number in kinds.items():
@@ -84,7 +85,23 @@ def _by_operator(passes: Passes) -> dict[str, tuple[int, OpCost]]:
     return sums
 
 
-_PricedCall: TypeAlias = tuple[str, OpRecord]
+def _operators_and_costs(records: Sequence[OpRecord]) -> Counter[tuple[str, OpCost | None]]:
+    """Return the number of calls by operator and cost: thousands of calls have few costs."""
+
+    @cache
+    def tally_block(block: Block[OpRecord]) -> Counter[tuple[str, OpCost | None]]:
+        return tally(block.items)
+
+    def tally(items: Iterable[OpRecord | Repeat[OpRecord]]) -> Counter[tuple[str, OpCost | None]]:
+        kinds: Counter[tuple[str, OpCost | None]] = Counter()
+        for item in items:
+            if isinstance(item, Repeat):
+                kinds.update(tally_block(item.block))
+            else:
+                kinds[item.call.op, item.cost] += 1
+        return kinds
+
+    return tally(CallSequence.of(records).items)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +126,7 @@ def changes(before: Side, after: Side) -> tuple[tuple[ModuleChange, ...], tuple[
     trees = [_tree(side, fingerprints) for side in (before, after)]
     matching = match(*trees)
     totals_of = [
-        {name: lru_cache(maxsize=None)(part.total_of) for name, part in side.passes.items()}
+        {name: cache(part.total_of) for name, part in side.passes.items()}
         for side in (before, after)
     ]
     rows = [
@@ -120,88 +137,56 @@ def changes(before: Side, after: Side) -> tuple[tuple[ModuleChange, ...], tuple[
     return tuple(_module_changes(matching, rows)), tuple(rows)
 
 
-def _tree(side: Side, fingerprints: Fingerprints) -> MatchNode[_PricedCall]:
-    keys: defaultdict[str, list[int]] = defaultdict(list)
-    calls: defaultdict[str, list[_PricedCall]] = defaultdict(list)
-    for name, part in side.passes.items():
-        # Equal calls of repeated layers have one key.
-        by_template: dict[int, int] = {}
-        for record in part.records:
-            call = record.call
-            key = None if call.same_as is None else by_template.get(call.same_as)
-            if key is None:
-                key = fingerprints.number((name, *_signature(call)))
-                by_template[call.index] = key
-            keys[call.module_path].append(key)
-            calls[call.module_path].append((name, record))
-    own = {path: Calls(tuple(keys[path]), tuple(calls[path])) for path in keys}
-    return fingerprints.tree(side.root, own)
-
-
-def _signature(call: OpCall) -> tuple[Hashable, ...]:
-    """Return what makes two calls equal: operator, shapes, dtypes and attributes."""
-    inputs = tuple((name, _shapes(value)) for name, value in call.inputs.items())
-    outputs = tuple(map(_shape, call.outputs))
-    attributes = tuple(call.attrs.items())
-    return call.op, call.overload, inputs, attributes, outputs, call.trip_count
-
-
-def _shapes(value: Tensors) -> Hashable:
-    if isinstance(value, TensorMeta):
-        return _shape(value)
-    return tuple(None if meta is None else _shape(meta) for meta in value)
-
-
-def _shape(meta: TensorMeta) -> Hashable:
-    return meta.shape, meta.dtype
+def _tree(side: Side, fingerprints: Fingerprints) -> MatchNode:
+    records = {name: part.records for name, part in side.passes.items()}
+    return match_tree(side.root, own_calls(records, fingerprints), fingerprints)
 
 
 def _unequal(
-    before: Calls[_PricedCall], after: Calls[_PricedCall]
-) -> Iterator[tuple[_PricedCall | None, _PricedCall | None]]:
+    before: OwnCalls, after: OwnCalls
+) -> Iterator[tuple[PassCall | None, PassCall | None]]:
     """Yield the calls of a module that differ, in pairs where one took the place of the other."""
+    old, new = before.calls(), after.calls()
     pairs = align(before.keys, after.keys)
-    for i, j in pairs:
-        one, other = before.calls[i][1].cost, after.calls[j][1].cost
-        if (one is None) != (other is None) or not (
-            one is None or other is None or is_same_cost(one, other)
-        ):
-            yield before.calls[i], after.calls[j]
-    for left, right in gaps(pairs, (len(before.keys), len(after.keys))):
-        removed, added = [before.calls[i] for i in left], [after.calls[j] for j in right]
-        replaced = align(*([(n, r.call.op) for n, r in calls] for calls in (removed, added)))
+    yield from ((old[i], new[j]) for i, j in pairs if not _costs_same(old[i].cost, new[j].cost))
+    for left, right in gaps(pairs, (len(old), len(new))):
+        removed, added = [old[i] for i in left], [new[j] for j in right]
+        replaced = align(
+            *([(call.pass_name, call.op) for call in calls] for calls in (removed, added))
+        )
         yield from ((removed[i], added[j]) for i, j in replaced)
         for olds, news in gaps(replaced, (len(removed), len(added))):
             yield from ((removed[i], None) for i in olds)
             yield from ((None, added[j]) for j in news)
 
 
+def _costs_same(before: OpCost | None, after: OpCost | None) -> bool:
+    if before is None or after is None:
+        return before is after
+    return is_same_cost(before, after)
+
+
 def _call_change(
-    old: _PricedCall | None,
-    new: _PricedCall | None,
+    old: PassCall | None,
+    new: PassCall | None,
     totals_of: Sequence[Mapping[str, Callable[[OpCost], OpCost]]],
 ) -> CallChange:
-    costs = [
-        OpCost() if call is None or (cost := call[1].cost) is None else total_of[call[0]](cost)
+    before_cost, after_cost = (
+        OpCost() if call is None or call.cost is None else total_of[call.pass_name](call.cost)
         for call, total_of in zip((old, new), totals_of, strict=True)
-    ]
-    named = new or old
-    assert named is not None  # noqa: S101 - one of the two is there
+    )
     return CallChange(
         kind="added" if old is None else "removed" if new is None else "changed",
-        pass_name=named[0],
-        before=old and old[1],
-        after=new and new[1],
-        before_cost=costs[0],
-        after_cost=costs[1],
+        calls=(old, new),
+        before_cost=before_cost,
+        after_cost=after_cost,
     )
 
 
-def _module_changes(
-    matching: Matching[_PricedCall], calls: Sequence[CallChange]
-) -> Iterator[ModuleChange]:
-    changed_before = {row.before.call.module_path for row in calls if row.before is not None}
-    changed_after = {row.after.call.module_path for row in calls if row.after is not None}
+def _module_changes(matching: Matching, calls: Sequence[CallChange]) -> Iterator[ModuleChange]:
+    changed_before, changed_after = (
+        {call.module_path for row in calls if (call := row.calls[i]) is not None} for i in (0, 1)
+    )
     pairs = [(one and one.module, other and other.module) for one, other in matching.modules]
     paths = {(one and one.path, other and other.path) for one, other in pairs}
     for one, other in pairs:

@@ -5,27 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias
 
 from graphflops.analysis.alignment import align
+from graphflops.analysis.own_calls import Fingerprints, OwnCalls
 from graphflops.core.module_tree import ModuleNode
 
-C = TypeVar("C")
 
-
-class Calls(NamedTuple, Generic[C]):
-    """Calls that a module makes itself, in order.
-
-    Attributes:
-        keys: A number for each call: equal numbers are equal calls.
-        calls: The calls.
-    """
-
-    keys: tuple[int, ...] = ()
-    calls: tuple[C, ...] = ()
-
-
-class MatchNode(NamedTuple, Generic[C]):
+class MatchNode(NamedTuple):
     """Module of a tree to match.
 
     Attributes:
@@ -37,22 +24,22 @@ class MatchNode(NamedTuple, Generic[C]):
     """
 
     module: ModuleNode
-    own: Calls[C]
-    children: tuple[MatchNode[C], ...]
+    own: OwnCalls
+    children: tuple[MatchNode, ...]
     content: int
 
     @property
-    def called(self) -> list[MatchNode[C]]:
+    def called(self) -> list[MatchNode]:
         """Children below which something is called."""
         return [child for child in self.children if child.content]
 
 
-_Nodes: TypeAlias = Sequence[MatchNode[C]]
-_Rule: TypeAlias = Callable[[_Nodes[C], _Nodes[C]], Iterator[tuple[MatchNode[C], MatchNode[C]]]]
+_Nodes: TypeAlias = Sequence[MatchNode]
+_Rule: TypeAlias = Callable[[_Nodes, _Nodes], Iterator[tuple[MatchNode, MatchNode]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Matching(Generic[C]):
+class Matching:
     """Counterparts in two models.
 
     Attributes:
@@ -61,50 +48,43 @@ class Matching(Generic[C]):
         calls: Pairs of the own calls of modules, to align.
     """
 
-    modules: list[tuple[MatchNode[C] | None, MatchNode[C] | None]] = field(default_factory=list)
-    calls: list[tuple[Calls[C], Calls[C]]] = field(default_factory=list)
+    modules: list[tuple[MatchNode | None, MatchNode | None]] = field(default_factory=list)
+    calls: list[tuple[OwnCalls, OwnCalls]] = field(default_factory=list)
 
 
-class Fingerprints:
-    """Numbers for equal things: equal numbers are equal things, in all trees built with them."""
+def match_tree(
+    root: ModuleNode, own: Mapping[str, OwnCalls], fingerprints: Fingerprints
+) -> MatchNode:
+    """Return a module tree to match.
 
-    def __init__(self) -> None:
-        self._numbers: dict[Hashable, int] = {}
+    Args:
+        root: The module tree.
+        own: Calls that modules make themselves, by path.
+        fingerprints: Numbers of equal modules, shared by the trees that are matched.
+    """
+    nothing = OwnCalls()
 
-    def number(self, key: Hashable) -> int:
-        """Return the number of a thing, 1 or more."""
-        return self._numbers.setdefault(key, len(self._numbers) + 1)
+    def build(module: ModuleNode) -> MatchNode:
+        calls = own.get(module.path, nothing)
+        children = tuple(map(build, module.children))
+        contents = tuple(child.content for child in children if child.content)
+        if calls.keys or len(contents) > 1:
+            content = fingerprints.number((calls.keys, contents))
+        else:
+            content = contents[0] if contents else 0
+        return MatchNode(module, calls, children, content)
 
-    def tree(self, root: ModuleNode, own: Mapping[str, Calls[C]]) -> MatchNode[C]:
-        """Return a module tree to match.
-
-        Args:
-            root: The module tree.
-            own: Calls that modules make themselves, by path.
-        """
-        nothing: Calls[C] = Calls()
-
-        def build(module: ModuleNode) -> MatchNode[C]:
-            calls = own.get(module.path, nothing)
-            children = tuple(map(build, module.children))
-            contents = tuple(child.content for child in children if child.content)
-            if calls.keys or len(contents) > 1:
-                content = self.number((calls.keys, contents))
-            else:
-                content = contents[0] if contents else 0
-            return MatchNode(module, calls, children, content)
-
-        return build(root)
+    return build(root)
 
 
-def match(before: MatchNode[C], after: MatchNode[C]) -> Matching[C]:
+def match(before: MatchNode, after: MatchNode) -> Matching:
     """Match two trees, in time that is linear in modules and calls but for reordered children."""
-    matching: Matching[C] = Matching()
+    matching: Matching = Matching()
     _match(before, after, matching)
     return matching
 
 
-def _match(before: MatchNode[C], after: MatchNode[C], matching: Matching[C]) -> None:
+def _match(before: MatchNode, after: MatchNode, matching: Matching) -> None:
     matching.modules.append((before, after))
     if before.content == after.content != 0:
         _match_equal(before, after, matching)
@@ -119,7 +99,7 @@ def _match(before: MatchNode[C], after: MatchNode[C], matching: Matching[C]) -> 
         _match_children(before.children, after.children, matching)
 
 
-def _match_equal(before: MatchNode[C], after: MatchNode[C], matching: Matching[C]) -> None:
+def _match_equal(before: MatchNode, after: MatchNode, matching: Matching) -> None:
     """Match two modules with equal calls below, of which either may be wrapped."""
     chains = _chain(before), _chain(after)
     levels = min(map(len, chains))
@@ -142,7 +122,7 @@ def _match_equal(before: MatchNode[C], after: MatchNode[C], matching: Matching[C
         _match(*pair, matching)
 
 
-def _chain(node: MatchNode[C]) -> list[MatchNode[C]]:
+def _chain(node: MatchNode) -> list[MatchNode]:
     """Return a module and what it wraps: it calls nothing itself and one child."""
     chain = [node]
     while not node.own.keys and len(called := node.called) == 1:
@@ -151,7 +131,7 @@ def _chain(node: MatchNode[C]) -> list[MatchNode[C]]:
     return chain
 
 
-def _wrapped(node: MatchNode[C], other: MatchNode[C]) -> MatchNode[C] | None:
+def _wrapped(node: MatchNode, other: MatchNode) -> MatchNode | None:
     """Return the child of another module that is this module, if it was put inside."""
     if not node.own.keys and len(node.called) < 2:  # noqa: PLR2004 - it only wraps something itself
         return None
@@ -159,7 +139,7 @@ def _wrapped(node: MatchNode[C], other: MatchNode[C]) -> MatchNode[C] | None:
         if child.content == node.content:
             return child
 
-    def common(candidate: MatchNode[C]) -> int:
+    def common(candidate: MatchNode) -> int:
         return len(names.intersection(child.module.name for child in candidate.called))
 
     names = {child.module.name for child in node.called}
@@ -170,15 +150,15 @@ def _wrapped(node: MatchNode[C], other: MatchNode[C]) -> MatchNode[C] | None:
 
 
 def _alone(
-    matching: Matching[C],
-    before: MatchNode[C] | None,
-    after: MatchNode[C] | None,
-    matched: MatchNode[C],
+    matching: Matching,
+    before: MatchNode | None,
+    after: MatchNode | None,
+    matched: MatchNode,
 ) -> None:
     """Add what a wrapper does besides calling the module that it wraps."""
     wrapper = before or after
     assert wrapper is not None  # noqa: S101 - one of the two is there
-    nothing: Calls[C] = Calls()
+    nothing = OwnCalls()
     own = (wrapper.own, nothing) if before is not None else (nothing, wrapper.own)
     matching.calls.append(own)
     for child in wrapper.children:
@@ -186,8 +166,8 @@ def _alone(
             _unmatched(child, matching, removed=before is not None)
 
 
-def _unmatched(node: MatchNode[C], matching: Matching[C], *, removed: bool) -> None:
-    nothing: Calls[C] = Calls()
+def _unmatched(node: MatchNode, matching: Matching, *, removed: bool) -> None:
+    nothing = OwnCalls()
     matching.modules.append((node, None) if removed else (None, node))
     matching.calls.append((node.own, nothing) if removed else (nothing, node.own))
     for child in node.children:
@@ -195,7 +175,7 @@ def _unmatched(node: MatchNode[C], matching: Matching[C], *, removed: bool) -> N
 
 
 def _match_children(
-    before: Sequence[MatchNode[C]], after: Sequence[MatchNode[C]], matching: Matching[C]
+    before: Sequence[MatchNode], after: Sequence[MatchNode], matching: Matching
 ) -> None:
     """Match the children of two modules.
 
@@ -203,8 +183,8 @@ def _match_children(
     then of equal class if both have as many of it left.
     """
     left, right = list(before), list(after)
-    rules: tuple[_Rule[C], ...] = (_same_name_and_content, _same_content, _same_name, _same_class)
-    counterpart: dict[int, MatchNode[C]] = {}
+    rules: tuple[_Rule, ...] = (_same_name_and_content, _same_content, _same_name, _same_class)
+    counterpart: dict[int, MatchNode] = {}
     for rule in rules:
         pairs = list(rule(left, right))
         counterpart |= {id(one): other for one, other in pairs}
@@ -220,27 +200,23 @@ def _match_children(
         _unmatched(node, matching, removed=False)
 
 
-def _same_name_and_content(
-    before: _Nodes[C], after: _Nodes[C]
-) -> Iterator[tuple[MatchNode[C], MatchNode[C]]]:
+def _same_name_and_content(before: _Nodes, after: _Nodes) -> Iterator[tuple[MatchNode, MatchNode]]:
     return _of_equal_key(before, after, lambda node: (node.module.name, node.content))
 
 
-def _same_content(
-    before: _Nodes[C], after: _Nodes[C]
-) -> Iterator[tuple[MatchNode[C], MatchNode[C]]]:
+def _same_content(before: _Nodes, after: _Nodes) -> Iterator[tuple[MatchNode, MatchNode]]:
     left, right = ([node for node in nodes if node.content] for nodes in (before, after))
     contents = ([node.content for node in nodes] for nodes in (left, right))
     for i, j in align(*contents):
         yield left[i], right[j]
 
 
-def _same_name(before: _Nodes[C], after: _Nodes[C]) -> Iterator[tuple[MatchNode[C], MatchNode[C]]]:
+def _same_name(before: _Nodes, after: _Nodes) -> Iterator[tuple[MatchNode, MatchNode]]:
     return _of_equal_key(before, after, lambda node: node.module.name)
 
 
-def _same_class(before: _Nodes[C], after: _Nodes[C]) -> Iterator[tuple[MatchNode[C], MatchNode[C]]]:
-    by_class: defaultdict[str, list[MatchNode[C]]] = defaultdict(list)
+def _same_class(before: _Nodes, after: _Nodes) -> Iterator[tuple[MatchNode, MatchNode]]:
+    by_class: defaultdict[str, list[MatchNode]] = defaultdict(list)
     for node in after:
         by_class[node.module.module_class].append(node)
     for name, others in by_class.items():
@@ -250,8 +226,8 @@ def _same_class(before: _Nodes[C], after: _Nodes[C]) -> Iterator[tuple[MatchNode
 
 
 def _of_equal_key(
-    before: _Nodes[C], after: _Nodes[C], key: Callable[[MatchNode[C]], Hashable]
-) -> Iterator[tuple[MatchNode[C], MatchNode[C]]]:
+    before: _Nodes, after: _Nodes, key: Callable[[MatchNode], Hashable]
+) -> Iterator[tuple[MatchNode, MatchNode]]:
     others = {key(node): node for node in after}
     for node in before:
         if (other := others.pop(key(node), None)) is not None:

@@ -130,10 +130,10 @@ def _calls_line(change: FigureChange) -> str:
 def _calls(calls: Iterable[CallChange], tablefmt: str, width: int | None) -> str:
     stacked: dict[tuple[str, ...], _Sum] = {}
     for row in calls:
-        shapes = [shapes_line(record.call) for record in (row.before, row.after) if record]
-        shown = " => ".join(dict.fromkeys(shapes))
-        place = row.call.module_path or _ROOT
-        key = (row.kind, row.pass_name, _starred(place), _operator(row.call), shown)
+        both = [record.call for record in (row.before, row.after) if record]
+        shapes = " => ".join(dict.fromkeys(map(shapes_line, both)))
+        place = both[-1].module_path or _ROOT
+        key = (row.kind, row.pass_name, _starred(place), _operator(both[-1]), shapes)
         stacked[key] = stacked.get(key, _Sum(place)).plus(row.before_cost, row.after_cost)
     several = len({key[1] for key in stacked}) > 1
     rows = [
@@ -220,11 +220,12 @@ def _call_dict(row: CallChange) -> dict[str, Any]:
     def described(record: OpRecord | None) -> dict[str, Any] | None:
         return None if record is None else data.call_dict(record)
 
+    call = row.call
     return {
         "change": row.kind,
         "pass": row.pass_name,
-        "module": row.call.module_path,
-        "operator": row.call.op,
+        "module": call.module_path,
+        "operator": call.op,
         "call_before": described(row.before),
         "call_after": described(row.after),
         **_costs(row.before_cost, row.after_cost),
