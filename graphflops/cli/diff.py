@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -65,6 +66,8 @@ def diff(
         for name in (before, after)
     )
     result = first.diff(second, workload="any" if any_workload else "same")
+    # Classes have one name before and after.
+    result = replace(result, models=(before, after))
     failures = (threshold.failure(result.total) for threshold in thresholds)
     return Verdict(
         text=result_text(result, output_format, width),

@@ -16,7 +16,8 @@ def table(check: CheckedLimits, tablefmt: str, width: int | None = None) -> str:
     """Return a table of limits, figures and margins."""
     exceeded = sum(not limit.ok for limit in check.limits)
     outcome = f"{exceeded} exceeded" if exceeded else "all kept"
-    head = f"{check.model}: {len(check.limits)} limits, {outcome}"
+    number = len(check.limits)
+    head = f"{check.model}: {number} limit{'s' * (number > 1)}, {outcome}"
     rows = [
         (
             "ok" if limit.ok else "EXCEEDED",

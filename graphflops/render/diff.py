@@ -42,7 +42,7 @@ _ALWAYS = {"FLOPs", "MACs", "bytes read", "bytes written", "parameters"}
 def table(diff: DiffedCosts, tablefmt: str, width: int | None = None) -> str:
     """Return totals, and tables of passes, modules, operators and calls that differ."""
     before, after = diff.models
-    names = before if before == after else f"{before} and {after}"
+    names = before if before == after else f"{before} -> {after}"
     head = f"{names}: {diff.kind}, {diff.convention} convention"
     parts = [escape_for(tablefmt)(head), _totals(diff, tablefmt, width)]
     if not diff:

@@ -73,7 +73,8 @@ def check(
         report: Report of any kind.
         budget: Limits by figure, such as ``{"flops": "1.2 TFLOP", "unsupported": 0}``, with
             limits of modules by pattern under ``"modules"``; or the path of a TOML file.
-        name: Name of the model's table in the file, beside the name of the report's model.
+        name: Name of the model, if it is not to be that of the report. The file may have a table
+            of either name.
 
     Raises:
         ModelSpecError: The budget has keys or values that mean nothing, no limits for the
@@ -87,10 +88,11 @@ def check(
         >>> check.ok, [(limit.figure, limit.margin) for limit in check.limits]
         (False, [('macs', 0), ('params', -1)])
     """
-    limits = tuple(check_limits(report, _budget(budget, [name or report.model, report.model])))
+    model = name or report.model
+    limits = tuple(check_limits(report, _budget(budget, [model, report.model])))
     if not limits:
         raise ModelSpecError('the budget has no limits. Add one, such as flops = "1.2 TFLOP".')
-    return BudgetCheck(model=report.model, limits=limits)
+    return BudgetCheck(model=model, limits=limits)
 
 
 def _budget(budget: Mapping[str, Any] | str | PathLike[str], names: list[str]) -> Budget:
