@@ -103,7 +103,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "scaling-environment": lambda: _environment(_scaling()["environment"]),
     "diff": lambda: diff.table(_diff()),
     "diff-environment": lambda: _environment(_diff()["environment"]),
-    "diff-seconds": lambda: f"{max(row['seconds'] for row in _diff()['rows']):.1f} s",
+    "diff-seconds": lambda: f"{max(row['seconds'] for row in _diff()['rows']):.2f} s",
     "training": lambda: training.table(json.loads(training.RESULTS.read_text("utf-8"))["rows"]),
     "llama-seconds": lambda: f"{_llama('seconds')['graphflops']:.2f} s",
     "llama-training-seconds": lambda: f"{_llama('seconds')['graphflops, training']:.2f} s",

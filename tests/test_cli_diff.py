@@ -53,6 +53,9 @@ def test_saved_reports(here: Run, tmp_path: Path) -> None:
     assert "108 135" in _flat(out)
     code, out, _ = here("diff", "before.json", "before.json")
     assert "There is no difference." in out
+    code, out, err = here("diff", "before.json", NARROW, "--convention", "fvcore")
+    assert (code, out) == (2, "")
+    assert "different conventions: exact and fvcore. Count both in one convention." in err
     code, out, err = here("diff", "before.json", "step.json")
     assert (code, out) == (2, "")
     assert "different kinds: forward pass and training step" in err
@@ -150,6 +153,14 @@ def test_a_budget(here: Run, tmp_path: Path) -> None:
         ("unsupported", 0, True),
         ("params", -5, False),
     ]
+
+
+def test_a_pattern_stands_for_names_of_one_level() -> None:
+    inner = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    report = gf.count(nn.Sequential(inner, nn.Linear(4, 4)), (torch.zeros(3, 4),))
+    for pattern, paths in {"*": ["0", "1"], "*.*": ["0.0", "0.1"], "0.[1-9]": ["0.1"]}.items():
+        check = gf.check(report, {"modules": {pattern: {"macs": 100}}})
+        assert [limit.path for limit in check.limits] == paths
 
 
 BAD_INPUT = {

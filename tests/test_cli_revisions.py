@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from string import Template
 
 import pytest
+import yaml
 from commands import Run
+
+CI = Path(__file__).parents[1] / "examples" / "ci"
 
 MODEL = """
 import torch
@@ -90,6 +96,23 @@ def test_a_revision_leaves_repository_and_folders_alone(repository: Run, tmp_pat
     assert out.startswith("HEAD:model.py:model: 1 limit, all kept")
     assert list(temporary.iterdir()) == []
     assert (tmp_path / ".git" / "index").read_bytes() == index
+
+
+def test_the_workflow_compares_with_the_base(
+    repository: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = yaml.safe_load((CI / "costs.yml").read_text())["jobs"]["costs"]["steps"]
+    shutil.copy(CI / "budgets.toml", tmp_path)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    codes = []
+    for command in (step.get("run", "") for step in steps):
+        words = shlex.split(Template(command).safe_substitute(MODEL=TREE, BASE="HEAD"))
+        if words[:3] == ["python", "-m", "graphflops"]:
+            codes.append(repository(*words[3:])[0])
+    assert codes == [1, 0]  # 8 columns after 5; no call is unsupported
+    summary = (tmp_path / "summary.md").read_text()
+    assert "HEAD:model.py:model -\\> model.py:model: forward pass" in summary
+    assert "model.py:model: 1 limit, all kept" in summary
 
 
 def test_paths_are_relative_to_the_working_directory(

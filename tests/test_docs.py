@@ -86,6 +86,13 @@ def test_a_page_says_where_output_comes_from(page: Path) -> None:
     assert all(fences[::2]), page
 
 
+def test_the_budget_on_the_page_is_the_example() -> None:
+    page = (ROOT / "docs" / "tasks" / "diff.md").read_text("utf-8")
+    shown = page.partition("```toml\n")[2].partition("```")[0]
+    example = (ROOT / "examples" / "ci" / "budgets.toml").read_text("utf-8")
+    assert tomllib.loads(shown) == tomllib.loads(example)
+
+
 def _defined(path: Path) -> set[str]:
     tree = ast.parse(path.read_text("utf-8"))
     definitions = {

@@ -56,7 +56,7 @@ class Budget:
 
     Attributes:
         limits: Largest value by figure.
-        modules: The same by pattern of module paths.
+        modules: The same by pattern of module paths, in which ``*`` stands within one name.
     """
 
     limits: Mapping[str, int]
@@ -185,7 +185,7 @@ def check_limits(report: TotalsByModule, budget: Budget) -> Iterator[LimitCheck]
     yield from _check("", figures_of(report), budget.limits)
     modules = list(report.root.walk())
     for pattern, limits in budget.modules.items():
-        matches = [module for module in modules if fnmatchcase(module.path, pattern)]
+        matches = [module for module in modules if _matches(module.path, pattern)]
         if not matches:
             paths = [module.path for module in modules]
             close = get_close_matches(pattern, paths, n=3, cutoff=0.3)
@@ -194,6 +194,12 @@ def check_limits(report: TotalsByModule, budget: Budget) -> Iterator[LimitCheck]
             raise ModelSpecError(msg)
         for module in matches:
             yield from _check(module.path, module_figures(module), limits)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Return True if a path matches a pattern part by part: ``layers.*`` is each layer."""
+    parts, patterns = (name.split(".") if name else [] for name in (path, pattern))
+    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
 
 
 def _check(
