@@ -5,16 +5,17 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
+import torch.ao.quantization.fx._decomposed  # registers its operators
 from torch import fx, nn
 from torch._inductor.constant_folding import constant_fold
 
 import graphflops as gf
 
-aten = torch.ops.aten
+aten, decomposed = torch.ops.aten, torch.ops.quantized_decomposed
 X = (torch.zeros(6, 8),)
 """Input of all models: 48 elements, 192 bytes."""
 
@@ -93,17 +94,37 @@ def decompose() -> gf.CostDiff:
     return before.diff(after)
 
 
-def quantize() -> gf.CostDiff:
-    pt2e = pytest.importorskip(
-        "torchao.quantization.pt2e.quantize_pt2e", reason="torchao has PT2E since torch 2.13"
-    )
+def quantize_linear(gm: fx.GraphModule) -> None:
+    """Do what PT2E does of a linear layer: codes of its input and of its weight, and back."""
+    (linear,) = gm.graph.find_nodes(op="call_function", target=aten.linear.default)
+    codes = {"codes": torch.int8, "scales": torch.float32, "zeros": torch.int64}
+    for name, dtype in codes.items():
+        shape = (8, 8) if name == "codes" else (8,)
+        gm.register_buffer(name, torch.zeros(shape, dtype=dtype))
+    scheme = (0.1, 0, 0, 255, torch.uint8)
+    with gm.graph.inserting_before(linear):
+        x = gm.graph.call_function(
+            decomposed.quantize_per_tensor.default, (linear.args[0], *scheme)
+        )
+        x = gm.graph.call_function(decomposed.dequantize_per_tensor.default, (x, *scheme))
+        weight = gm.graph.call_function(
+            decomposed.dequantize_per_channel.default,
+            (*map(gm.graph.get_attr, codes), 0, -128, 127, torch.int8),
+        )
+    linear.args = (x, weight, linear.args[2])
+    clean(gm)
+    del gm.get_submodule("0").weight
+
+
+def quantize_by_torchao() -> gf.CostDiff:
+    reason = "transformers would import torchao in all tests, were it installed for this one"
+    pt2e = pytest.importorskip("torchao.quantization.pt2e.quantize_pt2e", reason=reason)
     x86 = pytest.importorskip("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
     config = x86.get_default_x86_inductor_quantization_config()
     model = nn.Sequential(nn.Linear(8, 8))
     prepared = pt2e.prepare_pt2e(exported(model), x86.X86InductorQuantizer().set_global(config))
     prepared(*X)
-    converted = pt2e.convert_pt2e(prepared)
-    return gf.count(exported(model), X).diff(gf.count(converted, X))
+    return gf.count(exported(model), X).diff(gf.count(pt2e.convert_pt2e(prepared), X))
 
 
 @dataclass(frozen=True)
@@ -130,6 +151,22 @@ class Pass:
 
 
 QUANTIZED = "quantized_decomposed::"
+# 48 elements of x: x / scale, round, + zero and two bounds of 2 operations each, 7 FLOPs; back,
+# - zero and * scale, 2 FLOPs, as for 64 elements of the weight, which has 8 scales in float32 and
+# 8 zeros in int64. Codes take a byte. The weight is a buffer then.
+PT2E = Pass(
+    lambda: transformed(exported(nn.Sequential(nn.Linear(8, 8))), quantize_linear),
+    flops=7 * 48 + 2 * 48 + 2 * 64,
+    bytes_read=4 * 48 + 48 + (64 + 4 * 8 + 8 * 8),
+    bytes_written=48 + 4 * 48 + 4 * 64,
+    params=-64,
+    modules={("changed", ""), ("changed", "0")},
+    calls={
+        ("added", "", f"{QUANTIZED}quantize_per_tensor"): 1,
+        ("added", "", f"{QUANTIZED}dequantize_per_tensor"): 1,
+        ("added", "", f"{QUANTIZED}dequantize_per_channel"): 1,
+    },
+)
 PASSES = {
     # x is read once and no more thrice; weights, biases and outputs are as large in one piece.
     "fused": Pass(
@@ -181,22 +218,8 @@ PASSES = {
             ("added", "drop", "aten::clone"): 1,
         },
     ),
-    # 48 elements of x: x / scale, round, + zero and two bounds of 2 operations each, 7 FLOPs;
-    # back, - zero and * scale, 2 FLOPs, as for 64 elements of the weight, which has 8 scales in
-    # float32 and 8 zeros in int64. Codes take a byte. The weight is a buffer then.
-    "quantized": Pass(
-        quantize,
-        flops=7 * 48 + 2 * 48 + 2 * 64,
-        bytes_read=4 * 48 + 48 + (64 + 4 * 8 + 8 * 8),
-        bytes_written=48 + 4 * 48 + 4 * 64,
-        params=-64,
-        modules={("changed", ""), ("changed", "0")},
-        calls={
-            ("added", "", f"{QUANTIZED}quantize_per_tensor"): 1,
-            ("added", "", f"{QUANTIZED}dequantize_per_tensor"): 1,
-            ("added", "", f"{QUANTIZED}dequantize_per_channel"): 1,
-        },
-    ),
+    "quantized": PT2E,
+    "quantized by torchao": replace(PT2E, diff=quantize_by_torchao),
 }
 
 

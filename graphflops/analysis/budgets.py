@@ -94,11 +94,11 @@ def parse_budget(table: Any, name: str = _ANY_MODEL) -> Budget:
         {'layers.*': {'params': 10}}
     """
     if not isinstance(table, Mapping):
-        msg = f'budget: {name} is {table!r}. Give a table of limits, such as flops = "1.2 TFLOP".'
+        msg = f'{name} is {table!r}. Give a table of limits, such as flops = "1.2 TFLOP".'
         raise ModelSpecError(msg)
     patterns = table.get(_MODULES, {})
     if not isinstance(patterns, Mapping):
-        msg = f'budget: {name}.{_MODULES} is {patterns!r}. Give tables by pattern: "layers.*".'
+        msg = f'{name}.{_MODULES} is {patterns!r}. Give tables by pattern: "layers.*".'
         raise ModelSpecError(msg)
     limits = {key: value for key, value in table.items() if key != _MODULES}
     return Budget(
@@ -159,14 +159,14 @@ def load_budget(path: Path, *names: str) -> Budget:
 
 def _parse_limits(table: Any, name: str) -> dict[str, int]:
     if not isinstance(table, Mapping):
-        msg = f'budget: {name} is {table!r}. Give a table of limits, such as flops = "1.2 TFLOP".'
+        msg = f'{name} is {table!r}. Give a table of limits, such as flops = "1.2 TFLOP".'
         raise ModelSpecError(msg)
     limits = {}
     for figure, value in table.items():
         if figure not in UNITS:
             close = get_close_matches(str(figure), UNITS, n=1)
             hint = f"Did you mean {close[0]}?" if close else f"Give one of {', '.join(UNITS)}."
-            raise ModelSpecError(f"budget: {name} has no figure {figure!r}. {hint}")
+            raise ModelSpecError(f"{name} has no figure {figure!r}. {hint}")
         limit = parse_quantity(figure, value)
         if limit < 0:
             msg = f"budget: {figure} = {value!r} in {name} is below 0. Give the largest value."
