@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from graphflops.core.call_sequence import Block, CallSequence, Relocation, Repeat
 from graphflops.core.cost import OpCost
 from graphflops.core.ir import OpCall, OpRecord, TensorMeta, Tensors
-
-_Relocations: TypeAlias = tuple[tuple[Relocation, int], ...]
-"""Mappings of a call to that of another instance and shifts of its index, in order."""
 
 
 class Fingerprints:
@@ -36,12 +33,12 @@ class PassCall(NamedTuple):
     Attributes:
         pass_name: Name of the pass.
         template: Record of the call, or of the call in another instance of its layer.
-        relocations: Mappings from that instance.
+        relocations: Mappings from that instance, each with the shift of the index, in order.
     """
 
     pass_name: str
     template: OpRecord
-    relocations: _Relocations
+    relocations: tuple[tuple[Relocation, int], ...]
 
     @property
     def op(self) -> str:
@@ -76,13 +73,13 @@ class CallRun(NamedTuple):
         pass_name: Name of the pass.
         keys: A number for each call: equal numbers are equal calls.
         templates: Their records, or those of another instance.
-        relocations: Mappings from that instance.
+        relocations: Mappings from that instance, each with the shift of the index, in order.
     """
 
     pass_name: str
     keys: tuple[int, ...]
     templates: tuple[OpRecord, ...]
-    relocations: _Relocations = ()
+    relocations: tuple[tuple[Relocation, int], ...] = ()
 
     def relocate(self, relocation: Relocation, shift: int) -> CallRun:
         """Return the calls of another instance."""
