@@ -71,7 +71,13 @@ def load_or_count(
 
         with at_revision(name) as model:
             report = count_by_name(
-                model, flags, convention, symbolic, assume, reuse_layers=reuse_layers
+                model,
+                flags,
+                convention=convention,
+                symbolic=symbolic,
+                assume=assume,
+                capture="auto",
+                reuse_layers=reuse_layers,
             )
     unsupported = ", ".join(f"{op} x {calls}" for op, calls in report.unsupported_ops().items())
     if unsupported:

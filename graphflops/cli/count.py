@@ -196,6 +196,7 @@ def count_by_name(
         convention: Way of counting.
         symbolic: Sizes to keep open, separated by commas.
         assume: Sizes that follow from data, as ``NAME=SIZE``.
+        capture: Method of capturing the model.
         reuse_layers: True to trace a repeated layer once.
         strict: True to fail if an operator has no price.
     """
