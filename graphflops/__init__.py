@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graphflops.analysis.accelerators import peak_flops
+    from graphflops.compiler.annotation import annotate
     from graphflops.core.cost import Dim, OpCost
     from graphflops.core.ir import OpCall, OpRecord, Phase, Status, TensorMeta
     from graphflops.core.module_tree import ModuleNode
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _NAMES_BY_MODULE = {
     "analysis.accelerators": ("peak_flops",),
+    "compiler.annotation": ("annotate",),
     "core.cost": ("Dim", "OpCost"),
     "core.ir": ("OpCall", "OpRecord", "Phase", "Status", "TensorMeta"),
     "core.module_tree": ("ModuleNode",),
@@ -93,6 +95,7 @@ __all__ = [
     "UnknownOpWarning",
     "VersionError",
     "__version__",
+    "annotate",
     "count",
     "count_generation",
     "count_training",

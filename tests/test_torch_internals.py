@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import sympy
 import torch
+from compiler_canaries import COMPILER
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
@@ -32,7 +33,7 @@ from graphflops.capture.torch_internals import (
     trees,
 )
 
-ADD, RELU = torch.ops.aten.add, torch.ops.aten.relu
+ADD, RELU, HOPS = torch.ops.aten.add, torch.ops.aten.relu, torch.ops.higher_order
 X = torch.ones(2, 3)
 
 
@@ -280,13 +281,9 @@ CANARIES: dict[str, Callable[[], bool]] = {
     "operators.OpOverload": lambda: isinstance(ADD.Tensor, operators.OpOverload),
     "operators.OpOverloadPacket": lambda: isinstance(ADD, operators.OpOverloadPacket),
     "operators.OperatorBase": lambda: isinstance(ADD.Tensor, operators.OperatorBase),
-    "operators.HigherOrderOperator": lambda: isinstance(
-        torch.ops.higher_order.cond, operators.HigherOrderOperator
-    ),
+    "operators.HigherOrderOperator": lambda: isinstance(HOPS.cond, operators.HigherOrderOperator),
     "operators.OpNamespace": lambda: isinstance(torch.ops.aten, operators.OpNamespace),
-    "operators.HigherOrderNamespace": lambda: isinstance(
-        torch.ops.higher_order, operators.HigherOrderNamespace
-    ),
+    "operators.HigherOrderNamespace": lambda: isinstance(HOPS, operators.HigherOrderNamespace),
     "operators.DispatchKey": lambda: operators.DispatchKey.CompositeImplicitAutograd is not None,
     "operators.DispatchKeySet": lambda: operators.DispatchKeySet(operators.DispatchKey.CPU).has(
         operators.DispatchKey.CPU
@@ -389,6 +386,7 @@ CANARIES: dict[str, Callable[[], bool]] = {
         == (2, 3)
     ),
     "symbolic.assume_condition": assumed,
+    **COMPILER,
 }
 
 

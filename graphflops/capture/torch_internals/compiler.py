@@ -1,0 +1,52 @@
+"""Hooks of Dynamo, AOTAutograd and Inductor, and what they tell of a compilation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch._dynamo.backends.registry import lookup_backend
+from torch._dynamo.exc import InvalidBackend
+from torch._dynamo.output_graph import OutputGraph
+from torch._dynamo.utils import get_compilation_metrics
+from torch._functorch import aot_autograd
+from torch._functorch import config as functorch_config
+from torch._inductor import config as inductor_config
+from torch._inductor.custom_graph_pass import CustomGraphPass, CustomRuntimeEstimator
+
+__all__ = [
+    "CustomGraphPass",
+    "CustomRuntimeEstimator",
+    "InvalidBackend",
+    "OutputGraph",
+    "aot_autograd",
+    "functorch_config",
+    "get_compilation_metrics",
+    "inductor_config",
+    "lookup_backend",
+    "without_autograd_cache",
+]
+
+
+@contextmanager
+def without_autograd_cache() -> Iterator[None]:
+    """Let AOTAutograd trace and partition graphs that it would find in its cache."""
+    with functorch_config.patch(enable_autograd_cache=False):
+        yield
+
+
+PIECES = {
+    "OutputGraph": "Class of the graph that Dynamo traces; ``call_user_compiler`` hands it to the "
+    "backend, ``compile_subgraph_reason`` says why it ends.",
+    "get_compilation_metrics": "Return what Dynamo records of the last compilations.",
+    "lookup_backend": "Return the backend of ``torch.compile`` with a name.",
+    "InvalidBackend": "Error of a name that no backend has.",
+    "aot_autograd": "Module whose ``aot_stage2_compile`` partitions a joint graph and hands the "
+    "graphs to their compilers.",
+    "functorch_config": "Options of AOTAutograd and its partitioner.",
+    "without_autograd_cache": "Let AOTAutograd trace and partition graphs in its cache again.",
+    "inductor_config": "Options of Inductor.",
+    "CustomGraphPass": "Class of passes that Inductor calls with a graph.",
+    "CustomRuntimeEstimator": "Class of estimators that the partitioner calls with a node.",
+}
+"""What each name is, as the test of it says when torch has changed it."""
