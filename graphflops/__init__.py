@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graphflops.analysis.accelerators import peak_flops
     from graphflops.compiler.annotation import annotate
+    from graphflops.compiler.counting_backend import backend
+    from graphflops.compiler.watching import watch
     from graphflops.core.cost import Dim, OpCost
     from graphflops.core.ir import OpCall, OpRecord, Phase, Status, TensorMeta
     from graphflops.core.module_tree import ModuleNode
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 _NAMES_BY_MODULE = {
     "analysis.accelerators": ("peak_flops",),
     "compiler.annotation": ("annotate",),
+    "compiler.counting_backend": ("backend",),
+    "compiler.watching": ("watch",),
     "core.cost": ("Dim", "OpCost"),
     "core.ir": ("OpCall", "OpRecord", "Phase", "Status", "TensorMeta"),
     "core.module_tree": ("ModuleNode",),
@@ -96,6 +100,7 @@ __all__ = [
     "VersionError",
     "__version__",
     "annotate",
+    "backend",
     "count",
     "count_generation",
     "count_training",
@@ -103,6 +108,7 @@ __all__ = [
     "peak_flops",
     "register",
     "save",
+    "watch",
 ]
 
 

@@ -23,10 +23,10 @@ def dynamo_graph() -> bool:
     reasons: list[str] = []
     original: Any = compiler.OutputGraph.call_user_compiler
 
-    def call(self: Any, *args: Any) -> Any:
-        reasons.append(self.compile_subgraph_reason.reason)
+    def call(self: Any, graph: Any, inputs: Any) -> Any:
+        reasons.append(graph.compile_subgraph_reason.reason)
         assert callable(self.compiler_fn)
-        return original(self, *args)
+        return original(self, graph, inputs)
 
     with mock.patch.object(compiler.OutputGraph, "call_user_compiler", call):
         compiled(lambda x: x + 1, backend="eager")
@@ -40,6 +40,28 @@ def metrics() -> bool:
     return (
         last.compile_id == "0/0" and last.graph_op_count == 1 and fields == (None,) * 3 + (set(),)
     )
+
+
+def compile_id() -> bool:
+    ids: list[str] = []
+
+    def backend(graph: Any, _: Any) -> Any:
+        ids.append(str(compiler.CompileContext.current_compile_id()))
+        return graph
+
+    compiled(lambda x: x + 1, backend=backend)
+    return ids == ["0/0"]
+
+
+def breaks() -> bool:
+    def run(x: torch.Tensor) -> torch.Tensor:
+        x = x + 1
+        torch._dynamo.graph_break()
+        return x + 1
+
+    compiled(run, backend="eager")
+    (reason,) = compiler.graph_break_reasons
+    return reason.graph_break and reason.user_stack[-1].name == "run"
 
 
 def no_backend() -> bool:
@@ -107,6 +129,8 @@ def graph_pass() -> bool:
 
 COMPILER: dict[str, Callable[[], bool]] = {
     "compiler.OutputGraph": dynamo_graph,
+    "compiler.CompileContext": compile_id,
+    "compiler.graph_break_reasons": breaks,
     "compiler.get_compilation_metrics": metrics,
     "compiler.lookup_backend": lambda: callable(compiler.lookup_backend("inductor")),
     "compiler.InvalidBackend": no_backend,

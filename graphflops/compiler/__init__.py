@@ -6,5 +6,17 @@ In: graphs as Dynamo, AOTAutograd and Inductor hand them over. Out: reports, rec
 """
 
 from graphflops.compiler.annotation import AnnotatePass, annotate
+from graphflops.compiler.compiled_graphs import CompiledGraph
+from graphflops.compiler.counting_backend import CountingBackend, backend
+from graphflops.compiler.watching import Event, Watch, watch
 
-__all__ = ["AnnotatePass", "annotate"]
+__all__ = [
+    "AnnotatePass",
+    "CompiledGraph",
+    "CountingBackend",
+    "Event",
+    "Watch",
+    "annotate",
+    "backend",
+    "watch",
+]

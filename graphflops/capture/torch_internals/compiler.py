@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from torch._dynamo.backends.registry import lookup_backend
 from torch._dynamo.exc import InvalidBackend
 from torch._dynamo.output_graph import OutputGraph
-from torch._dynamo.utils import get_compilation_metrics
+from torch._dynamo.utils import get_compilation_metrics, graph_break_reasons
 from torch._functorch import aot_autograd
 from torch._functorch import config as functorch_config
+from torch._guards import CompileContext
 from torch._inductor import config as inductor_config
 from torch._inductor.custom_graph_pass import CustomGraphPass, CustomRuntimeEstimator
 
 __all__ = [
+    "CompileContext",
     "CustomGraphPass",
     "CustomRuntimeEstimator",
     "InvalidBackend",
@@ -22,6 +24,7 @@ __all__ = [
     "aot_autograd",
     "functorch_config",
     "get_compilation_metrics",
+    "graph_break_reasons",
     "inductor_config",
     "lookup_backend",
     "without_autograd_cache",
@@ -36,8 +39,10 @@ def without_autograd_cache() -> Iterator[None]:
 
 
 PIECES = {
-    "OutputGraph": "Class of the graph that Dynamo traces; ``call_user_compiler`` hands it to the "
-    "backend, ``compile_subgraph_reason`` says why it ends.",
+    "OutputGraph": "Class of what Dynamo traces a graph with; ``call_user_compiler`` hands the "
+    "graph, which has its ``compile_subgraph_reason``, to ``compiler_fn``.",
+    "CompileContext": "Class of the context of a compilation, which has its id.",
+    "graph_break_reasons": "List of the reasons of all graph breaks, with the Python stack.",
     "get_compilation_metrics": "Return what Dynamo records of the last compilations.",
     "lookup_backend": "Return the backend of ``torch.compile`` with a name.",
     "InvalidBackend": "Error of a name that no backend has.",
