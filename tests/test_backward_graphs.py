@@ -86,7 +86,8 @@ def test_what_a_backward_graph_recomputes_has_a_phase_of_its_own() -> None:
         partition_fn=min_cut_rematerialization_partition,
     )
     with functorch_config.patch(activation_memory_budget=0):
-        torch.compile(net, backend=backend)(*tensors).sum().backward()
+        compiled: Any = torch.compile(net, backend=backend)
+        compiled(*tensors).sum().backward()
     forward, backward = map(gf.count, found)
     assert forward.macs == 2 * 8**3
     assert backward.phase is Phase.BACKWARD

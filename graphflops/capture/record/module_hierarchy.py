@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 
 from graphflops.capture.fake.metadata import dtype_name
 from graphflops.capture.fake.sparse_tensors import sparse_storage
-from graphflops.capture.named_modules import Modules
+from graphflops.capture.named_modules import Modules, modules_in
 from graphflops.core.ir import Module, Parameter, TensorMeta
 
 Calls = Counter[int]
@@ -100,12 +100,19 @@ def modules_of_graph(module: fx.GraphModule) -> tuple[Module, ...]:
         name: node.meta["example_value"] for node, name in lifted_weights(module.graph).items()
     }
     weights = (
-        *module.named_parameters(remove_duplicate=False),
+        *_named_parameters(module),
         *((name, value) for name, value in lifted.items() if isinstance(value, nn.Parameter)),
     )
     return modules_in_stacks(
         module, {name: _parameter(_leaf(name), value, id(value)) for name, value in weights}
     )
+
+
+def _named_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the parameters of a module under every name they have."""
+    for path, part in modules_in(module):
+        for name, parameter in part.named_parameters(recurse=False, remove_duplicate=False):
+            yield f"{path}.{name}" if path else name, parameter
 
 
 def lifted_weights(graph: fx.Graph) -> dict[fx.Node, str]:

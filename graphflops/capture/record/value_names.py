@@ -75,7 +75,7 @@ class ValueNames:
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor) and isinstance(names, list) and len(names) == 1:
             (names,) = names
-        if len(pytree.tree_leaves(names)) == len(_leaves(value)):
+        if len(_flat(names)) == len(_leaves(value)):
             self._names[node] = names
 
     def _nested_names(self, value: Any) -> Names:
@@ -116,9 +116,7 @@ class ValueNames:
         if isinstance(invocation.target, OpOverload) and node not in self._names:
             names = self._result_names(node, invocation.target, inputs, is_view=is_view)
             self._names[node] = names
-        tensors = zip(
-            _leaves(node.meta.get("val")), pytree.tree_leaves(self.names(node)), strict=True
-        )
+        tensors = zip(_leaves(node.meta.get("val")), _flat(self.names(node)), strict=True)
         name_of = {id(tensor): name for tensor, name in tensors}
         return tuple(
             self._describe(tensor, name_of.get(id(tensor), ""))  # type: ignore[misc]  # of a tensor
@@ -142,7 +140,7 @@ class ValueNames:
                 if isinstance(names, list) and isinstance(names[position], str):
                     names[position] = source.name
             elif is_view or not isinstance(names, str):
-                for name in pytree.tree_leaves(names):
+                for name in _flat(names):
                     self._storages[name] = source.storage or source.name
         return names
 
@@ -165,6 +163,10 @@ def _numbered(value: Any, name: str, counter: Iterator[int]) -> Names:
 
 def _leaves(value: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def _flat(names: Names) -> list[str]:
+    return [name for name in pytree.tree_leaves(names) if name is not None]
 
 
 def _operands(node: fx.Node) -> list[Any]:
