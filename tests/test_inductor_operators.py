@@ -53,3 +53,12 @@ def test_rows_that_are_written_in_place() -> None:
     op = prims._unsafe_index_put_.default
     assert count_call(op, X, [index], rows, True, out=X).flops == 16
     assert count_call(op, X, [index], rows, False, out=X).flops == 0
+
+
+def test_a_number_may_come_first() -> None:
+    aten: Any = torch.ops.aten
+    for op in (aten.sub.Tensor, aten.add.Tensor, aten.mul.Tensor, aten.div.Tensor):
+        assert count_call(op, 1, X, out=X).flops == 48
+    for op in (aten.maximum.default, aten.pow.Scalar, aten.remainder.Scalar_Tensor):
+        assert count_call(op, 1, X, out=X).flops == 48
+    assert count_call(aten.where.ScalarSelf, X > 0, 1, X, out=X).flops == 0
