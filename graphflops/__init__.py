@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from graphflops.analysis.accelerators import peak_flops
     from graphflops.compiler.annotation import annotate
     from graphflops.compiler.counting_backend import backend
+    from graphflops.compiler.torch_hooks import install, uninstall
     from graphflops.compiler.watching import watch
     from graphflops.core.cost import Dim, OpCost
     from graphflops.core.ir import OpCall, OpRecord, Phase, Status, TensorMeta
@@ -43,6 +44,7 @@ _NAMES_BY_MODULE = {
     "analysis.accelerators": ("peak_flops",),
     "compiler.annotation": ("annotate",),
     "compiler.counting_backend": ("backend",),
+    "compiler.torch_hooks": ("install", "uninstall"),
     "compiler.watching": ("watch",),
     "core.cost": ("Dim", "OpCost"),
     "core.ir": ("OpCall", "OpRecord", "Phase", "Status", "TensorMeta"),
@@ -104,10 +106,12 @@ __all__ = [
     "count",
     "count_generation",
     "count_training",
+    "install",
     "load",
     "peak_flops",
     "register",
     "save",
+    "uninstall",
     "watch",
 ]
 

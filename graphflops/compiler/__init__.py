@@ -8,6 +8,9 @@ In: graphs as Dynamo, AOTAutograd and Inductor hand them over. Out: reports, rec
 from graphflops.compiler.annotation import AnnotatePass, annotate
 from graphflops.compiler.compiled_graphs import CompiledGraph
 from graphflops.compiler.counting_backend import CountingBackend, backend
+from graphflops.compiler.estimators import FlopsEstimator, OverlapEstimator, TimeEstimator
+from graphflops.compiler.roofline import Roofline
+from graphflops.compiler.torch_hooks import install, uninstall
 from graphflops.compiler.watching import Event, Watch, watch
 
 __all__ = [
@@ -15,8 +18,14 @@ __all__ = [
     "CompiledGraph",
     "CountingBackend",
     "Event",
+    "FlopsEstimator",
+    "OverlapEstimator",
+    "Roofline",
+    "TimeEstimator",
     "Watch",
     "annotate",
     "backend",
+    "install",
+    "uninstall",
     "watch",
 ]
