@@ -15,7 +15,7 @@ from typing import Any
 from tabulate import tabulate
 
 import graphflops as gf
-from benchmarks import capture, page, scaling, training, vs_peers
+from benchmarks import capture, memory_budget, page, scaling, training, vs_peers
 from benchmarks.results import Results
 from graphflops.models import Options, resolve
 
@@ -97,6 +97,9 @@ FIGURES: dict[str, Callable[[], str]] = {
     "scaling-environment": lambda: _environment(_scaling()["environment"]),
     "training": lambda: training.table(json.loads(training.RESULTS.read_text("utf-8"))["rows"]),
     "llama-seconds": lambda: f"{_llama('seconds')['graphflops']:.2f} s",
+    "memory-budget": lambda: memory_budget.table(
+        json.loads(memory_budget.RESULTS.read_text("utf-8"))["rows"]
+    ),
     "llama-training-seconds": lambda: f"{_llama('seconds')['graphflops, training']:.2f} s",
     "llama-ratio": lambda: f"{_llama('ratios')['']:.0%}",
     "llama-training-ratio": lambda: f"{_llama('ratios')[', training']:.0%}",
