@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ def calls_in_graph(modules: Modules, calls: Calls, graph: fx.GraphModule) -> dic
     for path, module in modules:
         paths.setdefault(id(module), []).append(path)
     # Only shared modules need the graph, and most models have none.
-    stack_calls = _stack_calls(graph) if len(paths) < len(modules) else {}
+    stack_calls = _stack_calls(_stack_entries(graph)) if len(paths) < len(modules) else {}
 
     def count(path: str, module: nn.Module) -> int:
         names = paths[id(module)]
@@ -237,8 +238,9 @@ def _storage_identity(value: torch.Tensor) -> int:
 def _modules_in_stacks(
     graph: fx.GraphModule, parameters: dict[str, list[Parameter]]
 ) -> tuple[Module, ...]:
-    classes = _stack_classes(graph)
-    stack_calls = _stack_calls(graph)
+    entries = _stack_entries(graph)
+    classes = {path: class_name for _, path, class_name in entries}
+    stack_calls = _stack_calls(entries)
     paths = sorted({"", *classes, *parameters}, key=_PathOrder(classes, parameters))
     called_paths = {ancestor for path in stack_calls for ancestor in (path, *_parents(path))}
     return tuple(
@@ -273,20 +275,22 @@ class _PathOrder:
         return self.positions[path] if path else 0
 
 
-def _stack_entries(graph: fx.GraphModule) -> Iterator[tuple[str, str, str]]:
-    for module in graph.modules():
-        if isinstance(module, fx.GraphModule):
-            for node in module.graph.nodes:
-                for key, entry in _stack(node).items():
-                    path, class_name = _stack_entry(entry)
-                    if path != _EXPORT_ROOT:
-                        yield str(key), clean_path(path), class_name
-
-
-def _stack_calls(graph: fx.GraphModule) -> dict[str, int]:
+def _stack_calls(entries: Iterable[tuple[str, str, str]]) -> dict[str, int]:
     """Return the number of calls by path: each call has a key of its own (``x``, ``x@1``, ...)."""
-    return Counter(path for path, _ in {(path, key) for key, path, _ in _stack_entries(graph)})
+    return Counter(path for path, _ in {(path, key) for key, path, _ in entries})
 
 
-def _stack_classes(graph: fx.GraphModule) -> dict[str, str]:
-    return {path: class_name for _, path, class_name in _stack_entries(graph)}
+def _stack_entries(graph: fx.GraphModule) -> list[tuple[str, str, str]]:
+    """Return the distinct entries of module stacks: key, path and class name."""
+    stacks = (
+        _stack(node).items()
+        for module in graph.modules()
+        if isinstance(module, fx.GraphModule)
+        for node in module.graph.nodes
+    )
+    entries = []
+    for key, entry in dict.fromkeys(chain.from_iterable(stacks)):
+        path, class_name = _stack_entry(entry)
+        if path != _EXPORT_ROOT:
+            entries.append((str(key), clean_path(path), class_name))
+    return entries

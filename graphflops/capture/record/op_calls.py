@@ -254,8 +254,7 @@ def _computes_no_tensor(node: fx.Node) -> bool:
     """Return True for a node that computes no tensor: size arithmetic, ``getitem``, vmap entry."""
     if node.target is operator.getitem or _module(node.target) == _VMAP:
         return True
-    returns_tensor = bool(output_metas(node.meta.get("val"), node.name))
-    return not is_operator(node.target) and not returns_tensor
+    return not is_operator(node.target) and not output_metas(node.meta.get("val"), node.name)
 
 
 _VMAP = "torch._functorch.predispatch"

@@ -32,6 +32,7 @@ class ValueNames:
         self._qualified = qualified_names
         self._names: dict[fx.Node, Names] = {}
         self._storages: dict[str, str] = {}
+        self._described: dict[fx.Node, Tensors | Value] = {}
         self._node_names = NodeNames()
         self._call_names = {node: self._node_names.unique(node.name) for node in graph.nodes}
 
@@ -45,7 +46,9 @@ class ValueNames:
         """Return the value of a node as data, with the names of its tensors."""
         if isinstance(node, torch.Tensor):
             return tensor_meta(node)
-        return self._describe(node.meta.get("val"), self.names(node))
+        if node not in self._described:
+            self._described[node] = self._describe(node.meta.get("val"), self.names(node))
+        return self._described[node]
 
     def _describe(self, value: Any, names: Names) -> Tensors | Value:
         if isinstance(value, torch.Tensor):
@@ -63,6 +66,7 @@ class ValueNames:
 
     def enter(self, node: fx.Node, body: fx.Graph) -> None:
         """Give the inputs of a graph that a node runs the names of the node's operands."""
+        self._described.clear()
         placeholders, operands = body.find_nodes(op="placeholder"), _operands(node)
         if len(placeholders) == len(operands):
             for placeholder, operand in zip(placeholders, operands, strict=True):
@@ -71,6 +75,7 @@ class ValueNames:
 
     def leave(self, node: fx.Node, body: fx.Graph) -> None:
         """Give the results of a node the names of what the graph that it runs returns."""
+        self._described.clear()
         names = self._nested_names(body.output_node().args[0])
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor) and isinstance(names, list) and len(names) == 1:
