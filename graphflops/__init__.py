@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from graphflops.analysis.accelerators import peak_flops
     from graphflops.compiler.annotation import annotate
     from graphflops.compiler.counting_backend import backend
+    from graphflops.compiler.pipeline_split import split_policy
     from graphflops.compiler.torch_hooks import install, uninstall
     from graphflops.compiler.watching import watch
     from graphflops.core.cost import Dim, OpCost
@@ -44,6 +45,7 @@ _NAMES_BY_MODULE = {
     "analysis.accelerators": ("peak_flops",),
     "compiler.annotation": ("annotate",),
     "compiler.counting_backend": ("backend",),
+    "compiler.pipeline_split": ("split_policy",),
     "compiler.torch_hooks": ("install", "uninstall"),
     "compiler.watching": ("watch",),
     "core.cost": ("Dim", "OpCost"),
@@ -111,6 +113,7 @@ __all__ = [
     "peak_flops",
     "register",
     "save",
+    "split_policy",
     "uninstall",
     "watch",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch.distributed import pipelining
 
 from graphflops.capture.torch_internals import compiler
 
@@ -127,6 +128,18 @@ def graph_pass() -> bool:
     return counting.graphs == 1
 
 
+def pipe_split() -> bool:
+    class Net(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x.sin()
+            split: Any = pipelining.pipe_split
+            split()
+            return x.cos()
+
+    graph = torch.export.export(Net(), (X,)).graph
+    return len(graph.find_nodes(op="call_function", target=compiler.pipe_split_operator())) == 1
+
+
 COMPILER: dict[str, Callable[[], bool]] = {
     "compiler.OutputGraph": dynamo_graph,
     "compiler.CompileContext": compile_id,
@@ -137,6 +150,7 @@ COMPILER: dict[str, Callable[[], bool]] = {
     "compiler.aot_autograd": stage2,
     "compiler.functorch_config": estimator,
     "compiler.CustomRuntimeEstimator": estimator,
+    "compiler.pipe_split_operator": pipe_split,
     "compiler.without_autograd_cache": uncached,
     "compiler.inductor_config": inductor,
     "compiler.CustomGraphPass": graph_pass,

@@ -9,6 +9,8 @@ from graphflops.compiler.annotation import AnnotatePass, annotate
 from graphflops.compiler.compiled_graphs import CompiledGraph
 from graphflops.compiler.counting_backend import CountingBackend, backend
 from graphflops.compiler.estimators import FlopsEstimator, OverlapEstimator, TimeEstimator
+from graphflops.compiler.pass_costs import PassCost, PassLog, log_passes
+from graphflops.compiler.pipeline_split import split_policy
 from graphflops.compiler.roofline import Roofline
 from graphflops.compiler.torch_hooks import install, uninstall
 from graphflops.compiler.watching import Event, Watch, watch
@@ -20,12 +22,16 @@ __all__ = [
     "Event",
     "FlopsEstimator",
     "OverlapEstimator",
+    "PassCost",
+    "PassLog",
     "Roofline",
     "TimeEstimator",
     "Watch",
     "annotate",
     "backend",
     "install",
+    "log_passes",
+    "split_policy",
     "uninstall",
     "watch",
 ]

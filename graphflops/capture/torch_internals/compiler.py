@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch._dynamo.backends.registry import lookup_backend
 from torch._dynamo.exc import InvalidBackend
@@ -27,6 +28,7 @@ __all__ = [
     "graph_break_reasons",
     "inductor_config",
     "lookup_backend",
+    "pipe_split_operator",
     "without_autograd_cache",
 ]
 
@@ -36,6 +38,14 @@ def without_autograd_cache() -> Iterator[None]:
     """Let AOTAutograd trace and partition graphs that it would find in its cache."""
     with functorch_config.patch(enable_autograd_cache=False):
         yield
+
+
+def pipe_split_operator() -> Any:
+    """Return the operator whose calls end the stages of a pipeline."""
+    # Imports much of torch.distributed.
+    from torch.distributed.pipelining._IR import aten_pipe_split_alias
+
+    return aten_pipe_split_alias
 
 
 PIECES = {
@@ -49,6 +59,7 @@ PIECES = {
     "aot_autograd": "Module whose ``aot_stage2_compile`` partitions a joint graph and hands the "
     "graphs to their compilers.",
     "functorch_config": "Options of AOTAutograd and its partitioner.",
+    "pipe_split_operator": "Return the operator whose calls end the stages of a pipeline.",
     "without_autograd_cache": "Let AOTAutograd trace and partition graphs in its cache again.",
     "inductor_config": "Options of Inductor.",
     "CustomGraphPass": "Class of passes that Inductor calls with a graph.",
