@@ -15,7 +15,7 @@ from typing import Any
 from tabulate import tabulate
 
 import graphflops as gf
-from benchmarks import capture, diff, page, scaling, training, vs_peers
+from benchmarks import capture, diff, memory_budget, page, scaling, training, vs_peers
 from benchmarks.results import Results
 from graphflops.models import Options, resolve
 
@@ -106,6 +106,9 @@ FIGURES: dict[str, Callable[[], str]] = {
     "diff-seconds": lambda: f"{max(row['seconds'] for row in _diff()['rows']):.2f} s",
     "training": lambda: training.table(json.loads(training.RESULTS.read_text("utf-8"))["rows"]),
     "llama-seconds": lambda: f"{_llama('seconds')['graphflops']:.2f} s",
+    "memory-budget": lambda: memory_budget.table(
+        json.loads(memory_budget.RESULTS.read_text("utf-8"))["rows"]
+    ),
     "llama-training-seconds": lambda: f"{_llama('seconds')['graphflops, training']:.2f} s",
     "llama-ratio": lambda: f"{_llama('ratios')['']:.0%}",
     "llama-training-ratio": lambda: f"{_llama('ratios')[', training']:.0%}",

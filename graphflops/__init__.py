@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graphflops.analysis.accelerators import peak_flops
+    from graphflops.compiler.annotation import annotate
+    from graphflops.compiler.counting_backend import backend
+    from graphflops.compiler.pipeline_split import split_policy
+    from graphflops.compiler.torch_hooks import install, uninstall
+    from graphflops.compiler.watching import watch
     from graphflops.core.cost import Dim, OpCost
     from graphflops.core.ir import OpCall, OpRecord, Phase, Status, TensorMeta
     from graphflops.core.module_tree import ModuleNode
@@ -40,6 +45,11 @@ if TYPE_CHECKING:
 
 _NAMES_BY_MODULE = {
     "analysis.accelerators": ("peak_flops",),
+    "compiler.annotation": ("annotate",),
+    "compiler.counting_backend": ("backend",),
+    "compiler.pipeline_split": ("split_policy",),
+    "compiler.torch_hooks": ("install", "uninstall"),
+    "compiler.watching": ("watch",),
     "core.cost": ("Dim", "OpCost"),
     "core.ir": ("OpCall", "OpRecord", "Phase", "Status", "TensorMeta"),
     "core.module_tree": ("ModuleNode",),
@@ -99,14 +109,20 @@ __all__ = [
     "UnknownOpWarning",
     "VersionError",
     "__version__",
+    "annotate",
+    "backend",
     "check",
     "count",
     "count_generation",
     "count_training",
+    "install",
     "load",
     "peak_flops",
     "register",
     "save",
+    "split_policy",
+    "uninstall",
+    "watch",
 ]
 
 

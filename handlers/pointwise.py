@@ -109,16 +109,17 @@ register(
 
 
 @register("aten::add", "aten::sub", "aten::subtract", "aten::rsub", sparse=2)
-def add(self: TensorMeta, other: object, alpha: object, *, out: TensorMeta) -> OpCost:
+def add(self: object, other: object, alpha: object, *, out: TensorMeta) -> OpCost:
     """self + alpha * other: 1 FLOP per output element, and 1 per element of ``other`` to scale it.
 
-    An ``alpha`` of 1, or a number as ``other``, scales nothing. With a sparse one, additions are
-    made where both have an element: those stored in either, less those of the result.
+    In graphs of a compiler either may be a number. An ``alpha`` of 1, or a number as ``other``,
+    scales nothing. With a sparse one, additions are made where both have an element: those stored
+    in either, less those of the result.
     """
     scaled = 0 if alpha == 1 or isinstance(other, int | float) else getattr(other, "stored", 0)
     sums = out.numel
-    if self.sparse is not None or getattr(other, "sparse", None) is not None:
-        sums = self.stored + getattr(other, "stored", 0) - out.stored
+    if any(getattr(operand, "sparse", None) is not None for operand in (self, other)):
+        sums = sum(getattr(operand, "stored", 0) for operand in (self, other)) - out.stored
     # A complex addition is two real ones, and so is scaling by a real number.
     return OpCost(flops=(2 if out.is_complex else 1) * (sums + scaled))
 

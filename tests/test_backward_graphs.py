@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import fx, nn
 from torch._dynamo.backends.common import aot_autograd
+from torch._functorch import config as functorch_config
 from torch._functorch.aot_autograd import aot_export_joint_with_descriptors, aot_export_module
+from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch._inductor import config
 from torch.export.experimental import _export_forward_backward
 
@@ -63,6 +65,38 @@ def test_no_backward_is_guessed_of_a_backward(graphs: dict[str, fx.GraphModule])
     text = str(gf.count(graphs["backward"]))
     assert "estimate" not in text
     assert "backward, exact convention" in text
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_backward_graph_recomputes_has_a_phase_of_its_own() -> None:
+    found: list[fx.GraphModule] = []
+
+    def compiler(graph: fx.GraphModule, _: Any) -> Any:
+        found.append(graph)
+        return graph
+
+    def net(x: torch.Tensor, w: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return ((x @ w).sin() @ v).cos()
+
+    torch._dynamo.reset()
+    tensors = [torch.randn(8, 8, requires_grad=True) for _ in range(3)]
+    backend = aot_autograd(
+        fw_compiler=compiler,
+        bw_compiler=compiler,
+        partition_fn=min_cut_rematerialization_partition,
+    )
+    with functorch_config.patch(activation_memory_budget=0):
+        compiled: Any = torch.compile(net, backend=backend)
+        compiled(*tensors).sum().backward()
+    forward, backward = map(gf.count, found)
+    assert forward.macs == 2 * 8**3
+    assert backward.phase is Phase.BACKWARD
+    macs = dict.fromkeys((Phase.BACKWARD, Phase.RECOMPUTE), 0)
+    for record in backward.records:
+        assert record.cost is not None
+        macs[record.call.phase] += record.cost.macs
+    # With no memory for activations, both products are computed again.
+    assert macs == {Phase.BACKWARD: 4 * 8**3, Phase.RECOMPUTE: 2 * 8**3}
 
 
 @pytest.mark.filterwarnings("ignore")

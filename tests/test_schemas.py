@@ -5,6 +5,7 @@ import inspect
 
 import pytest
 import torch
+import torch._inductor.inductor_prims  # registers its operators
 import torch.ao.quantization.fx._decomposed  # registers its operators
 import torch.nn.attention.varlen
 import torch.nn.modules.linear_cross_entropy  # registers its operators

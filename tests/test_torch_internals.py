@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import sympy
 import torch
+from compiler_canaries import COMPILER
 from graph_canaries import GRAPH
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -56,8 +57,6 @@ def seen(run: Callable[[], Any]) -> list[str]:
 
 
 class Loud(torch.Tensor):
-    """A tensor whose functions raise."""
-
     @classmethod
     def __torch_function__(cls, *_: Any, **__: Any) -> Any:
         raise AssertionError("__torch_function__ was called")
@@ -248,8 +247,6 @@ def reordered() -> bool:
 
 
 class Named(nn.Module):
-    """A model with two inputs by name."""
-
     def forward(self, *, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return a + b
 
@@ -382,6 +379,7 @@ CANARIES: dict[str, Callable[[], bool]] = {
         == (2, 3)
     ),
     "symbolic.assume_condition": assumed,
+    **COMPILER,
 }
 
 

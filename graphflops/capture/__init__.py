@@ -16,7 +16,12 @@ from typing import Any
 from torch import fx, nn
 from torch.export import ExportedProgram
 
-from graphflops.capture.export.program import capture_graph, capture_program, is_aten_graph
+from graphflops.capture.export.program import (
+    capture_graph,
+    capture_program,
+    is_aten_graph,
+    refuse_missing_targets,
+)
 from graphflops.capture.export.propagation import matches
 from graphflops.capture.export.pt2 import capture_file
 from graphflops.capture.forward import Method, capture_module
@@ -50,7 +55,8 @@ def capture(  # noqa: PLR0913 - the model, its inputs and the options of a captu
         method: Method of capturing a module.
 
     Raises:
-        ModelSpecError: ``model`` has another type, or is a graph, for which there is one method.
+        ModelSpecError: ``model`` has another type, is a broken graph, or is a graph and a method
+            is given.
         CaptureError: It could not be captured.
     """
     start, assumed = time.perf_counter(), assume or {}
@@ -66,11 +72,14 @@ def capture(  # noqa: PLR0913 - the model, its inputs and the options of a captu
         _refuse_other_inputs(captured, (args, kwargs or {}))
     elif isinstance(model, ExportedProgram):
         captured = with_sizes(capture_program(model, tuple(args), kwargs or {}), assume=assumed)
-    elif isinstance(model, fx.GraphModule) and is_aten_graph(model):
-        captured = with_sizes(capture_graph(model, tuple(args), kwargs or {}), assume=assumed)
     elif isinstance(model, fx.GraphModule):
+        refuse_missing_targets(model)
         inputs = tuple(args), kwargs or {}
-        captured = capture_torch_graph(model, *inputs, dynamic_shapes, reuse_layers=reuse_layers)
+        captured = (
+            with_sizes(capture_graph(model, *inputs), assume=assumed)
+            if is_aten_graph(model)
+            else capture_torch_graph(model, *inputs, dynamic_shapes, reuse_layers=reuse_layers)
+        )
     elif isinstance(model, nn.Module):
         captured = capture_module(
             model,

@@ -167,5 +167,6 @@ def _unknown_reasons(records: CallSequence[OpRecord], registry: Registry) -> tup
 def _phase(captured: Capture) -> Phase:
     """Return the phase of a capture: backward for a graph of a backward pass alone."""
     calls = captured.calls
-    is_backward = isinstance(calls, tuple) and {call.phase for call in calls} == {Phase.BACKWARD}
+    phases = {call.phase for call in calls} if isinstance(calls, tuple) else set()
+    is_backward = Phase.BACKWARD in phases and Phase.FORWARD not in phases
     return Phase.BACKWARD if is_backward else Phase.FORWARD

@@ -19,6 +19,7 @@ from graphflops.graph.critical_path import (
 )
 from graphflops.graph.dataflow import Use, uses
 from graphflops.graph.networkx_builder import to_networkx
+from graphflops.graph.stages import Stage, cut_into_stages
 from graphflops.graph.waste import Waste, find_waste
 
 if TYPE_CHECKING:
@@ -169,6 +170,31 @@ class OperatorGraph:
             UnboundSymbolError: Costs are symbolic.
         """
         return generations(self.to_networkx(), self.nodes, by)
+
+    def stages(self, count: int, by: Weight = "flops") -> tuple[Stage, ...]:
+        """Cut the calls, in their order, into stages whose largest weight is the least possible.
+
+        Of equal cuts, those are taken that the fewest bytes cross.
+
+        Args:
+            count: Number of stages.
+            by: Weight of a call, as in :meth:`critical_path`.
+
+        Raises:
+            UnboundSymbolError: Costs are symbolic.
+            ModelSpecError: There are fewer calls than stages.
+
+        Example:
+            >>> import torch, graphflops
+            >>> layers = (torch.nn.Linear(8, 8) for _ in range(6))
+            >>> report = graphflops.count(torch.nn.Sequential(*layers), (torch.empty(2, 8),))
+            >>> for stage in report.graph.stages(3):
+            ...     print(stage.weight, [record.call.name for record in stage.records])
+            544 ['linear', 'linear_1']
+            544 ['linear_2', 'linear_3']
+            544 ['linear_4', 'linear_5']
+        """
+        return cut_into_stages(self.records, self.uses, count, by)
 
     def waste(self) -> Waste:
         """Return the calls that need not run: repeated, unused, or the same for every input.

@@ -27,7 +27,7 @@ from graphflops.capture.record.module_hierarchy import (
 from graphflops.capture.torch_internals.operators import OpOverload
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.ir import Capture, Module, NamedTensors
-from graphflops.errors import CaptureError
+from graphflops.errors import CaptureError, ModelSpecError
 
 
 class SignedGraph(Protocol):
@@ -146,6 +146,26 @@ def is_aten_graph(module: fx.GraphModule) -> bool:
     return operators > 0
 
 
+def refuse_missing_targets(module: fx.GraphModule) -> None:
+    """Refuse a graph whose nodes name what the module does not have.
+
+    Raises:
+        ModelSpecError: A module, parameter or buffer is missing.
+    """
+    for part in module.modules():
+        graph = part.graph if isinstance(part, fx.GraphModule) else fx.Graph()
+        for node in (*graph.find_nodes(op="call_module"), *graph.find_nodes(op="get_attr")):
+            try:
+                operator.attrgetter(str(node.target))(part)
+            except AttributeError as error:
+                msg = (
+                    f"node {node.name!r} of the graph takes {node.target!r}, which the GraphModule "
+                    "does not have. Add it under that name, or erase the node; graph.lint() checks "
+                    "a graph after a pass."
+                )
+                raise ModelSpecError(msg) from error
+
+
 def _is_python(module: nn.Module, node: fx.Node) -> bool:
     """Return True if a node that is no operator calls Python that may compute on tensors."""
     if node.op == "call_module":
@@ -172,11 +192,11 @@ def capture_graph(
     """
     if args or kwargs:
         return _capture_nodes(propagate_shapes(module, args, kwargs))
-    if _has_shapes(module):
+    if not (nodes := _without_shapes(module)):
         return _capture_nodes(module)
     msg = (
-        "the GraphModule's nodes carry no meta['val'], so there are no shapes to price. "
-        "Give example inputs: count(graph_module, args)."
+        f"meta['val'] is missing at {len(nodes)} of the graph's nodes, {nodes[0].name!r} first, so "
+        "there are no shapes to price. Give example inputs: count(graph_module, args)."
     )
     raise CaptureError(msg)
 
@@ -203,12 +223,15 @@ def _capture_nodes(module: fx.GraphModule) -> Capture:
     )
 
 
-def _has_shapes(module: fx.GraphModule) -> bool:
-    return all(
-        "val" in node.meta or not _has_outputs(node.target)
+def _without_shapes(module: fx.GraphModule) -> list[fx.Node]:
+    return [
+        node
         for node in module.graph.nodes
-        if node.op == "call_function" and node.target is not operator.getitem
-    )
+        if node.op == "call_function"
+        and node.target is not operator.getitem
+        and "val" not in node.meta
+        and _has_outputs(node.target)
+    ]
 
 
 def _has_outputs(target: Any) -> bool:

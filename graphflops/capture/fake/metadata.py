@@ -47,10 +47,11 @@ def tensor_meta(tensor: torch.Tensor, name: str = "", storage: str = "") -> Tens
     is_strided = tensor.layout is torch.strided and not tensor.is_nested
     if not is_strided and is_jagged(tensor):
         return tensor_meta(components(tensor)["values"], name, storage)
+    convert = dim if tensor._has_symbolic_sizes_strides else int
     return TensorMeta(
-        shape=tuple(map(dim, tensor.shape)),
+        shape=tuple(map(convert, tensor.shape)),
         dtype=dtype_name(tensor.dtype),
-        strides=tuple(map(dim, tensor.stride())) if is_strided else None,
+        strides=tuple(map(convert, tensor.stride())) if is_strided else None,
         name=name,
         sparse=None if is_strided else sparse_storage(tensor),
         storage=storage,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.export import ExportedProgram
 
 from graphflops.capture.fake.metadata import dtype_name
 from graphflops.capture.fake.sparse_tensors import sparse_storage
-from graphflops.capture.named_modules import Modules
+from graphflops.capture.named_modules import Modules, modules_in
 from graphflops.core.ir import Module, Parameter, TensorMeta
 
 Calls = Counter[int]
@@ -53,7 +54,7 @@ def calls_in_graph(modules: Modules, calls: Calls, graph: fx.GraphModule) -> dic
     for path, module in modules:
         paths.setdefault(id(module), []).append(path)
     # Only shared modules need the graph, and most models have none.
-    stack_calls = _stack_calls(graph) if len(paths) < len(modules) else {}
+    stack_calls = _stack_calls(_stack_entries(graph)) if len(paths) < len(modules) else {}
 
     def count(path: str, module: nn.Module) -> int:
         names = paths[id(module)]
@@ -100,12 +101,19 @@ def modules_of_graph(module: fx.GraphModule) -> tuple[Module, ...]:
         name: node.meta["example_value"] for node, name in lifted_weights(module.graph).items()
     }
     weights = (
-        *module.named_parameters(remove_duplicate=False),
+        *_named_parameters(module),
         *((name, value) for name, value in lifted.items() if isinstance(value, nn.Parameter)),
     )
     return modules_in_stacks(
         module, {name: _parameter(_leaf(name), value, id(value)) for name, value in weights}
     )
+
+
+def _named_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the parameters of a module under every name they have."""
+    for path, part in modules_in(module):
+        for name, parameter in part.named_parameters(recurse=False, remove_duplicate=False):
+            yield f"{path}.{name}" if path else name, parameter
 
 
 def lifted_weights(graph: fx.Graph) -> dict[fx.Node, str]:
@@ -230,8 +238,9 @@ def _storage_identity(value: torch.Tensor) -> int:
 def _modules_in_stacks(
     graph: fx.GraphModule, parameters: dict[str, list[Parameter]]
 ) -> tuple[Module, ...]:
-    classes = _stack_classes(graph)
-    stack_calls = _stack_calls(graph)
+    entries = _stack_entries(graph)
+    classes = {path: class_name for _, path, class_name in entries}
+    stack_calls = _stack_calls(entries)
     paths = sorted({"", *classes, *parameters}, key=_PathOrder(classes, parameters))
     called_paths = {ancestor for path in stack_calls for ancestor in (path, *_parents(path))}
     return tuple(
@@ -266,20 +275,22 @@ class _PathOrder:
         return self.positions[path] if path else 0
 
 
-def _stack_entries(graph: fx.GraphModule) -> Iterator[tuple[str, str, str]]:
-    for module in graph.modules():
-        if isinstance(module, fx.GraphModule):
-            for node in module.graph.nodes:
-                for key, entry in _stack(node).items():
-                    path, class_name = _stack_entry(entry)
-                    if path != _EXPORT_ROOT:
-                        yield str(key), clean_path(path), class_name
-
-
-def _stack_calls(graph: fx.GraphModule) -> dict[str, int]:
+def _stack_calls(entries: Iterable[tuple[str, str, str]]) -> dict[str, int]:
     """Return the number of calls by path: each call has a key of its own (``x``, ``x@1``, ...)."""
-    return Counter(path for path, _ in {(path, key) for key, path, _ in _stack_entries(graph)})
+    return Counter(path for path, _ in {(path, key) for key, path, _ in entries})
 
 
-def _stack_classes(graph: fx.GraphModule) -> dict[str, str]:
-    return {path: class_name for _, path, class_name in _stack_entries(graph)}
+def _stack_entries(graph: fx.GraphModule) -> list[tuple[str, str, str]]:
+    """Return the distinct entries of module stacks: key, path and class name."""
+    stacks = (
+        _stack(node).items()
+        for module in graph.modules()
+        if isinstance(module, fx.GraphModule)
+        for node in module.graph.nodes
+    )
+    entries = []
+    for key, entry in dict.fromkeys(chain.from_iterable(stacks)):
+        path, class_name = _stack_entry(entry)
+        if path != _EXPORT_ROOT:
+            entries.append((str(key), clean_path(path), class_name))
+    return entries

@@ -171,9 +171,8 @@ class _Walker:
         context = context if path is None else replace(context, path=path)
         if (batch := instances.get(node, 1)) != 1:
             context = replace(context, trip_count=context.trip_count * batch)
-        if node in self._backward or _is_tagged_backward(node):
-            context = replace(context, phase=Phase.BACKWARD)
-        return context
+        phase = Phase.BACKWARD if node in self._backward else _tagged_phase(node)
+        return context if phase is None else replace(context, phase=phase)
 
     def _visit(self, node: fx.Node, context: _Context) -> None:
         invocation = invocation_at(node)
@@ -271,8 +270,7 @@ def _computes_no_tensor(node: fx.Node) -> bool:
     """Return True for a node that computes no tensor: size arithmetic, ``getitem``."""
     if node.target is operator.getitem or _reads_size(node.target):
         return True
-    returns_tensor = bool(output_metas(node.meta.get("val"), node.name))
-    return not is_operator(node.target) and not returns_tensor
+    return not is_operator(node.target) and not output_metas(node.meta.get("val"), node.name)
 
 
 def _reads_size(target: object) -> bool:
@@ -366,10 +364,15 @@ def _torch_function(node: fx.Node) -> str:
     return str(node.meta.get("torch_fn", ("", ""))[1])
 
 
-def _is_tagged_backward(node: fx.Node) -> bool:
-    """Return True for a node that AOTAutograd has tagged as of the backward pass."""
+def _tagged_phase(node: fx.Node) -> Phase | None:
+    """Return the phase of a node of the backward pass by AOTAutograd's tags; else ``None``.
+
+    A forward node in a graph of the backward pass is recomputed there.
+    """
     tag = node.meta.get("partitioner_tag")
-    return tag == "is_backward" or bool(node.meta.get("autograd_backward"))
+    if node.meta.get("autograd_backward"):
+        return Phase.RECOMPUTE if tag == "is_forward" else Phase.BACKWARD
+    return Phase.BACKWARD if tag == "is_backward" else None
 
 
 def source_line(node: fx.Node) -> str:

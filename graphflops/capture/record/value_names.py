@@ -32,6 +32,7 @@ class ValueNames:
         self._qualified = qualified_names
         self._names: dict[fx.Node, Names] = {}
         self._storages: dict[str, str] = {}
+        self._described: dict[fx.Node, Tensors | Value] = {}
         self._node_names = NodeNames()
         self._call_names = {node: self._node_names.unique(node.name) for node in graph.nodes}
 
@@ -45,7 +46,9 @@ class ValueNames:
         """Return the value of a node as data, with the names of its tensors."""
         if isinstance(node, torch.Tensor):
             return tensor_meta(node)
-        return self._describe(node.meta.get("val"), self.names(node))
+        if node not in self._described:
+            self._described[node] = self._describe(node.meta.get("val"), self.names(node))
+        return self._described[node]
 
     def _describe(self, value: Any, names: Names) -> Tensors | Value:
         if isinstance(value, torch.Tensor):
@@ -63,6 +66,7 @@ class ValueNames:
 
     def enter(self, node: fx.Node, body: fx.Graph) -> None:
         """Give the inputs of a graph that a node runs the names of the node's operands."""
+        self._described.clear()
         placeholders, operands = body.find_nodes(op="placeholder"), _operands(node)
         if len(placeholders) == len(operands):
             for placeholder, operand in zip(placeholders, operands, strict=True):
@@ -71,11 +75,12 @@ class ValueNames:
 
     def leave(self, node: fx.Node, body: fx.Graph) -> None:
         """Give the results of a node the names of what the graph that it runs returns."""
+        self._described.clear()
         names = self._nested_names(body.output_node().args[0])
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor) and isinstance(names, list) and len(names) == 1:
             (names,) = names
-        if len(pytree.tree_leaves(names)) == len(_leaves(value)):
+        if len(_flat(names)) == len(_leaves(value)):
             self._names[node] = names
 
     def _nested_names(self, value: Any) -> Names:
@@ -116,8 +121,7 @@ class ValueNames:
         if isinstance(invocation.target, OpOverload) and node not in self._names:
             names = self._result_names(node, invocation.target, inputs, is_view=is_view)
             self._names[node] = names
-        names = [name for name in pytree.tree_leaves(self.names(node)) if name is not None]
-        tensors = zip(_leaves(node.meta.get("val")), names, strict=True)
+        tensors = zip(_leaves(node.meta.get("val")), _flat(self.names(node)), strict=True)
         name_of = {id(tensor): name for tensor, name in tensors}
         return tuple(
             self._describe(tensor, name_of.get(id(tensor), ""))  # type: ignore[misc]  # of a tensor
@@ -141,7 +145,7 @@ class ValueNames:
                 if isinstance(names, list) and isinstance(names[position], str):
                     names[position] = source.name
             elif is_view or not isinstance(names, str):
-                for name in pytree.tree_leaves(names):
+                for name in _flat(names):
                     self._storages[name] = source.storage or source.name
         return names
 
@@ -164,6 +168,10 @@ def _numbered(value: Any, name: str, counter: Iterator[int]) -> Names:
 
 def _leaves(value: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def _flat(names: Names) -> list[str]:
+    return [name for name in pytree.tree_leaves(names) if name is not None]
 
 
 def _operands(node: fx.Node) -> list[Any]:
