@@ -171,14 +171,16 @@ class OperatorGraph:
         """
         return generations(self.to_networkx(), self.nodes, by)
 
-    def stages(self, count: int, by: Weight = "flops") -> tuple[Stage, ...]:
-        """Cut the calls, in their order, into stages whose largest weight is the least possible.
+    def stages(self, count: int, by: Weight = "flops", *, slack: float = 0.02) -> tuple[Stage, ...]:
+        """Cut the calls, in their order, into stages of balanced weight.
 
-        Of equal cuts, those are taken that the fewest bytes cross.
+        Of the cuts within the slack of the best balance, those are taken that the fewest bytes
+        cross.
 
         Args:
             count: Number of stages.
             by: Weight of a call, as in :meth:`critical_path`.
+            slack: Share by which the largest weight may exceed the least possible one.
 
         Raises:
             UnboundSymbolError: Costs are symbolic.
@@ -194,7 +196,7 @@ class OperatorGraph:
             544 ['linear_2', 'linear_3']
             544 ['linear_4', 'linear_5']
         """
-        return cut_into_stages(self.records, self.uses, count, by)
+        return cut_into_stages(self.records, self.uses, count, by, slack)
 
     def waste(self) -> Waste:
         """Return the calls that need not run: repeated, unused, or the same for every input.

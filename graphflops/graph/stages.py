@@ -30,7 +30,7 @@ class Stage:
 
 
 def cut_into_stages(
-    records: Sequence[OpRecord], uses: Sequence[Use], count: int, by: Weight
+    records: Sequence[OpRecord], uses: Sequence[Use], count: int, by: Weight, slack: float
 ) -> tuple[Stage, ...]:
     """Cut the records of a graph into stages of balanced weight."""
     weights = list(map(weight_function(by), records))
@@ -41,7 +41,7 @@ def cut_into_stages(
             weight=sum(weights[part.start : part.stop]),
             bytes_in=crossing[part.start],
         )
-        for part in balanced_stages(weights, count, crossing)
+        for part in balanced_stages(weights, count, crossing, slack)
     )
 
 
