@@ -22,7 +22,8 @@ class Branches(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x.sum()
-        return self.wide(x).exp() + self.narrow(x) * self.narrow(x) + self.wide.bias.exp()
+        branches: torch.Tensor = self.wide(x).exp() + self.narrow(x) * self.narrow(x)
+        return branches + self.wide.bias.exp()
 
 
 @pytest.fixture

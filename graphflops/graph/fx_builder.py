@@ -206,7 +206,7 @@ class _Builder:
 
     def graph_module(self) -> fx.GraphModule:
         """Return the graph with the tensors that it reads."""
-        module = fx.GraphModule(self._tensors, self._graph, class_name=self._name or "GraphModule")
+        module = fx.GraphModule(self._tensors, self._graph, self._name or "GraphModule")
         module.graph.lint()
         return module
 
@@ -236,8 +236,9 @@ class _ModuleStacks:
     def _stack(self, path: str, module_class: str) -> dict[str, tuple[str, str]]:
         names = path.split(".") if path else []
         paths = [".".join(names[:depth]) for depth in range(len(names) + 1)]
-        classes = {**self._classes, path: module_class}
-        return {path: (path, classes.get(path, "")) for path in paths}
+        stack = {path: (path, self._classes.get(path, "")) for path in paths}
+        stack[path] = (path, module_class)
+        return stack
 
 
 _INHERITED = ("nn_module_stack", "stack_trace", "torch_fn")

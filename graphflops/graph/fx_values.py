@@ -78,6 +78,8 @@ class FakeValues:
 
     def size(self, value: Any) -> int | torch.SymInt:
         """Return an expression in symbolic sizes as torch's; a number as it is."""
+        if isinstance(value, int):
+            return value
         for symbol in getattr(value, "free_symbols", ()):
             self._symbols.size(symbol.name, _SAMPLE)
         return self._symbols.expression(value)

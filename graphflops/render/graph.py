@@ -46,7 +46,6 @@ def stages_text(stages: Sequence[Stage], by: Weight, width: int | None = None) -
         (
             str(number),
             str(len(stage.records)),
-            stage.records[0].call.module_path or stage.records[0].call.name,
             stage.records[-1].call.module_path or stage.records[-1].call.name,
             quantity(stage.weight, unit),
             f"{stage.weight / ideal:.1%}" if ideal else "",
@@ -54,7 +53,7 @@ def stages_text(stages: Sequence[Stage], by: Weight, width: int | None = None) -
         )
         for number, stage in enumerate(stages)
     ]
-    headers = ["stage", "calls", "from", "to", "cost", "of ideal", "bytes in"]
+    headers = ["stage", "calls", "up to", "cost", "of ideal", "bytes in"]
     return aligned(headers, rows, "simple", width)
 
 

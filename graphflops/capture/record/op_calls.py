@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple
 
@@ -83,8 +83,7 @@ class Calls(NamedTuple):
     control_flow: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Context:
+class _Context(NamedTuple):
     """Context of a graph within other graphs."""
 
     module: fx.GraphModule
@@ -168,11 +167,11 @@ class _Walker:
         self, node: fx.Node, context: _Context, instances: Mapping[fx.Node, Dim]
     ) -> _Context:
         path = self._resolve_path(node)
-        context = context if path is None else replace(context, path=path)
+        context = context if path is None else context._replace(path=path)
         if (batch := instances.get(node, 1)) != 1:
-            context = replace(context, trip_count=context.trip_count * batch)
+            context = context._replace(trip_count=context.trip_count * batch)
         phase = Phase.BACKWARD if node in self._backward else _tagged_phase(node)
-        return context if phase is None else replace(context, phase=phase)
+        return context if phase is None else context._replace(phase=phase)
 
     def _visit(self, node: fx.Node, context: _Context) -> None:
         invocation = invocation_at(node)
@@ -249,6 +248,7 @@ class _Walker:
         """Return the fields of a call that say where in the model and graph it is."""
         return {
             "module_path": context.path,
+            "index": len(self.calls),
             "name": self._names.call_name(node),
             "trip_count": context.trip_count,
             "source_line": source_line(node),
@@ -262,7 +262,9 @@ class _Walker:
         self._node_values.update(
             {source: source.meta.get("val") for source in node.all_input_nodes}
         )
-        for part in split_fused(call):
+        first, *others = split_fused(call)
+        self.calls.append((first, invocation))
+        for part in others:
             self.calls.append((replace(part, index=len(self.calls)), invocation))
 
 
@@ -313,7 +315,7 @@ def _score_graph(node: fx.Node, context: _Context) -> _Context | None:
     graph = operator.attrgetter(str(score_mod.target))(context.module)
     *rows, _ = query.meta["val"].shape
     scores = prod(map(dim, (*rows, key.meta["val"].shape[-2])))
-    return replace(context, module=graph, trip_count=context.trip_count * scores)
+    return context._replace(module=graph, trip_count=context.trip_count * scores)
 
 
 def _bodies(invocation: Invocation, context: _Context) -> list[_Context] | None:
@@ -326,13 +328,13 @@ def _bodies(invocation: Invocation, context: _Context) -> list[_Context] | None:
     graphs = [graph for graph in graphs if isinstance(graph, fx.GraphModule)]
     name = _name(invocation.target)
     if (name == _BRANCHES or name in _OPEN_LOOPS) and len(graphs) == _TWO_GRAPHS:
-        return [replace(context, module=graph) for graph in graphs]
+        return [context._replace(module=graph) for graph in graphs]
     if name in _RUN_ONCE and len(graphs) == 1:
-        return [replace(context, module=graphs[0])]
+        return [context._replace(module=graphs[0])]
     if name in {"scan", "map_impl"} and len(graphs) == 1:
         return [
-            replace(
-                context, module=graphs[0], trip_count=context.trip_count * _loop_length(invocation)
+            context._replace(
+                module=graphs[0], trip_count=context.trip_count * _loop_length(invocation)
             )
         ]
     return None
