@@ -55,6 +55,7 @@ def test_the_graph_is_the_model_in_all_real_cases(name: str) -> None:
     assert problems(name) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_graph_counts_as_the_model(name: str) -> None:
     case = ARCHITECTURES[name]()
