@@ -119,8 +119,8 @@ The batch of the program with named dims is symbolic, and its report is substitu
 names of dims, the symbol is the one in `report.symbols`. Dynamo's graph is that of a backend of
 `torch.compile`, and those of AOTAutograd lie below it; the joint graph is what it partitions.
 Inductor's is what it makes code of, after its own passes. `allow_rnn` of Dynamo is on, so that an
-LSTM is in the graph. PT2E is torchao's with the quantizer for x86; integers in place of floats are
-MACs all the same.
+LSTM is in the graph. PT2E is torchao's, with the quantizer for x86; its converted graph multiplies
+dequantized tensors.
 
 {forms}
 
