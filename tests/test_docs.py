@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import docs_examples, fuzz_page, vs_peers, zoo
+from benchmarks import docs_examples, doors_page, doors_results, fuzz_page, vs_peers, zoo
 from benchmarks.docs_examples import CONSOLE, PAGES, PYTHON, Block
 from benchmarks.docs_figures import FIGURES
 from benchmarks.gpu import compare as gpu_page
@@ -60,6 +60,7 @@ def test_every_figure_is_on_a_page() -> None:
 @pytest.mark.parametrize(
     ("page", "render"),
     [
+        (doors_results.PAGE, doors_page.page),
         (fuzz_page.PAGE, fuzz_page.page),
         (others_page.PAGE, others_page.render),
         (gpu_page.PAGE, gpu_page.page),

@@ -147,3 +147,39 @@ def test_an_operator_may_return_a_list_among_others() -> None:
     ):
         (record,) = report.records
         assert sum(output.nbytes for output in record.call.outputs) == 5 * 4 * 8 * 4
+
+
+class Scaled(nn.Module):
+    """A layer under autocast, whose calls export moves into a graph of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", enabled=False):
+            scale = x.sum()
+        out: torch.Tensor = self.linear(x) * scale
+        return out
+
+
+def test_a_node_that_a_pass_adds_beside_a_subgraph_gets_its_shape_from_the_inputs() -> None:
+    x = torch.randn(2, 8)
+    graph = torch.export.export(Scaled().eval(), (x,)).module()
+    assert any(isinstance(part, torch.fx.GraphModule) for part in graph.children())
+    linear = next(
+        node for node in graph.graph.nodes if node.target == torch.ops.aten.linear.default
+    )
+    with graph.graph.inserting_after(linear):
+        added = graph.graph.call_function(torch.ops.aten.relu.default, (linear,))
+    linear.replace_all_uses_with(added, delete_user_cb=lambda user: user is not added)
+    with pytest.raises(CaptureError, match=r"Give example inputs"):
+        gf.count(graph)
+    report = gf.count(graph, (x,))
+    assert report.macs == 2 * 8 * 4
+    (relu,) = [record for record in report.records if record.call.op == "aten::relu"]
+    assert relu.cost is not None
+    assert relu.cost.flops == 2 * 4
+    assert "val" not in added.meta
+    with pytest.raises(CaptureError, match=r"not\s+those that it was traced with"):
+        gf.count(graph, (torch.randn(3, 8),))

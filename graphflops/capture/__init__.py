@@ -16,6 +16,7 @@ from typing import Any
 from torch import fx, nn
 from torch.export import ExportedProgram
 
+from graphflops.capture.export.partitions import inline_partitions
 from graphflops.capture.export.program import (
     capture_graph,
     capture_program,
@@ -74,11 +75,11 @@ def capture(  # noqa: PLR0913 - the model, its inputs and the options of a captu
         captured = with_sizes(capture_program(model, tuple(args), kwargs or {}), assume=assumed)
     elif isinstance(model, fx.GraphModule):
         refuse_missing_targets(model)
-        inputs = tuple(args), kwargs or {}
+        graph, inputs = inline_partitions(model), (tuple(args), kwargs or {})
         captured = (
-            with_sizes(capture_graph(model, *inputs), assume=assumed)
-            if is_aten_graph(model)
-            else capture_torch_graph(model, *inputs, dynamic_shapes, reuse_layers=reuse_layers)
+            with_sizes(capture_graph(graph, *inputs), assume=assumed)
+            if is_aten_graph(graph)
+            else capture_torch_graph(graph, *inputs, dynamic_shapes, reuse_layers=reuse_layers)
         )
     elif isinstance(model, nn.Module):
         captured = capture_module(

@@ -15,7 +15,12 @@ from torch.export.graph_signature import ExportGraphSignature, InputKind
 from graphflops.capture.export.control_flow import calls_of_graph
 from graphflops.capture.export.graph_sizes import sizes_in_graph
 from graphflops.capture.export.phases import backward_nodes, unknown_phases
-from graphflops.capture.export.propagation import flat_inputs, matches, propagate_shapes
+from graphflops.capture.export.propagation import (
+    flat_inputs,
+    matches,
+    nodes_without_shapes,
+    propagate_shapes,
+)
 from graphflops.capture.export.views import reshape_views
 from graphflops.capture.fake.metadata import output_metas
 from graphflops.capture.record.invocation import is_operator
@@ -24,7 +29,6 @@ from graphflops.capture.record.module_hierarchy import (
     modules_of_graph,
     modules_of_program,
 )
-from graphflops.capture.torch_internals.operators import OpOverload
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.ir import Capture, Module, NamedTensors
 from graphflops.errors import CaptureError, ModelSpecError
@@ -192,7 +196,7 @@ def capture_graph(
     """
     if args or kwargs:
         return _capture_nodes(propagate_shapes(module, args, kwargs))
-    if not (nodes := _without_shapes(module)):
+    if not (nodes := nodes_without_shapes(module)):
         return _capture_nodes(module)
     msg = (
         f"meta['val'] is missing at {len(nodes)} of the graph's nodes, {nodes[0].name!r} first, so "
@@ -221,19 +225,3 @@ def _capture_nodes(module: fx.GraphModule) -> Capture:
         notes=(*notes, *unknown_phases(calls)),
         data_sizes=sizes_in_graph(module),
     )
-
-
-def _without_shapes(module: fx.GraphModule) -> list[fx.Node]:
-    return [
-        node
-        for node in module.graph.nodes
-        if node.op == "call_function"
-        and node.target is not operator.getitem
-        and "val" not in node.meta
-        and _has_outputs(node.target)
-    ]
-
-
-def _has_outputs(target: Any) -> bool:
-    """Return False for an operator without outputs, such as an assertion."""
-    return not isinstance(target, OpOverload) or bool(target._schema.returns)

@@ -13,6 +13,7 @@ from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 from graphflops.capture.diagnose import first_line
 from graphflops.capture.fake.metadata import output_metas, tensor_meta
 from graphflops.capture.torch_internals.fake_mode import FakeTensorMode
+from graphflops.capture.torch_internals.operators import OpOverload
 from graphflops.capture.torch_internals.serialized_programs import reorder_kwargs
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.ir import TensorMeta
@@ -36,7 +37,9 @@ def propagate_shapes(
     """
     inputs = _flat_graph_inputs(module.graph, args, kwargs)
     if any(_is_subgraph(module, node) for node in module.graph.nodes):
-        return _check_unchanged(module, inputs)
+        _refuse_other_inputs(module, inputs)
+        if not nodes_without_shapes(module):
+            return module
     copy = _copy(module)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     placeholders = copy.graph.find_nodes(op="placeholder")
@@ -120,11 +123,11 @@ def _is_subgraph(module: fx.GraphModule, node: fx.Node) -> bool:
     return isinstance(operator.attrgetter(str(node.target))(module), fx.GraphModule)
 
 
-def _check_unchanged(module: fx.GraphModule, inputs: list[Any]) -> fx.GraphModule:
-    """Return a graph with subgraphs, if the inputs match those that it was traced with.
+def _refuse_other_inputs(module: fx.GraphModule, inputs: list[Any]) -> None:
+    """Refuse inputs that a graph with subgraphs, where none are propagated, was not traced with.
 
     Raises:
-        CaptureError: They do not: shapes are not propagated in subgraphs.
+        CaptureError: The inputs are others.
     """
     placeholders = module.graph.find_nodes(op="placeholder")
     metas = [meta for node in placeholders for meta in output_metas(node.meta.get("val"), "")]
@@ -134,7 +137,23 @@ def _check_unchanged(module: fx.GraphModule, inputs: list[Any]) -> fx.GraphModul
             "those that it was traced with. Count the module that it was traced from."
         )
         raise CaptureError(msg)
-    return module
+
+
+def nodes_without_shapes(module: fx.GraphModule) -> list[fx.Node]:
+    """Return the calls in a graph that lack the metadata of their outputs."""
+    return [
+        node
+        for node in module.graph.nodes
+        if node.op == "call_function"
+        and node.target is not operator.getitem
+        and "val" not in node.meta
+        and _has_outputs(node.target)
+    ]
+
+
+def _has_outputs(target: Any) -> bool:
+    """Return False for an operator without outputs, such as an assertion."""
+    return not isinstance(target, OpOverload) or bool(target._schema.returns)
 
 
 def _copy(module: fx.GraphModule) -> fx.GraphModule:
