@@ -94,7 +94,8 @@ def test_options_reach_the_model(run: Run) -> None:
     found = json.loads(out)
     assert found["model"]["inputs"]["input_ids"] == {"shape": [2, 7], "dtype": "int64"}
     linear = next(op for op in found["ops"] if op["operator"] == "aten::linear")
-    assert linear["inputs"][0] == {"name": "input", "shape": [2, 7, 24], "dtype": "bfloat16"}
+    embedded = {"name": "input", "shape": [2, 7, 24], "dtype": "bfloat16", "producer": "dropout"}
+    assert linear["inputs"][0] == embedded
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def test_every_question_has_an_answer(kind: data.Kind, reports: dict[str, Any]) 
         "explain": (first,),
         "find": (first.call.name,),
         "compare_conventions": ("torch",),
+        "diff": (report,),
         "subs": (),
     }
     for name in (*QUESTIONS, "records", "subs", "notes"):

@@ -128,18 +128,18 @@ def call_dicts(records: Iterable[OpRecord], graph: OperatorGraph) -> list[dict[s
     """Return calls as data, each input with the node that produces it.
 
     Args:
-        records: Records of a graph.
+        records: Records of the graph, the very same objects.
         graph: The graph.
     """
-    calls = {record.call.index: call_dict(record) for record in graph.records}
-    by_position = list(calls.values())
+    by_position = [call_dict(record) for record in graph.records]
     inputs = [iter(call["inputs"]) for call in by_position]
     for call, name in zip(by_position, graph.names, strict=True):
         call["node"] = name
     for use in graph.uses:
         producer = None if use.producer is None else graph.names[use.producer]
         next(inputs[use.consumer])["producer"] = producer
-    return [calls[record.call.index] for record in records]
+    calls = dict(zip(map(id, graph.records), by_position, strict=True))
+    return [calls[id(record)] for record in records]
 
 
 def call_dict(record: OpRecord) -> dict[str, Any]:
