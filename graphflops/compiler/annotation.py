@@ -45,8 +45,8 @@ def annotate(
         on_unknown: As in :func:`graphflops.count`.
 
     Returns:
-        The report. The record of a node is one of its records, or the sum of several: of the
-        operators that a torch function calls, of a subgraph that runs more than once.
+        The report. The record of a node is one of its records, or the sum of several (of the
+        operators that a torch function calls, of a subgraph that runs more than once).
 
     Raises:
         ModelSpecError: It is no graph module.
