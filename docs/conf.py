@@ -45,7 +45,8 @@ maximum_signature_line_length = 90
 nitpicky = True
 nitpick_ignore_regex = [
     # Types of other packages, whose documentation is not asked for over the network.
-    ("py:.*", r"(torch|nn|fx|nx|networkx|sympy|os|collections|pathlib|typing|types|enum|dataclasses)(\..*)?"),
+    ("py:.*", r"(torch|sympy|os|collections|pathlib|typing|types|enum|dataclasses)(\..*)?"),
+    ("py:.*", r"(nn|fx|nx)\..*"),  # the names by which modules import torch's and networkx
     # Parts of types that Sphinx takes apart at their commas, and type variables.
     ("py:class", r"tuple\[.*|.*\.[A-Z]|Parameter"),
 ]
