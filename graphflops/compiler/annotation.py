@@ -13,11 +13,9 @@ from graphflops.compiler.node_records import records_by_node
 from graphflops.core import arguments
 from graphflops.counting.forward import OnUnknown, count
 from graphflops.errors import ModelSpecError
+from graphflops.graph.fx_builder import META_KEY
 from graphflops.pricing.registry import Registry
 from graphflops.reports.report import Report
-
-META_KEY = "graphflops"
-"""Key of a node's record in ``node.meta``."""
 
 
 @in_counting_thread

@@ -12,9 +12,10 @@ from torch import fx
 
 from graphflops.capture.torch_internals.compiler import pipe_split_operator
 from graphflops.capture.torch_internals.operators import OpOverload
-from graphflops.compiler.annotation import META_KEY, annotate
+from graphflops.compiler.annotation import annotate
 from graphflops.core.ir import OpRecord
 from graphflops.errors import ModelSpecError
+from graphflops.graph.fx_builder import META_KEY
 from graphflops.graph.stages import balanced_stages
 
 SplitPolicy = Callable[[fx.GraphModule], fx.GraphModule]

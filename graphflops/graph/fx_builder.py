@@ -18,6 +18,8 @@ from graphflops.graph.fx_arguments import Operand, arguments, overload_of
 from graphflops.graph.fx_sizes import SizeNodes
 from graphflops.graph.fx_values import FakeValues
 
+META_KEY = "graphflops"
+"""Key of a node's record in ``node.meta``."""
 _META, _CPU = torch.device("meta"), torch.device("cpu")
 
 
@@ -141,7 +143,8 @@ class _Builder:
         target = overload_of(call)
         args, kwargs = arguments(call, target, self._operand, self._weights.device)
         node = self._graph.create_node("call_function", target, args, kwargs, call.name)
-        node.meta.update(self._stacks.meta(call), graphflops=combine_records(parts))
+        node.meta.update(self._stacks.meta(call))
+        node.meta[META_KEY] = combine_records(parts)
         self._add_results(node, call, target)
 
     def _add_results(self, node: fx.Node, call: OpCall, target: OpOverload) -> None:

@@ -11,9 +11,7 @@ from torch import fx
 
 from graphflops.core.call_sequence import Block, CallSequence, Repeat
 from graphflops.core.ir import OpRecord
-
-META_KEY = "graphflops"
-"""Key of the record of a node in its metadata."""
+from graphflops.graph.fx_builder import META_KEY
 
 
 def fold(module: fx.GraphModule, records: Sequence[OpRecord]) -> fx.GraphModule:
