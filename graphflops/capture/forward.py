@@ -192,7 +192,7 @@ class _Attempt:
                 stack = ModuleStack(modules)
                 install_interpreter(self._model, fake.model, stack)
                 observer_notes = bypass_observers(modules)
-                tape = ForwardTape(stack, exporting=self._exporting)
+                tape = ForwardTape(stack, tracker, exporting=self._exporting)
                 inputs = tape.assign_names(modules, args, kwargs)
                 replayer = self._replayer = LayerReplayer(
                     modules if reuse_layers else (), tracker, TapeTracer(tape, stack), stack.run
@@ -209,7 +209,7 @@ class _Attempt:
             end = time.perf_counter()
             captured = Capture(
                 calls=calls,
-                fallback=Expander(tape.invocations.__getitem__),
+                fallback=Expander(tape.invocations.invocation),
                 modules=modules_of(modules, stack.calls),
                 method=self.method,
                 inputs=inputs,

@@ -161,7 +161,7 @@ class _Attempt:
         modules, tracker = fake.modules, fake.tracker
         attribution = AutogradAttribution(modules)
         gradients = GradientTracker(attribution)
-        tape = TrainingTape(attribution, gradients)
+        tape = TrainingTape(attribution, gradients, tracker)
         inputs = tape.assign_names(modules, fake.args, fake.kwargs)
         start = time.perf_counter()
         tracer = AutogradTracer(tape, attribution, gradients, tracker)
@@ -183,7 +183,7 @@ class _Attempt:
         refuse_mixed_dtypes(tape.traced_calls())
         capture = Capture(
             calls=calls,
-            fallback=Expander(tape.invocations.__getitem__),
+            fallback=Expander(tape.invocations.invocation),
             modules=(
                 *modules_of(modules, attribution.calls),
                 Module(path=LOSS.module_path, module_class=LOSS.module_class, calls=1),

@@ -30,6 +30,7 @@ from graphflops.capture.fake.shape_rules import (
     is_determined,
 )
 from graphflops.capture.fake.sparse_tensors import SparseRules
+from graphflops.capture.fake.storages import StorageTracker
 from graphflops.capture.fake.symbolic_shapes import SymbolicShapes
 from graphflops.capture.fake.torch_function_overrides import TorchFunctionOverrides
 from graphflops.capture.fake.value_lookup import ASSUMED_FLOAT, INPUTS, RANDOM
@@ -78,6 +79,7 @@ class ValueTracker:
         elements: Symbolic elements of tensors that are too large to have a value, or symbolic.
         factory: Factory of the fake tensors of the mode.
         num_ranks: Number of ranks over which weights are distributed.
+        storages: Storages that operators allocate, with their lifetimes.
     """
 
     def __init__(self) -> None:
@@ -87,8 +89,7 @@ class ValueTracker:
         self.mode = mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shape_env)
         self._distinct = DistinctValues(self.value)
         self.sizes = DataSizes(mode, self.value, self._distinct.bound)
-        self.has_assumed_values = False
-        self.operator_count, self.num_ranks = 0, 1
+        self.has_assumed_values, self.operator_count, self.num_ranks = False, 0, 1
         self.unknown_floats: dict[str, None] = {}
         self.unknown_masks: dict[str, None] = {}
         self.unknown_packings: dict[str, None] = {}
@@ -99,11 +100,12 @@ class ValueTracker:
         self.elements = SymbolicElements(self.value, MAX_VALUE_NUMEL)
         # Weak references, not addresses: another storage could reuse the same address.
         self._stale: set[StorageWeakRef] = set()
-        self._thread = threading.get_ident()
+        self._thread, self.storages = threading.get_ident(), StorageTracker()
         self.sparse = SparseRules(mode, self.value)
         self.factory = FakeTensorFactory(mode)
         self._dispatch, self._from_tensor = DispatchCache(mode, self.factory).run, mode.from_tensor
-        intercept(mode, dispatch=self.dispatch, from_tensor=self.from_tensor)
+        run = self.storages.watch(self.dispatch)
+        intercept(mode, dispatch=run, from_tensor=self.from_tensor)
         vars(mode)["value_tracker"] = self
 
     def fake_with_value(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -334,13 +336,10 @@ class ValueTracker:
         if any(isinstance(leaf, FakeTensor) for leaf in leaves) or not any(map(is_real, leaves)):
             return args, kwargs
         # Without a fake argument the mode would run the operator for real.
-        return (
-            pytree.tree_map_only(torch.Tensor, self._fake_copy, args),
-            pytree.tree_map_only(torch.Tensor, self._fake_copy, dict(kwargs)),
+        copies: tuple[Any, Mapping[str, Any]] = pytree.tree_map_only(
+            torch.Tensor, lambda t: self.fake_with_value(t, t.device), (args, dict(kwargs))
         )
-
-    def _fake_copy(self, tensor: torch.Tensor) -> torch.Tensor:
-        return self.fake_with_value(tensor, tensor.device)
+        return copies
 
     def _compute(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         values: Any = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -61,9 +62,14 @@ class FakeTensorFactory:
 
     def empty_like(self, tensor: torch.Tensor) -> FakeTensor:
         """Return a fake tensor of the same metadata, with a storage of its own."""
-        shape, strides = tensor.shape, tensor.stride()
-        meta = torch.empty_strided(shape, strides, dtype=tensor.dtype, device="meta")
-        return self.make(meta, tensor.device)
+        return self.empty(tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
+
+    def empty(
+        self, shape: Sequence[Any], strides: Sequence[Any], dtype: torch.dtype, device: torch.device
+    ) -> FakeTensor:
+        """Return a fake tensor of some metadata, with a storage of its own."""
+        meta = torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+        return self.make(meta, device)
 
     def _template(
         self, device: torch.device, *, is_parameter: bool

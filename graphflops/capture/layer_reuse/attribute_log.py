@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from graphflops.capture.layer_reuse.fingerprint import MODULE_INTERNALS
@@ -17,6 +18,7 @@ from graphflops.capture.layer_reuse.layer_index import LayerIndex
 from graphflops.capture.layer_reuse.module_dict import module_dict
 from graphflops.capture.torch_internals.dispatch import TorchDispatchMode, disable_current_modes
 from graphflops.capture.torch_internals.frames import NN_MODULE_FILE
+from graphflops.capture.torch_internals.trees import pytree
 from graphflops.runtime.patches import AttributePatch, Patches, patch_function
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -96,11 +98,22 @@ def is_logging() -> bool:
     return bool(_ACTIVE.logs)
 
 
-def record_identity_call(attributes: dict[str, Any], arguments: Arguments) -> None:
-    """Record that a module returned its input, if it has no children, parameters or buffers."""
+def record_identity_call(
+    attributes: dict[str, Any],
+    arguments: Arguments,
+    copy: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    """Record that a module returned its input, if it has no children, parameters or buffers.
+
+    Args:
+        attributes: Attribute dictionary of the module.
+        arguments: Arguments of the call.
+        copy: Function that copies a tensor without its memory; the copies are kept.
+    """
     if not (attributes["_modules"] or attributes["_parameters"] or attributes["_buffers"]):
+        copies: Arguments = pytree.tree_map_only(torch.Tensor, copy, arguments)
         for log in _ACTIVE.logs:
-            log.identity_calls[id(attributes)].append(arguments)
+            log.identity_calls[id(attributes)].append(copies)
 
 
 class _ForbidOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap

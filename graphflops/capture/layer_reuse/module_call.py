@@ -96,6 +96,11 @@ class ModuleCall:
             self, fingerprint=self.fingerprint.copy(), input_versions=self.input_versions.copy()
         )
 
+    def without_tensors(self) -> ModuleCall:
+        """Return the call without its arguments, for others to be compared with it."""
+        fingerprint = Fingerprint(self.fingerprint.values, self.fingerprint.modules)
+        return replace(self, args=(), kwargs={}, fingerprint=fingerprint)
+
     def add_entry(self, location: EntryLocation) -> Any:
         """Add a cache entry to the fingerprint, and return its fingerprint."""
         entry = location.entry(self.fingerprint.caches)
@@ -151,7 +156,7 @@ class LayerTemplate:
     """A recorded layer, from which equivalent instances are replayed.
 
     Attributes:
-        call: The recorded call.
+        call: The recorded call, without its arguments.
         reads: Attributes that it read, for each of its modules.
         identity_calls: Arguments of calls of its modules that returned their input, by number
             of the module.
@@ -159,7 +164,7 @@ class LayerTemplate:
         entries: Cache entries that it accessed, with their fingerprints before.
         results: Leaves of its outputs and of these entries afterwards, tensors as references.
         spec: Tree structure of the results.
-        new_tensors: The tensors that it created.
+        new_tensors: Tensors like those that it created.
         written_inputs: Numbers of the inputs that it wrote to.
         value_states: Tracked values of ``new_tensors`` and of the written inputs.
         segment: The tracer's recording.

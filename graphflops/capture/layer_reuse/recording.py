@@ -92,7 +92,7 @@ class Recording:
         }
         log = self._attribute_log
         return LayerTemplate(
-            call=call,
+            call=call.without_tensors(),
             reads=[log.reads.get(id(state.module_dict), set()) for state in fingerprint.modules],
             identity_calls={
                 numbers[key]: calls for key, calls in log.identity_calls.items() if key in numbers
@@ -106,7 +106,8 @@ class Recording:
             entries=self._entries,
             results=results,
             spec=spec,
-            new_tensors=new_tensors,
+            # Copies: the layer's own tensors are freed when the model lets go of them.
+            new_tensors=[self._values.empty_like(tensor) for tensor in new_tensors],
             written_inputs=written_inputs,
             value_states=[self._values.state(tensor) for tensor in changed],
             segment=segment,

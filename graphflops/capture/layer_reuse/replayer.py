@@ -85,7 +85,7 @@ class LayerReplayer:
             return self._run_candidate(group, module, (args, kwargs))
         outputs = self._run(module, *args, **kwargs)
         if is_logging() and args and outputs is args[0]:
-            record_identity_call(attributes, (args, kwargs))
+            record_identity_call(attributes, (args, kwargs), self._values.empty_like)
         return outputs
 
     def _run_candidate(self, group: CandidateGroup, module: nn.Module, arguments: Arguments) -> Any:

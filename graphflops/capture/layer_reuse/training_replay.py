@@ -42,7 +42,7 @@ class _BackwardSegment:
 
     Attributes:
         block: Its operator calls.
-        gradients: Gradient of each input, ``None`` where there is none.
+        gradients: A tensor like the gradient of each input, ``None`` where there is none.
         gradient_names: Names of these gradients.
         incoming_names: Names of the incoming gradients.
     """
@@ -248,7 +248,7 @@ class AutogradTracer(TapeTracer):
         calls = tuple(inverse.relocate(call, call.index) for call in expand(block.items))
         segment.backward[signature] = _BackwardSegment(
             block=Block(first_call, calls),
-            gradients=list(gradients),
+            gradients=[g if g is None else self._values.empty_like(g) for g in gradients],
             gradient_names=[
                 "" if g is None else inverse.map_name(tape.name_of(g)) for g in gradients
             ],

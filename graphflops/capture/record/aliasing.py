@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import fx
 
-from graphflops.capture.torch_internals.functorch_levels import functorch
+from graphflops.capture.fake.storages import storage_of
 from graphflops.capture.torch_internals.operators import OpOverload
 
 
@@ -33,9 +33,5 @@ def is_view(result: object, inputs: Iterable[object]) -> bool:
 
 def storage_identity(value: torch.Tensor) -> int:
     """Return a number that tensors in the same memory share, as long as these are alive."""
-    if value.layout != torch.strided:
-        return id(value)  # it has no storage
-    inner: torch.Tensor = value
-    while functorch.is_functorch_wrapped_tensor(inner):
-        inner = functorch.get_unwrapped(inner)
-    return int(inner.untyped_storage()._cdata)
+    owner = storage_of(value)
+    return id(value) if owner is value else int(owner._cdata)

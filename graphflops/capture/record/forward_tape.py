@@ -18,6 +18,7 @@ from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
 from graphflops.capture.fake import nested_tensors
+from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.fake.quantization import run_quantized
 from graphflops.capture.record.invocation import Invocation
@@ -56,12 +57,13 @@ class ForwardTape(Tape, SchemaCheckMode):
 
     Args:
         module_stack: Stack of the modules that run.
+        values: Tracker of the fake tensors.
         exporting: True if the model is told that it is exported: it does not branch on values
             then, and unknown sizes may be compared and be indices.
     """
 
-    def __init__(self, module_stack: ModuleStack, *, exporting: bool) -> None:
-        Tape.__init__(self)
+    def __init__(self, module_stack: ModuleStack, values: ValueTracker, *, exporting: bool) -> None:
+        Tape.__init__(self, values)
         TorchDispatchMode.__init__(self, _dispatch_key=DispatchKey.PreDispatch)  # type: ignore[no-untyped-call]  # torch's gap
         self._module_stack, self._exporting = module_stack, exporting
         self._torch_functions = _TorchFunctionLog()

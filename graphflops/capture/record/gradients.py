@@ -14,6 +14,7 @@ from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.record.autograd_attribution import AutogradAttribution
 from graphflops.capture.record.module_stack import CallSite
 from graphflops.capture.record.tape import Item
+from graphflops.capture.record.tensor_records import TensorRecord, TensorRecords
 from graphflops.capture.torch_internals.autograd_engine import current_node
 from graphflops.core.call_sequence import Repeat
 from graphflops.core.ir import Phase
@@ -50,14 +51,16 @@ class GradientTracker:
     module is the lowest one that contains all users, for a weight the one that holds it.
 
     Attributes:
-        deliveries: Each gradient by its id, with True if it was passed on only as that of a
-            weight, or of a value computed from weights alone.
+        deliveries: Records of the gradients, with True for one that was passed on only as that of
+            a weight, or of a value computed from weights alone.
+        tensors: Records of the tensors on the tape.
         current_node: The autograd node that runs, or ran last.
         leaves: Tensors that get a gradient in the end.
     """
 
     def __init__(self, attribution: AutogradAttribution) -> None:
-        self.deliveries: dict[int, tuple[torch.Tensor, bool]] = {}
+        self.deliveries: dict[TensorRecord, bool] = {}
+        self.tensors = TensorRecords()
         self.current_node: Any = None
         self.leaves: list[torch.Tensor] = []
         self._attribution = attribution
@@ -135,9 +138,9 @@ class GradientTracker:
                 if edge[0] is not None and gradient is not None
             ]
             for edge, gradient in delivered:
-                _, was_weights_only = self.deliveries.get(id(gradient), (None, True))
-                weights_only = was_weights_only and self._attribution.is_weights_only(edge[0])
-                self.deliveries[id(gradient)] = gradient, weights_only
+                record = self.tensors.of(gradient)
+                weights_only = self._attribution.is_weights_only(edge[0])
+                self.deliveries[record] = self.deliveries.get(record, True) and weights_only
             self._last_node = node
             # Sums run next, in this order, at edges that have a gradient already.
             self._pending_sums = deque(

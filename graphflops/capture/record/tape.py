@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
+from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.fake.metadata import (
     bind_arguments,
@@ -20,14 +21,17 @@ from graphflops.capture.fake.metadata import (
 )
 from graphflops.capture.fake.nested_tensors import components, is_jagged
 from graphflops.capture.named_modules import Modules
-from graphflops.capture.record.aliasing import is_view, storage_identity
+from graphflops.capture.record.aliasing import is_view
 from graphflops.capture.record.invocation import Invocation
+from graphflops.capture.record.invocation_log import InvocationLog
 from graphflops.capture.record.module_stack import CallSite
+from graphflops.capture.record.tensor_records import TensorRecords
 from graphflops.capture.torch_internals.node_names import NodeNames
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.capture.unfused_attention import MASKING
 from graphflops.core.call_sequence import Block, Relocation, Repeat, expand
 from graphflops.core.ir import NamedTensors, OpCall, TensorMeta, Tensors, Value
+from graphflops.core.storage_events import StorageKind
 
 _CONSTANT = "constant"
 BoundArguments: TypeAlias = tuple[dict[str, Tensors], dict[str, Value]]
@@ -42,23 +46,28 @@ class Tape:
 
     Attributes:
         items: Operator calls so far, numbered, and replays of layers.
-        length: Number of calls, those of replays included.
         invocations: Invocations, by the number of the call.
         constants: Values of the tensors that are no inputs, parameters or buffers, by name;
             ``None`` if a value is not known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, values: ValueTracker) -> None:
         self.items: list[Item] = []
-        self.length = 0
-        self.invocations: dict[int, Invocation] = {}
+        self.invocations = InvocationLog(values)
         self.constants: dict[str, torch.Tensor | None] = {}
-        self._keep_alive: list[torch.Tensor] = []
+        self.tensors = TensorRecords()
+        self._storages = values.storages
         self._node_names = NodeNames()
-        self._names: dict[int, str] = {}
-        self._storages: dict[int, str] = {}
-        self._metas: dict[int, TensorMeta] = {}
         self._by_name: dict[str, TensorMeta] = {}
+
+    @property
+    def length(self) -> int:
+        """Number of calls, those of replays included."""
+        return self._storages.position
+
+    @length.setter
+    def length(self, calls: int) -> None:
+        self._storages.position = calls
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -73,15 +82,20 @@ class Tape:
             prefix = f"{path}." if path else ""
             for name, tensor in (*module._parameters.items(), *module._buffers.items()):
                 # A tied weight keeps its first name.
-                if tensor is not None and id(tensor) not in self._names:
+                if tensor is not None and self.tensors.find(tensor) is None:
                     self.assign_name(tensor, prefix + name)
+                    is_buffer = name in module._buffers
+                    kind = StorageKind.BUFFER if is_buffer else StorageKind.PARAMETER
+                    self._storages.register(tensor, kind, prefix + name)
             for name, value in vars(module).items():
-                if isinstance(value, torch.Tensor) and id(value) not in self._names:
+                if isinstance(value, torch.Tensor) and self.tensors.find(value) is None:
                     self._assign_constant_name(value, prefix + name)
+                    self._storages.register(value, StorageKind.BUFFER, prefix + name)
         inputs = named_tensors(modules[0][1], args, kwargs)
         for name, tensor in inputs:
             self.assign_input_name(tensor, name)
-        root_names = (name for name in self._names.values() if "." not in name)
+            self._storages.register(tensor, StorageKind.INPUT, name)
+        root_names = (name for name in self.tensors.names() if "." not in name)
         for name in dict.fromkeys((*(name for name, _ in inputs), *root_names)):
             self._node_names.unique(name)  # reserved: no call has it
         return tuple((name, self._meta(tensor)) for name, tensor in inputs)
@@ -103,25 +117,24 @@ class Tape:
 
         Its metadata is read at its first use in a call: most weights are of replayed layers.
         """
-        key = id(tensor)
-        if key not in self._names:
-            # The id of a tensor is its key, and is unique as long as the tensor is alive.
-            self._keep_alive.append(tensor)
-        self._metas.pop(key, None)
-        self._names[key] = name
+        record = self.tensors.of(tensor)
+        record.name, record.meta = name, None
 
     def name_of(self, tensor: torch.Tensor) -> str:
         """Return the name of a tensor, or ``""`` if it has none yet."""
-        return self._names.get(id(tensor), "")
+        return self.tensors.name_of(tensor)
 
     def storage_name(self, tensor: torch.Tensor) -> str:
         """Return the name of the first tensor in the memory of a named one."""
-        return self._storages.setdefault(storage_identity(tensor), self._names[id(tensor)])
+        storage = self._storages.of(tensor)
+        if not storage.name:
+            storage.name = self.tensors.name_of(tensor)
+        return storage.name
 
     def version_of(self, tensor: torch.Tensor) -> TensorVersion | None:
         """Return the current version of a tensor, if it has a name."""
-        name = self._names.get(id(tensor))
-        return None if name is None else (name, tensor._version)
+        name = self.tensors.name_of(tensor)
+        return (name, tensor._version) if name else None
 
     def block(self, first_item: int, first_call: int) -> Block[OpCall]:
         """Return the items from an index on as a block, given the number of its first call."""
@@ -184,24 +197,23 @@ class Tape:
         for number, result in enumerate(results):
             default = name if len(results) == 1 else f"{name}.{number}"
             # A tensor that was written to in place keeps its name.
-            self.assign_name(result, self._names.get(id(result), default))
+            self.assign_name(result, self.tensors.name_of(result) or default)
         return tuple(map(self._meta, results))
 
     def add(self, call: OpCall, invocation: Invocation) -> None:
         """Add a call, which has the next number."""
         self.items.append(call)
-        self.invocations[call.index] = invocation
+        self.invocations.add(call.index, invocation)
         self.length += 1
 
     def _meta(self, tensor: torch.Tensor) -> TensorMeta:
-        key = id(tensor)
-        meta = self._metas.get(key)
+        record = self.tensors.of(tensor)
+        meta = record.meta
         if meta is None:
-            if key not in self._names:
+            if not record.name:
                 self._assign_name_of_unknown(tensor)
-            name, storage = self._names[key], self.storage_name(tensor)
-            meta = tensor_meta(tensor, name, storage if storage != name else "")
-            self._metas[key] = meta
+            name, storage = record.name, self.storage_name(tensor)
+            meta = record.meta = tensor_meta(tensor, name, storage if storage != name else "")
             self._by_name.setdefault(name, meta)
         return meta
 
@@ -211,7 +223,7 @@ class Tape:
         It is a constant, or a copy of a named one: the functions that make tensors return copies
         of what their operators do, ``x.data`` is one of ``x``.
         """
-        name = self._storages.get(storage_identity(tensor), "")
+        name = self._storages.of(tensor).name
         original, copy = self._by_name.get(name), tensor_meta(tensor, name)
         if original == copy:
             self.assign_name(tensor, name)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.record.autograd_attribution import AutogradAttribution
 from graphflops.capture.record.fused_kernels import split_fused
@@ -35,31 +36,37 @@ class TrainingTape(Tape, TorchDispatchMode):
     A backward call belongs to the module whose forward caused it.
     """
 
-    def __init__(self, attribution: AutogradAttribution, gradient_tracker: GradientTracker) -> None:
-        Tape.__init__(self)
+    def __init__(
+        self,
+        attribution: AutogradAttribution,
+        gradient_tracker: GradientTracker,
+        values: ValueTracker,
+    ) -> None:
+        Tape.__init__(self, values)
         TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]  # torch's gap
         self._attribution = attribution
         self._gradient_tracker = gradient_tracker
         # By the number of a call; a relocated call has none, since it is marked already.
         self._purposes: dict[int, Purpose] = {}
         self._is_rerunning_forward = False
-        self._input_dependent: set[int] = set()
+        gradient_tracker.tensors = self.tensors
 
     def assign_input_name(self, tensor: torch.Tensor, name: str) -> None:
         """Assign a name to an input of the model, or to a tensor that depends on one."""
         self.assign_name(tensor, name)
-        self._input_dependent.add(id(tensor))
+        self.tensors.of(tensor).depends_on_inputs = True
 
     def depends_on_inputs(self, tensor: torch.Tensor) -> bool:
         """Return True if a tensor depends on inputs of the model."""
-        return id(tensor) in self._input_dependent
+        record = self.tensors.find(tensor)
+        return record is not None and record.depends_on_inputs
 
     def marked_items(self, first_item: int = 0) -> tuple[Item, ...]:
         """Return the items from an index on, with weight gradients marked."""
         deliveries = {
-            self._names[tensor]: is_weights_only
-            for tensor, (_, is_weights_only) in self._gradient_tracker.deliveries.items()
-            if tensor in self._names
+            record.name: is_weights_only
+            for record, is_weights_only in self._gradient_tracker.deliveries.items()
+            if record.name
         }
         return mark_weight_gradients(self.items[first_item:], self._purposes, deliveries)
 
@@ -87,7 +94,8 @@ class TrainingTape(Tape, TorchDispatchMode):
             del self.items[first_item:]
             self.length = first_call
             for call in forward_calls:
-                del self.invocations[call.index], self._purposes[call.index]
+                self.invocations.remove(call.index)
+                del self._purposes[call.index]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -111,9 +119,10 @@ class TrainingTape(Tape, TorchDispatchMode):
         results = tensors_in(out)
         if (results or func._schema.is_mutable) and not _is_accumulate_grad_copy(func):
             inputs = tensors_in((args, kwargs))
-            is_input_dependent = any(id(tensor) in self._input_dependent for tensor in inputs)
+            is_input_dependent = any(map(self.depends_on_inputs, inputs))
             if is_input_dependent:
-                self._input_dependent.update(map(id, results))
+                for result in results:
+                    self.tensors.of(result).depends_on_inputs = True
             purpose = self._purpose(func, weights_only=bool(inputs) and not is_input_dependent)
             invocation = Invocation(func, args, kwargs, out)
             call = self.make_call(invocation, bound, purpose.call_site, phase=purpose.phase)

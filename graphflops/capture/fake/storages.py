@@ -1,0 +1,183 @@
+"""Storages of fake tensors: when operators allocate them, and when eager PyTorch would free them.
+
+The model runs as Python, so that a storage lives as long as something of the model refers to it:
+a variable, a module, autograd. A weak reference to the storage's Python object, which torch keeps
+as long as the storage itself, notices when it is freed. This holds only as long as nothing of a
+count refers to the tensors of the model: records of them are weak, and recorded layers keep copies
+without memory of the model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+from weakref import ref
+
+import torch
+
+from graphflops.capture.fake.leaves import tensors_in
+from graphflops.capture.fake.metadata import dim, dtype_name
+from graphflops.capture.fake.shape_rules import is_composite
+from graphflops.capture.torch_internals.fake_mode import FakeTensor
+from graphflops.capture.torch_internals.functorch_levels import functorch
+from graphflops.capture.torch_internals.operators import OpOverload
+from graphflops.core.storage_events import (
+    BEFORE,
+    Allocation,
+    EventItem,
+    StorageEvent,
+    StorageEvents,
+    StorageKind,
+)
+
+_UNCOUNTED = -1
+
+
+class StorageRecord(ref[Any]):
+    """Weak reference to a storage, or to a tensor without one.
+
+    Attributes:
+        key: Address of the storage, unique while it is alive.
+        name: Name of the first tensor in it on the tape; empty until there is one.
+        number: Number of its allocation; negative if it is none.
+    """
+
+    __slots__ = ("key", "name", "number")
+    key: int
+    name: str
+    number: int
+    # A reference compares by its storage, which a record outlives.
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+class StorageTracker:
+    """Records of the storages that are alive, and events of all that were.
+
+    Attributes:
+        position: Number of calls on the tape so far.
+        items: Events so far, and repeats of layers.
+        count: Number of storages so far, those of repeats included.
+    """
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.items: list[EventItem] = []
+        self.count = 0
+        self._is_in_operator = False
+        self._allocations: dict[int, Any] = {}
+        self._records: dict[int, StorageRecord] = {}
+
+    def of(self, tensor: torch.Tensor) -> StorageRecord:
+        """Return the record of the storage of a tensor."""
+        owner = storage_of(tensor)
+        key = id(owner) if owner is tensor else owner._cdata
+        record = self._records.get(key)
+        return self._record(key, owner) if record is None else record
+
+    def watch(self, dispatch: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that runs an operator, and records what it allocates.
+
+        The operators within another one make no memory of their own: those that a shape rule
+        calls are not run by the operator. Those that a composite operator consists of are.
+        """
+
+        def run(
+            func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+        ) -> Any:
+            if self._is_in_operator or not _may_allocate(func):
+                return dispatch(func, types, args, kwargs)
+            self._is_in_operator = True
+            try:
+                results = dispatch(func, types, args, kwargs)
+            finally:
+                self._is_in_operator = False
+            self.allocate(results, may_resize=func._schema.is_mutable)
+            return results
+
+        return run
+
+    def register(self, tensor: torch.Tensor, kind: StorageKind, name: str) -> None:
+        """Record a storage that is there before the first call."""
+        if tensor.layout is torch.strided and not tensor.is_nested:
+            record = self.of(tensor)
+            if record.number == _UNCOUNTED:
+                self._count(record, tensor, kind, name)
+
+    def allocate(self, results: Any, *, may_resize: bool = False) -> None:
+        """Record the storages that an operator has allocated for its results.
+
+        Args:
+            results: The results.
+            may_resize: True if it may have resized the storage of an argument.
+        """
+        for tensor in (results,) if type(results) is FakeTensor else tensors_in(results):
+            if type(tensor) is not FakeTensor or tensor.layout is not torch.strided:
+                continue
+            record = self.of(tensor)
+            if record.number == _UNCOUNTED:
+                self._count(record, tensor)
+            elif may_resize:
+                self._resize(record, tensor)
+
+    def events(self) -> StorageEvents:
+        """Return the events so far."""
+        allocations = {
+            number: Allocation(dim(nbytes), dtype_name(dtype), str(device), kind, name)
+            for number, (nbytes, dtype, device, kind, name) in self._allocations.items()
+        }
+        return StorageEvents(items=tuple(self.items), allocations=allocations)
+
+    def _record(self, key: int, owner: Any) -> StorageRecord:
+        record = self._records[key] = StorageRecord(owner, self._release)
+        record.key, record.name, record.number = key, "", _UNCOUNTED
+        return record
+
+    def _count(
+        self,
+        record: StorageRecord,
+        tensor: torch.Tensor,
+        kind: StorageKind = StorageKind.RESULT,
+        name: str = "",
+    ) -> None:
+        """Record the allocation of a storage."""
+        number = record.number = self.count
+        self.count += 1
+        nbytes = tensor.untyped_storage().nbytes()
+        self._allocations[number] = nbytes, tensor.dtype, tensor.device, kind, name
+        call = self.position if kind is StorageKind.RESULT else BEFORE
+        self.items.append(StorageEvent(call, number, False, number))
+
+    def _resize(self, record: StorageRecord, tensor: torch.Tensor) -> None:
+        """Record a storage anew if its size has changed."""
+        before, after = self._allocations[record.number][0], tensor.untyped_storage().nbytes()
+        if isinstance(before, int) and isinstance(after, int) and before != after:
+            self._free(record.number)
+            self._count(record, tensor)
+
+    def _free(self, number: int) -> None:
+        self.items.append(StorageEvent(self.position, number, True, number))
+
+    def _release(self, reference: ref[Any]) -> None:
+        record: StorageRecord = reference  # type: ignore[assignment]  # as it was made
+        if self._records.get(record.key) is record:
+            del self._records[record.key]
+        if record.number != _UNCOUNTED:
+            self._free(record.number)
+
+
+def storage_of(tensor: torch.Tensor) -> Any:
+    """Return the storage of a tensor; the tensor itself if it has none."""
+    if tensor.layout is not torch.strided:
+        return tensor
+    inner = tensor
+    while functorch.is_functorch_wrapped_tensor(inner):
+        inner = functorch.get_unwrapped(inner)
+    return inner.untyped_storage()
+
+
+@cache
+def _may_allocate(func: Any) -> bool:
+    """Return True for an operator with a kernel, which allocates what it returns."""
+    return isinstance(func, OpOverload) and func.namespace != "prim" and not is_composite(func)

@@ -1,0 +1,144 @@
+"""Storage events: when the memory of each tensor is allocated, and when eager PyTorch frees it.
+
+A storage has a number. Its allocation is an event, and so is its release; events stand in the
+order in which they happen, which is finer than that of the calls: the scratch memory of a
+composite operator comes and goes within one call, and a tensor is freed between two calls, when
+Python drops the last reference to it. The events of a repeated layer stand once, as its calls do:
+another instance allocates as many storages, numbered from another one on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple, TypeAlias
+
+from graphflops.core.cost import Dim
+
+BEFORE = -1
+"""Index of the call, for what is allocated before the first one."""
+
+
+class StorageKind(Enum):
+    """Kind of a storage, by what it holds."""
+
+    PARAMETER = "parameter"
+    BUFFER = "buffer"
+    INPUT = "input"
+    GRADIENT = "gradient"
+    OPTIMIZER = "optimizer"
+    RESULT = "result"
+
+
+class Allocation(NamedTuple):
+    """Storage that an operator allocates, or that is there from the start.
+
+    Attributes:
+        nbytes: Size in bytes, of the storage and not of a view of it.
+        dtype: Dtype of the first tensor in it.
+        device: Device, e.g. ``"cuda:0"``.
+        kind: What it holds.
+        name: Qualified name of a parameter or a buffer, name of an input; empty for a result.
+    """
+
+    nbytes: Dim
+    dtype: str
+    device: str
+    kind: StorageKind = StorageKind.RESULT
+    name: str = ""
+
+
+class StorageEvent(NamedTuple):
+    """Allocation or release of a storage.
+
+    Attributes:
+        call: Index of the call that runs or runs next; ``BEFORE`` before the first one.
+        storage: Number of the storage.
+        is_release: True if it is freed.
+        template: Number of the storage whose allocation it repeats; its own if it was traced.
+    """
+
+    call: int
+    storage: int
+    is_release: bool
+    template: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EventBlock:
+    """Events of a traced instance of a layer.
+
+    Attributes:
+        first_call: Index of its first call.
+        first_storage: Number of the first storage that it allocates.
+        storages: Number of storages that it allocates, those of layers within it included.
+        items: The events, and repeats of layers within it.
+    """
+
+    first_call: int
+    first_storage: int
+    storages: int
+    items: tuple[StorageEvent | EventRepeat, ...]
+
+    def allocates(self, storage: int) -> bool:
+        """Return True for the number of a storage that the block allocates."""
+        return self.first_storage <= storage < self.first_storage + self.storages
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EventRepeat:
+    """Events of another instance of a layer.
+
+    Attributes:
+        block: Events of the traced instance.
+        first_call: Index of the first call of this instance.
+        first_storage: Number of the first storage that it allocates.
+        others: Storages of this instance by those of the traced one that stand in their place,
+            where the block does not allocate them itself.
+    """
+
+    block: EventBlock
+    first_call: int
+    first_storage: int
+    others: Mapping[int, int] = field(default_factory=dict)
+
+    def storage(self, number: int) -> int:
+        """Return the number of this instance's storage for one of the traced instance."""
+        if self.block.allocates(number):
+            return number - self.block.first_storage + self.first_storage
+        return self.others.get(number, number)
+
+    def expand(self) -> Iterator[StorageEvent]:
+        """Yield the events of this instance."""
+        shift = self.first_call - self.block.first_call
+        for call, storage, is_release, template in expand(self.block.items):
+            yield StorageEvent(call + shift, self.storage(storage), is_release, template)
+
+
+EventItem: TypeAlias = StorageEvent | EventRepeat
+
+
+def expand(items: Iterable[EventItem]) -> Iterator[StorageEvent]:
+    """Yield events in order, repeats expanded."""
+    for item in items:
+        if isinstance(item, EventRepeat):
+            yield from item.expand()
+        else:
+            yield item
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageEvents:
+    """Storage events of a capture.
+
+    Attributes:
+        items: Events in order, repeats of layers unexpanded.
+        allocations: Allocations by the number of the storage, repeats left out.
+    """
+
+    items: tuple[EventItem, ...] = ()
+    allocations: Mapping[int, Allocation] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[StorageEvent]:
+        return expand(self.items)
