@@ -55,14 +55,18 @@ class StorageEvent(NamedTuple):
     Attributes:
         call: Index of the call that runs or runs next; ``BEFORE`` before the first one.
         storage: Number of the storage.
-        is_release: True if it is freed.
-        template: Number of the storage whose allocation it repeats; its own if it was traced.
+        allocation: Number of its allocation: its own, or in a repeated layer that of the storage
+            whose place it takes; ``None`` if it is freed.
     """
 
     call: int
     storage: int
-    is_release: bool
-    template: int
+    allocation: int | None
+
+    @property
+    def is_release(self) -> bool:
+        """True if the storage is freed."""
+        return self.allocation is None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,26 +98,21 @@ class EventRepeat:
         block: Events of the traced instance.
         first_call: Index of the first call of this instance.
         first_storage: Number of the first storage that it allocates.
-        others: Storages of this instance by those of the traced one that stand in their place,
-            where the block does not allocate them itself.
     """
 
     block: EventBlock
     first_call: int
     first_storage: int
-    others: Mapping[int, int] = field(default_factory=dict)
 
     def storage(self, number: int) -> int:
         """Return the number of this instance's storage for one of the traced instance."""
-        if self.block.allocates(number):
-            return number - self.block.first_storage + self.first_storage
-        return self.others.get(number, number)
+        return number - self.block.first_storage + self.first_storage
 
     def expand(self) -> Iterator[StorageEvent]:
         """Yield the events of this instance."""
         shift = self.first_call - self.block.first_call
-        for call, storage, is_release, template in expand(self.block.items):
-            yield StorageEvent(call + shift, self.storage(storage), is_release, template)
+        for call, storage, allocation in expand(self.block.items):
+            yield StorageEvent(call + shift, self.storage(storage), allocation)
 
 
 EventItem: TypeAlias = StorageEvent | EventRepeat

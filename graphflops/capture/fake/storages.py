@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import ref
 
 import torch
@@ -25,13 +25,16 @@ from graphflops.capture.torch_internals.operators import OpOverload
 from graphflops.core.storage_events import (
     BEFORE,
     Allocation,
+    EventBlock,
     EventItem,
+    EventRepeat,
     StorageEvent,
     StorageEvents,
     StorageKind,
 )
 
 _UNCOUNTED = -1
+_ELSEWHERE = -2
 
 
 class StorageRecord(ref[Any]):
@@ -40,7 +43,7 @@ class StorageRecord(ref[Any]):
     Attributes:
         key: Address of the storage, unique while it is alive.
         name: Name of the first tensor in it on the tape; empty until there is one.
-        number: Number of its allocation; negative if it is none.
+        number: Number of its allocation; negative if none was seen, or another stands for it.
     """
 
     __slots__ = ("key", "name", "number")
@@ -50,6 +53,20 @@ class StorageRecord(ref[Any]):
     # A reference compares by its storage, which a record outlives.
     __hash__ = object.__hash__
     __eq__ = object.__eq__
+
+
+class EventMark(NamedTuple):
+    """Position among events.
+
+    Attributes:
+        first_call: Number of calls before.
+        first_item: Number of items before.
+        first_storage: Number of storages before.
+    """
+
+    first_call: int
+    first_item: int
+    first_storage: int
 
 
 class StorageTracker:
@@ -118,8 +135,33 @@ class StorageTracker:
             record = self.of(tensor)
             if record.number == _UNCOUNTED:
                 self._count(record, tensor)
-            elif may_resize:
+            elif may_resize and record.number in self._allocations:
                 self._resize(record, tensor)
+
+    def mark(self) -> EventMark:
+        """Return the position at which a block of events begins."""
+        return EventMark(self.position, len(self.items), self.count)
+
+    def block_since(self, mark: EventMark) -> EventBlock:
+        """Return the events since a mark, without releases of storages from before it."""
+        first_call, first_item, first_storage = mark
+        items = tuple(
+            item
+            for item in self.items[first_item:]
+            if not (isinstance(item, StorageEvent) and item.storage < first_storage)
+        )
+        return EventBlock(first_call, first_storage, self.count - first_storage, items)
+
+    def repeat(self, block: EventBlock) -> EventRepeat:
+        """Record the events of a block for another instance, whose calls begin here."""
+        repeat = EventRepeat(block, self.position, self.count)
+        self.items.append(repeat)
+        self.count += block.storages
+        return repeat
+
+    def identify(self, tensor: torch.Tensor, number: int | None) -> None:
+        """Let the storage of a new tensor be one of a repeated block, or none of its own."""
+        self.of(tensor).number = _ELSEWHERE if number is None else number
 
     def events(self) -> StorageEvents:
         """Return the events so far."""
@@ -147,7 +189,7 @@ class StorageTracker:
         nbytes = tensor.untyped_storage().nbytes()
         self._allocations[number] = nbytes, tensor.dtype, tensor.device, kind, name
         call = self.position if kind is StorageKind.RESULT else BEFORE
-        self.items.append(StorageEvent(call, number, False, number))
+        self.items.append(StorageEvent(call, number, number))
 
     def _resize(self, record: StorageRecord, tensor: torch.Tensor) -> None:
         """Record a storage anew if its size has changed."""
@@ -157,13 +199,13 @@ class StorageTracker:
             self._count(record, tensor)
 
     def _free(self, number: int) -> None:
-        self.items.append(StorageEvent(self.position, number, True, number))
+        self.items.append(StorageEvent(self.position, number, None))
 
     def _release(self, reference: ref[Any]) -> None:
         record: StorageRecord = reference  # type: ignore[assignment]  # as it was made
         if self._records.get(record.key) is record:
             del self._records[record.key]
-        if record.number != _UNCOUNTED:
+        if record.number >= 0:
             self._free(record.number)
 
 

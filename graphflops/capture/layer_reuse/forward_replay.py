@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from graphflops.capture.fake.storages import EventMark
 from graphflops.capture.layer_reuse.module_call import MIN_CALLS, ModuleCall
 from graphflops.capture.record.module_stack import CallSite, ModuleStack
 from graphflops.capture.record.tape import Tape, TensorVersion
@@ -15,6 +16,7 @@ from graphflops.capture.source_lines import current_source_line
 from graphflops.capture.torch_internals.functorch_levels import functorch
 from graphflops.core.call_sequence import Block, Relocation, replace_prefix
 from graphflops.core.ir import OpCall
+from graphflops.core.storage_events import EventBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,14 @@ class SegmentStart:
         first_item: Number of items on the tape before.
         first_call: Number of operator calls before.
         module_calls: Number of calls of each module before, by path.
+        events: Position among the storage events.
     """
 
     call_site: CallSite
     first_item: int
     first_call: int
     module_calls: Counter[str]
+    events: EventMark
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class TapeSegment:
             by their position.
         output_names: Names of the tensors it created or wrote to.
         module_calls: Number of calls of each module in it, by path.
+        events: Its storage events.
+        output_storages: Number of the storage of each output; ``None`` for one from before.
     """
 
     call_site: CallSite
@@ -56,6 +62,8 @@ class TapeSegment:
     input_storages: dict[int, str]
     output_names: list[str]
     module_calls: Counter[str]
+    events: EventBlock
+    output_storages: list[int | None]
 
 
 _ILLEGAL = re.compile(r"\W")
@@ -84,6 +92,7 @@ class TapeTracer:
 
     def __init__(self, tape: Tape, module_stack: ModuleStack) -> None:
         self._tape, self._module_stack = tape, module_stack
+        self._storages = tape.storages
         self._suffixes = Suffixes()
 
     def can_record(self) -> bool:
@@ -101,6 +110,7 @@ class TapeTracer:
             first_item=len(self._tape.items),
             first_call=self._tape.length,
             module_calls=self._module_stack.calls.copy(),
+            events=self._storages.mark(),
         )
 
     def end(
@@ -115,6 +125,8 @@ class TapeTracer:
         outside_names = tape.outside_names(block) - {*input_names}
         if not outside_names <= tape.constants.keys():
             return None
+        events = self._storages.block_since(start.events)
+        storages = (self._storages.of(out).number for out in outputs)
         return TapeSegment(
             call_site=start.call_site,
             block=block,
@@ -123,16 +135,24 @@ class TapeTracer:
             input_storages=self._shared_storages(call.fingerprint.tensors),
             output_names=[tape.name_of(out) for out in outputs],
             module_calls=self._module_stack.calls - start.module_calls,
+            events=events,
+            output_storages=[n if events.allocates(n) else None for n in storages],
         )
 
     def replay(self, segment: TapeSegment, call: ModuleCall, outputs: list[torch.Tensor]) -> None:
         """Add the operator calls of a segment for another instance of the layer."""
-        relocation = self._replay_calls(segment, call)
+        relocation = self._replay_calls(segment, call, outputs)
         for out, name in zip(outputs, segment.output_names, strict=True):
             self._tape.assign_name(out, relocation.map_name(name))
 
-    def _replay_calls(self, segment: TapeSegment, call: ModuleCall) -> Relocation:
-        """Add the operator calls of a segment, and return their relocation."""
+    def _replay_calls(
+        self, segment: TapeSegment, call: ModuleCall, outputs: list[torch.Tensor]
+    ) -> Relocation:
+        """Add the calls and the storage events of a segment, and return the calls' relocation."""
+        repeat = self._storages.repeat(segment.events)
+        for out, number in zip(outputs, segment.output_storages, strict=True):
+            if not self._tape.name_of(out):  # else it is an input that was written to
+                self._storages.identify(out, None if number is None else repeat.storage(number))
         call_site = self._call_site(call)
         tensors = call.fingerprint.tensors
         names = {name: name for name in segment.constants}

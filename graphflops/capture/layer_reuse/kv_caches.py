@@ -96,14 +96,14 @@ class CacheAccessLog:
     """Log of the cache entries that a block accesses.
 
     Attributes:
-        on_first_access: Called with the location of each entry before its first access.
         locations: The entries, in the order of their first access.
         accesses_whole_cache: True if the block depends on more of a cache than single entries.
+        on_first_access: Called with the location of each entry before its first access.
     """
 
-    on_first_access: Callable[[EntryLocation], None]
     locations: dict[tuple[int, str, int], EntryLocation] = field(default_factory=dict)
     accesses_whole_cache: bool = False
+    on_first_access: Callable[[EntryLocation], None] = field(init=False)
 
     def record_access(self, cache: int, attribute: str, index: Any) -> int:
         """Record that an entry is about to be accessed; return its number."""
@@ -122,8 +122,17 @@ class CacheAccessLog:
 
 
 @contextlib.contextmanager
-def log_cache_access(caches: list[Any], log: CacheAccessLog) -> Iterator[None]:
-    """Log the entries accessed in the block."""
+def log_cache_access(
+    caches: list[Any], log: CacheAccessLog, on_first_access: Callable[[EntryLocation], None]
+) -> Iterator[None]:
+    """Log the entries accessed in the block.
+
+    Args:
+        caches: Caches.
+        log: Log.
+        on_first_access: Called with the location of each entry before its first access.
+    """
+    log.on_first_access = on_first_access
     originals = []
     for number, cache in enumerate(caches):
         for attribute, cls in (("layers", _LoggedEntries), ("is_updated", _LoggedUpdates)):
@@ -136,6 +145,8 @@ def log_cache_access(caches: list[Any], log: CacheAccessLog) -> Iterator[None]:
     try:
         yield
     finally:
+        # Else a recording, which holds the arguments of the layer, would hold itself.
+        del log.on_first_access
         for cache, attribute, entries in originals:
             logged = vars(cache)[attribute]
             vars(cache)[attribute] = entries

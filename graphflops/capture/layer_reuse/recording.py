@@ -42,7 +42,7 @@ class Recording:
     def __init__(self, call: ModuleCall, values: ValueTracker, tracer: Tracer) -> None:
         self._call, self._values, self._tracer = call, values, tracer
         self._attribute_log = AttributeLog()
-        self._cache_log = CacheAccessLog(self._record_entry)
+        self._cache_log = CacheAccessLog()
         self._entries: list[tuple[EntryLocation, Any]] = []
         self._entry_states: list[Any] = []
 
@@ -65,7 +65,7 @@ class Recording:
         self._start = self._tracer.begin(self._call)
         with (
             log_attributes(self._attribute_log),
-            log_cache_access(fingerprint.caches, self._cache_log),
+            log_cache_access(fingerprint.caches, self._cache_log, self._record_entry),
         ):
             return forward(call.module, *call.args, **call.kwargs)
 

@@ -123,7 +123,8 @@ class AutogradTracer(TapeTracer):
         """Begin to record a layer."""
         start, first_node = super().begin(call), next_sequence_number()
         return _TrainingStart(
-            start.call_site, start.first_item, start.first_call, start.module_calls, first_node
+            **{item.name: getattr(start, item.name) for item in fields(start)},
+            first_node=first_node,
         )
 
     def end(
@@ -156,7 +157,7 @@ class AutogradTracer(TapeTracer):
 
     def replay(self, segment: Any, call: ModuleCall, outputs: list[torch.Tensor]) -> None:
         """Add the operator calls of a segment for another instance, and a node for its backward."""
-        relocation = self._replay_calls(segment, call)
+        relocation = self._replay_calls(segment, call, outputs)
         for out, name, (_, from_inputs) in zip(
             outputs, segment.output_names, segment.output_kinds, strict=True
         ):

@@ -49,6 +49,8 @@ class Tape:
         invocations: Invocations, by the number of the call.
         constants: Values of the tensors that are no inputs, parameters or buffers, by name;
             ``None`` if a value is not known.
+        tensors: Records of the tensors.
+        storages: Tracker of the storages.
     """
 
     def __init__(self, values: ValueTracker) -> None:
@@ -56,18 +58,18 @@ class Tape:
         self.invocations = InvocationLog(values)
         self.constants: dict[str, torch.Tensor | None] = {}
         self.tensors = TensorRecords()
-        self._storages = values.storages
+        self.storages = values.storages
         self._node_names = NodeNames()
         self._by_name: dict[str, TensorMeta] = {}
 
     @property
     def length(self) -> int:
         """Number of calls, those of replays included."""
-        return self._storages.position
+        return self.storages.position
 
     @length.setter
     def length(self, calls: int) -> None:
-        self._storages.position = calls
+        self.storages.position = calls
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -86,15 +88,15 @@ class Tape:
                     self.assign_name(tensor, prefix + name)
                     is_buffer = name in module._buffers
                     kind = StorageKind.BUFFER if is_buffer else StorageKind.PARAMETER
-                    self._storages.register(tensor, kind, prefix + name)
+                    self.storages.register(tensor, kind, prefix + name)
             for name, value in vars(module).items():
                 if isinstance(value, torch.Tensor) and self.tensors.find(value) is None:
                     self._assign_constant_name(value, prefix + name)
-                    self._storages.register(value, StorageKind.BUFFER, prefix + name)
+                    self.storages.register(value, StorageKind.BUFFER, prefix + name)
         inputs = named_tensors(modules[0][1], args, kwargs)
         for name, tensor in inputs:
             self.assign_input_name(tensor, name)
-            self._storages.register(tensor, StorageKind.INPUT, name)
+            self.storages.register(tensor, StorageKind.INPUT, name)
         root_names = (name for name in self.tensors.names() if "." not in name)
         for name in dict.fromkeys((*(name for name, _ in inputs), *root_names)):
             self._node_names.unique(name)  # reserved: no call has it
@@ -126,7 +128,7 @@ class Tape:
 
     def storage_name(self, tensor: torch.Tensor) -> str:
         """Return the name of the first tensor in the memory of a named one."""
-        storage = self._storages.of(tensor)
+        storage = self.storages.of(tensor)
         if not storage.name:
             storage.name = self.tensors.name_of(tensor)
         return storage.name
@@ -223,7 +225,7 @@ class Tape:
         It is a constant, or a copy of a named one: the functions that make tensors return copies
         of what their operators do, ``x.data`` is one of ``x``.
         """
-        name = self._storages.of(tensor).name
+        name = self.storages.of(tensor).name
         original, copy = self._by_name.get(name), tensor_meta(tensor, name)
         if original == copy:
             self.assign_name(tensor, name)
