@@ -78,12 +78,19 @@ class EventBlock:
         first_storage: Number of the first storage that it allocates.
         storages: Number of storages that it allocates, those of layers within it included.
         items: The events, and repeats of layers within it.
+        releases: Numbers of the storages from before it that it frees.
     """
 
     first_call: int
     first_storage: int
     storages: int
     items: tuple[StorageEvent | EventRepeat, ...]
+    releases: frozenset[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        freed = {event.storage for event in expand(self.items) if event.is_release}
+        outside = frozenset(number for number in freed if not self.allocates(number))
+        object.__setattr__(self, "releases", outside)
 
     def allocates(self, storage: int) -> bool:
         """Return True for the number of a storage that the block allocates."""
@@ -98,21 +105,27 @@ class EventRepeat:
         block: Events of the traced instance.
         first_call: Index of the first call of this instance.
         first_storage: Number of the first storage that it allocates.
+        others: Storages from before that this instance frees, by those that the traced one frees
+            in their place.
     """
 
     block: EventBlock
     first_call: int
     first_storage: int
+    others: dict[int, int] = field(default_factory=dict)
 
     def storage(self, number: int) -> int:
-        """Return the number of this instance's storage for one of the traced instance."""
+        """Return the number of this instance's storage for one that the block allocates."""
         return number - self.block.first_storage + self.first_storage
 
     def expand(self) -> Iterator[StorageEvent]:
         """Yield the events of this instance."""
         shift = self.first_call - self.block.first_call
         for call, storage, allocation in expand(self.block.items):
-            yield StorageEvent(call + shift, self.storage(storage), allocation)
+            if self.block.allocates(storage):
+                yield StorageEvent(call + shift, self.storage(storage), allocation)
+            elif storage in self.others:
+                yield StorageEvent(call + shift, self.others[storage], allocation)
 
 
 EventItem: TypeAlias = StorageEvent | EventRepeat

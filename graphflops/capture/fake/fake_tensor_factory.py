@@ -64,6 +64,13 @@ class FakeTensorFactory:
         """Return a fake tensor of the same metadata, with a storage of its own."""
         return self.empty(tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
 
+    def alias(self, tensor: torch.Tensor, like: torch.Tensor) -> FakeTensor:
+        """Return a fake tensor in the memory of another, of the metadata of a third."""
+        meta = torch.empty(0, dtype=like.dtype, device="meta")
+        storage = tensor.untyped_storage()
+        meta.set_(storage, like.storage_offset(), like.shape, like.stride())
+        return self.make(meta, tensor.device)
+
     def empty(
         self, shape: Sequence[Any], strides: Sequence[Any], dtype: torch.dtype, device: torch.device
     ) -> FakeTensor:

@@ -85,6 +85,7 @@ class StorageTracker:
         self._is_in_operator = False
         self._allocations: dict[int, Any] = {}
         self._records: dict[int, StorageRecord] = {}
+        self._expected: dict[int, tuple[EventRepeat | None, int, int]] = {}
 
     def of(self, tensor: torch.Tensor) -> StorageRecord:
         """Return the record of the storage of a tensor."""
@@ -142,26 +143,56 @@ class StorageTracker:
         """Return the position at which a block of events begins."""
         return EventMark(self.position, len(self.items), self.count)
 
+    def cut(self, mark: EventMark) -> EventBlock:
+        """Take the events since a mark off, and return them."""
+        block = self.block_since(mark)
+        del self.items[mark.first_item :]
+        return block
+
     def block_since(self, mark: EventMark) -> EventBlock:
-        """Return the events since a mark, without releases of storages from before it."""
+        """Return the events since a mark."""
         first_call, first_item, first_storage = mark
-        items = tuple(
-            item
-            for item in self.items[first_item:]
-            if not (isinstance(item, StorageEvent) and item.storage < first_storage)
-        )
+        items = tuple(self.items[first_item:])
         return EventBlock(first_call, first_storage, self.count - first_storage, items)
 
-    def repeat(self, block: EventBlock) -> EventRepeat:
-        """Record the events of a block for another instance, whose calls begin here."""
-        repeat = EventRepeat(block, self.position, self.count)
+    def repeat(self, block: EventBlock, *, is_traced: bool = False) -> EventRepeat:
+        """Record the events of a block, whose calls begin here.
+
+        Args:
+            block: The block.
+            is_traced: True for the traced instance itself, whose events were cut out.
+        """
+        first_storage = block.first_storage if is_traced else self.count
+        repeat = EventRepeat(block, self.position, first_storage)
         self.items.append(repeat)
-        self.count += block.storages
+        if not is_traced:
+            self.count += block.storages
         return repeat
+
+    def expect_release(self, number: int, repeat: EventRepeat, template: int) -> None:
+        """Date a release back to where the traced instance has it, if it follows a repeat directly.
+
+        The Python code that runs a traced instance lets go of a tensor in its midst; that of a
+        repeat does so at its end.
+
+        Args:
+            number: Number of the storage.
+            repeat: The repeat, recorded last.
+            template: Number of the storage whose place it takes in the block.
+        """
+        if template in repeat.block.releases:
+            self._expected[number] = repeat, template, self.count
 
     def identify(self, tensor: torch.Tensor, number: int | None) -> None:
         """Let the storage of a new tensor be one of a repeated block, or none of its own."""
         self.of(tensor).number = _ELSEWHERE if number is None else number
+
+    def stand_in(self, tensor: torch.Tensor, name: str) -> int:
+        """Number the storage of a tensor that stands in for another, without an allocation."""
+        record = self.of(tensor)
+        record.name, record.number = name, self.count
+        self.count += 1
+        return record.number
 
     def events(self) -> StorageEvents:
         """Return the events so far."""
@@ -205,7 +236,12 @@ class StorageTracker:
         record: StorageRecord = reference  # type: ignore[assignment]  # as it was made
         if self._records.get(record.key) is record:
             del self._records[record.key]
-        if record.number >= 0:
+        if record.number < 0:
+            return
+        repeat, template, count = self._expected.pop(record.number, (None, 0, 0))
+        if repeat is not None and count == self.count:
+            repeat.others[template] = record.number
+        else:
             self._free(record.number)
 
 

@@ -16,7 +16,7 @@ from graphflops.capture.source_lines import current_source_line
 from graphflops.capture.torch_internals.functorch_levels import functorch
 from graphflops.core.call_sequence import Block, Relocation, replace_prefix
 from graphflops.core.ir import OpCall
-from graphflops.core.storage_events import EventBlock
+from graphflops.core.storage_events import EventBlock, EventRepeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +141,14 @@ class TapeTracer:
 
     def replay(self, segment: TapeSegment, call: ModuleCall, outputs: list[torch.Tensor]) -> None:
         """Add the operator calls of a segment for another instance of the layer."""
-        relocation = self._replay_calls(segment, call, outputs)
+        _, relocation = self._replay_calls(segment, call, outputs)
         for out, name in zip(outputs, segment.output_names, strict=True):
             self._tape.assign_name(out, relocation.map_name(name))
 
     def _replay_calls(
         self, segment: TapeSegment, call: ModuleCall, outputs: list[torch.Tensor]
-    ) -> Relocation:
-        """Add the calls and the storage events of a segment, and return the calls' relocation."""
+    ) -> tuple[EventRepeat, Relocation]:
+        """Add the calls and the storage events of a segment; return what they were mapped by."""
         repeat = self._storages.repeat(segment.events)
         for out, number in zip(outputs, segment.output_storages, strict=True):
             if not self._tape.name_of(out):  # else it is an input that was written to
@@ -174,7 +174,7 @@ class TapeTracer:
             self._module_stack.calls[
                 replace_prefix(path, segment.call_site.module_path, call_site.module_path)
             ] += calls
-        return relocation
+        return repeat, relocation
 
     def _shared_storages(self, tensors: list[torch.Tensor]) -> dict[int, str]:
         """Return names of storages by position, of tensors in the memory of others."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
@@ -71,12 +71,17 @@ class GradientTracker:
         self._outer_node: Any = None
         self._pending_sums: deque[Edge] = deque()
 
-    def hook_nodes(self, results: Any) -> None:
+    def hook_nodes(self, results: Any, until: Iterable[Any] = ()) -> None:
         """Hook the nodes behind some tensors: their start, and the gradients they pass on.
+
+        Args:
+            results: The tensors.
+            until: Nodes that are not to be hooked.
 
         Raises:
             CaptureError: A node is of an operator without a derivative.
         """
+        self._visited.update(until)
         tensors = tensors_in(results)
         pending: list[Any] = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
         while pending:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,11 +13,26 @@ from torch.autograd.graph import _engine_run_backward as run_backward_engine
 next_sequence_number: Any = torch._C._autograd._get_sequence_nr
 top_saved_tensors_hooks: Any = torch._C._autograd._top_saved_tensors_default_hooks
 
+
+def saved_tensors(node: Any) -> list[torch.Tensor]:
+    """Return the tensors that a node has saved for its backward pass."""
+    values: list[Any] = [getattr(node, name) for name in _saved_names(type(node))]
+    values += getattr(node, "saved_tensors", ())
+    flat = [item for value in values for item in (value if isinstance(value, tuple) else (value,))]
+    return [item for item in flat if isinstance(item, torch.Tensor)]
+
+
+@cache
+def _saved_names(node_type: type) -> tuple[str, ...]:
+    return tuple(name for name in dir(node_type) if name.startswith("_saved_"))
+
+
 __all__ = [
     "current_graph_task_id",
     "current_node",
     "next_sequence_number",
     "run_backward_engine",
+    "saved_tensors",
     "top_saved_tensors_hooks",
 ]
 
@@ -26,6 +42,7 @@ PIECES = {
     "outside of one.",
     "next_sequence_number": "Return the sequence number that the next node of the graph gets.",
     "top_saved_tensors_hooks": "Return the innermost hooks for saved tensors, or ``None``.",
+    "saved_tensors": "Return the tensors that a node has saved for its backward pass.",
     "run_backward_engine": "Run the engine: the function in whose frame backward "
     "operators are called.",
 }

@@ -1,0 +1,137 @@
+"""Boundary of a layer in the autograd graph: where gradients come in, where they go out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.autograd.graph import get_gradient_edge
+
+from graphflops.capture.record.aliasing import storage_identity
+from graphflops.capture.record.gradients import Edge
+from graphflops.capture.torch_internals.autograd_engine import saved_tensors
+from graphflops.capture.torch_internals.dispatch import disable_current_modes
+from graphflops.capture.torch_internals.trees import pytree
+
+
+def is_parameter(tensor: torch.Tensor) -> bool:
+    """Return True for a parameter."""
+    return isinstance(tensor, torch.nn.Parameter)
+
+
+def gradient_edge(tensor: torch.Tensor) -> Edge | None:
+    """Return the gradient edge of a tensor, if it requires a gradient."""
+    if not tensor.requires_grad:
+        return None
+    if tensor.grad_fn is not None:
+        return tensor.grad_fn, tensor.output_nr
+    with disable_current_modes():
+        node, number = get_gradient_edge(tensor)[:2]
+    return node, number
+
+
+def boundary_edges(outputs: Sequence[torch.Tensor], first_node: int) -> Iterator[Edge]:
+    """Yield edges from the graph of some tensors to leaves and to nodes before ``first_node``."""
+    for node in _nodes(outputs, first_node):
+        for edge in node.next_functions:
+            if edge[0] is not None and not _is_inside(edge[0], first_node):
+                yield edge
+
+
+def saved_storages(outputs: Sequence[torch.Tensor], first_node: int) -> set[int]:
+    """Return identities of the storages that nodes from ``first_node`` on have saved."""
+    storages: set[int] = set()
+    # A node unpacks what it has saved by operators.
+    with disable_current_modes():
+        for node in _nodes(outputs, first_node):
+            # One that was written to since cannot be unpacked; the backward pass will say so.
+            with contextlib.suppress(RuntimeError):
+                storages.update(map(storage_identity, saved_tensors(node)))
+            # A replayed layer holds what it would have saved.
+            held: Any = getattr(getattr(node, "instance", None), "held", ())
+            storages.update(int(storage._cdata) for storage in held)
+    return storages
+
+
+def new_tensors(outputs: Any, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the tensors among outputs that are no inputs, each once."""
+    input_ids = set(map(id, inputs))
+    tensors: dict[int, torch.Tensor] = {}
+    for leaf in pytree.tree_leaves(outputs):
+        if isinstance(leaf, torch.Tensor) and id(leaf) not in input_ids:
+            tensors[id(leaf)] = leaf
+    return list(tensors.values())
+
+
+def activation(tensor: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
+    """Let a tensor be the result of a node, which does not keep it alive as that of a leaf does.
+
+    Args:
+        tensor: Tensor without a gradient.
+        leaf: Any leaf that requires a gradient.
+    """
+    result: torch.Tensor = _Source.apply([tensor], leaf)  # type: ignore[no-untyped-call]  # torch's gap
+    return result
+
+
+def seed(
+    scalar: torch.Tensor, outputs: Sequence[torch.Tensor], gradients: list[torch.Tensor]
+) -> torch.Tensor:
+    """Let a tensor be one whose backward pass starts with given gradients of some outputs.
+
+    The list of the gradients is emptied then: the engine alone refers to them, and lets go of
+    them as in the midst of a backward pass.
+    """
+    result: torch.Tensor = _Seed.apply([scalar], gradients, *outputs)  # type: ignore[no-untyped-call]  # likewise
+    return result
+
+
+def _nodes(outputs: Sequence[torch.Tensor], first_node: int) -> Iterator[Any]:
+    """Yield the nodes of a graph from ``first_node`` on."""
+    pending: list[Any] = [out.grad_fn for out in outputs if out.grad_fn is not None]
+    visited: set[Any] = set()
+    while pending:
+        node = pending.pop()
+        if node in visited:
+            continue
+        visited.add(node)
+        yield node
+        targets = (target for target, _ in node.next_functions if target is not None)
+        pending += (target for target in targets if _is_inside(target, first_node))
+
+
+def _is_inside(node: Any, first_node: int) -> bool:
+    is_leaf = getattr(node, "variable", None) is not None
+    return not is_leaf and bool(node._sequence_nr() >= first_node)
+
+
+class _Source(torch.autograd.Function):
+    """Node whose result is an input of a layer."""
+
+    @staticmethod
+    def forward(ctx: Any, result: list[torch.Tensor], leaf: torch.Tensor) -> torch.Tensor:
+        del ctx, leaf
+        return result[0]
+
+
+class _Seed(torch.autograd.Function):
+    """Node that passes given gradients on to the outputs of a layer."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        result: list[torch.Tensor],
+        gradients: list[torch.Tensor],
+        *outputs: torch.Tensor,
+    ) -> torch.Tensor:
+        del outputs
+        ctx.gradients = gradients
+        return result[0]
+
+    @staticmethod
+    def backward(ctx: Any, *_: torch.Tensor | None) -> Any:
+        gradients = tuple(ctx.gradients)
+        ctx.gradients.clear()
+        return None, None, *gradients
