@@ -211,18 +211,8 @@ def _run_backward(
     loss: torch.Tensor, attribution: AutogradAttribution, gradients: GradientTracker
 ) -> list[torch.Tensor]:
     """Run the backward pass and return the leaves that got a gradient."""
-    leaves = list(gradients.leaves)  # copied: reused layers add leaves during the pass
     try:
-        if attribution.used_reentrant_checkpoint or any(
-            leaf._post_accumulate_grad_hooks for leaf in leaves
-        ):
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's gap
-            # A post-accumulate hook may take the gradient away.
-            results = [(x, x._post_accumulate_grad_hooks or x.grad) for x in gradients.leaves]
-        else:
-            # The same operators, but for copies of gradients into parameters.
-            grads = torch.autograd.grad(loss, leaves, allow_unused=True)
-            results = list(zip(leaves, grads, strict=True))
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's gap
     except Exception as error:
         raise_interruption(error)
         call_site = attribution.call_site_of_node(gradients.current_node)
@@ -233,7 +223,8 @@ def _run_backward(
             "if none is wanted."
         )
         raise CaptureError(msg) from error
-    return [leaf for leaf, gradient in results if gradient is not None]
+    # A post-accumulate hook may take the gradient away.
+    return [x for x in gradients.leaves if x._post_accumulate_grad_hooks or x.grad is not None]
 
 
 def _refuse_untrainable(model: nn.Module, inputs: object) -> None:
