@@ -29,6 +29,16 @@ class Optimizer:
     transcendentals: int = 0
     state: int = 0
 
+    @property
+    def has_counter(self) -> bool:
+        """True if it counts the steps of each parameter."""
+        return self.has_denominator
+
+    @property
+    def has_denominator(self) -> bool:
+        """True if it divides by the root of a second moment."""
+        return self.transcendentals > 0
+
 
 _MOMENTS = (
     "m = lerp(m, g, 1 - b1): 3; v = b2 v + (1 - b2) g g: 1 + 3; d = sqrt(v) / c + eps: 3; "
@@ -61,12 +71,14 @@ class OptimizerStep:
         parameters: Elements it updates: those of parameters with a gradient, tied ones once.
         cost: FLOPs, and bytes of one pass over parameters, gradients and state.
         state_bytes: Bytes of what it keeps between steps.
+        sizes: Bytes of each of these parameters, in order.
     """
 
     optimizer: Optimizer
     parameters: int
     cost: OpCost
     state_bytes: int
+    sizes: tuple[int, ...] = ()
 
 
 def optimizer_step(
@@ -112,4 +124,5 @@ def optimizer_step(
         parameters=elements,
         cost=cost,
         state_bytes=optimizer.state * nbytes,
+        sizes=tuple(parameter.nbytes for parameter in unique.values()),
     )

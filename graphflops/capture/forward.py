@@ -28,7 +28,7 @@ from graphflops.capture.fake.symbolic_shapes import Symbols, axis_specs
 from graphflops.capture.layer_reuse import LayerReplayer
 from graphflops.capture.layer_reuse.forward_replay import TapeTracer
 from graphflops.capture.record.decompose import Expander
-from graphflops.capture.record.finalize import collect_notes, resolve_symbols
+from graphflops.capture.record.finalize import collect_notes, resolve_symbols, storage_events
 from graphflops.capture.record.forward_tape import ForwardTape, HigherOrderError
 from graphflops.capture.record.interpreter import install_interpreter
 from graphflops.capture.record.module_hierarchy import (
@@ -219,6 +219,7 @@ class _Attempt:
                 assumptions=tracker.symbols.assumptions(),
                 data_sizes=tuple(tracker.sizes.by_name.values()),
                 layer_reuse=replayer.counts,
+                storages=storage_events(tracker),
                 timings={
                     "forward": end - start - replayer.seconds,
                     "region check": replayer.seconds,

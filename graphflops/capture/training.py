@@ -31,7 +31,7 @@ from graphflops.capture.layer_reuse import LayerReplayer
 from graphflops.capture.layer_reuse.training_replay import AutogradTracer
 from graphflops.capture.record.autograd_attribution import LOSS, AutogradAttribution
 from graphflops.capture.record.decompose import Expander
-from graphflops.capture.record.finalize import collect_notes, resolve_symbols
+from graphflops.capture.record.finalize import collect_notes, resolve_symbols, storage_events
 from graphflops.capture.record.gradients import GradientTracker
 from graphflops.capture.record.loss import Loss, loss_of
 from graphflops.capture.record.module_hierarchy import modules_of
@@ -196,6 +196,9 @@ class _Attempt:
             assumptions=tracker.symbols.assumptions(),
             data_sizes=tuple(tracker.sizes.by_name.values()),
             layer_reuse=replayer.counts,
+            storages=storage_events(
+                tracker, {tape.name_of(x): x.grad for x in differentiated if x.grad is not None}
+            ),
             timings={
                 "forward and backward": time.perf_counter() - start - replayer.seconds,
                 "region check": replayer.seconds,

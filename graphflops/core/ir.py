@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 import sympy
 
 from graphflops.core.cost import Dim, OpCost
+from graphflops.core.storage_events import StorageEvents
 from graphflops.errors import GraphFlopsError
 
 # Dtypes whose elements pack several numbers, or whose name does not contain a size.
@@ -378,6 +379,7 @@ class Capture:
         layer_reuse: Number of repeated layers that were traced once.
         timings: Seconds by part of the capture.
         fallback: PyTorch's formulas and decompositions, for operators without a handler.
+        storages: When memory is allocated and freed; ``None`` if the model did not run as Python.
     """
 
     calls: Sequence[OpCall]
@@ -395,3 +397,4 @@ class Capture:
     layer_reuse: LayerReuse = LayerReuse()
     timings: Mapping[str, float] = field(default_factory=dict, compare=False)
     fallback: Fallback | None = field(default=None, compare=False, repr=False)
+    storages: StorageEvents | None = field(default=None, compare=False, repr=False)

@@ -9,8 +9,8 @@ another instance allocates as many storages, numbered from another one on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NamedTuple, TypeAlias
 
@@ -26,8 +26,6 @@ class StorageKind(Enum):
     PARAMETER = "parameter"
     BUFFER = "buffer"
     INPUT = "input"
-    GRADIENT = "gradient"
-    OPTIMIZER = "optimizer"
     RESULT = "result"
 
 
@@ -147,10 +145,20 @@ class StorageEvents:
     Attributes:
         items: Events in order, repeats of layers unexpanded.
         allocations: Allocations by the number of the storage, repeats left out.
+        gradients: Names of the parameters, by the numbers of the storages of their gradients.
     """
 
     items: tuple[EventItem, ...] = ()
     allocations: Mapping[int, Allocation] = field(default_factory=dict)
+    gradients: Mapping[int, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[StorageEvent]:
         return expand(self.items)
+
+    def map_sizes(self, function: Callable[[Dim], Dim]) -> StorageEvents:
+        """Return the events with a function of each size in its place."""
+        allocations = {
+            number: allocation._replace(nbytes=function(allocation.nbytes))
+            for number, allocation in self.allocations.items()
+        }
+        return replace(self, allocations=allocations)

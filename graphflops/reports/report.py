@@ -10,6 +10,7 @@ from typing import Any
 
 from graphflops import conventions
 from graphflops.analysis.compare_conventions import differences, merge
+from graphflops.analysis.memory import Memory, memory_of
 from graphflops.core.arguments import whole_number
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.cost import OpCost
@@ -77,6 +78,19 @@ class Report(CostReport):
     def graph(self) -> OperatorGraph:
         """The captured graph: calls and the tensors between them, in FX, in networkx."""
         return OperatorGraph(records=self.records, capture=self.capture)
+
+    @cached_property
+    def memory(self) -> Memory:
+        """Memory that the pass takes: its peak, what is alive then, and the timeline.
+
+        That of a forward pass is as under ``torch.no_grad()``: autograd saves nothing.
+
+        Raises:
+            CaptureError: The graph was exported or read from a file, and did not run as Python.
+            UnboundSymbolError: Sizes are symbolic; bind them first: ``report.subs(B=8).memory``.
+        """
+        calls = [record.call for record in self.records]
+        return memory_of(self.capture.storages, calls, caches=self.capture.caches)
 
     @cached_property
     def _sum(self) -> CostSum:
@@ -172,7 +186,9 @@ class Report(CostReport):
         numbers = Substitution(sizes)
         records = CallSequence.of(self.records).map_items(lambda r: (numbers.record(r),))
         inputs = tuple((name, numbers.tensor(meta)) for name, meta in self.capture.inputs)
-        return replace(self, records=records, capture=replace(self.capture, inputs=inputs))
+        storages = self.capture.storages and self.capture.storages.map_sizes(numbers.dim)
+        capture = replace(self.capture, inputs=inputs, storages=storages)
+        return replace(self, records=records, capture=capture)
 
     def _no_symbol(self, name: str) -> str:
         symbols = self.symbols

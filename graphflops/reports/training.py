@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from graphflops.analysis.accelerators import Measurement
+from graphflops.analysis.memory import Memory, memory_of
 from graphflops.analysis.optimizers import OptimizerStep
 from graphflops.core.arguments import check_choice
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.cost import Dim, OpCost, substitute
 from graphflops.core.ir import OpRecord, Phase
 from graphflops.core.module_tree import ModuleNode, roll_up
+from graphflops.core.storage_events import StorageEvents
+from graphflops.core.substitution import Substitution
 from graphflops.errors import ModelSpecError, UnboundSymbolError
 from graphflops.graph.operator_graph import OperatorGraph
 from graphflops.render import training as rendering
@@ -78,6 +81,7 @@ class TrainingReport(CostReport):
         steps: Steps of the optimizer.
         notes: What a reader must know of the inputs and the capture.
         measured: A step as it was measured, for its MFU and HFU to be shown.
+        storages: When memory is allocated and freed; ``None`` if it is not known.
     """
 
     forward: Report
@@ -89,6 +93,7 @@ class TrainingReport(CostReport):
     steps: int = 1
     notes: tuple[str, ...] = ()
     measured: Measurement | None = None
+    storages: StorageEvents | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, whole_number: Report, **rest: Any) -> TrainingReport:
@@ -98,6 +103,7 @@ class TrainingReport(CostReport):
             backward=_part(whole_number, Phase.BACKWARD),
             recompute=_part(whole_number, Phase.RECOMPUTE),
             notes=whole_number.capture.notes,
+            storages=whole_number.capture.storages,
             **rest,
         )
 
@@ -157,6 +163,22 @@ class TrainingReport(CostReport):
     def complete(self) -> bool:
         """True if every call has a price; otherwise all totals are lower bounds."""
         return all(part.complete for part in self.parts)  # which expand no repeated layer
+
+    @cached_property
+    def memory(self) -> Memory:
+        """Memory that a step takes after the first, in which the optimizer's state is there.
+
+        The gradients are made anew in each step, as after ``zero_grad()``; the model's outputs
+        are dropped once the loss is computed. The optimizer works as ``torch.optim`` does by
+        default: on lists of parameters on a GPU, on one parameter after the other on the CPU.
+
+        Raises:
+            CaptureError: A report of it was read from a file.
+            UnboundSymbolError: Sizes are symbolic; bind them first by ``subs``.
+        """
+        records = (record for part in self.parts for record in part.records)
+        calls = sorted((record.call for record in records), key=lambda call: call.index)
+        return memory_of(self.storages, calls, optimizer=self.optimizer)
 
     @property
     def _module_tree(self) -> ModuleNode:
@@ -299,7 +321,10 @@ class TrainingReport(CostReport):
             return part.subs(**{n: v for n, v in values.items() if n in part.symbols})
 
         forward, backward, recompute = map(bound, self.parts)
-        return replace(self, forward=forward, backward=backward, recompute=recompute)
+        storages = self.storages and self.storages.map_sizes(Substitution(values).dim)
+        return replace(
+            self, forward=forward, backward=backward, recompute=recompute, storages=storages
+        )
 
     def formula(self, depth: int | None = None) -> str:  # noqa: ARG002 - phases have no modules
         """Return MACs and FLOPs of each phase, and of all passes, as factored expressions."""
@@ -363,7 +388,7 @@ def _part(whole_number: Report, phase: Phase) -> Report:
     return replace(
         whole_number,
         records=records,
-        capture=replace(whole_number.capture, calls=calls),
+        capture=replace(whole_number.capture, calls=calls, storages=None),
         phase=phase,
     )
 

@@ -116,6 +116,14 @@ class StorageTracker:
 
         return run
 
+    def restart(self) -> None:
+        """Forget all events: a tape begins, and what is there by now is registered next."""
+        self.items.clear()
+        self._allocations.clear()
+        self._expected.clear()
+        for record in self._records.values():
+            record.number = _UNCOUNTED
+
     def register(self, tensor: torch.Tensor, kind: StorageKind, name: str) -> None:
         """Record a storage that is there before the first call."""
         if tensor.layout is torch.strided and not tensor.is_nested:
@@ -194,13 +202,21 @@ class StorageTracker:
         self.count += 1
         return record.number
 
-    def events(self) -> StorageEvents:
-        """Return the events so far."""
+    def events(self, gradients: Mapping[str, torch.Tensor] | None = None) -> StorageEvents:
+        """Return the events so far.
+
+        Args:
+            gradients: Gradients by the names of the parameters.
+        """
         allocations = {
             number: Allocation(dim(nbytes), dtype_name(dtype), str(device), kind, name)
             for number, (nbytes, dtype, device, kind, name) in self._allocations.items()
         }
-        return StorageEvents(items=tuple(self.items), allocations=allocations)
+        return StorageEvents(
+            items=tuple(self.items),
+            allocations=allocations,
+            gradients={self.of(tensor).number: name for name, tensor in (gradients or {}).items()},
+        )
 
     def _record(self, key: int, owner: Any) -> StorageRecord:
         record = self._records[key] = StorageRecord(owner, self._release)

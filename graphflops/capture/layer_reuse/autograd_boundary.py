@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch.autograd.graph import get_gradient_edge
 
 from graphflops.capture.record.aliasing import storage_identity
 from graphflops.capture.record.gradients import Edge
-from graphflops.capture.torch_internals.autograd_engine import saved_tensors
+from graphflops.capture.torch_internals.autograd_engine import count_references, saved_tensors
 from graphflops.capture.torch_internals.dispatch import disable_current_modes
 from graphflops.capture.torch_internals.trees import pytree
 
@@ -43,16 +42,21 @@ def boundary_edges(outputs: Sequence[torch.Tensor], first_node: int) -> Iterator
 def saved_storages(outputs: Sequence[torch.Tensor], first_node: int) -> set[int]:
     """Return identities of the storages that nodes from ``first_node`` on have saved."""
     storages: set[int] = set()
-    # A node unpacks what it has saved by operators.
-    with disable_current_modes():
-        for node in _nodes(outputs, first_node):
-            # One that was written to since cannot be unpacked; the backward pass will say so.
-            with contextlib.suppress(RuntimeError):
-                storages.update(map(storage_identity, saved_tensors(node)))
-            # A replayed layer holds what it would have saved.
-            held: Any = getattr(getattr(node, "instance", None), "held", ())
-            storages.update(int(storage._cdata) for storage in held)
+    for node in _nodes(outputs, first_node):
+        saved = (tensor for tensor in saved_tensors(node) if isinstance(tensor, torch.Tensor))
+        storages.update(map(storage_identity, saved))
+        # A replayed layer holds what it would have saved.
+        held: Any = getattr(getattr(node, "instance", None), "held", ())
+        storages.update(int(storage._cdata) for storage in held)
     return storages
+
+
+def references(tensors: Sequence[torch.Tensor]) -> list[tuple[int, ...]]:
+    """Return how often C++, such as autograd, refers to each tensor, and to its storage."""
+    return [
+        count_references(tensor) if tensor.layout is torch.strided and not tensor.is_nested else ()
+        for tensor in tensors
+    ]
 
 
 def new_tensors(outputs: Any, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:

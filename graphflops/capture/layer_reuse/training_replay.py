@@ -24,6 +24,7 @@ from graphflops.capture.layer_reuse.autograd_boundary import (
     boundary_edges,
     gradient_edge,
     is_parameter,
+    references,
     saved_storages,
 )
 from graphflops.capture.layer_reuse.backward_recorder import BackwardRecorder
@@ -58,9 +59,11 @@ class _TrainingStart(SegmentStart):
 
     Attributes:
         first_node: Autograd's sequence number then.
+        references: Number of references to each of its tensors.
     """
 
     first_node: int
+    references: list[tuple[int, ...]]
 
 
 class AutogradTracer(TapeTracer):
@@ -89,6 +92,7 @@ class AutogradTracer(TapeTracer):
         return _TrainingStart(
             **{item.name: getattr(start, item.name) for item in fields(start)},
             first_node=first_node,
+            references=references(call.fingerprint.tensors),
         )
 
     def end(
@@ -113,7 +117,7 @@ class AutogradTracer(TapeTracer):
         places = {id(t): InputNumber(n) for n, t in enumerate(tensors) if id(t) in arguments}
         if any(not is_parameter(tensors[n]) and id(tensors[n]) not in places for n in numbers):
             return None
-        saved = saved_storages(outputs, start.first_node)
+        saved, counts = saved_storages(outputs, start.first_node), references(tensors)
         copies = self._copies(segment, tensors, places.values())
         return TrainingSegment(
             **{item.name: getattr(segment, item.name) for item in fields(segment)},
@@ -123,7 +127,7 @@ class AutogradTracer(TapeTracer):
                 torch.Tensor, lambda t: places.get(id(t), t), (call.args, call.kwargs)
             ),
             copies=copies,
-            saved_inputs=[n for n in copies if storage_identity(tensors[n]) in saved],
+            saved_inputs=[n for n in copies if counts[n] > start.references[n]],
             saved_outputs=[n for n, t in enumerate(outputs) if storage_identity(t) in saved],
         )
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
+
 from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.value_lookup import ASSUMED_FLOAT, INPUTS, RANDOM
 from graphflops.capture.unfused_attention import mark_masked_products
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import NamedTensors, OpCall, TensorMeta
+from graphflops.core.storage_events import StorageEvents
 from graphflops.core.substitution import Substitution
 
 _DEPENDS_ON_INPUTS = (
@@ -40,6 +45,19 @@ def resolve_symbols(
     resolved_inputs = tuple((name, substitution.tensor(meta)) for name, meta in inputs)
     resolved_calls = calls.map_items(lambda call: (substitution.call(call),))
     return resolved_calls, resolved_inputs, tuple(map(substitution.tensor, outputs))
+
+
+def storage_events(
+    values: ValueTracker, gradients: Mapping[str, torch.Tensor] | None = None
+) -> StorageEvents:
+    """Return the storage events of a capture, with resolved symbols.
+
+    Args:
+        values: Tracker of the fake tensors.
+        gradients: Gradients by the names of the parameters.
+    """
+    events, sizes = values.storages.events(gradients), values.symbols.finalize()
+    return events.map_sizes(Substitution(sizes).dim) if sizes else events
 
 
 def collect_notes(values: ValueTracker) -> tuple[str, ...]:

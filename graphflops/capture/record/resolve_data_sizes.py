@@ -38,7 +38,10 @@ def with_sizes(
     if any(size.value is None for size in sizes):
         used = {s.name for call in capture.calls for s in _symbols((call.inputs, call.outputs))}
         sizes = tuple(_resolve(s, bounds, assume) if s.name in used else s for s in sizes)
-        capture = replace(capture, calls=_substitute(capture.calls, sizes), data_sizes=sizes)
+        calls, storages = _substitute(capture.calls, sizes), capture.storages
+        if storages is not None:
+            storages = storages.map_sizes(_substitution(sizes).dim)
+        capture = replace(capture, calls=calls, storages=storages, data_sizes=sizes)
         sizes = tuple(s for s in sizes if s.value is not None or s.name in used)
     notes = (_NOTE, *map(str, sizes)) if sizes else ()
     return replace(capture, notes=(*capture.notes, *notes))
@@ -51,8 +54,12 @@ def _resolve(size: DataSize, bounds: Mapping[str, int], assume: Mapping[str, int
     return replace(size, largest=largest, value=assume.get(size.name, largest))
 
 
+def _substitution(sizes: Iterable[DataSize]) -> Substitution:
+    return Substitution({size.name: size.value for size in sizes if size.value is not None})
+
+
 def _substitute(calls: Sequence[OpCall], sizes: Iterable[DataSize]) -> Sequence[OpCall]:
-    substitution = Substitution({size.name: size.value for size in sizes if size.value is not None})
+    substitution = _substitution(sizes)
     if isinstance(calls, CallSequence):
         return calls.map_items(lambda call: (substitution.call(call),))
     return tuple(map(substitution.call, calls))

@@ -80,6 +80,7 @@ class Tape:
         self, modules: Modules, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> NamedTensors:
         """Assign names to parameters, buffers and inputs; return the inputs."""
+        self.storages.restart()
         for path, module in modules:
             prefix = f"{path}." if path else ""
             for name, tensor in (*module._parameters.items(), *module._buffers.items()):

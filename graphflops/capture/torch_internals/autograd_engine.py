@@ -15,19 +15,25 @@ top_saved_tensors_hooks: Any = torch._C._autograd._top_saved_tensors_default_hoo
 
 
 def saved_tensors(node: Any) -> list[torch.Tensor]:
-    """Return the tensors that a node has saved for its backward pass."""
-    values: list[Any] = [getattr(node, name) for name in _saved_names(type(node))]
-    values += getattr(node, "saved_tensors", ())
+    """Return the tensors that a node has saved for its backward pass, without hooks on them."""
+    values = [getattr(node, name) for name in _raw_saved_names(type(node))]
     flat = [item for value in values for item in (value if isinstance(value, tuple) else (value,))]
-    return [item for item in flat if isinstance(item, torch.Tensor)]
+    return [item.data for item in flat if item.unpack_hook is None]
 
 
 @cache
-def _saved_names(node_type: type) -> tuple[str, ...]:
-    return tuple(name for name in dir(node_type) if name.startswith("_saved_"))
+def _raw_saved_names(node_type: type) -> tuple[str, ...]:
+    return tuple(name for name in dir(node_type) if name.startswith("_raw_saved_"))
+
+
+def count_references(tensor: torch.Tensor) -> tuple[int, int]:
+    """Return how often C++ refers to a tensor, and to its storage."""
+    key = tensor.untyped_storage()._cdata
+    return tensor._use_count(), torch._C._storage_Use_Count(key)  # type: ignore[attr-defined]  # torch's gap
 
 
 __all__ = [
+    "count_references",
     "current_graph_task_id",
     "current_node",
     "next_sequence_number",
@@ -43,6 +49,7 @@ PIECES = {
     "next_sequence_number": "Return the sequence number that the next node of the graph gets.",
     "top_saved_tensors_hooks": "Return the innermost hooks for saved tensors, or ``None``.",
     "saved_tensors": "Return the tensors that a node has saved for its backward pass.",
+    "count_references": "Return how often C++ refers to a tensor, and to its storage.",
     "run_backward_engine": "Run the engine: the function in whose frame backward "
     "operators are called.",
 }
