@@ -333,6 +333,10 @@ CANARIES: dict[str, Callable[[], bool]] = {
     "autograd_engine.next_sequence_number": sequence,
     "autograd_engine.top_saved_tensors_hooks": hooks,
     "autograd_engine.run_backward_engine": engine_is_called,
+    "autograd_engine.saved_tensors": lambda: (
+        len(autograd_engine.saved_tensors(X.clone().requires_grad_().exp().grad_fn)) == 1
+    ),
+    "autograd_engine.count_references": lambda: autograd_engine.count_references(X.clone())[0] == 1,
     "frames.NN_MODULE_FILE": lambda: nn.Module.__call__.__code__.co_filename.endswith(
         frames.NN_MODULE_FILE
     ),

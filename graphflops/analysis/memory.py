@@ -278,6 +278,7 @@ class _Labels:
     ) -> None:
         self.events = list(events)
         self._allocations, self._gradients = events.allocations, events.gradients
+        self._cached = events.caches
         self._calls, self._caches, self._released = calls, caches, released
         backward = (call.index for call in calls if call.phase is not Phase.FORWARD)
         self._first_backward = next(backward, None)
@@ -323,7 +324,8 @@ class _Labels:
     ) -> Category:
         if storage in self._gradients:
             return Category.GRADIENTS
-        if allocation.name in self._caches and allocation.kind is StorageKind.INPUT:
+        is_input = allocation.kind is StorageKind.INPUT
+        if storage in self._cached or (is_input and allocation.name in self._caches):
             return Category.KV_CACHE
         if (category := _KINDS.get(allocation.kind)) is not None:
             return category

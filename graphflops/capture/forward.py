@@ -219,7 +219,7 @@ class _Attempt:
                 assumptions=tracker.symbols.assumptions(),
                 data_sizes=tuple(tracker.sizes.by_name.values()),
                 layer_reuse=replayer.counts,
-                storages=storage_events(tracker),
+                storages=storage_events(tracker, outputs=results),
                 timings={
                     "forward": end - start - replayer.seconds,
                     "region check": replayer.seconds,

@@ -197,7 +197,8 @@ class _Attempt:
             data_sizes=tuple(tracker.sizes.by_name.values()),
             layer_reuse=replayer.counts,
             storages=storage_events(
-                tracker, {tape.name_of(x): x.grad for x in differentiated if x.grad is not None}
+                tracker,
+                gradients={tape.name_of(x): x.grad for x in differentiated if x.grad is not None},
             ),
             timings={
                 "forward and backward": time.perf_counter() - start - replayer.seconds,

@@ -6,6 +6,7 @@ of it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,6 +63,16 @@ def is_cache(value: object) -> bool:
     from transformers import Cache
 
     return isinstance(value, Cache)
+
+
+def caches_in(outputs: Any) -> list[Any]:
+    """Return the caches among the outputs of a model, or among its inputs."""
+    if "transformers.cache_utils" not in sys.modules:
+        return []
+    caches = [leaf for leaf in pytree.tree_leaves(outputs, is_leaf=is_cache) if is_cache(leaf)]
+    if isinstance(outputs, Mapping):
+        caches += [outputs[name] for name in cache_input_names() if name in outputs]
+    return caches
 
 
 def default_cache_layers(model: Any) -> Sequence[Any] | None:

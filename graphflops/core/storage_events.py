@@ -146,11 +146,13 @@ class StorageEvents:
         items: Events in order, repeats of layers unexpanded.
         allocations: Allocations by the number of the storage, repeats left out.
         gradients: Names of the parameters, by the numbers of the storages of their gradients.
+        caches: Numbers of the storages of the KV cache that the model returns.
     """
 
     items: tuple[EventItem, ...] = ()
     allocations: Mapping[int, Allocation] = field(default_factory=dict)
     gradients: Mapping[int, str] = field(default_factory=dict)
+    caches: frozenset[int] = frozenset()
 
     def __iter__(self) -> Iterator[StorageEvent]:
         return expand(self.items)

@@ -9,6 +9,7 @@ from typing import Any
 
 import sympy
 
+from graphflops.analysis.memory import Memory
 from graphflops.core.arguments import whole_number
 from graphflops.core.closed_form import sum_over
 from graphflops.core.cost import Dim, OpCost, substitute
@@ -218,14 +219,42 @@ class GenerationReport(CostReport):
         Raises:
             ModelSpecError: There is no such token.
         """
+        report, cached = self._pass_of(token)
+        return report.total if token == 1 else report.total.subs(K=cached)
+
+    def _pass_of(self, token: int) -> tuple[Report, int]:
+        """Return the report of the pass that produces a token, and the tokens in the cache.
+
+        Raises:
+            ModelSpecError: There is no such token.
+        """
         if not 1 <= (token := whole_number("token", token)) <= self.new_tokens:
             msg = f"there is no new token {token}: they are 1 to {self.new_tokens}."
             raise ModelSpecError(msg)
-        if token == 1:
-            return self.prefill.total
         cached = self.sizes["K"] + token - 2
-        decode = next(d for d in self.decode_segments if d.first <= cached <= d.last)
-        return decode.report.total.subs(K=cached)
+        if token == 1:
+            return self.prefill, cached
+        return next(d.report for d in self.decode_segments if d.first <= cached <= d.last), cached
+
+    @cached_property
+    def memory(self) -> Memory:
+        """Memory of the pass that takes most: the prefill, or a decode step.
+
+        Raises:
+            CaptureError: A graph was exported, and did not run as Python.
+        """
+        last = (_bind_cached(decode.report, decode.last) for decode in self.decode_segments)
+        passes = [report.memory for report in (self.prefill, *last)]
+        return max(passes, key=lambda memory: memory.peak)
+
+    def memory_at(self, token: int) -> Memory:
+        """Return the memory of the pass that produces one of the new tokens, numbered from 1.
+
+        Raises:
+            ModelSpecError: There is no such token.
+        """
+        report, cached = self._pass_of(token)
+        return _bind_cached(report, cached).memory
 
     @property
     def kv_cache_bytes_per_token(self) -> Dim:
@@ -352,3 +381,8 @@ class GenerationReport(CostReport):
             if name in step.capture.caches and meta.shape
         ]
         return substitute(sum(sizes, start=sympy.Integer(0)), self._bound(step))
+
+
+def _bind_cached(report: Report, cached: int) -> Report:
+    """Return the report of a pass with a number of tokens in the cache."""
+    return report.subs(K=cached) if "K" in report.symbols else report

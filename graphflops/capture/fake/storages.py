@@ -9,7 +9,7 @@ without memory of the model's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 from weakref import ref
@@ -202,11 +202,16 @@ class StorageTracker:
         self.count += 1
         return record.number
 
-    def events(self, gradients: Mapping[str, torch.Tensor] | None = None) -> StorageEvents:
+    def events(
+        self,
+        gradients: Mapping[str, torch.Tensor] | None = None,
+        caches: Iterable[torch.Tensor] = (),
+    ) -> StorageEvents:
         """Return the events so far.
 
         Args:
             gradients: Gradients by the names of the parameters.
+            caches: Tensors of KV caches.
         """
         allocations = {
             number: Allocation(dim(nbytes), dtype_name(dtype), str(device), kind, name)
@@ -216,6 +221,7 @@ class StorageTracker:
             items=tuple(self.items),
             allocations=allocations,
             gradients={self.of(tensor).number: name for name, tensor in (gradients or {}).items()},
+            caches=frozenset(self.of(tensor).number for tensor in caches),
         )
 
     def _record(self, key: int, owner: Any) -> StorageRecord:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from graphflops.capture.fake.constant_propagation import ValueTracker
+from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.fake.value_lookup import ASSUMED_FLOAT, INPUTS, RANDOM
+from graphflops.capture.transformers_compat import caches_in
 from graphflops.capture.unfused_attention import mark_masked_products
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import NamedTensors, OpCall, TensorMeta
@@ -48,15 +51,20 @@ def resolve_symbols(
 
 
 def storage_events(
-    values: ValueTracker, gradients: Mapping[str, torch.Tensor] | None = None
+    values: ValueTracker,
+    *,
+    gradients: Mapping[str, torch.Tensor] | None = None,
+    outputs: Any = None,
 ) -> StorageEvents:
     """Return the storage events of a capture, with resolved symbols.
 
     Args:
         values: Tracker of the fake tensors.
         gradients: Gradients by the names of the parameters.
+        outputs: Outputs of the model, among which caches may be.
     """
-    events, sizes = values.storages.events(gradients), values.symbols.finalize()
+    caches = tensors_in(caches_in(outputs))
+    events, sizes = values.storages.events(gradients, caches), values.symbols.finalize()
     return events.map_sizes(Substitution(sizes).dim) if sizes else events
 
 

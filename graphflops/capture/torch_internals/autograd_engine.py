@@ -16,13 +16,14 @@ top_saved_tensors_hooks: Any = torch._C._autograd._top_saved_tensors_default_hoo
 
 def saved_tensors(node: Any) -> list[torch.Tensor]:
     """Return the tensors that a node has saved for its backward pass, without hooks on them."""
-    values = [getattr(node, name) for name in _raw_saved_names(type(node))]
+    node_type: Any = type(node)
+    values = [getattr(node, name) for name in _raw_saved_names(node_type)]
     flat = [item for value in values for item in (value if isinstance(value, tuple) else (value,))]
     return [item.data for item in flat if item.unpack_hook is None]
 
 
 @cache
-def _raw_saved_names(node_type: type) -> tuple[str, ...]:
+def _raw_saved_names(node_type: Any) -> tuple[str, ...]:
     return tuple(name for name in dir(node_type) if name.startswith("_raw_saved_"))
 
 

@@ -1,0 +1,234 @@
+"""Peak memory by others' means: ``python -m benchmarks.memory_oracles``.
+
+Two oracles run a model eagerly, in full depth, on fake tensors of the CPU: torch's ``MemTracker``,
+and a mode of ours that knows nothing of graphflops, with a weak reference on the storage of every
+result. The command compares graphflops with both on transformers models of small depth, and writes
+``benchmarks/results/memory_oracles.json``.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import ref
+
+import torch
+from tabulate import tabulate
+from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import graphflops as gf
+from benchmarks.results import environment
+from graphflops.analysis.memory import Memory, memory_of
+from graphflops.analysis.optimizer_memory import Implementation
+from graphflops.capture.record.loss import loss_of
+from graphflops.models import Options, resolve
+from graphflops.reports.training import TrainingReport
+
+RESULTS = Path(__file__).parent / "results" / "memory_oracles.json"
+CATEGORIES = {
+    "parameters": "Parameter",
+    "buffers": "Buffer",
+    "gradients": "Gradient",
+    "optimizer": "Optstate",
+    "inputs": "Other",
+}
+"""Categories of graphflops that MemTracker has too, by its names."""
+Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+OPTIMIZERS: Mapping[str, Callable[[bool], Optimizer]] = {
+    "sgd": lambda foreach: lambda p: torch.optim.SGD(p, lr=0.1, foreach=foreach),
+    "momentum": lambda foreach: lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, foreach=foreach),
+    "adam": lambda foreach: lambda p: torch.optim.Adam(p, foreach=foreach),
+    "adamw": lambda foreach: lambda p: torch.optim.AdamW(p, foreach=foreach),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What is run.
+
+    Attributes:
+        model: The model, on any device.
+        inputs: Its keyword inputs.
+        trained: True for a training step, False for a forward pass without gradients.
+        optimizer: Name of the optimizer of the training step, if it has one.
+        implementation: Implementation of its step.
+    """
+
+    model: nn.Module
+    inputs: Mapping[str, Any]
+    trained: bool = False
+    optimizer: str | None = None
+    implementation: Implementation = "for-loop"
+
+
+def graphflops_memory(step: Step, *, reuse_layers: bool = True) -> Memory:
+    """Memory as graphflops predicts it, without running the model."""
+    if not step.trained:
+        return gf.count(step.model, (), step.inputs, reuse_layers=reuse_layers).memory
+    report = gf.count_training(
+        step.model, (), step.inputs, optimizer=step.optimizer, reuse_layers=reuse_layers
+    )
+    return memory_of(
+        report.storages,
+        _calls(report),
+        optimizer=report.optimizer,
+        implementation=step.implementation,
+    )
+
+
+def mem_tracker(step: Step) -> dict[str, int]:
+    """Bytes at the peak by category, and ``Total``, as torch's MemTracker has them.
+
+    Of two steps: the optimizer has its state from the second one on.
+    """
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    model, inputs = fake_copies(step, mode)
+    with mode:
+        optimizer = _optimizer(step, model)
+        tracker = MemTracker()
+        tensors = [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, torch.Tensor)]
+        tracker.track_external(model, *tensors, *([] if optimizer is None else [optimizer]))
+        with tracker:
+            for _ in range(1 if optimizer is None else 2):
+                _run(step, model, inputs, optimizer)
+                tracker.reset_mod_stats()
+    (peak,) = tracker.get_tracker_snapshot("peak").values()
+    return {str(getattr(kind, "value", kind)): nbytes for kind, nbytes in peak.items()}
+
+
+def live_storages(step: Step) -> int:
+    """Peak of the bytes of storages that weak references show to be alive."""
+    mode, live = FakeTensorMode(allow_non_fake_inputs=True), _LiveStorages()
+    model, inputs = fake_copies(step, mode)
+    with mode:
+        optimizer = _optimizer(step, model)
+        for tensor in (*model.parameters(), *model.buffers(), *pytree.tree_leaves(inputs)):
+            if isinstance(tensor, torch.Tensor):
+                live.add(tensor)
+        with live:
+            for _ in range(1 if optimizer is None else 2):
+                _run(step, model, inputs, optimizer)
+    return live.peak
+
+
+def fake_copies(step: Step, mode: FakeTensorMode) -> tuple[nn.Module, dict[str, Any]]:
+    """Return copies of a model and its inputs on the CPU, without memory."""
+    copies: dict[int, torch.Tensor] = {}
+
+    def fake(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in copies:
+            shape, strides = tensor.shape, tensor.stride()
+            empty = torch.empty_strided(shape, strides, dtype=tensor.dtype, device="cpu")
+            if isinstance(tensor, nn.Parameter):
+                empty = nn.Parameter(empty, requires_grad=tensor.requires_grad)
+            copies[id(tensor)] = empty
+        return copies[id(tensor)]
+
+    model = copy.deepcopy(step.model)
+    with mode:
+        for module in model.modules():
+            for tensors in (module._parameters, module._buffers, vars(module)):
+                found = {n: t for n, t in tensors.items() if isinstance(t, torch.Tensor)}
+                tensors.update({name: fake(tensor) for name, tensor in found.items()})
+        inputs = pytree.tree_map_only(torch.Tensor, fake, dict(step.inputs))
+    return model, inputs
+
+
+class _LiveStorages(TorchDispatchMode):
+    """Mode that adds up the storages of results while they are alive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.current = self.peak = 0
+        self._references: dict[int, Any] = {}
+
+    def add(self, tensor: torch.Tensor) -> None:
+        """Add the storage of a tensor until it is freed."""
+        storage = tensor.untyped_storage()
+        key, nbytes = storage._cdata, storage.nbytes()
+        if key in self._references:
+            return
+
+        def free(_: Any) -> None:
+            self.current -= nbytes
+            del self._references[key]
+
+        self._references[key] = ref(storage, free)
+        self.current += nbytes
+        self.peak = max(self.peak, self.current)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in pytree.tree_leaves(out):
+            if isinstance(leaf, torch.Tensor):
+                self.add(leaf)
+        return out
+
+
+def _run(
+    step: Step, model: nn.Module, inputs: dict[str, Any], optimizer: torch.optim.Optimizer | None
+) -> None:
+    if not step.trained:
+        with torch.no_grad():
+            model(**inputs)
+        return
+    loss, _ = loss_of(model(**inputs), None)
+    loss.backward()  # type: ignore[no-untyped-call]  # torch's gap
+    if optimizer is not None:
+        optimizer.step()
+        del loss
+        optimizer.zero_grad()
+
+
+def _optimizer(step: Step, model: nn.Module) -> torch.optim.Optimizer | None:
+    if step.optimizer is None:
+        return None
+    return OPTIMIZERS[step.optimizer](step.implementation == "foreach")(model.parameters())
+
+
+def _calls(report: TrainingReport) -> list[Any]:
+    records = (record for part in report.parts for record in part.records)
+    return sorted((record.call for record in records), key=lambda call: call.index)
+
+
+MODELS = ("llama", "qwen3", "gpt2", "bert", "t5", "bart", "vit", "dinov2", "convnext", "resnet")
+
+
+def main(names: Iterable[str] = ()) -> None:
+    """Compare, print, and save."""
+    warnings.simplefilter("ignore")
+    rows = []
+    for name in names or MODELS:
+        workload = resolve(f"hf:{name}", Options(overrides={"num_hidden_layers": 3}))
+        workload.model.eval()  # dropout on the CPU is composed of other operators than on a GPU
+        for trained, optimizer in ((False, None), (True, None), (True, "sgd"), (True, "adamw")):
+            step = Step(
+                model=workload.model,
+                inputs=workload.kwargs,
+                trained=trained,
+                optimizer=optimizer,
+            )
+            ours = graphflops_memory(step).peak
+            theirs, alive = mem_tracker(step)["Total"], live_storages(step)
+            run = f"training, {optimizer}" if optimizer else "training" if trained else "forward"
+            rows.append({"model": name, "run": run, "graphflops": ours})
+            rows[-1] |= {"MemTracker": theirs, "live storages": alive}
+            print(rows[-1], flush=True)
+    print(tabulate(rows, headers="keys"))
+    if not names:
+        where = environment(("torch", "transformers"))
+        RESULTS.write_text(json.dumps({"environment": where, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
