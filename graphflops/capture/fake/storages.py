@@ -269,6 +269,8 @@ class StorageTracker:
 
 def storage_of(tensor: torch.Tensor) -> Any:
     """Return the storage of a tensor; the tensor itself if it has none."""
+    if type(tensor) is FakeTensor and tensor.layout is torch.strided:
+        return tensor.untyped_storage()  # nearly all are
     if tensor.layout is not torch.strided:
         return tensor
     inner = tensor

@@ -20,15 +20,21 @@ def is_parameter(tensor: torch.Tensor) -> bool:
     return isinstance(tensor, torch.nn.Parameter)
 
 
-def gradient_edge(tensor: torch.Tensor) -> Edge | None:
-    """Return the gradient edge of a tensor, if it requires a gradient."""
-    if not tensor.requires_grad:
-        return None
-    if tensor.grad_fn is not None:
-        return tensor.grad_fn, tensor.output_nr
-    with disable_current_modes():
-        node, number = get_gradient_edge(tensor)[:2]
-    return node, number
+def gradient_edges(tensors: Sequence[torch.Tensor]) -> list[Edge | None]:
+    """Return the gradient edge of each tensor that requires a gradient."""
+    edges: list[Edge | None] = [_edge_of_result(tensor) for tensor in tensors]
+    leaves = [n for n, t in enumerate(tensors) if t.requires_grad and edges[n] is None]
+    if leaves:
+        with disable_current_modes():
+            for n in leaves:
+                node, number = get_gradient_edge(tensors[n])[:2]
+                edges[n] = node, number
+    return edges
+
+
+def _edge_of_result(tensor: torch.Tensor) -> Edge | None:
+    node = tensor.grad_fn
+    return None if node is None else (node, tensor.output_nr)
 
 
 def boundary_edges(outputs: Sequence[torch.Tensor], first_node: int) -> Iterator[Edge]:

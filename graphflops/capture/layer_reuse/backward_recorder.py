@@ -12,7 +12,7 @@ from torch.autograd.graph import GradientEdge
 from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.layer_reuse.autograd_boundary import (
     activation,
-    gradient_edge,
+    gradient_edges,
     new_tensors,
     seed,
 )
@@ -118,7 +118,7 @@ class BackwardRecorder:
         segment, storages = instance.segment, self.tape.storages
         inputs = {n: self._copy_of_input(instance, n) for n in segment.copies}
         input_storages = {n: storages.of(tensor).number for n, tensor in inputs.items()}
-        edges = {n: gradient_edge(tensor) for n, tensor in inputs.items()}
+        edges = dict(zip(inputs, gradient_edges(list(inputs.values())), strict=True))
         tensors = {**instance.weights, **inputs}
         args, kwargs = pytree.tree_map_only(
             InputNumber, lambda place: tensors[place.number], segment.arguments

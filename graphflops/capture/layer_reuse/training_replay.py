@@ -22,7 +22,7 @@ from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.metadata import tensor_meta
 from graphflops.capture.layer_reuse.autograd_boundary import (
     boundary_edges,
-    gradient_edge,
+    gradient_edges,
     is_parameter,
     references,
     saved_storages,
@@ -108,9 +108,12 @@ class AutogradTracer(TapeTracer):
             return None
         if any(tape.name_of(out) in segment.input_names and out.requires_grad for out in outputs):
             return None
-        edges = set(boundary_edges(outputs, start.first_node))
-        numbers = [n for n, tensor in enumerate(tensors) if gradient_edge(tensor) in edges]
-        if len({gradient_edge(tensors[n]) for n in numbers}) < max(len(edges), len(numbers)):
+        edges, own_edges = (
+            set(boundary_edges(outputs, start.first_node)),
+            gradient_edges(tensors),
+        )
+        numbers = [n for n, edge in enumerate(own_edges) if edge in edges]
+        if len({own_edges[n] for n in numbers}) < max(len(edges), len(numbers)):
             return None
         # A rerun gets copies of the activations among its arguments.
         arguments = {id(leaf) for leaf in pytree.tree_leaves((call.args, call.kwargs))}
@@ -161,6 +164,7 @@ class AutogradTracer(TapeTracer):
         if not (torch.is_grad_enabled() and any(has_grad for has_grad, _ in segment.output_kinds)):
             return
         tensors = call.fingerprint.tensors
+        copied = [tensors[n] for n in segment.copies]
         saved = [tensors[n] for n in segment.saved_inputs]
         saved += [outputs[n] for n in segment.saved_outputs]
         instance = ReplayedLayer(
@@ -169,7 +173,7 @@ class AutogradTracer(TapeTracer):
             relocation=relocation,
             events=events,
             weights={n: tensor for n, tensor in enumerate(tensors) if is_parameter(tensor)},
-            edges={n: gradient_edge(tensors[n]) for n in segment.copies},
+            edges=dict(zip(segment.copies, gradient_edges(copied), strict=True)),
             storages={n: self._storages.of(tensors[n]).number for n in segment.copies},
             input_dependent=frozenset(
                 n for n in segment.copies if self._training_tape.depends_on_inputs(tensors[n])

@@ -26,6 +26,7 @@ from graphflops.capture.record.invocation import Invocation
 from graphflops.capture.record.invocation_log import InvocationLog
 from graphflops.capture.record.module_stack import CallSite
 from graphflops.capture.record.tensor_records import TensorRecords
+from graphflops.capture.torch_internals.dispatch import DisableTorchFunction
 from graphflops.capture.torch_internals.node_names import NodeNames
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.capture.unfused_attention import MASKING
@@ -81,27 +82,34 @@ class Tape:
     ) -> NamedTensors:
         """Assign names to parameters, buffers and inputs; return the inputs."""
         self.storages.restart()
-        for path, module in modules:
-            prefix = f"{path}." if path else ""
-            for name, tensor in (*module._parameters.items(), *module._buffers.items()):
-                # A tied weight keeps its first name.
-                if tensor is not None and self.tensors.find(tensor) is None:
-                    self.assign_name(tensor, prefix + name)
-                    is_buffer = name in module._buffers
-                    kind = StorageKind.BUFFER if is_buffer else StorageKind.PARAMETER
-                    self.storages.register(tensor, kind, prefix + name)
-            for name, value in vars(module).items():
-                if isinstance(value, torch.Tensor) and self.tensors.find(value) is None:
-                    self._assign_constant_name(value, prefix + name)
-                    self.storages.register(value, StorageKind.BUFFER, prefix + name)
         inputs = named_tensors(modules[0][1], args, kwargs)
-        for name, tensor in inputs:
-            self.assign_input_name(tensor, name)
-            self.storages.register(tensor, StorageKind.INPUT, name)
+        # Torch function modes would see every look at a tensor.
+        with DisableTorchFunction():
+            for path, module in modules:
+                self._assign_module_names(module, f"{path}." if path else "")
+            for name, tensor in inputs:
+                self.assign_input_name(tensor, name)
+                self.storages.register(tensor, StorageKind.INPUT, name)
         root_names = (name for name in self.tensors.names() if "." not in name)
         for name in dict.fromkeys((*(name for name, _ in inputs), *root_names)):
             self._node_names.unique(name)  # reserved: no call has it
         return tuple((name, self._meta(tensor)) for name, tensor in inputs)
+
+    def _assign_module_names(self, module: nn.Module, prefix: str) -> None:
+        """Assign names to the tensors of one module, children excluded."""
+        for tensors, kind in (
+            (module._parameters, StorageKind.PARAMETER),
+            (module._buffers, StorageKind.BUFFER),
+        ):
+            for name, tensor in tensors.items():
+                # A tied weight keeps its first name.
+                if tensor is not None and self.tensors.find(tensor) is None:
+                    self.assign_name(tensor, prefix + name)
+                    self.storages.register(tensor, kind, prefix + name)
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor) and self.tensors.find(value) is None:
+                self._assign_constant_name(value, prefix + name)
+                self.storages.register(value, StorageKind.BUFFER, prefix + name)
 
     def output_metas(self, outputs: Any) -> tuple[TensorMeta, ...]:
         """Return the metadata of the tensors that the model has returned, in order."""

@@ -23,7 +23,9 @@ from graphflops.capture.torch_internals.autograd_engine import (
     run_backward_engine,
 )
 from graphflops.capture.torch_internals.dispatch import DisableTorchFunction, TorchDispatchMode
+from graphflops.capture.torch_internals.fake_mode import FakeTensor
 from graphflops.capture.torch_internals.jagged import NestedTensor
+from graphflops.capture.torch_internals.no_modes import no_modes
 from graphflops.capture.torch_internals.operators import OpOverload
 from graphflops.core.call_sequence import Block, Relocation, expand
 from graphflops.core.ir import OpCall, Phase
@@ -49,6 +51,7 @@ class TrainingTape(Tape, TorchDispatchMode):
         # By the number of a call; a relocated call has none, since it is marked already.
         self._purposes: dict[int, Purpose] = {}
         self._is_rerunning_forward = False
+        self._factory = values.factory
         gradient_tracker.tensors = self.tensors
 
     def assign_input_name(self, tensor: torch.Tensor, name: str) -> None:
@@ -109,7 +112,18 @@ class TrainingTape(Tape, TorchDispatchMode):
             return func(*args, **kwargs)
         # In the backward pass, torch function modes would see what the tape calls.
         with DisableTorchFunction():
+            if _accumulates_grad(func):
+                return self._run_unrecorded(func, args, kwargs)
             return self._record(func, args, kwargs)
+
+    def _run_unrecorded(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Run an operator of AccumulateGrad: mostly ``detach``, once for every weight."""
+        gradient = args[0]
+        is_plain = type(gradient) is FakeTensor and gradient.layout is torch.strided
+        if func is torch.ops.aten.detach.default and is_plain:
+            with no_modes():
+                return self._factory.alias(gradient, gradient)
+        return func(*args, **kwargs)
 
     def _record(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """Run an operator and add its calls to the tape."""
@@ -117,7 +131,7 @@ class TrainingTape(Tape, TorchDispatchMode):
         bound = self.bind_arguments(func, args, kwargs)
         out = func(*args, **kwargs)
         results = tensors_in(out)
-        if (results or func._schema.is_mutable) and not _is_accumulate_grad_copy(func):
+        if results or func._schema.is_mutable:
             inputs = tensors_in((args, kwargs))
             is_input_dependent = any(map(self.depends_on_inputs, inputs))
             if is_input_dependent:
@@ -145,14 +159,14 @@ class TrainingTape(Tape, TorchDispatchMode):
         return self._gradient_tracker.purpose(func)
 
 
-def _is_accumulate_grad_copy(func: Any) -> bool:
-    """Return True if AccumulateGrad copies a gradient.
+def _accumulates_grad(func: Any) -> bool:
+    """Return True if AccumulateGrad takes a gradient over, or a copy of one with other users.
 
-    It would steal one without other references; the tape has a reference, so it copies it. Hooks
-    on the gradient run at the same node, but are called from Python.
+    Sums of gradients are calls. Hooks on the gradient run at the same node, but are called from
+    Python.
     """
     node = current_node()
     if getattr(node, "variable", None) is None or func._opname in {"add", "add_"}:
         return False
-    caller = sys._getframe(3)  # the caller of ``__torch_dispatch__``
+    caller = sys._getframe(2)  # the caller of ``__torch_dispatch__``
     return caller.f_code is run_backward_engine.__code__
