@@ -137,18 +137,19 @@ def fake_copies(step: Step, mode: FakeTensorMode) -> tuple[nn.Module, dict[str, 
     model = copy.deepcopy(step.model)
     with mode:
         for module in model.modules():
-            for tensors in (module._parameters, module._buffers, vars(module)):
+            tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, vars(module))
+            for tensors in tables:
                 found = {n: t for n, t in tensors.items() if isinstance(t, torch.Tensor)}
                 tensors.update({name: fake(tensor) for name, tensor in found.items()})
         inputs = pytree.tree_map_only(torch.Tensor, fake, dict(step.inputs))
     return model, inputs
 
 
-class _LiveStorages(TorchDispatchMode):
+class _LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
     """Mode that adds up the storages of results while they are alive."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # likewise
         self.current = self.peak = 0
         self._references: dict[int, Any] = {}
 

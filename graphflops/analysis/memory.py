@@ -267,7 +267,7 @@ def main_device(events: StorageEvents) -> str:
 
 
 class _Labels:
-    """What the storages that are alive at a point are for."""
+    """Labels of the storages that are alive at a point: their purpose and origin."""
 
     def __init__(
         self,

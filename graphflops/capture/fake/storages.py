@@ -5,6 +5,12 @@ a variable, a module, autograd. A weak reference to the storage's Python object,
 as long as the storage itself, notices when it is freed. This holds only as long as nothing of a
 count refers to the tensors of the model: records of them are weak, and recorded layers keep copies
 without memory of the model's.
+
+What is seen is what the CPU's operators do under fake tensors, with two differences from a run on a
+device. Sums of gradients are new tensors, as they are for every subclass of tensors, where autograd
+adds to a plain tensor in place if nothing else refers to it. Dropout is one operator with a mask of
+booleans, as on a GPU; on the CPU it is composed of others, with a mask of numbers. Memory within a
+kernel is not seen, nor are sparse and nested tensors.
 """
 
 from __future__ import annotations
