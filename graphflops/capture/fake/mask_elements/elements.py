@@ -112,12 +112,13 @@ class SymbolicElements:
                 return None
         element = None
         with _suppress_sympy_errors():
-            element = rule(**self._rule_arguments(rule, converted, out, args))
+            # A rule may return a number.
+            element = sympy.sympify(rule(**self._rule_arguments(rule, converted, out, args)))
         if element is None or _num_nodes(element) > _MAX_NODES or _num_cases(element) > _MAX_CASES:
             return None
         shape = [*map(dim, reversed(out.shape))]
         singletons = {index(axis): sympy.Integer(0) for axis, n in enumerate(shape) if n == 1}
-        return sympy.sympify(element).xreplace(singletons)
+        return element.xreplace(singletons)
 
     def count_hidden(self, tensor: torch.Tensor) -> HiddenCount | None:
         """Return the number of elements of a mask that hide a score, or None if it is unknown."""
@@ -269,10 +270,9 @@ def _num_nodes(element: sympy.Basic) -> int:
     return num_nodes
 
 
-def _num_cases(element: Any) -> int:
+def _num_cases(element: sympy.Basic) -> int:
     """Return the number of cases of an expression, if all of its piecewise parts are combined."""
-    pieces = getattr(element, "atoms", lambda _: ())(sympy.Piecewise)
-    return math.prod(len(piecewise.args) for piecewise in pieces)
+    return math.prod(len(piecewise.args) for piecewise in element.atoms(sympy.Piecewise))
 
 
 @cache
