@@ -97,7 +97,7 @@ class Device:
         if (key := _rated_dtype(dtype)) in rates:
             return rates[key]
         units = "" if matrix else " of the ordinary units"
-        known = f"There is one for {', '.join(rates)}" if rates else "There is none for any dtype"
+        known = f"There is one for {', '.join(rates)}" if rates else "There is one for no dtype"
         raise ModelSpecError(f"no peak rate{units} of {self.name} for {dtype} is known. {known}.")
 
 

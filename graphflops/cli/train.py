@@ -92,7 +92,7 @@ def train(
 
     with Console(stderr=True).status("loading PyTorch ...") as status:
         from graphflops import models
-        from graphflops.analysis.accelerators import Measurement, peak_flops
+        from graphflops.analysis.utilization import Measurement, peak_flops
         from graphflops.counting.training import count_training
         from graphflops.models import python
         from graphflops.models.prepare_training import TrainingOptions, prepare_training
