@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os import PathLike
 
 from graphflops.analysis.devices import device
 
@@ -22,7 +23,9 @@ class Measurement:
     accelerator: str = ""
 
 
-def peak_flops(name: str, dtype: str = "bfloat16") -> int:
+def peak_flops(
+    name: str, dtype: str = "bfloat16", devices: str | PathLike[str] | None = None
+) -> int:
     """Return the published peak rate of one accelerator, in FLOP/s, dense.
 
     It is the rate of what the maker sells as one: of both dies of an MI250X, each of which is a
@@ -31,6 +34,8 @@ def peak_flops(name: str, dtype: str = "bfloat16") -> int:
     Args:
         name: Its name, e.g. ``"h100-sxm"``; ``graphflops devices`` lists them.
         dtype: What it computes in: ``"bfloat16"``, ``"float8"``, ``"tf32"``, ...
+        devices: Path of your own devices in TOML, see :func:`graphflops.load_devices`; by default
+            that of the environment variable ``GRAPHFLOPS_DEVICES``.
 
     Raises:
         ModelSpecError: There is no such accelerator, or no published rate for the dtype.
@@ -39,5 +44,5 @@ def peak_flops(name: str, dtype: str = "bfloat16") -> int:
         >>> peak_flops("a100")
         312000000000000
     """
-    found = device(name)
+    found = device(name, devices)
     return round(found.rate(dtype, matrix=True) * found.devices_per_package)
