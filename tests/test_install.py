@@ -133,6 +133,14 @@ def test_time_is_that_of_the_slower_of_arithmetic_and_memory() -> None:
     assert estimate(half["mm"]) == pytest.approx(1000 * 2 * size**3 / 312e12)
 
 
+def test_bandwidth_and_rates_are_those_of_the_accelerator() -> None:
+    named = nodes(lambda x: x.relu(), torch.empty(1024, 1024, device="meta"))
+    for accelerator, bandwidth in (("l4", 300e9), ("h100-sxm", 3.35e12), ("mi250x", 1.6384e12)):
+        estimate = TimeEstimator(Roofline(accelerator=accelerator))
+        assert estimate(named["relu"]) == pytest.approx(1000 * 2 * 4 * 1024**2 / bandwidth)
+    assert TimeEstimator(Roofline()).uuid() != TimeEstimator(Roofline(bytes_per_second=1e9)).uuid()
+
+
 def test_flops_of_a_node_are_those_of_the_operator() -> None:
     named = nodes(lambda x, w: torch.softmax(x @ w, -1).t(), X, W)
     flops_of = {name: FlopsEstimator()(node) for name, node in named.items()}
