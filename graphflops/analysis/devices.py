@@ -95,7 +95,7 @@ class Device:
             >>> h100.rate("bfloat16", matrix=True) / 1e12, h100.rate("float32", matrix=True) / 1e12
             (989.4, 66.9)
         """
-        rates = {**self.matrix, **self.vector, **self.matrix} if matrix else self.vector
+        rates = {**self.vector, **self.matrix} if matrix else self.vector
         if (key := _rated_dtype(dtype)) in rates:
             return rates[key]
         units = "" if matrix else " of the ordinary units"
