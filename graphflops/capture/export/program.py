@@ -31,7 +31,7 @@ from graphflops.capture.record.module_hierarchy import (
 )
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.ir import Capture, Module, NamedTensors
-from graphflops.errors import CaptureError, ModelSpecError
+from graphflops.errors import CaptureError
 
 
 class SignedGraph(Protocol):
@@ -150,26 +150,6 @@ def is_aten_graph(module: fx.GraphModule) -> bool:
     return operators > 0
 
 
-def refuse_missing_targets(module: fx.GraphModule) -> None:
-    """Refuse a graph whose nodes name what the module does not have.
-
-    Raises:
-        ModelSpecError: A module, parameter or buffer is missing.
-    """
-    for part in module.modules():
-        graph = part.graph if isinstance(part, fx.GraphModule) else fx.Graph()
-        for node in (*graph.find_nodes(op="call_module"), *graph.find_nodes(op="get_attr")):
-            try:
-                operator.attrgetter(str(node.target))(part)
-            except AttributeError as error:
-                msg = (
-                    f"node {node.name!r} of the graph takes {node.target!r}, which the GraphModule "
-                    "does not have. Add it under that name, or erase the node; graph.lint() checks "
-                    "a graph after a pass."
-                )
-                raise ModelSpecError(msg) from error
-
-
 def _is_python(module: nn.Module, node: fx.Node) -> bool:
     """Return True if a node that is no operator calls Python that may compute on tensors."""
     if node.op == "call_module":
@@ -177,7 +157,8 @@ def _is_python(module: nn.Module, node: fx.Node) -> bool:
         return type(module.get_submodule(str(node.target))).__name__ != "GuardsFn"
     if node.op != "call_function":
         return node.op == "call_method"
-    returns_tensor = isinstance(node.meta.get("example_value"), torch.Tensor)
+    results = (node.meta.get(key) for key in ("example_value", "val"))
+    returns_tensor = any(isinstance(result, torch.Tensor) for result in results)
     is_getitem = node.target is operator.getitem
     is_arithmetic = getattr(node.target, "__module__", "") in {"_operator", "math", "torch"}
     return not is_arithmetic or (returns_tensor and not is_getitem)
