@@ -12,15 +12,11 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature, InputKind
 
+from graphflops.capture.export.consistent_shapes import with_consistent_shapes
 from graphflops.capture.export.control_flow import calls_of_graph
 from graphflops.capture.export.graph_sizes import sizes_in_graph
 from graphflops.capture.export.phases import backward_nodes, unknown_phases
-from graphflops.capture.export.propagation import (
-    flat_inputs,
-    matches,
-    nodes_without_shapes,
-    propagate_shapes,
-)
+from graphflops.capture.export.propagation import flat_inputs, matches, propagate_shapes
 from graphflops.capture.export.views import reshape_views
 from graphflops.capture.fake.metadata import output_metas
 from graphflops.capture.record.invocation import is_operator
@@ -31,7 +27,6 @@ from graphflops.capture.record.module_hierarchy import (
 )
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.ir import Capture, Module, NamedTensors
-from graphflops.errors import CaptureError
 
 
 class SignedGraph(Protocol):
@@ -61,11 +56,18 @@ def capture_program(
         if not matches([meta for _, meta in program_inputs(program)], inputs):
             graph = propagate_shapes(program.module(), args, kwargs)
             return replace(_capture_nodes(graph), method="exported program")
-    return capture_signed_graph(program, modules_of_program(program), "exported program")
+    graph, notes = with_consistent_shapes(program.graph_module)
+    modules = modules_of_program(program)
+    return capture_signed_graph(program, modules, "exported program", notes, graph=graph)
 
 
 def capture_signed_graph(
-    program: SignedGraph, modules: tuple[Module, ...], method: str, notes: tuple[str, ...] = ()
+    program: SignedGraph,
+    modules: tuple[Module, ...],
+    method: str,
+    notes: tuple[str, ...] = (),
+    *,
+    graph: fx.GraphModule | None = None,
 ) -> Capture:
     """Return the capture of a graph with a signature.
 
@@ -74,8 +76,9 @@ def capture_signed_graph(
         modules: Modules of the program.
         method: Capture method.
         notes: Notes for the reader of the report.
+        graph: A copy of its graph with other shapes.
     """
-    graph = program.graph_module
+    graph = program.graph_module if graph is None else graph
     views, view_notes = reshape_views(graph)
     backward = backward_nodes(graph.graph, program.graph_signature)
     calls, outputs, fallback, control_flow_notes, control_flow = calls_of_graph(
@@ -169,21 +172,17 @@ def capture_graph(
 ) -> Capture:
     """Capture a graph of ATen operators.
 
-    Shapes are propagated from the inputs, or taken from ``meta["val"]`` of the nodes if there are
-    no inputs.
+    Shapes are propagated from the inputs. Without inputs, they are those of ``meta["val"]`` of the
+    nodes; where these are missing or stale, they are propagated from the placeholders.
 
     Raises:
         CaptureError: There are neither shapes nor inputs, or the inputs do not fit.
     """
     if args or kwargs:
         return _capture_nodes(propagate_shapes(module, args, kwargs))
-    if not (nodes := nodes_without_shapes(module)):
-        return _capture_nodes(module)
-    msg = (
-        f"meta['val'] is missing at {len(nodes)} of the graph's nodes, {nodes[0].name!r} first, so "
-        "there are no shapes to price. Give example inputs: count(graph_module, args)."
-    )
-    raise CaptureError(msg)
+    graph, notes = with_consistent_shapes(module)
+    captured = _capture_nodes(graph)
+    return replace(captured, notes=(*notes, *captured.notes))
 
 
 def _capture_nodes(module: fx.GraphModule) -> Capture:
