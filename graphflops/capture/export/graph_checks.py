@@ -116,11 +116,17 @@ def _not_a_tensor(op: OpOverload, node: fx.Node) -> str:
         value = node.args[position] if position < len(node.args) else node.kwargs.get(name)
         value = value.meta.get("val", value) if isinstance(value, fx.Node) else value
         if not isinstance(value, fx.Node | torch.Tensor) and not (
-            allows_numbers(op._opname) and isinstance(value, int | float | complex | _SYMBOLIC)
+            _takes_numbers(op) and isinstance(value, int | float | complex | _SYMBOLIC)
         ):
             kind = type(value).__name__
             return f"{op} with a value of type {kind} as {name!r}, which must be a tensor"
     return ""
+
+
+@cache
+def _takes_numbers(op: OpOverload) -> bool:
+    """Return True if a number may stand for a tensor: in torch, or in a graph of Inductor."""
+    return allows_numbers(op._opname) or torch.Tag.pointwise in op.tags
 
 
 _SYMBOLIC = torch.SymInt | torch.SymFloat | torch.SymBool
