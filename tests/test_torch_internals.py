@@ -281,6 +281,9 @@ CANARIES: dict[str, Callable[[], bool]] = {
     "operators.DispatchKeySet": lambda: operators.DispatchKeySet(operators.DispatchKey.CPU).has(
         operators.DispatchKey.CPU
     ),
+    "operators.allows_numbers": lambda: (
+        operators.allows_numbers("add") and not operators.allows_numbers("mm")
+    ),
     "operators.resolve_packet": lambda: operators.resolve_packet("aten::add", X, X) == "Tensor",
     "operators.has_kernel": lambda: (
         operators.has_kernel("aten::relu") and not operators.has_kernel("aten::no_such_operator")

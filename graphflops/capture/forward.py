@@ -23,7 +23,7 @@ from graphflops.capture.export.program import capture_signed_graph
 from graphflops.capture.fake.data_sizes import ALTERNATIVE_INT, PLACEHOLDER_INT
 from graphflops.capture.fake.fake_model import FakeModel, Inputs, fakify_model_and_inputs
 from graphflops.capture.fake.moe_strategies import ContextFactory, moe_strategies
-from graphflops.capture.fake.quantization import bypass_observers
+from graphflops.capture.fake.observers import bypass_observers
 from graphflops.capture.fake.symbolic_shapes import Symbols, axis_specs
 from graphflops.capture.layer_reuse import LayerReplayer
 from graphflops.capture.layer_reuse.forward_replay import TapeTracer
@@ -191,7 +191,7 @@ class _Attempt:
                 args, kwargs = self._inputs_to_capture(fake)
                 stack = ModuleStack(modules)
                 install_interpreter(self._model, fake.model, stack)
-                observer_notes = bypass_observers(modules)
+                observer_notes = bypass_observers(modules, tracker)
                 tape = ForwardTape(stack, exporting=self._exporting)
                 inputs = tape.assign_names(modules, args, kwargs)
                 replayer = self._replayer = LayerReplayer(

@@ -45,6 +45,8 @@ _BRANCHES = "cond"
 # Loops with a condition and a body, whose trip count is unknown.
 _OPEN_LOOPS = {"while_loop", "while_loop_stack_output"}
 _TWO_GRAPHS = 2
+GIVES_OPERANDS = _RUN_ONCE | _OPEN_LOOPS | {_BRANCHES}
+"""Operators whose last arguments are the inputs of each graph they run."""
 
 
 class Branching(NamedTuple):
