@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import sympy
 
 from graphflops.capture.counting_thread import in_counting_thread
+from graphflops.capture.fake.data_sizes import UndecidedSizeError
 from graphflops.capture.generation import (
     PrefillOutputs,
     Prompt,
@@ -161,10 +162,14 @@ class _GraphCounter:
         prefill_outputs, self._prefill_outputs = self._prefill_outputs, None
         try:
             graph = self._capture(cached, self._symbols | {"K"}, prefill_outputs)
-        except CaptureError:
-            if prefill_outputs is None:
-                return self._single_size_graph(cached, end)
-            return self.decode_graph(cached, end)
+        except CaptureError as error:
+            if prefill_outputs is not None:
+                return self.decode_graph(cached, end)
+            if "B" in self._symbols and isinstance(error.__cause__, UndecidedSizeError):
+                # The choices of a router are balanced over a number of tokens, one a sequence.
+                self._symbols -= {"B"}
+                return self.decode_graph(cached, end)
+            return self._single_size_graph(cached, end)
         self._last_was_single = False
         return graph
 
