@@ -138,7 +138,9 @@ class _GraphCounter:
                 prompt, self._symbols, reuse_layers=self._reuse_layers
             )
             self._check(captured, prompt.sizes)
-        except CaptureError:
+        except CaptureError as error:
+            if _follows_routing(error):
+                self._symbols -= {"B"}
             self._prefill_outputs = None
             captured, _ = capture_prefill(prompt, frozenset(), reuse_layers=self._reuse_layers)
             notes.append("The pass over the prompt cannot be captured for a length that is open.")
@@ -165,8 +167,7 @@ class _GraphCounter:
         except CaptureError as error:
             if prefill_outputs is not None:
                 return self.decode_graph(cached, end)
-            if "B" in self._symbols and isinstance(error.__cause__, UndecidedSizeError):
-                # The choices of a router are balanced over a number of tokens, one a sequence.
+            if "B" in self._symbols and _follows_routing(error):
                 self._symbols -= {"B"}
                 return self.decode_graph(cached, end)
             return self._single_size_graph(cached, end)
@@ -222,3 +223,11 @@ class _GraphCounter:
 
     def _report(self, captured: Capture) -> Report:
         return forward.make_report(captured, self._name, self._registry)
+
+
+def _follows_routing(error: CaptureError) -> bool:
+    """Return True if a graph needs the number of tokens over which routers balance their choices.
+
+    A step has one token for each sequence.
+    """
+    return isinstance(error.__cause__, UndecidedSizeError)
