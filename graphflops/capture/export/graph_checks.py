@@ -115,6 +115,8 @@ def _not_a_tensor(op: OpOverload, node: fx.Node) -> str:
     for position, name in _tensor_arguments(op):
         value = node.args[position] if position < len(node.args) else node.kwargs.get(name)
         value = value.meta.get("val", value) if isinstance(value, fx.Node) else value
+        if value is None:
+            continue  # torch takes it for a tensor that is not there, whatever the schema says
         if not isinstance(value, fx.Node | torch.Tensor) and not (
             _takes_numbers(op) and isinstance(value, int | float | complex | _SYMBOLIC)
         ):
