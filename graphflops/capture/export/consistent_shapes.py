@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from torch import fx
 
@@ -34,56 +36,78 @@ def with_consistent_shapes(
         CaptureError: Shapes are missing, and cannot be propagated.
     """
     graph, notes = _with_own_shapes(module, is_subgraph=is_subgraph)
-    for name, part in _subgraphs(module).items():
-        other, other_notes = with_consistent_shapes(_with_operands(graph, name), is_subgraph=True)
+    for subgraph in _subgraphs(graph):
+        other, other_notes = with_consistent_shapes(subgraph.with_operands(), is_subgraph=True)
         notes += other_notes
-        if other is not part:
+        if other is not subgraph.module:
             graph = copy_graph(module) if graph is module else graph
-            path, _, attribute = name.rpartition(".")
+            path, _, attribute = subgraph.name.rpartition(".")
             setattr(graph.get_submodule(path), attribute, other)
     return graph, tuple(dict.fromkeys(notes))
 
 
-def _subgraphs(module: fx.GraphModule) -> dict[str, fx.GraphModule]:
-    """Return the graphs that operators of a graph run, by name."""
-    names = dict.fromkeys(str(node.target) for node in module.graph.find_nodes(op="get_attr"))
-    values = {name: operator.attrgetter(name)(module) for name in names}
-    return {name: part for name, part in values.items() if isinstance(part, fx.GraphModule)}
+class _Subgraph(NamedTuple):
+    """Graph that operators of another graph run.
+
+    Attributes:
+        name: Name of it as an attribute of the other one.
+        module: The graph.
+        operands: Its placeholders with the nodes that an operator gives for them.
+    """
+
+    name: str
+    module: fx.GraphModule
+    operands: tuple[tuple[fx.Node, fx.Node], ...]
+
+    def stale_placeholders(self) -> list[str]:
+        """Return a description of each placeholder that is given another shape."""
+        differences = (
+            (inner, difference(inner.meta.get("val"), outer.meta.get("val")))
+            for inner, outer in self.operands
+        )
+        return [f"{inner.name!r} of {self.name} {text}" for inner, text in differences if text]
+
+    def with_operands(self) -> fx.GraphModule:
+        """Return the graph, or a copy whose placeholders have the shapes of what they are given."""
+        if not self.stale_placeholders():
+            return self.module
+        copy = copy_graph(self.module)
+        values = {inner.name: outer.meta.get("val") for inner, outer in self.operands}
+        for node in copy.graph.find_nodes(op="placeholder"):
+            if node.name in values:
+                node.meta["val"] = values[node.name]
+        return copy
 
 
-def _operands(module: fx.GraphModule, name: str) -> list[tuple[fx.Node, fx.Node]]:
-    """Return the placeholders of a subgraph with the nodes that an operator gives for them."""
-    part = _subgraphs(module)[name]
-    placeholders = part.graph.find_nodes(op="placeholder")
-    for source in module.graph.find_nodes(op="get_attr"):
-        for node in source.users if source.target == name else ():
-            leaves = pytree.tree_leaves(node.args)
-            if getattr(node.target, "_name", "") in GIVES_OPERANDS and placeholders:
-                pairs = zip(placeholders, leaves[-len(placeholders) :], strict=False)
-                return [(inner, outer) for inner, outer in pairs if isinstance(outer, fx.Node)]
-    return []
-
-
-def _with_operands(module: fx.GraphModule, name: str) -> fx.GraphModule:
-    """Return a subgraph whose placeholders have the shapes of what they are given."""
-    part = _subgraphs(module)[name]
-    values = {inner.name: outer.meta.get("val") for inner, outer in _operands(module, name)}
-    if not _stale_operands(module, name):
-        return part
-    copy = copy_graph(part)
-    for node in copy.graph.find_nodes(op="placeholder"):
-        if node.name in values:
-            node.meta["val"] = values[node.name]
-    return copy
-
-
-def _stale_operands(module: fx.GraphModule, name: str) -> list[str]:
-    """Return a description of each placeholder of a subgraph that is given another shape."""
-    pairs = _operands(module, name)
-    differences = (
-        (inner, difference(inner.meta.get("val"), outer.meta.get("val"))) for inner, outer in pairs
+def _subgraphs(module: fx.GraphModule) -> tuple[_Subgraph, ...]:
+    """Return the graphs that operators of a graph run, each once."""
+    sources: dict[str, list[fx.Node]] = {}
+    for node in module.graph.find_nodes(op="get_attr"):
+        sources.setdefault(str(node.target), []).append(node)
+    parts = {name: operator.attrgetter(name)(module) for name in sources}
+    return tuple(
+        _Subgraph(name, part, _operands(part, sources[name]))
+        for name, part in parts.items()
+        if isinstance(part, fx.GraphModule)
     )
-    return [f"{inner.name!r} of {name} {text}" for inner, text in differences if text]
+
+
+def _operands(
+    part: fx.GraphModule, sources: Iterable[fx.Node]
+) -> tuple[tuple[fx.Node, fx.Node], ...]:
+    """Return the placeholders of a subgraph with the nodes that the first operator gives for them.
+
+    Args:
+        part: The subgraph.
+        sources: Nodes that read it.
+    """
+    placeholders = part.graph.find_nodes(op="placeholder")
+    for node in (user for source in sources for user in source.users):
+        if getattr(node.target, "_name", "") in GIVES_OPERANDS and placeholders:
+            leaves = pytree.tree_leaves(node.args)
+            pairs = zip(placeholders, leaves[-len(placeholders) :], strict=False)
+            return tuple((inner, outer) for inner, outer in pairs if isinstance(outer, fx.Node))
+    return ()
 
 
 def _with_own_shapes(
@@ -92,7 +116,7 @@ def _with_own_shapes(
     """Return a graph whose nodes, without those of subgraphs, have shapes that agree, and notes."""
     missing = nodes_without_shapes(module)
     stale = stale_nodes(module.graph, with_dtypes=not is_subgraph)
-    stale += [text for name in _subgraphs(module) for text in _stale_operands(module, name)]
+    stale += [text for part in _subgraphs(module) for text in part.stale_placeholders()]
     if not (missing or stale):
         return module, ()
     if missing:
