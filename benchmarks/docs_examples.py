@@ -109,6 +109,9 @@ def normalized(text: str) -> str:
     return text.strip("\n")
 
 
+_FENCE = "```"
+
+
 class _Runner:
     """Evaluators of the blocks of one page."""
 
@@ -144,11 +147,13 @@ class _Runner:
 
     def _add(self, example: Example, printed: str) -> None:
         start = example.start + example.parsed.offset
+        # The parsed text lacks the spaces of blank lines.
+        end = example.document.text.rindex(_FENCE, start, example.end)
         self.blocks.append(
             Block(
                 page=Path(example.path),
                 start=start,
-                end=start + len(example.parsed),
+                end=end,
                 shown=example.parsed,
                 printed=re.sub(r" +$", "", printed, flags=re.MULTILINE).rstrip("\n") + "\n",
             )

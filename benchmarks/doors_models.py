@@ -214,27 +214,24 @@ def _gpt2() -> Case:
     return Case(_Transformer(model, use_cache=False), (_tokens(BATCH, 12),))
 
 
+_SMALL = {
+    "num_hidden_layers": 2,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "vocab_size": 100,
+}
+"""Sizes of the transformers, by the names that most configs have for them."""
+
+
 def _llama() -> Case:
-    config = transformers.LlamaConfig(
-        num_hidden_layers=2,
-        hidden_size=32,
-        intermediate_size=64,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=100,
-    )
+    config = transformers.LlamaConfig(**_SMALL, num_key_value_heads=2)
     model = transformers.LlamaForCausalLM(config)
     return Case(_Transformer(model, use_cache=False), (_tokens(BATCH, 12),))
 
 
 def _bert() -> Case:
-    config = transformers.BertConfig(
-        num_hidden_layers=2,
-        hidden_size=32,
-        intermediate_size=64,
-        num_attention_heads=4,
-        vocab_size=100,
-    )
+    config = transformers.BertConfig(**_SMALL)
     return Case(_Transformer(transformers.BertModel(config)), (_tokens(BATCH, 12),))
 
 

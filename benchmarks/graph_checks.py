@@ -41,6 +41,7 @@ def problems(
         kwargs: Likewise.
     """
     module = report.graph.to_fx(model)
+    module.graph.lint()
     yield from _differences(report, gf.count(module, on_unknown="ignore"))
     if not any(tensor.is_meta for tensor in tensors_in((model.state_dict(), args, kwargs))):
         yield from _problems_of_a_run(report.graph, module, model, args, kwargs)

@@ -200,6 +200,24 @@ def fake_quantize_with_mask(self: TensorMeta, scale: object) -> OpCost:
 
 
 @register(
+    *("aten::fused_moving_avg_obs_fake_quant", "aten::_fused_moving_avg_obs_fq_helper"),
+    *("aten::_fused_moving_avg_obs_fq_helper_functional",),
+)
+def observe_and_fake_quantize(
+    self: TensorMeta, ch_axis: int, per_row_fake_quant: bool, symmetric_quant: bool
+) -> OpCost:
+    """Observer and fake quantization in one, both switched on, of n elements with m scales.
+
+    Extrema 2 (n - m); per scale 6 for the moving averages of both and 7 for scale and zero point,
+    6 if symmetric; then as ``fake_quantize_per_channel_affine_cachemask``. The switches are
+    tensors, whose values are not known. Source: ``FusedObsFakeQuant.cpp``.
+    """
+    n, m = self.numel, self.shape[ch_axis] if per_row_fake_quant else 1
+    observed = 2 * reduced(n, m) + m * (6 + (6 if symmetric_quant else 7))
+    return OpCost(flops=observed + (_QUANTIZE + _DEQUANTIZE + 2) * n + m)
+
+
+@register(
     *("aten::_fake_quantize_learnable_per_tensor_affine_backward",),
     *("aten::_fake_quantize_learnable_per_channel_affine_backward",),
 )

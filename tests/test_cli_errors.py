@@ -142,7 +142,7 @@ REFUSED = {
     "train many.py:tensor --loss zzz": "'zzz' names nothing in Python.",
     "train many.py:tensor --optimizer adamm": "'adamm' is no optimizer known here. Did you mean",
     "train many.py:tensor --step-time 0": "is no measurement. Give seconds and a rate above 0.",
-    "train many.py:tensor --step-time 1 --accelerator z": "'z' is no accelerator known here. Known",
+    "train many.py:tensor --step-time 1 --accelerator z": "'z' is no device known here. Known",
     "train many.py:tensor --freeze zzz": "--freeze 'zzz' matches no parameter of Tiny.",
     "generate many.py:tensor --new-tokens 3": "Tiny cannot generate: it has no head",
     "models [": "no known model name matches '['.",

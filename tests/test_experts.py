@@ -102,3 +102,49 @@ def test_experts_with_a_capacity_get_no_more_than_fits() -> None:
     ]
     # Of 2 products each, in a layer of the encoder and one of the decoder.
     assert rows == [2] * 4 * 2 * 2
+
+
+class Grouped(nn.Module):
+    """Tokens sorted by expert, and multiplied group by group, as many as chose each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = nn.Linear(WIDE, EXPERTS, bias=False)
+        self.experts = nn.ModuleList([nn.Linear(WIDE, WIDE) for _ in range(EXPERTS)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        chosen = self.router(x).topk(CHOSEN, dim=1).indices
+        zeros = torch.zeros(x.shape[0], EXPERTS)
+        sizes = zeros.scatter(1, chosen, 1).long().sum(0).tolist()
+        order = chosen.flatten().sort().indices // CHOSEN
+        groups = x[order].split(sizes)  # type: ignore[no-untyped-call]  # torch's gap
+        return torch.cat([expert(g) for expert, g in zip(self.experts, groups, strict=True)])
+
+
+def test_groups_as_large_as_the_experts_are_chosen() -> None:
+    model = Grouped()
+    report = gf.count(model, (meta(TOKENS, WIDE),))
+    assert report.macs == TOKENS * EXPERTS * WIDE + TOKENS * CHOSEN * WIDE**2
+    with FlopCounterMode(display=False) as counter:
+        model(torch.randn(TOKENS, WIDE))
+    assert counter.get_total_flops() == 2 * report.macs
+    assert "experts chosen evenly" in report.capture.method
+
+
+class Spare(Mixture):
+    """One-hot rows with a class more, of which there is no expert."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        chosen = self.router(x).topk(CHOSEN, dim=-1).indices
+        mask = nn.functional.one_hot(chosen, num_classes=EXPERTS + 1).permute(2, 1, 0)
+        y = torch.zeros_like(x)
+        for expert in mask.sum((1, 2)).gt(0).nonzero():
+            _, tokens = torch.where(mask[expert].squeeze(0))
+            y.index_add_(0, tokens, self.experts[f"expert_{expert[0]}"](x[tokens]))
+        return y
+
+
+def test_no_token_chooses_a_class_without_an_expert() -> None:
+    report = gf.count(Spare(), (meta(TOKENS, WIDE),))
+    assert report.macs == TOKENS * EXPERTS * WIDE + TOKENS * CHOSEN * WIDE**2
+    assert report.capture.method == "eager tracing, experts chosen evenly"

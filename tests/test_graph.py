@@ -197,6 +197,7 @@ def test_a_repeated_layer_is_folded_into_a_submodule() -> None:
     x = torch.randn(3, 2, 8)
     report = gf.count(layers, (x,))
     module = report.graph.to_fx(layers, folded=True)
+    module.graph.lint()
     calls = [node for node in module.graph.nodes if node.op == "call_module"]
     assert {node.target for node in calls} == {"TransformerEncoderLayer"}
     assert len(calls) > report.capture.layer_reuse.layers

@@ -157,6 +157,22 @@ def test_any_numbers() -> None:
     assert report.total.flops_masked == 3 * int((~seen).sum()) * 2 * 2 * 8
 
 
+class Filled(nn.Module):
+    """Attention under a mask of distances, compared with a tensor of one number."""
+
+    def forward(self, query: torch.Tensor) -> Any:
+        positions = torch.arange(query.shape[-2])
+        distance = positions[:, None] - positions[None, :]
+        seen = torch.min(distance, torch.full_like(distance, 3)) >= 0
+        return F.scaled_dot_product_attention(query, query, query, attn_mask=seen)
+
+
+def test_a_tensor_of_one_number_is_too_large_to_be_computed() -> None:
+    with mock.patch.object(constant_propagation, "MAX_VALUE_NUMEL", 60):
+        report = gf.count(Filled(), (torch.zeros(3, 50, 8),))
+    assert report.total.flops_masked == 3 * (50 * 49 // 2) * 2 * 2 * 8
+
+
 def test_backward_of_attention_written_out() -> None:
     model = build("Llama", "eager").train()
     step = gf.count_training(model, (torch.zeros(2, 9, dtype=torch.int64),))

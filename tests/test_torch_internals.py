@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import importlib
 import pkgutil
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import sympy
 import torch
+from autograd_canaries import AUTOGRAD
 from compiler_canaries import COMPILER
 from graph_canaries import GRAPH
 from torch import nn
@@ -20,7 +20,6 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from graphflops.capture import torch_internals
 from graphflops.capture.torch_internals import (
-    autograd_engine,
     dispatch,
     dynamo,
     fake_mode,
@@ -60,15 +59,6 @@ class Loud(torch.Tensor):
     @classmethod
     def __torch_function__(cls, *_: Any, **__: Any) -> Any:
         raise AssertionError("__torch_function__ was called")
-
-
-def in_backward(ask: Callable[[], Any]) -> Any:
-    answers: list[Any] = []
-    x = X.clone().requires_grad_()
-    y = (x * 2).sum()
-    x.register_hook(lambda _: answers.append(ask()))  # type: ignore[no-untyped-call]  # torch's gap
-    y.backward()  # type: ignore[no-untyped-call]  # likewise
-    return answers[0]
 
 
 def sdpa_is_builtin() -> bool:
@@ -173,32 +163,6 @@ def intercepted() -> bool:
     return names[-1] == "aten::relu" and copy.deepcopy(mode) is mode
 
 
-def hooks() -> bool:
-    before = autograd_engine.top_saved_tensors_hooks(True)
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x):
-        return before is None and autograd_engine.top_saved_tensors_hooks(True) is not None
-
-
-def sequence() -> bool:
-    before = autograd_engine.next_sequence_number()
-    X.clone().requires_grad_().mul(2)
-    return bool(autograd_engine.next_sequence_number() > before)
-
-
-def engine_is_called() -> bool:
-    code = autograd_engine.run_backward_engine.__code__
-    frames: list[Any] = []
-
-    def look() -> None:
-        frame: Any = sys._getframe()
-        while frame is not None:
-            frames.append(frame.f_code)
-            frame = frame.f_back
-
-    in_backward(look)
-    return code in frames
-
-
 def levels() -> bool:
     inside: list[bool] = []
 
@@ -270,6 +234,7 @@ def jagged_tensor() -> bool:
 
 CANARIES: dict[str, Callable[[], bool]] = {
     **GRAPH,
+    **AUTOGRAD,
     "trees.pytree": lambda: trees.pytree.tree_leaves({"a": (1, [2])}) == [1, 2],
     "operators.OpOverload": lambda: isinstance(ADD.Tensor, operators.OpOverload),
     "operators.OpOverloadPacket": lambda: isinstance(ADD, operators.OpOverloadPacket),
@@ -280,6 +245,9 @@ CANARIES: dict[str, Callable[[], bool]] = {
     "operators.DispatchKey": lambda: operators.DispatchKey.CompositeImplicitAutograd is not None,
     "operators.DispatchKeySet": lambda: operators.DispatchKeySet(operators.DispatchKey.CPU).has(
         operators.DispatchKey.CPU
+    ),
+    "operators.allows_numbers": lambda: (
+        operators.allows_numbers("add") and not operators.allows_numbers("mm")
     ),
     "operators.resolve_packet": lambda: operators.resolve_packet("aten::add", X, X) == "Tensor",
     "operators.has_kernel": lambda: (
@@ -322,21 +290,6 @@ CANARIES: dict[str, Callable[[], bool]] = {
     "fake_mode.tracing": traced,
     "fake_mode.forbid_data_ptr": no_data,
     "fake_mode.NonStrictTorchFunctionHandler": numbers_of_symbols,
-    "autograd_engine.current_node": lambda: (
-        autograd_engine.current_node() is None
-        and in_backward(autograd_engine.current_node) is not None
-    ),
-    "autograd_engine.current_graph_task_id": lambda: (
-        autograd_engine.current_graph_task_id() == -1
-        and in_backward(autograd_engine.current_graph_task_id) >= 0
-    ),
-    "autograd_engine.next_sequence_number": sequence,
-    "autograd_engine.top_saved_tensors_hooks": hooks,
-    "autograd_engine.run_backward_engine": engine_is_called,
-    "autograd_engine.saved_tensors": lambda: (
-        len(autograd_engine.saved_tensors(X.clone().requires_grad_().exp().grad_fn)) == 1
-    ),
-    "autograd_engine.count_references": lambda: autograd_engine.count_references(X.clone())[0] == 1,
     "frames.NN_MODULE_FILE": lambda: nn.Module.__call__.__code__.co_filename.endswith(
         frames.NN_MODULE_FILE
     ),

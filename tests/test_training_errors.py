@@ -164,7 +164,7 @@ def test_a_measurement_has_a_time() -> None:
     report = gf.count_training(nn.Linear(3, 3), (torch.empty(2, 3),))
     with pytest.raises(gf.ModelSpecError, match="is no measurement"):
         report.mfu(0, 1e12)
-    with pytest.raises(gf.ModelSpecError, match="is no accelerator known here"):
-        gf.peak_flops("h100")
-    with pytest.raises(gf.ModelSpecError, match="no peak rate of a100 for float8"):
+    with pytest.raises(gf.ModelSpecError, match="is no device known here"):
+        gf.peak_flops("h101")
+    with pytest.raises(gf.ModelSpecError, match="no peak rate of a100-sxm-80gb for float8"):
         gf.peak_flops("a100", "float8")

@@ -12,6 +12,9 @@ import transformers
 from test_generate_loop import T5, TEXT, built
 
 from graphflops.capture import transformers_compat as compat
+from graphflops.capture.fake.constant_propagation import ValueTracker
+from graphflops.capture.torch_internals.count_flags import model_running
+from graphflops.runtime.patches import Patches
 
 TOKENS = torch.ones(2, 3, dtype=torch.int64)
 
@@ -126,3 +129,18 @@ def test_the_file_that_reads_layer_indices_is_the_caches() -> None:
     file = inspect.getsourcefile(transformers.DynamicCache)
     assert file is not None
     assert file.endswith(compat.CACHE_FILE)
+
+
+def test_a_fake_tensor_is_a_sign_of_tracing_unless_its_values_are_known() -> None:
+    from transformers.utils.import_utils import is_tracing
+
+    tracker = ValueTracker()
+    known = tracker.fake_with_value(torch.ones(2), torch.device("cpu"))
+    unknown = tracker.empty_like(known)
+    assert is_tracing(known)
+    with Patches(compat.ReadableValues()).holding():
+        assert not is_tracing(known)
+        assert is_tracing(unknown)
+        with model_running(exporting=True):
+            assert is_tracing(known)
+    assert is_tracing(known)

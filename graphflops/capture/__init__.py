@@ -16,12 +16,12 @@ from typing import Any
 from torch import fx, nn
 from torch.export import ExportedProgram
 
+from graphflops.capture.export.graph_checks import refuse_broken_graph
 from graphflops.capture.export.partitions import inline_partitions
 from graphflops.capture.export.program import (
     capture_graph,
     capture_program,
     is_aten_graph,
-    refuse_missing_targets,
 )
 from graphflops.capture.export.propagation import matches
 from graphflops.capture.export.pt2 import capture_file
@@ -72,9 +72,10 @@ def capture(  # noqa: PLR0913 - the model, its inputs and the options of a captu
         captured = with_sizes(capture_file(Path(model)), assume=assumed)
         _refuse_other_inputs(captured, (args, kwargs or {}))
     elif isinstance(model, ExportedProgram):
+        refuse_broken_graph(model.graph_module)
         captured = with_sizes(capture_program(model, tuple(args), kwargs or {}), assume=assumed)
     elif isinstance(model, fx.GraphModule):
-        refuse_missing_targets(model)
+        refuse_broken_graph(model)
         graph, inputs = inline_partitions(model), (tuple(args), kwargs or {})
         captured = (
             with_sizes(capture_graph(graph, *inputs), assume=assumed)

@@ -22,7 +22,7 @@ from graphflops.capture.torch_internals.process_patches import (
 )
 from graphflops.capture.torch_internals.random_numbers import GENERATORS, OwnGenerators, RandomState
 from graphflops.capture.torch_internals.thread_state import ThreadState
-from graphflops.capture.transformers_compat import RegisteredClasses
+from graphflops.capture.transformers_compat import ReadableValues, RegisteredClasses
 from graphflops.runtime import patches
 from graphflops.runtime.interruption import SIGNALS, close_suspended_generators
 from graphflops.runtime.patches import NoGarbageCollection, Patches, hold_counts
@@ -39,6 +39,7 @@ COUNTING = Patches(
     LiftFlag(),
     OwnGenerators(),
     RegisteredClasses(),
+    ReadableValues(),
     CLASS_ATTRIBUTES,
     *TORCH_PATCHES,
 )

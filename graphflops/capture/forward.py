@@ -20,10 +20,14 @@ from torch import nn
 
 from graphflops.capture.diagnose import explain_failure, refuse_empty_trace, refuse_mixed_dtypes
 from graphflops.capture.export.program import capture_signed_graph
-from graphflops.capture.fake.data_sizes import ALTERNATIVE_INT, PLACEHOLDER_INT
+from graphflops.capture.fake.data_sizes import (
+    ALTERNATIVE_INT,
+    PLACEHOLDER_INT,
+    UndecidedSizeError,
+)
 from graphflops.capture.fake.fake_model import FakeModel, Inputs, fakify_model_and_inputs
 from graphflops.capture.fake.moe_strategies import ContextFactory, moe_strategies
-from graphflops.capture.fake.quantization import bypass_observers
+from graphflops.capture.fake.observers import bypass_observers
 from graphflops.capture.fake.symbolic_shapes import Symbols, axis_specs
 from graphflops.capture.layer_reuse import LayerReplayer
 from graphflops.capture.layer_reuse.forward_replay import TapeTracer
@@ -67,6 +71,7 @@ def capture_module(  # noqa: PLR0913 - the arguments of torch.export, and option
     reuse_layers: bool = True,
     assume: Mapping[str, int] | None = None,
     method: Method = "auto",
+    balanced: bool = False,
 ) -> Capture:
     """Run a module under fake tensors and record its calls and hierarchy.
 
@@ -84,6 +89,8 @@ def capture_module(  # noqa: PLR0913 - the arguments of torch.export, and option
         reuse_layers: True to trace a repeated layer once.
         assume: Values of data-dependent sizes, by name.
         method: ``"eager"`` or ``"export"``; ``"auto"`` is the second where the first fails.
+        balanced: True to fail where the choices of a router cannot be balanced, for the number of
+            tokens is symbolic; otherwise each expert gets as many as can be.
 
     Raises:
         CaptureError: The model's forward failed, or no capture method succeeded.
@@ -98,7 +105,7 @@ def capture_module(  # noqa: PLR0913 - the arguments of torch.export, and option
             method=method,
             exporting=is_exporting,
         )
-        for strategy in moe_strategies(model, failures)
+        for strategy in moe_strategies(model, failures, balanced=balanced)
         for is_exporting in ((False, True) if method == "auto" else (False,))
     )
     for attempt in attempts:
@@ -158,6 +165,8 @@ class _Attempt:
                 raise
             self.method = self._method_name(_EXPORT)
             return self._export()
+        except UndecidedSizeError:
+            raise
         except Exception as error:
             raise_interruption(error)
             if self._replayer is None or not self._replayer.tried:
@@ -191,7 +200,7 @@ class _Attempt:
                 args, kwargs = self._inputs_to_capture(fake)
                 stack = ModuleStack(modules)
                 install_interpreter(self._model, fake.model, stack)
-                observer_notes = bypass_observers(modules)
+                observer_notes = bypass_observers(modules, tracker)
                 tape = ForwardTape(stack, tracker, exporting=self._exporting)
                 inputs = tape.assign_names(modules, args, kwargs)
                 replayer = self._replayer = LayerReplayer(
@@ -263,7 +272,8 @@ class _Attempt:
         """Return the inputs of the call that is to be captured."""
         if self._advance is None:
             return fake.args, fake.kwargs
-        return (), self._advance(fake.model, fake.kwargs, fake.tracker.symbols)
+        with fake.tracker.sizes.preparing():
+            return (), self._advance(fake.model, fake.kwargs, fake.tracker.symbols)
 
     @contextlib.contextmanager
     def _fakified(self) -> Iterator[FakeModel]:

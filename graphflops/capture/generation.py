@@ -256,7 +256,9 @@ def capture_prefill(
 
     token_symbol = None if prompt.is_encoder_decoder else "P"
     inputs, axes = _resize_inputs(prompt, prompt.sizes, token_symbol, symbols)
-    captured = capture_module(prompt.model, (), inputs, axes, begin, reuse_layers=reuse_layers)
+    captured = capture_module(
+        prompt.model, (), inputs, axes, begin, reuse_layers=reuse_layers, balanced=bool(symbols)
+    )
     return captured, recorded[-1] if recorded and "P" in symbols else None
 
 
@@ -320,7 +322,9 @@ def capture_decode(
         return step_inputs
 
     inputs, axes = _resize_inputs(prompt, prompt.sizes | {"K": cached}, "K", symbols)
-    captured = capture_module(prompt.model, (), inputs, axes, advance, reuse_layers=reuse_layers)
+    captured = capture_module(
+        prompt.model, (), inputs, axes, advance, reuse_layers=reuse_layers, balanced=bool(symbols)
+    )
     return replace(captured, caches=caches)
 
 

@@ -27,6 +27,7 @@ from graphflops.capture.fake.data_sizes import ALTERNATIVE_INT, PLACEHOLDER_INT
 from graphflops.capture.fake.fake_model import FakeModel, fakify_model_and_inputs
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.fake.moe_strategies import ContextFactory, moe_strategies
+from graphflops.capture.fake.observers import bypass_observers
 from graphflops.capture.layer_reuse import LayerReplayer
 from graphflops.capture.layer_reuse.training_replay import AutogradTracer
 from graphflops.capture.record.autograd_attribution import LOSS, AutogradAttribution
@@ -159,6 +160,7 @@ class _Attempt:
 
     def _trace_fake(self, fake: FakeModel, *, reuse_layers: bool) -> TrainingCapture:
         modules, tracker = fake.modules, fake.tracker
+        observer_notes = bypass_observers(modules, tracker)
         attribution = AutogradAttribution(modules)
         gradients = GradientTracker(attribution)
         tape = TrainingTape(attribution, gradients, tracker)
@@ -192,7 +194,7 @@ class _Attempt:
             inputs=inputs,
             outputs=outputs,
             constants=tape.constants,
-            notes=(*collect_notes(tracker), *replayer.notes),
+            notes=(*collect_notes(tracker), *observer_notes, *replayer.notes),
             assumptions=tracker.symbols.assumptions(),
             data_sizes=tuple(tracker.sizes.by_name.values()),
             layer_reuse=replayer.counts,

@@ -7,14 +7,15 @@ of it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from graphflops.capture.torch_internals.count_flags import COUNT_FLAGS
 from graphflops.capture.torch_internals.trees import pytree
-from graphflops.runtime.patches import Patches
+from graphflops.runtime.patches import Patch, Patches, patch_function
 
 CACHE_FILE = "transformers/cache_utils.py"
 """File whose code reads the layer index of a module: a layer's only use of it."""
@@ -49,6 +50,43 @@ class RegisteredClasses:
                 if cls.__name__.endswith("Cache"):
                     pytree._deregister_pytree_node(cls)
         self._registered = None
+
+
+class ReadableValues:
+    """Patch under which models read the masks and positions whose values are known.
+
+    For transformers a fake tensor is a sign of tracing: it keeps a mask that hides nothing, which
+    a real run drops.
+    """
+
+    def __init__(self) -> None:
+        self._patch: Patch | None = None
+
+    def install(self, patches: Patches) -> None:
+        """Patch the test for fake tensors, if transformers is imported."""
+        module = sys.modules.get("transformers.utils.import_utils")
+        if self._patch is None and hasattr(module, "is_fake_tensor"):
+            self._patch = patch_function(module, "is_fake_tensor", _is_unreadable)
+        if self._patch is not None:
+            self._patch.install(patches)
+
+    def remove(self) -> None:
+        """Restore the test."""
+        if self._patch is not None:
+            self._patch.remove()
+        self._patch = None
+
+
+def _is_unreadable(is_fake: Callable[[Any], bool], tensor: Any) -> bool:
+    """Return True for a fake tensor, unless it has values that a model may read."""
+    if not is_fake(tensor):
+        return False
+    tracker = getattr(tensor.fake_mode, "value_tracker", None)
+    return (
+        COUNT_FLAGS.exporting
+        or tracker is None
+        or (tracker.value(tensor) is None and not tracker.elements.follows_from_positions(tensor))
+    )
 
 
 def cache_input_names() -> frozenset[str]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import sympy
 
 from graphflops.capture.counting_thread import in_counting_thread
+from graphflops.capture.fake.data_sizes import UndecidedSizeError
 from graphflops.capture.generation import (
     PrefillOutputs,
     Prompt,
@@ -137,7 +138,9 @@ class _GraphCounter:
                 prompt, self._symbols, reuse_layers=self._reuse_layers
             )
             self._check(captured, prompt.sizes)
-        except CaptureError:
+        except CaptureError as error:
+            if _follows_routing(error):
+                self._symbols -= {"B"}
             self._prefill_outputs = None
             captured, _ = capture_prefill(prompt, frozenset(), reuse_layers=self._reuse_layers)
             notes.append("The pass over the prompt cannot be captured for a length that is open.")
@@ -161,10 +164,13 @@ class _GraphCounter:
         prefill_outputs, self._prefill_outputs = self._prefill_outputs, None
         try:
             graph = self._capture(cached, self._symbols | {"K"}, prefill_outputs)
-        except CaptureError:
-            if prefill_outputs is None:
-                return self._single_size_graph(cached, end)
-            return self.decode_graph(cached, end)
+        except CaptureError as error:
+            if prefill_outputs is not None:
+                return self.decode_graph(cached, end)
+            if "B" in self._symbols and _follows_routing(error):
+                self._symbols -= {"B"}
+                return self.decode_graph(cached, end)
+            return self._single_size_graph(cached, end)
         self._last_was_single = False
         return graph
 
@@ -217,3 +223,11 @@ class _GraphCounter:
 
     def _report(self, captured: Capture) -> Report:
         return forward.make_report(captured, self._name, self._registry)
+
+
+def _follows_routing(error: CaptureError) -> bool:
+    """Return True if a graph needs the number of tokens over which routers balance their choices.
+
+    A step has one token for each sequence.
+    """
+    return isinstance(error.__cause__, UndecidedSizeError)

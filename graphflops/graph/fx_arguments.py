@@ -24,10 +24,8 @@ def overload_of(call: OpCall) -> OpOverload:
     Raises:
         ModelSpecError: torch has no such operator.
     """
-    namespace, _, name = call.op.partition("::")
-    packet = getattr(getattr(torch.ops, namespace), name, None)
-    overload = getattr(packet, call.overload, None)
-    if not isinstance(overload, OpOverload):
+    overload = _overload(call.op, call.overload)
+    if overload is None:
         msg = (
             f"{call.op}.{call.overload} (the call {call.name!r}) is no operator of this process, "
             "and an FX graph calls nothing else. Import the library that defines it, or look at "
@@ -35,6 +33,13 @@ def overload_of(call: OpCall) -> OpOverload:
         )
         raise ModelSpecError(msg)
     return overload
+
+
+@cache
+def _overload(op: str, overload: str) -> OpOverload | None:
+    namespace, _, name = op.partition("::")
+    found = getattr(getattr(getattr(torch.ops, namespace), name, None), overload, None)
+    return found if isinstance(found, OpOverload) else None
 
 
 def draws_random_numbers(call: OpCall) -> bool:
@@ -64,8 +69,10 @@ def arguments(
     for name, is_named, kind, default in _schema(overload):
         if name in call.inputs:
             value, is_default = _tensors(call.inputs[name], node), False
+        elif (value := call.attrs.get(name, default)) is default:
+            is_default = True
         else:
-            value = _value(call.attrs.get(name, default), kind, node, device)
+            value = _value(value, kind, node, device)
             is_default = _same(value, default)
         if not is_named:
             positional.append(value)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -23,8 +25,29 @@ META_KEY = "graphflops"
 _META, _CPU = torch.device("meta"), torch.device("cpu")
 
 
-def to_fx(records: Sequence[OpRecord], capture: Capture, model: nn.Module | None) -> fx.GraphModule:
-    """Return records as a graph module; see :meth:`OperatorGraph.to_fx`."""
+@dataclass(frozen=True)
+class UnboundGraph:
+    """FX graph that is not in a module yet: passes on it cost no generated code.
+
+    Attributes:
+        graph: The graph.
+        attributes: Tensors and submodules that it reads, by qualified name.
+        name: Class name of the module.
+    """
+
+    graph: fx.Graph
+    attributes: dict[str, Any]
+    name: str
+
+    def module(self) -> fx.GraphModule:
+        """Return the graph module."""
+        return fx.GraphModule(self.attributes, self.graph, self.name)
+
+
+def build_fx(
+    records: Sequence[OpRecord], capture: Capture, model: nn.Module | None
+) -> UnboundGraph:
+    """Return the FX graph of records; see :meth:`OperatorGraph.to_fx`."""
     _refuse_control_flow(records, capture)
     builder = _Builder(capture, _Weights(capture, model))
     for name, meta in capture.inputs:
@@ -32,7 +55,7 @@ def to_fx(records: Sequence[OpRecord], capture: Capture, model: nn.Module | None
     for _, parts in groupby(records, key=_kernel):
         builder.add_call(tuple(parts))
     builder.add_outputs(capture.outputs)
-    return builder.graph_module()
+    return builder.unbound_graph()
 
 
 def _kernel(record: OpRecord) -> str | int:
@@ -122,7 +145,7 @@ class _Builder:
         self._graph = fx.Graph()
         self._weights = weights
         self._values = FakeValues(_CPU if weights.device == _META else weights.device)
-        self._tensors: dict[str, torch.Tensor] = {}
+        self._tensors: dict[str, Any] = {}
         self._nodes: dict[str, fx.Node] = {}
         self._storages: dict[str, str] = {}
         self._stacks = _ModuleStacks(capture)
@@ -148,8 +171,8 @@ class _Builder:
         self._add_results(node, call, target)
 
     def _add_results(self, node: fx.Node, call: OpCall, target: OpOverload) -> None:
-        structure = [str(returned.type) for returned in target._schema.returns]
-        if structure == ["Tensor"]:
+        structure = _result_types(target)
+        if structure == ("Tensor",):
             (out,) = call.outputs
             self._add_tensor(node, out)
             return
@@ -207,11 +230,14 @@ class _Builder:
         node = self._graph.output(tuple(map(self._node, outputs)))
         node.meta["val"] = tuple(arg.meta["val"] for arg in node.args[0])
 
-    def graph_module(self) -> fx.GraphModule:
+    def unbound_graph(self) -> UnboundGraph:
         """Return the graph with the tensors that it reads."""
-        module = fx.GraphModule(self._tensors, self._graph, self._name or "GraphModule")
-        module.graph.lint()
-        return module
+        return UnboundGraph(self._graph, self._tensors, self._name or "GraphModule")
+
+
+@cache
+def _result_types(target: OpOverload) -> tuple[str, ...]:
+    return tuple(str(returned.type) for returned in target._schema.returns)
 
 
 class _ModuleStacks:

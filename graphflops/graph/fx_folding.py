@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,25 +11,22 @@ from torch import fx
 
 from graphflops.core.call_sequence import Block, CallSequence, Repeat
 from graphflops.core.ir import OpRecord
-from graphflops.graph.fx_builder import META_KEY
+from graphflops.graph.fx_builder import META_KEY, UnboundGraph
 
 
-def fold(module: fx.GraphModule, records: Sequence[OpRecord]) -> fx.GraphModule:
-    """Move the calls of repeated layers into submodules; return the module.
+def fold(unbound: UnboundGraph, records: Sequence[OpRecord]) -> None:
+    """Move the calls of repeated layers into submodules.
 
     Args:
-        module: Graph of the records, unfolded. It is modified.
+        unbound: Graph of the records, unfolded. It is modified.
         records: The records.
     """
-    nodes = _nodes_by_position(module.graph, records)
+    nodes = _nodes_by_position(unbound.graph, records)
     for path, spans in _repeated_layers(CallSequence.of(records)):
         instances = [_Instance([node for i in span for node in nodes[i]], path) for span in spans]
         same = [other for other in instances if other.pattern == instances[0].pattern]
         if len(same) > 1:
-            _fold(module, same)
-    module.graph.lint()
-    module.recompile()
-    return module
+            _fold(unbound, same)
 
 
 def _nodes_by_position(graph: fx.Graph, records: Sequence[OpRecord]) -> list[list[fx.Node]]:
@@ -107,15 +104,15 @@ class _Result:
     number: int
 
 
-def _fold(module: fx.GraphModule, instances: Sequence[_Instance]) -> None:
+def _fold(unbound: UnboundGraph, instances: Sequence[_Instance]) -> None:
     results = sorted(set().union(*(instance.results() for instance in instances)))
     first = instances[0]
-    name = _free_name(module, first.module_class)
-    module.add_submodule(name, _submodule(first, results))
+    name = _free_name(unbound.attributes, first.module_class)
+    unbound.attributes[name] = _submodule(first, results)
     replaced: dict[fx.Node, fx.Node] = {}
     for instance in instances:
         operands = [replaced.get(operand, operand) for operand in instance.operands]
-        replaced |= _replace(module.graph, instance, operands, results, name)
+        replaced |= _replace(unbound.graph, instance, operands, results, name)
 
 
 def _submodule(instance: _Instance, results: Sequence[int]) -> fx.GraphModule:
@@ -156,7 +153,7 @@ def _replace(
     return replaced
 
 
-def _free_name(module: fx.GraphModule, name: str) -> str:
-    taken = {child for child, _ in module.named_children()}
+def _free_name(attributes: Iterable[str], name: str) -> str:
+    taken = {attribute.partition(".")[0] for attribute in attributes}
     numbered = (f"{name}_{number}" if number else name for number in range(len(taken) + 1))
     return next(candidate for candidate in numbered if candidate not in taken)

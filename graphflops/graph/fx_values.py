@@ -84,12 +84,15 @@ class FakeValues:
             self._symbols.size(symbol.name, _SAMPLE)
         return self._symbols.expression(value)
 
+    def _sizes(self, sizes: tuple[Dim, ...]) -> tuple[int | torch.SymInt, ...]:
+        return tuple([size if type(size) is int else self.size(size) for size in sizes])
+
     def _meta_tensor(self, meta: TensorMeta, storage: str) -> torch.Tensor:
         dtype = getattr(torch, meta.dtype)
-        shape = tuple(map(self.size, meta.shape))
+        shape = self._sizes(meta.shape)
         if meta.strides is None:  # sparse or nested
             return torch.empty(shape, dtype=dtype, device="meta")
-        strides = tuple(map(self.size, meta.strides))
+        strides = self._sizes(meta.strides)
         if storage not in self._storages:
             tensor = torch.empty_strided(shape, strides, dtype=dtype, device="meta")
             self._storages[storage] = tensor.untyped_storage()

@@ -21,6 +21,7 @@ from graphflops.graph.dataflow import Use, uses
 from graphflops.graph.networkx_builder import to_networkx
 from graphflops.graph.stages import Stage, cut_into_stages
 from graphflops.graph.waste import Waste, find_waste
+from graphflops.runtime.patches import WITHOUT_GARBAGE_COLLECTION
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -109,11 +110,14 @@ class OperatorGraph:
             >>> torch.equal(graph_module(x)[0], model(x))
             True
         """
-        from graphflops.graph.fx_builder import to_fx
+        from graphflops.graph.fx_builder import build_fx
         from graphflops.graph.fx_folding import fold
 
-        module = to_fx(self.records, self.capture, model)
-        return fold(module, self.records) if folded else module
+        with WITHOUT_GARBAGE_COLLECTION.holding():
+            unbound = build_fx(self.records, self.capture, model)
+            if folded:
+                fold(unbound, self.records)
+            return unbound.module()
 
     def to_networkx(self, *, sources: bool = False) -> nx.MultiDiGraph[Any]:
         """Return the graph as a ``networkx.MultiDiGraph``, acyclic.

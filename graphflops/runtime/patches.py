@@ -177,6 +177,10 @@ class NoGarbageCollection:
         self._was_enabled = False
 
 
+WITHOUT_GARBAGE_COLLECTION = Patches(NoGarbageCollection())
+"""Patches of a thread that makes many objects and drops few, outside of a count."""
+
+
 class _WarningFilter:
     """Filter that ignores warnings of libraries in threads that hold the patches.
 

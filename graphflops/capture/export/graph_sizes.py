@@ -46,7 +46,7 @@ def _nodes(module: fx.GraphModule) -> Iterator[fx.Node]:
 
 def _symbolic_sizes(value: Any) -> Iterator[Any]:
     """Yield the symbolic sizes in the value of a node: sizes of tensors, and numbers."""
-    for leaf in pytree.tree_leaves(value):
+    for leaf in (value,) if isinstance(value, torch.Tensor) else pytree.tree_leaves(value):
         sizes = leaf.shape if isinstance(leaf, torch.Tensor) else (leaf,)
         yield from (size for size in sizes if isinstance(size, torch.SymInt))
 

@@ -12,15 +12,11 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature, InputKind
 
+from graphflops.capture.export.consistent_shapes import with_consistent_shapes
 from graphflops.capture.export.control_flow import calls_of_graph
 from graphflops.capture.export.graph_sizes import sizes_in_graph
 from graphflops.capture.export.phases import backward_nodes, unknown_phases
-from graphflops.capture.export.propagation import (
-    flat_inputs,
-    matches,
-    nodes_without_shapes,
-    propagate_shapes,
-)
+from graphflops.capture.export.propagation import flat_inputs, matches, propagate_shapes
 from graphflops.capture.export.views import reshape_views
 from graphflops.capture.fake.metadata import output_metas
 from graphflops.capture.record.invocation import is_operator
@@ -31,7 +27,6 @@ from graphflops.capture.record.module_hierarchy import (
 )
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.ir import Capture, Module, NamedTensors
-from graphflops.errors import CaptureError, ModelSpecError
 
 
 class SignedGraph(Protocol):
@@ -61,11 +56,18 @@ def capture_program(
         if not matches([meta for _, meta in program_inputs(program)], inputs):
             graph = propagate_shapes(program.module(), args, kwargs)
             return replace(_capture_nodes(graph), method="exported program")
-    return capture_signed_graph(program, modules_of_program(program), "exported program")
+    graph, notes = with_consistent_shapes(program.graph_module)
+    modules = modules_of_program(program)
+    return capture_signed_graph(program, modules, "exported program", notes, graph=graph)
 
 
 def capture_signed_graph(
-    program: SignedGraph, modules: tuple[Module, ...], method: str, notes: tuple[str, ...] = ()
+    program: SignedGraph,
+    modules: tuple[Module, ...],
+    method: str,
+    notes: tuple[str, ...] = (),
+    *,
+    graph: fx.GraphModule | None = None,
 ) -> Capture:
     """Return the capture of a graph with a signature.
 
@@ -74,8 +76,9 @@ def capture_signed_graph(
         modules: Modules of the program.
         method: Capture method.
         notes: Notes for the reader of the report.
+        graph: A copy of its graph with other shapes.
     """
-    graph = program.graph_module
+    graph = program.graph_module if graph is None else graph
     views, view_notes = reshape_views(graph)
     backward = backward_nodes(graph.graph, program.graph_signature)
     calls, outputs, fallback, control_flow_notes, control_flow = calls_of_graph(
@@ -150,26 +153,6 @@ def is_aten_graph(module: fx.GraphModule) -> bool:
     return operators > 0
 
 
-def refuse_missing_targets(module: fx.GraphModule) -> None:
-    """Refuse a graph whose nodes name what the module does not have.
-
-    Raises:
-        ModelSpecError: A module, parameter or buffer is missing.
-    """
-    for part in module.modules():
-        graph = part.graph if isinstance(part, fx.GraphModule) else fx.Graph()
-        for node in (*graph.find_nodes(op="call_module"), *graph.find_nodes(op="get_attr")):
-            try:
-                operator.attrgetter(str(node.target))(part)
-            except AttributeError as error:
-                msg = (
-                    f"node {node.name!r} of the graph takes {node.target!r}, which the GraphModule "
-                    "does not have. Add it under that name, or erase the node; graph.lint() checks "
-                    "a graph after a pass."
-                )
-                raise ModelSpecError(msg) from error
-
-
 def _is_python(module: nn.Module, node: fx.Node) -> bool:
     """Return True if a node that is no operator calls Python that may compute on tensors."""
     if node.op == "call_module":
@@ -177,7 +160,8 @@ def _is_python(module: nn.Module, node: fx.Node) -> bool:
         return type(module.get_submodule(str(node.target))).__name__ != "GuardsFn"
     if node.op != "call_function":
         return node.op == "call_method"
-    returns_tensor = isinstance(node.meta.get("example_value"), torch.Tensor)
+    results = (node.meta.get(key) for key in ("example_value", "val"))
+    returns_tensor = any(isinstance(result, torch.Tensor) for result in results)
     is_getitem = node.target is operator.getitem
     is_arithmetic = getattr(node.target, "__module__", "") in {"_operator", "math", "torch"}
     return not is_arithmetic or (returns_tensor and not is_getitem)
@@ -188,21 +172,17 @@ def capture_graph(
 ) -> Capture:
     """Capture a graph of ATen operators.
 
-    Shapes are propagated from the inputs, or taken from ``meta["val"]`` of the nodes if there are
-    no inputs.
+    Shapes are propagated from the inputs. Without inputs, they are those of ``meta["val"]`` of the
+    nodes; where these are missing or stale, they are propagated from the placeholders.
 
     Raises:
         CaptureError: There are neither shapes nor inputs, or the inputs do not fit.
     """
     if args or kwargs:
         return _capture_nodes(propagate_shapes(module, args, kwargs))
-    if not (nodes := nodes_without_shapes(module)):
-        return _capture_nodes(module)
-    msg = (
-        f"meta['val'] is missing at {len(nodes)} of the graph's nodes, {nodes[0].name!r} first, so "
-        "there are no shapes to price. Give example inputs: count(graph_module, args)."
-    )
-    raise CaptureError(msg)
+    graph, notes = with_consistent_shapes(module)
+    captured = _capture_nodes(graph)
+    return replace(captured, notes=(*notes, *captured.notes))
 
 
 def _capture_nodes(module: fx.GraphModule) -> Capture:

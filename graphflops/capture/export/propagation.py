@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
+from torch.fx.passes.shape_prop import TensorMetadata
 
 from graphflops.capture.diagnose import first_line
 from graphflops.capture.fake.metadata import output_metas, tensor_meta
@@ -40,20 +41,96 @@ def propagate_shapes(
         _refuse_other_inputs(module, inputs)
         if not nodes_without_shapes(module):
             return module
-    copy = _copy(module)
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    placeholders = copy.graph.find_nodes(op="placeholder")
-    fakes = [_fake(mode, node, value) for node, value in zip(placeholders, inputs, strict=True)]
     try:
-        with QUIET.holding():
-            FakeTensorProp(copy, mode).propagate_dont_convert_inputs(*fakes)
-    except Exception as error:
-        raise_interruption(error)
+        return _propagated(module, inputs)
+    except PropagationError as error:
         msg = (
-            f"the inputs do not go through the graph: {first_line(error)}. Give inputs of the "
-            "shapes and dtypes it was traced with, or count the module that it was traced from."
+            f"the inputs do not go through the graph: {error}. Give inputs of the shapes and "
+            "dtypes it was traced with, or count the module that it was traced from."
         )
         raise CaptureError(msg) from error
+
+
+class PropagationError(Exception):
+    """Failure of a node to run on the shapes that it gets."""
+
+
+def propagate_from_placeholders(module: fx.GraphModule) -> fx.GraphModule | None:
+    """Return a copy of a graph whose nodes have the shapes that follow from its placeholders.
+
+    Returns:
+        The copy; ``None`` if the placeholders have no metadata, or sizes that are symbolic.
+
+    Raises:
+        PropagationError: A node does not run on the shapes that it gets.
+    """
+    values = [_recorded_value(node) for node in module.graph.find_nodes(op="placeholder")]
+    if any(value is _NO_VALUE or _is_symbolic(value) for value in values):
+        return None
+    tensors = [*values, *module.buffers(), *module.parameters()]
+    devices = (x.device for x in tensors if isinstance(x, torch.Tensor) and not x.is_meta)
+    return _propagated(module, values, next(devices, None))
+
+
+_NO_VALUE = object()
+
+
+def _recorded_value(node: fx.Node) -> Any:
+    """Return the value that a placeholder had in the trace."""
+    for key in ("val", "example_value"):
+        if key in node.meta:
+            return node.meta[key]
+    meta = node.meta.get("tensor_meta")  # of torch.fx.passes.shape_prop
+    if not isinstance(meta, TensorMetadata):
+        return _NO_VALUE
+    return torch.empty_strided(meta.shape, meta.stride, dtype=meta.dtype, device="meta")
+
+
+def _is_symbolic(value: Any) -> bool:
+    symbolic = torch.SymInt | torch.SymFloat | torch.SymBool
+    if isinstance(value, torch.Tensor):
+        return bool(value._has_symbolic_sizes_strides)
+    return isinstance(value, symbolic)
+
+
+class _Propagation(FakeTensorProp):
+    """Propagation that knows at which node it is."""
+
+    node: fx.Node | None = None
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run a node."""
+        self.node = n
+        return super().run_node(n)
+
+
+def _propagated(
+    module: fx.GraphModule, inputs: list[Any], device: torch.device | None = None
+) -> fx.GraphModule:
+    """Return a copy of a graph with the shapes for some inputs.
+
+    Args:
+        module: The graph.
+        inputs: Values of its placeholders.
+        device: Device of inputs that are on meta.
+
+    Raises:
+        PropagationError: A node does not run on the shapes that it gets.
+    """
+    copy = copy_graph(module)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    placeholders = copy.graph.find_nodes(op="placeholder")
+    fakes = [
+        _fake(mode, node, value, device) for node, value in zip(placeholders, inputs, strict=True)
+    ]
+    propagation = _Propagation(copy, mode)
+    try:
+        with QUIET.holding():
+            propagation.propagate_dont_convert_inputs(*fakes)
+    except Exception as error:
+        raise_interruption(error)
+        name = propagation.node.name if propagation.node is not None else ""
+        raise PropagationError(f"node {name!r} fails, {first_line(error)}") from error
     return copy
 
 
@@ -107,13 +184,17 @@ def _flat_graph_inputs(
 _ARGS_AND_KWARGS = 2
 
 
-def _fake(mode: FakeTensorMode, node: fx.Node, value: Any) -> Any:
+def _fake(
+    mode: FakeTensorMode, node: fx.Node, value: Any, device: torch.device | None = None
+) -> Any:
     """Return a fake input with the metadata of ``value``, on the device of the placeholder."""
     traced = node.meta.get("val")
-    if isinstance(traced, torch.Tensor) and isinstance(value, torch.Tensor):
+    if isinstance(value, torch.Tensor) and isinstance(traced, torch.Tensor):
+        device = device if traced.is_meta and device is not None else traced.device
+    if isinstance(value, torch.Tensor) and device is not None:
         with mode:
             size, stride = value.shape, value.stride()
-            return torch.empty_strided(size, stride, dtype=value.dtype, device=traced.device)
+            return torch.empty_strided(size, stride, dtype=value.dtype, device=device)
     return mode.from_tensor(value) if isinstance(value, torch.Tensor) else value
 
 
@@ -156,7 +237,7 @@ def _has_outputs(target: Any) -> bool:
     return not isinstance(target, OpOverload) or bool(target._schema.returns)
 
 
-def _copy(module: fx.GraphModule) -> fx.GraphModule:
+def copy_graph(module: fx.GraphModule) -> fx.GraphModule:
     """Return a copy of the graph over the same parameters."""
     graph = fx.Graph()
     graph.output(graph.graph_copy(module.graph, {}))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import sympy
 import torch
@@ -33,7 +33,7 @@ from graphflops.capture.fake.sparse_tensors import SparseRules
 from graphflops.capture.fake.storages import StorageTracker
 from graphflops.capture.fake.symbolic_shapes import SymbolicShapes
 from graphflops.capture.fake.torch_function_overrides import TorchFunctionOverrides
-from graphflops.capture.fake.value_lookup import ASSUMED_FLOAT, INPUTS, RANDOM
+from graphflops.capture.fake.value_lookup import ASSUMED_FLOAT, INPUTS, RANDOM, TensorState
 from graphflops.capture.source_lines import current_source_line
 from graphflops.capture.torch_internals.count_flags import THREAD_NOT_COUNTED
 from graphflops.capture.torch_internals.dispatch import enable_python_dispatcher
@@ -53,8 +53,6 @@ from graphflops.errors import CaptureError
 # Large enough for the positions and masks of a long prompt, too small for results on pixels.
 MAX_VALUE_NUMEL = 1 << 20
 _UNKNOWN = object()
-TensorState: TypeAlias = tuple[torch.Tensor | None, set[str] | None, sympy.Basic | None]
-"""State of a tensor: its value and the origins of that, or else its symbolic element."""
 _DEVICE = torch.ops.prim.device.default
 _FAKE_ONLY = frozenset({FakeTensor})
 
@@ -68,6 +66,7 @@ class ValueTracker:
         mode: The mode; it calls back on every operator.
         symbols: Symbolic sizes of the inputs in the mode.
         sizes: Data-dependent sizes.
+        distinct: Bounds on the number of distinct values of integer tensors.
         dependences: Origins on which a size or a branch depends: values of inputs, random numbers.
         max_numel: Largest ``numel`` of a value that is computed.
         has_assumed_values: True if a value was assumed for a tensor without one.
@@ -87,8 +86,8 @@ class ValueTracker:
         self.symbols = shape_env.symbols
         shape_env.resolve = self._resolve_data_dependent
         self.mode = mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shape_env)
-        self._distinct = DistinctValues(self.value)
-        self.sizes = DataSizes(mode, self.value, self._distinct.bound)
+        self.distinct = DistinctValues(self.value)
+        self.sizes = DataSizes(mode, self.value, self.distinct.bound)
         self.has_assumed_values, self.operator_count, self.num_ranks = False, 0, 1
         self.unknown_floats: dict[str, None] = {}
         self.unknown_masks: dict[str, None] = {}
@@ -308,10 +307,12 @@ class ValueTracker:
         self.operator_count += isinstance(out, torch.Tensor)
         element = self.elements.propagate(func, out, args, kwargs)
         self._propagate_value(func, out, args, kwargs)
-        self._distinct.propagate(func, args, out)
+        self.distinct.propagate(func, args, out)
         if func._schema.is_mutable:
             self.elements.invalidate(func, args, kwargs)
-        if element is not None and self._lookup(out) is _UNKNOWN:
+        if element in {sympy.true, sympy.false} and not out.dim():
+            self.assign_bool(out, value=bool(element))
+        elif element is not None and self._lookup(out) is _UNKNOWN:
             self.elements.assign(out, element)
         return out
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias, cast
@@ -28,7 +29,8 @@ _ValueLookup: TypeAlias = Callable[[torch.Tensor], torch.Tensor | None]
 _NO_BOUND = sys.maxsize - 1
 """Upper bound that torch has for a size without one."""
 
-
+_INT = "int"
+"""Operator that reads an integer in Python."""
 PLACEHOLDER_INT, ALTERNATIVE_INT = 2, 3
 """Assumed value of an integer that decides nothing, and another value to check that it does not."""
 
@@ -70,7 +72,7 @@ class DataSizes:
         self.by_name: dict[str, DataSize] = {}
         self._assume: Mapping[str, int] = {}
         self._placeholder = PLACEHOLDER_INT
-        self.has_routing = False
+        self.has_routing = self._is_preparing = False
         self.defers_routing = True
         self._value, self._distinct_bound = value, distinct_bound
         self._mode, self._shape_env = mode, cast("Any", mode.shape_env)
@@ -81,6 +83,15 @@ class DataSizes:
     def configure(self, assume: Mapping[str, int], placeholder: int) -> None:
         """Set the sizes that the user gives, and the value of an integer that decides nothing."""
         self._assume, self._placeholder = assume, placeholder
+
+    @contextlib.contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Mark a pass that is not captured: caches do not depend on the choices of routers."""
+        self._is_preparing = True
+        try:
+            yield
+        finally:
+            self._is_preparing = False
 
     def run(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """Return the result of an operator by a rule of ours, or None if it has none.
@@ -136,12 +147,13 @@ class DataSizes:
         A value that the user has not given is marked as a placeholder: the capture has yet to check
         that it decides nothing.
         """
-        name, value = self._decide("int", None)
+        name, value = self._decide(_INT, None)
         if value is not None:
             return int(value)
-        self.by_name[name] = replace(
-            self.by_name[name], value=self._placeholder, is_placeholder=True
-        )
+        if name in self.by_name:
+            self.by_name[name] = replace(
+                self.by_name[name], value=self._placeholder, is_placeholder=True
+            )
         return self._placeholder
 
     def refusal(self, condition: sympy.Basic) -> Exception | None:
@@ -190,12 +202,13 @@ class DataSizes:
         source = current_source_line()
         name = self._names.setdefault((operator, source, upper), f"u{len(self._names)}")
         value = self._assume.get(name, largest)
-        if value is None:
-            value_dim = None
-        elif name not in self._assume and self.has_routing and self.defers_routing:
-            raise UndecidedSizeError(f"{operator} gives a size that follows from a router's choice")
-        else:
-            value_dim = dim(value)
+        if name not in self._assume and self.has_routing:
+            if self._is_preparing and (value is not None or operator == _INT):
+                return name, value
+            if self.defers_routing and not self._is_preparing:
+                msg = f"{operator} gives a size that follows from a router's choice"
+                raise UndecidedSizeError(msg)
+        value_dim = None if value is None else dim(value)
         size = self.by_name.get(name) or DataSize(
             name=name, operator=operator, source=source, largest=upper, value=value_dim
         )

@@ -1,6 +1,7 @@
 """Bounds on the number of distinct values in an integer tensor of unknown values.
 
 A detector loops over the distinct classes of its boxes: at most the number of labels, not of boxes.
+A router chooses among its experts, of which one-hot rows may have one more.
 """
 
 from __future__ import annotations
@@ -26,8 +27,13 @@ class DistinctValues:
         self._bounds: Any = WeakIdKeyDictionary()
 
     def propagate(self, func: Any, args: Any, out: Any) -> None:
-        """Record the bound of a result, if the operator selects elements or is a remainder."""
+        """Record the bound of a result that is selected from elements, a remainder, or indices."""
         outs = out if isinstance(out, list | tuple) else (out,)
+        if func in _CHOOSING:
+            axis = args[_CHOOSING[func]] if len(args) > _CHOOSING[func] else -1
+            if args[0].dim() and axis is not None and isinstance(size := args[0].shape[axis], int):
+                self._bounds[outs[-1]] = size, outs[-1]._version
+            return
         if func not in _PROPAGATING or not _is_integer(outs[0]):
             return
         if self._value_of(outs[0]) is not None:
@@ -56,6 +62,8 @@ def _is_integer(out: Any) -> bool:
     return isinstance(out, torch.Tensor) and not (out.is_floating_point() or out.is_complex())
 
 
+_CHOOSING = {_ATEN.topk.default: 2, _ATEN.argmax.default: 1}
+"""Operators that return indices along an axis, by the position of the axis."""
 _PROPAGATING = {
     *(_ATEN.index.Tensor, _ATEN.gather.default, _ATEN.index_select.default, _ATEN.take.default),
     *(_ATEN.select.int, _ATEN.slice.Tensor, _ATEN.masked_select.default, _ATEN.cat.default),

@@ -58,6 +58,10 @@ def tensor_meta(tensor: torch.Tensor, name: str = "", storage: str = "") -> Tens
     )
 
 
+_PLAIN = {type(None), bool, int, float, complex, str}
+_DESCRIBED = (torch.Tensor, fx.Node)
+
+
 def convert_argument(
     value: Any, describe: Callable[[Any], Tensors | Value] = tensor_meta
 ) -> Tensors | Value:
@@ -67,7 +71,9 @@ def convert_argument(
         value: A node of a graph or a value.
         describe: Function that returns the metadata of a tensor, or the value of a node.
     """
-    if isinstance(value, torch.Tensor | fx.Node):
+    if type(value) in _PLAIN:
+        return value  # type: ignore[no-any-return]  # its type is tested
+    if isinstance(value, _DESCRIBED):
         return describe(value)
     if isinstance(value, list | tuple):
         return tuple(convert_argument(item, describe) for item in value)
@@ -165,8 +171,7 @@ def _plain(value: Any) -> Value:
     if isinstance(value, torch.dtype):
         return dtype_name(value)
     # Devices, layouts and memory formats do not affect a price: their names suffice.
-    is_plain = value is None or isinstance(value, bool | int | float | complex | str)
-    return value if is_plain else str(value)
+    return value if isinstance(value, int | float | complex | str) else str(value)
 
 
 def holds_tensor(value: object) -> TypeGuard[Tensors]:

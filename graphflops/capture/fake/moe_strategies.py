@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.data_sizes import UndecidedSizeError
+from graphflops.capture.fake.torch_function_overrides import SCATTER, chosen_classes
 from graphflops.capture.torch_internals.fake_mode import FakeTensor
 from graphflops.capture.torch_internals.no_modes import no_modes
 from graphflops.capture.transformers_compat import has_eager_experts, use_grouped_experts
@@ -27,13 +28,14 @@ ContextFactory = Callable[[Any, ValueTracker], contextlib.AbstractContextManager
 
 
 def moe_strategies(
-    model: nn.Module, failures: Sequence[tuple[str, Exception]]
+    model: nn.Module, failures: Sequence[tuple[str, Exception]], *, balanced: bool = False
 ) -> Iterator[tuple[str, ContextFactory]]:
     """Yield ways to run a model, each with a description and a context; the simplest first.
 
     Args:
         model: The model.
         failures: Failures of the strategies so far, by description; the caller appends to it.
+        balanced: True to leave out the last, by which each expert gets as many tokens as can be.
     """
     yield "", lambda *_: contextlib.nullcontext()
     # transformers has implementations without a loop for some models.
@@ -41,7 +43,8 @@ def moe_strategies(
         yield "experts grouped", lambda model, _: _use_grouped_mm(model)
     yield "experts chosen evenly", lambda _, tracker: _BalancedRouting(tracker)
     # Routing decides sizes, but other data may decide sizes too.
-    if any(isinstance(error, UndecidedSizeError) for _, error in failures):
+    is_undecided = any(isinstance(error, UndecidedSizeError) for _, error in failures)
+    if is_undecided and not balanced:
         yield "", lambda _, tracker: _use_largest_sizes(tracker)
 
 
@@ -58,7 +61,8 @@ def _use_grouped_mm(model: nn.Module) -> contextlib.AbstractContextManager[None]
 class _BalancedRouting(TorchFunctionMode):
     """Assumes that unknown arguments of ``one_hot`` are balanced over the classes.
 
-    Routers make one-hot rows of the experts they choose; a loop skips experts without tokens.
+    Routers make one-hot rows of the experts they choose, by ``scatter`` too; a loop skips experts
+    without tokens.
     """
 
     def __init__(self, tracker: ValueTracker) -> None:
@@ -72,9 +76,14 @@ class _BalancedRouting(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is nn.functional.one_hot:
             self._assume_balanced(*args, **kwargs)
+        elif func in SCATTER and (choices := chosen_classes(args)) is not None:
+            self._assume_balanced(*choices)
         return func(*args, **kwargs)
 
     def _assume_balanced(self, tensor: torch.Tensor, num_classes: int = -1) -> None:
+        # Some rows have a class more, which no token chooses.
+        bound = self._tracker.distinct.bound(tensor) if isinstance(tensor, FakeTensor) else None
+        num_classes = num_classes if bound is None else min(num_classes, bound)
         is_static = all(isinstance(size, int) for size in (*tensor.shape, num_classes))
         if isinstance(tensor, FakeTensor) and is_static and num_classes > 0:
             # Round-robin: no token chooses the same expert twice.

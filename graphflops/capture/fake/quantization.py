@@ -1,20 +1,13 @@
-"""Models quantized in eager or graph mode: packed weights, observers, unsupported operators."""
+"""Models quantized in eager or graph mode: packed weights, unsupported operators."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import torch
 
-from graphflops.capture.named_modules import Modules
 from graphflops.capture.torch_internals.dispatch import disable_current_modes
 from graphflops.errors import CaptureError
-
-_OBSERVED = (
-    "Observers are left out: they watch the values that a quantization is prepared for, and "
-    "hand on what they are given."
-)
 
 
 def packed_weight(packed: Any) -> torch.Tensor | None:
@@ -41,17 +34,3 @@ def run_quantized(func: Any, args: Any, kwargs: Any) -> Any:
             "quantized: it holds plain tensors."
         )
         raise CaptureError(msg) from error
-
-
-def bypass_observers(modules: Modules) -> tuple[str, ...]:
-    """Make the observers of a fake model return their input; return a note if there are any."""
-    observer_module: Any = sys.modules.get("torch.ao.quantization.observer")
-    observer_class = getattr(observer_module, "ObserverBase", ())
-    observers = [module for _, module in modules if isinstance(module, observer_class)]
-    for module in observers:
-        vars(module)["forward"] = _identity
-    return (_OBSERVED,) if observers else ()
-
-
-def _identity(x: Any, *_: Any, **__: Any) -> Any:
-    return x

@@ -16,6 +16,9 @@ from graphflops.capture.fake.value_lookup import ValueLookup
 from graphflops.capture.torch_internals.fake_mode import FakeTensor
 from graphflops.capture.torch_internals.trees import pytree
 
+SCATTER = (torch.scatter, torch.Tensor.scatter, torch.Tensor.scatter_)
+"""Functions that make one-hot rows, if they write ones."""
+
 
 class _Tracker(ValueLookup, Protocol):
     """Values of fake tensors as Python reads them."""
@@ -80,6 +83,12 @@ class TorchFunctionOverrides(TorchFunctionMode):
             self._tracker.sizes.has_routing = True
         return func(*args, **kwargs)
 
+    def _scatter(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        choices = chosen_classes(args)
+        if choices is not None and self._tracker.value(choices[0]) is None:
+            self._tracker.sizes.has_routing = True
+        return func(*args, **kwargs)
+
     def _float(self, func: Any, args: Any, _: Mapping[str, Any]) -> Any:
         return self._tracker.as_float(args[0]) if _is_single_float(args[0]) else func(*args)
 
@@ -103,6 +112,13 @@ class TorchFunctionOverrides(TorchFunctionMode):
     def _read_list(self, index: Any) -> Any:
         """Return an index with the tensors in a list read; an index that is a tensor is kept."""
         return self._to_literals(index) if isinstance(index, list | tuple) else index
+
+
+def chosen_classes(args: Any) -> tuple[torch.Tensor, Any] | None:
+    """Return the indices and the number of classes, if ``scatter`` makes one-hot rows of them."""
+    if len(args) != 4 or isinstance(args[3], torch.Tensor) or args[3] != 1:  # noqa: PLR2004 - (input, dim, index, value)
+        return None
+    return args[2], args[0].shape[args[1]]
 
 
 def _with_leading_positional(
@@ -134,6 +150,7 @@ _OVERRIDES: dict[Any, Callable[[TorchFunctionOverrides, Any, Any, Mapping[str, A
     packed_sequences.PAD: TorchFunctionOverrides._pad_packed_sequence,
     **dict.fromkeys((torch.isfinite, torch.isnan, torch.isinf), TorchFunctionOverrides._is_finite),
     nn.functional.one_hot: TorchFunctionOverrides._one_hot,
+    **dict.fromkeys(SCATTER, TorchFunctionOverrides._scatter),
     torch.Tensor.__float__: TorchFunctionOverrides._float,
     torch.Tensor.__int__: TorchFunctionOverrides._int,
     torch.Tensor.__format__: TorchFunctionOverrides._format,
@@ -145,5 +162,6 @@ _LEADING: dict[Any, tuple[str, ...]] = {
     torch.sparse_coo_tensor: ("indices", "values"),
     nested_tensors.SDPA: ("query", "key", "value"),
     **dict.fromkeys((torch.isfinite, torch.isnan, torch.isinf, nn.functional.one_hot), ("input",)),
+    **dict.fromkeys(SCATTER, ("input", "dim", "index", "value")),
 }
 """Names of the parameters that an override reads, where they may be given by keyword."""

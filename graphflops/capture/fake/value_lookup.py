@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
+import sympy
 import torch
 
 INPUTS, RANDOM = "inputs", "chance"
 """Origins of a known value: the values of inputs, a random number."""
 ASSUMED_FLOAT = 0.5
 """Value assumed for a random number, or a float that only data can give, that Python reads."""
+
+TensorState: TypeAlias = tuple[torch.Tensor | None, set[str] | None, sympy.Basic | None]
+"""State of a tensor: its value and the origins of that, or else its symbolic element."""
 
 
 class ValueLookup(Protocol):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from graphflops.capture.fake.constant_propagation import TensorState
+from graphflops.capture.fake.value_lookup import TensorState
 from graphflops.capture.layer_reuse.attribute_log import Arguments
 from graphflops.capture.layer_reuse.forward_replay import TapeSegment
 from graphflops.capture.record.gradients import Edge

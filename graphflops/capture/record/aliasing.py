@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 import torch
 from torch import fx
@@ -16,6 +17,7 @@ def shares_memory(node: fx.Node) -> bool:
     return is_view(node.meta.get("val"), (n.meta.get("val") for n in node.all_input_nodes))
 
 
+@cache
 def returns_written(op: OpOverload) -> bool:
     """Return True if the one result of an operator is an argument that it writes to."""
     returns = op._schema.returns

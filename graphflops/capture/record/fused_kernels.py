@@ -87,12 +87,15 @@ def _attention(call: OpCall) -> tuple[OpCall, ...]:
     return recompute, call
 
 
+_FUSED = {
+    *_ATTENTION,
+    *(ATTENTION_SCORES, "aten::convolution_backward", "aten::mkldnn_rnn_layer_backward"),
+}
+
+
 def is_part_of_fused(call: OpCall) -> bool:
     """Return True for a call of a kernel that may be split."""
-    return call.op in {
-        *_ATTENTION,
-        *(ATTENTION_SCORES, "aten::convolution_backward", "aten::mkldnn_rnn_layer_backward"),
-    }
+    return call.op in _FUSED
 
 
 def merge_fused(parts: Sequence[OpCall]) -> OpCall:

@@ -58,6 +58,8 @@ def node_values(arguments: Any) -> Any:
 
 
 def _unwrap(invocation: Invocation) -> Invocation | None:
+    if isinstance(invocation.target, OpOverload):
+        return None
     if isinstance(invocation.target, HigherOrderOperator):
         unwrap = _WRAPPERS.get(invocation.target._name)
         return None if unwrap is None else unwrap(invocation)

@@ -6,6 +6,7 @@ import inspect
 import operator
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -44,6 +45,8 @@ _BRANCHES = "cond"
 # Loops with a condition and a body, whose trip count is unknown.
 _OPEN_LOOPS = {"while_loop", "while_loop_stack_output"}
 _TWO_GRAPHS = 2
+GIVES_OPERANDS = _RUN_ONCE | _OPEN_LOOPS | {_BRANCHES}
+"""Operators whose last arguments are the inputs of each graph they run."""
 
 
 class Branching(NamedTuple):
@@ -167,11 +170,13 @@ class _Walker:
         self, node: fx.Node, context: _Context, instances: Mapping[fx.Node, Dim]
     ) -> _Context:
         path = self._resolve_path(node)
-        context = context if path is None else context._replace(path=path)
-        if (batch := instances.get(node, 1)) != 1:
-            context = context._replace(trip_count=context.trip_count * batch)
         phase = Phase.BACKWARD if node in self._backward else _tagged_phase(node)
-        return context if phase is None else context._replace(phase=phase)
+        return _Context(
+            context.module,
+            context.path if path is None else path,
+            context.trip_count * instances.get(node, 1),
+            phase or context.phase,
+        )
 
     def _visit(self, node: fx.Node, context: _Context) -> None:
         invocation = invocation_at(node)
@@ -270,13 +275,16 @@ class _Walker:
 
 def _computes_no_tensor(node: fx.Node) -> bool:
     """Return True for a node that computes no tensor: size arithmetic, ``getitem``."""
-    if node.target is operator.getitem or _reads_size(node.target):
+    if isinstance(node.target, OpOverload):
+        return _reads_size(node.target)
+    if node.target is operator.getitem:
         return True
     return not is_operator(node.target) and not output_metas(node.meta.get("val"), node.name)
 
 
-def _reads_size(target: object) -> bool:
-    returns = target._schema.returns if isinstance(target, OpOverload) else ()
+@cache
+def _reads_size(target: OpOverload) -> bool:
+    returns = target._schema.returns
     return bool(returns) and all(isinstance(item.real_type, torch.SymIntType) for item in returns)
 
 

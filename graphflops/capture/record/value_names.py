@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -121,7 +122,11 @@ class ValueNames:
         if isinstance(invocation.target, OpOverload) and node not in self._names:
             names = self._result_names(node, invocation.target, inputs, is_view=is_view)
             self._names[node] = names
-        tensors = zip(_leaves(node.meta.get("val")), _flat(self.names(node)), strict=True)
+        value, names = node.meta.get("val"), self.names(node)
+        if isinstance(value, torch.Tensor) and value is invocation.result:
+            meta = self._described[node] = tensor_meta(value, names, self._storages.get(names, ""))
+            return (meta,)
+        tensors = zip(_leaves(value), _flat(names), strict=True)
         name_of = {id(tensor): name for tensor, name in tensors}
         return tuple(
             self._describe(tensor, name_of.get(id(tensor), ""))  # type: ignore[misc]  # of a tensor
@@ -132,14 +137,15 @@ class ValueNames:
         self, node: fx.Node, target: OpOverload, inputs: Mapping[str, Tensors], *, is_view: bool
     ) -> Names:
         names = numbered(node.meta.get("val"), self.call_name(node))
-        for position, returned in enumerate(target._schema.returns):
-            alias = returned.alias_info
-            source = _aliased_argument(target, alias, inputs)
+        for position, (argument, is_write) in enumerate(_aliases(target)):
+            source = inputs.get(argument)
+            if not isinstance(source, TensorMeta):
+                source = None
             if source is None and is_view:
                 source = next((t for t in inputs.values() if isinstance(t, TensorMeta)), None)
             if source is None:
                 continue
-            if alias is not None and alias.is_write:
+            if is_write:
                 if isinstance(names, str):
                     return source.name
                 if isinstance(names, list) and isinstance(names[position], str):
@@ -186,15 +192,22 @@ def _operands(node: fx.Node) -> list[Any]:
     return [leaf for leaf in rest if not isinstance(leaf, str)]  # an identifier
 
 
-def _aliased_argument(
-    target: OpOverload, alias: Any, inputs: Mapping[str, Tensors]
-) -> TensorMeta | None:
-    """Return the argument whose memory a result lies in, as the schema has it."""
-    if alias is None:
-        return None
-    for argument in target._schema.arguments:
+@cache
+def _aliases(target: OpOverload) -> tuple[tuple[str, bool], ...]:
+    """Return for each result the argument whose memory it lies in, and whether that is written."""
+    return tuple(
+        (_aliased_argument(target, returned.alias_info), _is_write(returned.alias_info))
+        for returned in target._schema.returns
+    )
+
+
+def _is_write(alias: Any) -> bool:
+    return alias is not None and bool(alias.is_write)
+
+
+def _aliased_argument(target: OpOverload, alias: Any) -> str:
+    for argument in target._schema.arguments if alias is not None else ():
         info = argument.alias_info
         if info is not None and not info.before_set.isdisjoint(alias.before_set):
-            source = inputs.get(argument.name)
-            return source if isinstance(source, TensorMeta) else None
-    return None
+            return str(argument.name)
+    return ""

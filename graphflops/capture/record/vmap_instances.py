@@ -27,22 +27,30 @@ def instances_by_node(graph: fx.Graph) -> dict[fx.Node, Dim]:
 
     In a saved graph, only the nodes that enter and leave ``vmap`` show it.
     """
+    products = _products(graph)
+    return {
+        node: instances
+        for node in graph.nodes
+        if (instances := products.get(node, 1)) != 1
+        or (instances := instances_mapped(node.meta.get("val"))) != 1
+    }
+
+
+def _products(graph: fx.Graph) -> dict[fx.Node, Dim]:
+    """Return the number of instances of the nodes between those that enter and leave ``vmap``."""
     levels: dict[fx.Node, dict[Any, Dim]] = {}
     for node in graph.nodes:
-        axes = {k: v for source in node.all_input_nodes for k, v in levels[source].items()}
-        if node.target is _predispatch._add_batch_dim:
+        is_entry = node.target is _predispatch._add_batch_dim
+        if not levels and not is_entry:
+            continue
+        axes = {k: v for n in node.all_input_nodes for k, v in levels.get(n, {}).items()}
+        if is_entry:
             batched, axis, level = node.args
             axes[level] = dim(batched.meta["val"].shape[axis])
         elif node.target is _predispatch._remove_batch_dim:
             axes.pop(node.args[1], None)
         levels[node] = axes
-    products = {node: prod(axes.values()) for node, axes in levels.items()}
-    return {
-        node: instances
-        for node in graph.nodes
-        if (instances := products[node]) != 1
-        or (instances := instances_mapped(node.meta.get("val"))) != 1
-    }
+    return {node: prod(axes.values()) for node, axes in levels.items()}
 
 
 def instances_mapped(value: Any) -> Dim:

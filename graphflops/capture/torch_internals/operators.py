@@ -9,6 +9,7 @@ from torch._C import DispatchKey, DispatchKeySet
 from torch._C import _dispatch_has_kernel as has_kernel
 from torch._C import _dispatch_has_kernel_for_dispatch_key as has_kernel_for_key
 from torch._C import _jit_resolve_packet as resolve_packet
+from torch._C import _should_allow_numbers_as_tensors as allows_numbers
 from torch._decomp import decomposition_table
 from torch._functorch import predispatch
 from torch._higher_order_ops.auto_functionalize import (
@@ -35,6 +36,7 @@ __all__ = [
     "OpOverloadPacket",
     "OperatorBase",
     "TorchRefsMode",
+    "allows_numbers",
     "builtin_sdpa",
     "decomposition_table",
     "get_mutable_args",
@@ -55,6 +57,8 @@ PIECES = {
     "HigherOrderNamespace": "Class of the namespace of higher-order operators.",
     "DispatchKey": "Enumeration of dispatch keys.",
     "DispatchKeySet": "Class of a set of dispatch keys.",
+    "allows_numbers": "Return True if an operator takes numbers for tensors, by its name without "
+    "namespace.",
     "resolve_packet": "Return the name of the overload that a packet picks for some arguments.",
     "has_kernel": "Return True if an operator has a kernel for any dispatch key.",
     "has_kernel_for_key": "Return True if an operator has a kernel of its own for a dispatch key.",

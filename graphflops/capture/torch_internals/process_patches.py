@@ -20,6 +20,7 @@ from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
 from torch._export.non_strict_utils import _tensor_min_max
 from torch.autograd import forward_ad
 from torch.distributions import Distribution
+from torch.fx.graph_module import _WrappedCall
 from torch.nested._internal import nested_tensor
 from torch.utils import _python_dispatch as dispatch
 
@@ -215,6 +216,13 @@ def _nested_dummy(original: Callable[[], torch.Tensor]) -> torch.Tensor:
         return original()
 
 
+def _call_graph_module(_: object, call: Any, module: Any, *args: Any, **kwargs: Any) -> Any:
+    # torch's own prints the traceback of an error; the caller gets the error in any case.
+    if call.cls_call is not None:
+        return call.cls_call(module, *args, **kwargs)
+    return super(call.cls, module).__call__(*args, **kwargs)
+
+
 TORCH_PATCHES = (
     AttributePatch(torch._ops, "_mode_stack_state_for_pre_dispatch", _PreDispatchStacks),
     patch_function(dispatch.TorchDispatchMode, "__enter__", _enter_mode),
@@ -235,5 +243,6 @@ TORCH_PATCHES = (
     AttributePatch(torch.utils.checkpoint, "CheckpointFunction", _reentrant_checkpoint),
     patch_function(concurrent.futures.ThreadPoolExecutor, "submit", _submit),
     patch_function(threading.Thread, "start", _start_thread),
+    patch_function(_WrappedCall, "__call__", _call_graph_module),
 )
 """Patches of a counting thread, in the order in which they are installed."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from graphflops.errors import ModelSpecError
 from graphflops.models.inputs.tensors import meta_tensor
@@ -51,9 +51,13 @@ def apply_user_inputs(
 def require_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Check that every required input of a model is present.
 
+    A graph that has the shapes it was traced with needs none.
+
     Raises:
         ModelSpecError: An input without a default is missing.
     """
+    if not (args or kwargs) and isinstance(model, fx.GraphModule) and _has_shapes(model.graph):
+        return
     declared = list(inspect.signature(model.forward).parameters.values())[len(args) :]
     variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
     missing = [
@@ -65,6 +69,11 @@ def require_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str,
         flags = " ".join(f"--input {name}=SHAPE[:DTYPE]" for name in missing)
         msg = f"{type(model).__name__} needs inputs: {', '.join(missing)}. Give {flags}."
         raise ModelSpecError(msg)
+
+
+def _has_shapes(graph: fx.Graph) -> bool:
+    metas = [node.meta for node in graph.find_nodes(op="placeholder")]
+    return all("val" in meta or "example_value" in meta for meta in metas)
 
 
 def forward_parameters(model: nn.Module) -> list[str]:

@@ -11,16 +11,19 @@ from typing import Any
 
 import sympy
 import torch
+from sympy.core.function import AppliedUndef
 from torch.utils.weak import WeakIdKeyDictionary
 
 from graphflops.capture.fake.mask_elements.counting import HiddenCount, count_hidden
 from graphflops.capture.fake.mask_elements.expressions import (
+    Unknown,
     constant,
     index,
     next_table_id,
     table,
     unknown,
 )
+from graphflops.capture.fake.mask_elements.ranges import decide_conditions
 from graphflops.capture.fake.mask_elements.rules import RULES, Rule
 from graphflops.capture.fake.metadata import dim, schema_of, written_arguments
 from graphflops.capture.torch_internals.dispatch import DisableTorchFunction
@@ -35,6 +38,8 @@ _MAX_NODES = 400
 _MAX_CASES = 32
 """Maximum number of cases of an expression that is tracked: each has a condition of its own."""
 _CONNECTIVES = {"aten::bitwise_and", "aten::bitwise_or", "aten::logical_and", "aten::logical_or"}
+_ONES = {"aten::ones", "aten::ones_like", "aten::new_ones"}
+"""Operators that make masks which hide nothing, often as floats."""
 _HIDING_FRACTION = 0.5
 """Fraction of the lowest number of a dtype below which an addend hides a score."""
 
@@ -58,6 +63,11 @@ class SymbolicElements:
     def get(self, tensor: torch.Tensor) -> sympy.Basic | None:
         """Return the element of a tensor that has no value, if it is known."""
         return self._elements.get(tensor) if self._elements else None
+
+    def follows_from_positions(self, tensor: torch.Tensor) -> bool:
+        """Return True if the elements of a tensor follow from their indices and sizes alone."""
+        element = self.get(tensor)
+        return element is not None and not element.has(Unknown, AppliedUndef)
 
     def assign(self, tensor: torch.Tensor, element: sympy.Basic | None) -> None:
         """Assign an element to a tensor, or remove it."""
@@ -112,12 +122,14 @@ class SymbolicElements:
                 return None
         element = None
         with _suppress_sympy_errors():
-            element = rule(**self._rule_arguments(rule, converted, out, args))
+            # A rule may return a number.
+            element = sympy.sympify(rule(**self._rule_arguments(rule, converted, out, args)))
         if element is None or _num_nodes(element) > _MAX_NODES or _num_cases(element) > _MAX_CASES:
             return None
         shape = [*map(dim, reversed(out.shape))]
         singletons = {index(axis): sympy.Integer(0) for axis, n in enumerate(shape) if n == 1}
-        return sympy.sympify(element).xreplace(singletons)
+        element = element.xreplace(singletons)
+        return element if shape else decide_conditions(element, ())
 
     def count_hidden(self, tensor: torch.Tensor) -> HiddenCount | None:
         """Return the number of elements of a mask that hide a score, or None if it is unknown."""
@@ -145,7 +157,7 @@ class SymbolicElements:
         names = MASKING if out.is_floating_point() else _CONNECTIVES
         if func._schema.name in names and any(map(self._is_mask, tensors)):
             return True
-        if out.is_floating_point():
+        if out.is_floating_point() and func._schema.name not in _ONES:
             return False
         is_open = out._has_symbolic_sizes_strides or out.numel() > self._max_numel
         if not (is_open or any(isinstance(leaf, _SYMBOLIC) for leaf in pytree.tree_leaves(args))):
@@ -269,10 +281,9 @@ def _num_nodes(element: sympy.Basic) -> int:
     return num_nodes
 
 
-def _num_cases(element: Any) -> int:
+def _num_cases(element: sympy.Basic) -> int:
     """Return the number of cases of an expression, if all of its piecewise parts are combined."""
-    pieces = getattr(element, "atoms", lambda _: ())(sympy.Piecewise)
-    return math.prod(len(piecewise.args) for piecewise in pieces)
+    return math.prod(len(piecewise.args) for piecewise in element.atoms(sympy.Piecewise))
 
 
 @cache

@@ -21,6 +21,7 @@ from graphflops.capture.fake.mask_elements.expressions import (
     number,
     truth,
 )
+from graphflops.capture.fake.mask_elements.ranges import decide_conditions
 
 Rule = Callable[..., Any]
 RULES: dict[Any, Rule] = {}
@@ -249,12 +250,15 @@ def _select(self: Any, dim: int, index_: Any, sizes: Sequence[Any]) -> Any:
 
 
 @_rule("slice")
-def _slice(self: Any, dim: int, start: Any, step: Any, sizes: Sequence[Any]) -> Any:
+def _slice(  # noqa: PLR0913, PLR0917 - the schema's parameters, and the shapes
+    self: Any, dim: int, start: Any, step: Any, sizes: Sequence[Any], out: Sequence[Any]
+) -> Any:
     axis = _axis(dim, sizes)
     first = 0 if start is None else start
     if _is_negative(first):
         first = sympy.Max(first + sizes[-1 - axis], 0)
-    return _reindex(self, {axis: first + step * index(axis)})
+    # A padded mask, cut to what was padded, is one again.
+    return decide_conditions(_reindex(self, {axis: first + step * index(axis)}), out)
 
 
 def _is_negative(value: Any) -> bool:
@@ -292,6 +296,11 @@ def _sum(
     for axis in summed:
         total *= sizes[-1 - axis]
     return total if keepdim else _reindex(total, {k: index(n) for n, k in enumerate(remaining)})
+
+
+@_rule("all", "any")
+def _all_or_any(self: Any, out: Sequence[Any]) -> Any:
+    return None if out or axes_of(self) else truth(self)
 
 
 @_rule("cat")
