@@ -1,8 +1,8 @@
 """Peak memory by others' means: ``python -m benchmarks.memory_oracles``.
 
-Two oracles run a model eagerly, in full depth, on fake tensors of the CPU: torch's ``MemTracker``,
-and a mode of ours that knows nothing of graphflops, with a weak reference on the storage of every
-result. The command compares graphflops with both on transformers models of small depth, and writes
+Two oracles run a model eagerly, in full depth, on fake or real tensors of the CPU: torch's
+``MemTracker``, and a mode of ours that knows nothing of graphflops, with a weak reference on the
+storage of every result. The command compares graphflops with both on transformers models of small depth, and writes
 ``benchmarks/results/memory_oracles.json``.
 """
 
@@ -13,6 +13,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,8 @@ class Step:
         trained: True for a training step, False for a forward pass without gradients.
         optimizer: Name of the optimizer of the training step, if it has one.
         implementation: Implementation of its step.
+        real: True if the oracles run on real tensors: transformers keeps a mask that hides nothing
+            where tensors are fake, and drops it where it can read the values.
     """
 
     model: nn.Module
@@ -69,6 +72,11 @@ class Step:
     trained: bool = False
     optimizer: str | None = None
     implementation: Implementation = "for-loop"
+    real: bool = False
+
+    def mode(self) -> AbstractContextManager[Any]:
+        """Return the mode under which the oracles run."""
+        return nullcontext() if self.real else FakeTensorMode(allow_non_fake_inputs=True)
 
 
 def graphflops_memory(step: Step, *, reuse_layers: bool = True) -> Memory:
@@ -91,8 +99,8 @@ def mem_tracker(step: Step) -> dict[str, int]:
 
     Of two steps: the optimizer has its state from the second one on.
     """
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    model, inputs = fake_copies(step, mode)
+    mode = step.mode()
+    model, inputs = copies(step, mode)
     with mode:
         optimizer = _optimizer(step, model)
         tracker = MemTracker()
@@ -108,8 +116,8 @@ def mem_tracker(step: Step) -> dict[str, int]:
 
 def live_storages(step: Step) -> int:
     """Peak of the bytes of storages that weak references show to be alive."""
-    mode, live = FakeTensorMode(allow_non_fake_inputs=True), _LiveStorages()
-    model, inputs = fake_copies(step, mode)
+    mode, live = step.mode(), _LiveStorages()
+    model, inputs = copies(step, mode)
     with mode:
         optimizer = _optimizer(step, model)
         for tensor in (*model.parameters(), *model.buffers(), *pytree.tree_leaves(inputs)):
@@ -121,18 +129,20 @@ def live_storages(step: Step) -> int:
     return live.peak
 
 
-def fake_copies(step: Step, mode: FakeTensorMode) -> tuple[nn.Module, dict[str, Any]]:
-    """Return copies of a model and its inputs on the CPU, without memory."""
-    copies: dict[int, torch.Tensor] = {}
+def copies(step: Step, mode: AbstractContextManager[Any]) -> tuple[nn.Module, dict[str, Any]]:
+    """Return copies of a model and its inputs on the CPU, made in a mode; integers are zero."""
+    made: dict[int, torch.Tensor] = {}
 
-    def fake(tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) not in copies:
+    def copied(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in made:
             shape, strides = tensor.shape, tensor.stride()
-            empty = torch.empty_strided(shape, strides, dtype=tensor.dtype, device="cpu")
+            new = torch.empty_strided(shape, strides, dtype=tensor.dtype, device="cpu")
+            if not tensor.is_floating_point():
+                new.zero_()
             if isinstance(tensor, nn.Parameter):
-                empty = nn.Parameter(empty, requires_grad=tensor.requires_grad)
-            copies[id(tensor)] = empty
-        return copies[id(tensor)]
+                new = nn.Parameter(new, requires_grad=tensor.requires_grad)
+            made[id(tensor)] = new
+        return made[id(tensor)]
 
     model = copy.deepcopy(step.model)
     with mode:
@@ -140,8 +150,8 @@ def fake_copies(step: Step, mode: FakeTensorMode) -> tuple[nn.Module, dict[str, 
             tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, vars(module))
             for tensors in tables:
                 found = {n: t for n, t in tensors.items() if isinstance(t, torch.Tensor)}
-                tensors.update({name: fake(tensor) for name, tensor in found.items()})
-        inputs = pytree.tree_map_only(torch.Tensor, fake, dict(step.inputs))
+                tensors.update({name: copied(tensor) for name, tensor in found.items()})
+        inputs = pytree.tree_map_only(torch.Tensor, copied, dict(step.inputs))
     return model, inputs
 
 
