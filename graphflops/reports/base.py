@@ -9,6 +9,10 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from graphflops.analysis.call_time import Roofline
+from graphflops.analysis.devices import Device
+from graphflops.analysis.devices import device as find_device
+from graphflops.analysis.efficiency import Efficiency, efficiency_of
 from graphflops.core.arguments import check_choice
 from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import OpRecord, Status
@@ -21,6 +25,7 @@ from graphflops.render.tree import render_tree
 from graphflops.reports.comparison import ConventionComparison
 from graphflops.reports.diff import CostDiff, Workload, diff_reports
 from graphflops.reports.summand import CapturedPass, Summand
+from graphflops.reports.timing import TimeReport, pass_time
 
 SortKey = Literal["order", "flops", "macs", "bytes", "transcendentals"]
 
@@ -306,6 +311,59 @@ class CostReport(ABC):
             6
         """
         return diff_reports(self, other, workload)
+
+    def time(
+        self,
+        device: Device | str,
+        *,
+        dtype: str | None = None,
+        efficiency: Efficiency | float | None = None,
+    ) -> TimeReport:
+        """Return the time on a device: a bound that holds, and a prediction.
+
+        Args:
+            device: Device, or its name as ``graphflops devices`` has it.
+            dtype: Dtype of contractions and floating tensors, in place of those counted;
+                ``"tf32"`` is that of contractions in float32 alone.
+            efficiency: What kernels reach of the peak rates, or one share for all; by default
+                that of the family of the device.
+
+        Raises:
+            ModelSpecError: There is no such device, it has no rate for a dtype, or the efficiency
+                is no share.
+
+        Example:
+            >>> import torch, graphflops
+            >>> linear = torch.nn.Linear(4096, 4096, bias=False, device="meta")
+            >>> report = graphflops.count(linear, (torch.empty(8192, 4096, device="meta"),))
+            >>> bound = report.time("a100", dtype="bfloat16").bound
+            >>> round(bound * 312e12 / (2 * 8192 * 4096 * 4096), 3)  # 312 TFLOP/s
+            1.0
+        """
+        found = find_device(device) if isinstance(device, str) else device
+        precision = dtype or self._compute_dtype
+        roofline = Roofline(found, efficiency_of(efficiency, found, precision), dtype)
+        return TimeReport(
+            model=self.model,
+            kind=self.kind,
+            roofline=roofline,
+            passes={
+                name: pass_time(part.records, part.times, roofline)
+                for name, part in self.timed_passes.items()
+            },
+        )
+
+    @property
+    def timed_passes(self) -> Mapping[str, Summand]:
+        """Passes that take time, by name."""
+        return self.passes_by_name
+
+    @property
+    def _compute_dtype(self) -> str:
+        """Dtype of most multiply-accumulates."""
+        macs = {dtype: cost.macs for dtype, cost in self.by_dtype().items()}
+        numbers = {dtype: value for dtype, value in macs.items() if isinstance(value, int)}
+        return max(numbers or macs, key=lambda dtype: numbers.get(dtype, 0), default="float32")
 
     def tree(self, depth: int | None = None, width: int | None = None) -> str:
         """Return the module tree in PyTorch's ``repr`` style, each line with its costs.
