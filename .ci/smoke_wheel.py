@@ -12,4 +12,5 @@ report = gf.count(torch.nn.Linear(3, 4), (torch.empty(2, 3),))
 assert "site-packages" in str(Path(handlers.__file__))
 assert (report.macs, report.flops, report.complete) == (2 * 3 * 4, 2 * 24 + 8, True)
 assert data.schema()["title"] == "graphflops forward report"
+assert gf.peak_flops("a100") == 312 * 10**12  # devices.toml ships
 print(f"graphflops {gf.__version__} from the wheel: {report.flops} FLOPs, as by hand")

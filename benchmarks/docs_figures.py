@@ -17,6 +17,7 @@ from tabulate import tabulate
 import graphflops as gf
 from benchmarks import capture, diff, memory_budget, page, scaling, training, vs_peers
 from benchmarks.results import Results
+from graphflops.analysis.devices import known_devices
 from graphflops.models import Options, resolve
 
 LLAMA_8B = "Llama-3-8B shape, 2,048 tokens"
@@ -96,6 +97,22 @@ def conventions_table() -> str:
     return tabulate(rows, headers, tablefmt="github", colalign=align, disable_numparse=True)
 
 
+def devices_table() -> str:
+    """Return all devices, as the command lists them, with the rates of every dtype."""
+    rows = []
+    for device in known_devices().values():
+        names = ", ".join(f"`{name}`" for name in (device.name, *device.aliases))
+        rates = [
+            ", ".join(f"{dtype} {rate / 1e12:.10g}" for dtype, rate in by_dtype.items())
+            for by_dtype in (device.matrix, device.vector)
+        ]
+        sizes = (device.bandwidth / 1e9, device.memory / 1e9, device.cache / 2**20)
+        cells = (f"{size:.10g}" if size else "" for size in sizes)
+        rows.append((names, *rates, *cells, f"{device.source} ({device.date})"))
+    headers = ("device", "matrix units", "ordinary units", "GB/s", "GB", "MiB", "source")
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "capture": lambda: capture.table(_capture()["rows"]),
     "capture-environment": lambda: _environment(_capture()["environment"]),
@@ -122,4 +139,5 @@ FIGURES: dict[str, Callable[[], str]] = {
         f"{max(row['alone']['peak_mib'] for row in _capture()['rows']) / 1024:.2f} GiB"
     ),
     "conventions": conventions_table,
+    "devices": devices_table,
 }

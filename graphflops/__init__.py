@@ -9,7 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from graphflops.analysis.accelerators import peak_flops
+    from graphflops.analysis.devices import Device, device, load_devices
+    from graphflops.analysis.utilization import peak_flops
     from graphflops.compiler.annotation import annotate
     from graphflops.compiler.counting_backend import backend
     from graphflops.compiler.pipeline_split import split_policy
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
     from graphflops.saving.files import load, save
 
 _NAMES_BY_MODULE = {
-    "analysis.accelerators": ("peak_flops",),
+    "analysis.devices": ("Device", "device", "load_devices"),
+    "analysis.utilization": ("peak_flops",),
     "compiler.annotation": ("annotate",),
     "compiler.counting_backend": ("backend",),
     "compiler.pipeline_split": ("split_policy",),
@@ -84,6 +86,7 @@ __all__ = [
     "BudgetCheck",
     "CaptureError",
     "CostDiff",
+    "Device",
     "Dim",
     "DuplicateHandlerError",
     "GenerationReport",
@@ -115,8 +118,10 @@ __all__ = [
     "count",
     "count_generation",
     "count_training",
+    "device",
     "install",
     "load",
+    "load_devices",
     "peak_flops",
     "register",
     "save",

@@ -110,7 +110,7 @@ REFUSED: list[tuple[tuple[str, ...], str]] = [
     (("models.py:tiny", "--freeze", "*"), "all 2 parameters of Tiny are frozen"),
     (("models.py:tiny", "--checkpoint"), "Tiny offers no checkpoints of its own"),
     (("models.py:tiny", "--optimizer", "lion"), "'lion' is no optimizer known here"),
-    (("models.py:tiny", "--step-time", "1", "--accelerator", "h300"), "'h300' is no accelerator"),
+    (("models.py:tiny", "--step-time", "1", "--accelerator", "h300"), "'h300' is no device"),
     (("models.py:tiny", "--convention", "fvcore"), "fvcore has no backward of its own"),
     (("models.py:tiny", "--loss", "losses.py:number"), "loss is of type int, no function"),
     (("models.py:tiny", "--loss", "losses.py:nothing"), "losses.py has no 'nothing'"),

@@ -94,6 +94,12 @@ def test_the_budget_on_the_page_is_the_example() -> None:
     assert tomllib.loads(shown) == tomllib.loads(example)
 
 
+def test_the_devices_on_the_page_are_the_example() -> None:
+    page = (ROOT / "docs" / "reference" / "devices.md").read_text("utf-8")
+    shown = page.partition("```toml\n")[2].partition("```")[0]
+    assert shown == (ROOT / "examples" / "devices.toml").read_text("utf-8")
+
+
 def _defined(path: Path) -> set[str]:
     tree = ast.parse(path.read_text("utf-8"))
     definitions = {

@@ -96,7 +96,7 @@ def test_twice_and_back() -> None:
     gf.uninstall()
     gf.install(flop_counter=False)
     assert state()[2] == before[2]
-    with pytest.raises(gf.ModelSpecError, match="no roofline of 'abacus'"):
+    with pytest.raises(gf.ModelSpecError, match="'abacus' is no device"):
         gf.install(accelerator="abacus")
     with pytest.raises(gf.ModelSpecError, match="a bandwidth above 0"):
         gf.install(bytes_per_second=0)
@@ -131,6 +131,14 @@ def test_time_is_that_of_the_slower_of_arithmetic_and_memory() -> None:
     assert estimate(named["t"]) == 0
     half = nodes(lambda x: x @ x, x.half())
     assert estimate(half["mm"]) == pytest.approx(1000 * 2 * size**3 / 312e12)
+
+
+def test_bandwidth_and_rates_are_those_of_the_accelerator() -> None:
+    named = nodes(lambda x: x.relu(), torch.empty(1024, 1024, device="meta"))
+    for accelerator, bandwidth in (("l4", 300e9), ("h100-sxm", 3.35e12), ("mi250x", 1.6384e12)):
+        estimate = TimeEstimator(Roofline(accelerator=accelerator))
+        assert estimate(named["relu"]) == pytest.approx(1000 * 2 * 4 * 1024**2 / bandwidth)
+    assert TimeEstimator(Roofline()).uuid() != TimeEstimator(Roofline(bytes_per_second=1e9)).uuid()
 
 
 def test_flops_of_a_node_are_those_of_the_operator() -> None:

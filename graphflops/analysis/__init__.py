@@ -1,5 +1,5 @@
 """Analyses: what follows from priced records without the report around them.
 
-In: records, modules and registries. Out: optimizer steps, differences between conventions, peak
-rates of accelerators. May import ``capture``, ``pricing``, ``core`` and what is below them.
+In: records, modules and registries. Out: optimizer steps, differences between conventions, the
+makers' figures of devices. May import ``capture``, ``pricing``, ``core`` and what is below them.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 
 from graphflops.analysis.figures import Totals, figures_of, module_figures
 from graphflops.analysis.limits import UNITS, parse_quantity
+from graphflops.analysis.toml_tables import read_toml
 from graphflops.core.cost import Dim
 from graphflops.core.module_tree import ModuleNode
 from graphflops.errors import ModelSpecError, UnboundSymbolError
@@ -116,13 +116,7 @@ def read_budgets(path: Path) -> dict[str, Budget]:
     Raises:
         ModelSpecError: The file cannot be read, or has keys or values that mean nothing.
     """
-    try:
-        tables = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}. Give the path of a budget in TOML."
-        raise ModelSpecError(msg) from error
-    except ValueError as error:
-        raise ModelSpecError(f"{path} is no TOML: {error}. Correct it.") from error
+    tables = read_toml(path, "a budget")
     if _MODULES in tables:  # of every model, at the top of the file for brevity
         shared = {_MODULES: tables.pop(_MODULES)}
         tables[_ANY_MODEL] = {**shared, **tables.get(_ANY_MODEL, {})}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import resources
+from os import PathLike
 from pathlib import Path
 
 from graphflops.analysis.toml_tables import TomlTable, read_toml
@@ -97,7 +99,7 @@ class Device:
         if (key := _rated_dtype(dtype)) in rates:
             return rates[key]
         units = "" if matrix else " of the ordinary units"
-        known = f"There is one for {', '.join(rates)}" if rates else "There is none for any dtype"
+        known = f"There is one for {', '.join(rates)}" if rates else "There is one for no dtype"
         raise ModelSpecError(f"no peak rate{units} of {self.name} for {dtype} is known. {known}.")
 
 
@@ -109,13 +111,13 @@ def _rated_dtype(dtype: str) -> str:
     return "int8" if dtype == "uint8" else dtype
 
 
-def device(name: str, path: Path | None = None) -> Device:
+def device(name: str, devices: str | PathLike[str] | None = None) -> Device:
     """Return a device by its name or one of its aliases, in any case.
 
     Args:
         name: Name of the device, e.g. ``"h100-sxm"``.
-        path: User's own file of devices, see :func:`load_devices`; by default that of the
-            environment variable ``GRAPHFLOPS_DEVICES``. Its names go before those known here.
+        devices: Path of your own devices in TOML, see :func:`load_devices`; by default that of
+            the environment variable ``GRAPHFLOPS_DEVICES``. Its names go before those known here.
 
     Raises:
         ModelSpecError: There is no such device, or the file is not one of devices.
@@ -124,15 +126,15 @@ def device(name: str, path: Path | None = None) -> Device:
         >>> device("A100").title
         'NVIDIA A100 SXM4 80GB'
     """
-    devices = known_devices(path)
-    by_name = {key.lower(): found for key, found in devices.items()}
-    for found in devices.values():
-        for alias in found.aliases:
-            by_name.setdefault(alias.lower(), found)
+    known = known_devices(devices)
+    by_name: dict[str, Device] = {}
+    for found in known.values():
+        for key in (found.name, *found.aliases):
+            by_name.setdefault(key.lower(), found)
     if (key := str(name).lower()) in by_name:
         return by_name[key]
     close = get_close_matches(key, by_name, n=3, cutoff=0.4)
-    hint = f"Did you mean {', '.join(close)}?" if close else f"Known: {', '.join(devices)}."
+    hint = f"Did you mean {', '.join(close)}?" if close else f"Known: {', '.join(known)}."
     msg = (
         f"{name!r} is no device known here. {hint} A file of your own devices can be given as "
         f"--devices FILE or {DEVICES_VARIABLE}."
@@ -140,21 +142,24 @@ def device(name: str, path: Path | None = None) -> Device:
     raise ModelSpecError(msg)
 
 
-def known_devices(path: Path | None = None) -> dict[str, Device]:
+def known_devices(devices: str | PathLike[str] | None = None) -> dict[str, Device]:
     """Return the devices by name: those of the user's own file first, which replace ours.
 
     Args:
-        path: The file; by default that of the environment variable ``GRAPHFLOPS_DEVICES``.
+        devices: Path of the file; by default that of the environment variable
+            ``GRAPHFLOPS_DEVICES``.
 
     Raises:
         ModelSpecError: The file is not one of devices.
     """
-    own = path or os.environ.get(DEVICES_VARIABLE)
-    devices = {found.name: found for found in load_devices(Path(own))} if own else {}
-    return {**devices, **{k: v for k, v in _our_devices().items() if k not in devices}}
+    path = devices or os.environ.get(DEVICES_VARIABLE)
+    own = {found.name: found for found in load_devices(path)} if path else {}
+    replaced = {name.lower() for name in own}
+    ours = {name: found for name, found in _our_devices().items() if name not in replaced}
+    return {**own, **ours}
 
 
-def load_devices(path: Path) -> tuple[Device, ...]:
+def load_devices(path: str | PathLike[str]) -> tuple[Device, ...]:
     """Read the devices of a TOML file.
 
     Each is a table ``[devices.NAME]`` with ``family``, ``bandwidth_gb_per_second``, ``memory_gb``
@@ -166,9 +171,10 @@ def load_devices(path: Path) -> tuple[Device, ...]:
     Raises:
         ModelSpecError: The file cannot be read, or has keys or values that mean nothing.
     """
-    tables = read_toml(path, "a file of devices")
+    tables = read_toml(Path(path), "a file of devices")
     try:
-        return _parse_devices(TomlTable("", tables), _parse_families(_our_tables()), path.name)
+        launches = _parse_families(_our_tables())
+        return _parse_devices(TomlTable("", tables), launches, source=Path(path).name)
     except ModelSpecError as error:
         raise ModelSpecError(f"{path}: {error}") from None
 
@@ -181,7 +187,7 @@ def _our_tables() -> TomlTable:
 
 @functools.cache
 def _our_devices() -> dict[str, Device]:
-    return {found.name: found for found in _parse_devices(_our_tables(), {}, "")}
+    return {found.name: found for found in _parse_devices(_our_tables(), {}, source="")}
 
 
 def _parse_families(tables: TomlTable) -> dict[str, float]:
@@ -196,7 +202,7 @@ def _parse_families(tables: TomlTable) -> dict[str, float]:
 
 
 def _parse_devices(
-    tables: TomlTable, launches: Mapping[str, float], source: str
+    tables: TomlTable, launches: Mapping[str, float], *, source: str
 ) -> tuple[Device, ...]:
     """Return the devices of a file.
 
@@ -210,9 +216,13 @@ def _parse_devices(
     devices = tables.table("devices")
     if not devices.values:
         raise ModelSpecError("there is no device. Write a table [devices.NAME] for each.")
-    return tuple(
+    parsed = tuple(
         _parse_device(name, devices.table(name), launches, source) for name in devices.values
     )
+    names = Counter(name.lower() for found in parsed for name in (found.name, *found.aliases))
+    if ambiguous := [name for name, number in names.items() if number > 1]:
+        raise ModelSpecError(f"{ambiguous[0]!r} names several devices. Rename all but one.")
+    return parsed
 
 
 def _parse_device(

@@ -39,6 +39,7 @@ app.command()(diff.check)
 app.add_typer(view.app, name="view")
 app.command()(catalog.models)
 app.command()(catalog.conventions)
+app.command()(catalog.devices)
 
 
 _RENAMED_FLAGS = {

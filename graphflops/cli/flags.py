@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
 import typer
@@ -36,6 +37,15 @@ ReportFormat = Annotated[Format, typer.Option("--format", help="Shape of the out
 Depth = Annotated[int | None, typer.Option(min=0, help="Module levels to show.")]
 Ops = Annotated[bool, typer.Option("--ops", help="With --format json: one entry per call too.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if an operator has no price.")]
+
+DevicesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--devices",
+        metavar="FILE",
+        help="Your own devices in TOML, before those known; default: $GRAPHFLOPS_DEVICES.",
+    ),
+]
 
 Model = Annotated[
     str,

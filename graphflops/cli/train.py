@@ -12,6 +12,7 @@ from graphflops.cli.flags import (
     Assume,
     Convention,
     Depth,
+    DevicesFile,
     Format,
     Model,
     ModelFlags,
@@ -76,6 +77,7 @@ def train(
     accelerator: Annotated[
         str, typer.Option(help="With --step-time: whose peak rate, e.g. h100-sxm.")
     ] = "h100-sxm",
+    devices_file: DevicesFile = None,
     accelerators: Annotated[int, typer.Option(min=1, help="With --step-time: how many.")] = 1,
     output_format: ReportFormat = Format.TREE,
     depth: Depth = None,
@@ -92,7 +94,7 @@ def train(
 
     with Console(stderr=True).status("loading PyTorch ...") as status:
         from graphflops import models
-        from graphflops.analysis.accelerators import Measurement, peak_flops
+        from graphflops.analysis.utilization import Measurement, peak_flops
         from graphflops.counting.training import count_training
         from graphflops.models import python
         from graphflops.models.prepare_training import TrainingOptions, prepare_training
@@ -126,7 +128,7 @@ def train(
         )
         report = replace(report, notes=(*workload.notes, *report.notes))
         if step_time is not None:
-            peak = peak_flops(accelerator, report.dtype) * accelerators
+            peak = peak_flops(accelerator, report.dtype, devices_file) * accelerators
             measured = Measurement(step_time=step_time, peak_flops=peak, accelerator=accelerator)
             report = replace(report, measured=measured)
     roll_up_seconds = build_module_trees(*report.parts)

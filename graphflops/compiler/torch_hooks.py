@@ -54,7 +54,7 @@ _INSTALLED = _Installed()
 def install(
     *,
     accelerator: str = "h100-sxm",
-    bytes_per_second: float = 3.35e12,
+    bytes_per_second: float | None = None,
     flop_counter: bool = True,
 ) -> None:
     """Let torch's own schedulers and counters use the prices of graphflops, in this process.
@@ -71,7 +71,7 @@ def install(
 
     Args:
         accelerator: Accelerator whose peak rates the overlap scheduler gets.
-        bytes_per_second: Its memory bandwidth.
+        bytes_per_second: Its memory bandwidth; ``None`` for what its maker publishes.
         flop_counter: False to leave ``torch.utils.flop_counter`` as it is. Inductor takes every
             operator with a formula there for one that is not fused: where the overlap scheduler
             is enabled, leave it.
@@ -108,7 +108,7 @@ def uninstall() -> None:
     Example:
         >>> from torch.utils.flop_counter import flop_registry
         >>> before = dict(flop_registry)
-        >>> install(accelerator="a100", bytes_per_second=2.039e12)
+        >>> install(accelerator="a100")
         >>> len(flop_registry) > len(before)
         True
         >>> uninstall()

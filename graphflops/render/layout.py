@@ -18,12 +18,14 @@ _RIGHT = {
     *("trainable", "forward", "backward", "input gradient", "weight gradient", "recomputed"),
     *("backward / forward", "FLOPs before", "before", "after", "%", "number"),
     *("bytes difference", "params difference", "limit", "actual", "margin"),
+    *("float4", "float8", "bfloat16", "float16", "tf32", "vector", "GB/s", "GB"),
 }
 """Headers of columns of numbers."""
 _DROPPED_FIRST = (
     *("number", "params difference", "bytes difference"),
     *("read", "written", "params", "calls", "recomputed", "trainable", "backward / forward"),
     *("class", "MACs", "bytes", "source", "input gradient", "weight gradient", "% FLOPs", "shapes"),
+    *("float4", "tf32", "float16"),
 )
 """Headers of the columns that a narrow table goes without, the least important first."""
 

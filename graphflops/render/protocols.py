@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from graphflops.analysis.accelerators import Measurement
 from graphflops.analysis.budgets import LimitCheck
 from graphflops.analysis.changes import (
     CallChange,
@@ -16,6 +15,7 @@ from graphflops.analysis.changes import (
 )
 from graphflops.analysis.compare_conventions import Difference
 from graphflops.analysis.optimizers import OptimizerStep
+from graphflops.analysis.utilization import Measurement
 from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import Capture, OpRecord, Phase, Status
 from graphflops.core.module_tree import ModuleNode

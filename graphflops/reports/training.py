@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from graphflops.analysis.accelerators import Measurement
 from graphflops.analysis.optimizers import OptimizerStep
+from graphflops.analysis.utilization import Measurement
 from graphflops.core.arguments import check_choice
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.cost import Dim, OpCost, substitute

@@ -9,8 +9,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from graphflops.analysis.accelerators import Measurement
 from graphflops.analysis.optimizers import OPTIMIZERS, Optimizer, OptimizerStep
+from graphflops.analysis.utilization import Measurement
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import Phase
 from graphflops.errors import OutputError, ReportFileError
