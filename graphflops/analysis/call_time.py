@@ -102,7 +102,9 @@ class Roofline:
         traffic = nbytes / self.device.bandwidth
         reached = arithmetic / self.efficiency.compute
         if is_contraction and self.device.multiprocessors:
-            reached *= 1 + self.efficiency.waves * (unfilled_waves(call, self.device.multiprocessors) - 1)
+            reached *= 1 + self.efficiency.waves * (
+                unfilled_waves(call, self.device.multiprocessors) - 1
+            )
         moved = traffic / self.efficiency.memory
         expected = _longer(reached, moved) + self.device.launch
         return CallTime(
@@ -117,7 +119,7 @@ class Roofline:
     def _uncached_rate(self, dtype: str, *, matrix: bool) -> float:
         replaced = self._replaced(dtype)
         if matrix:
-            return self.device.rate(self.dtype if replaced == _TF32 else replaced, matrix=True)
+            return self.device.rate(replaced, matrix=True)
         # Comparisons, indices: no rate is published, and the bound has to hold.
         rates = {**self.device.vector, **self.device.matrix}
         return self.device.vector.get(replaced) or max(rates.values())

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from graphflops.analysis.budgets import LimitCheck
+from graphflops.analysis.call_time import CallTime, Roofline, Seconds
 from graphflops.analysis.changes import (
     CallChange,
     FigureChange,

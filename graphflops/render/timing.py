@@ -75,7 +75,10 @@ def _totals(report: TimedPasses) -> list[tuple[str, str]]:
     slow_host = [name for name, part in report.passes.items() if _is_host_bound(part)]
     if slow_host:
         lines.append(
-            ("  host-bound", f"{', '.join(slow_host)}: its kernels take longer to start than to run")
+            (
+                "  host-bound",
+                f"{', '.join(slow_host)}: its kernels take longer to start than to run",
+            )
         )
     return lines
 
@@ -86,9 +89,7 @@ def _is_host_bound(part: Any) -> bool:
 
 
 def _reached(efficiency: Any) -> str:
-    return (
-        f"{efficiency.compute:.0%} of the peak rate, {efficiency.memory:.0%} of the bandwidth"
-    )
+    return f"{efficiency.compute:.0%} of the peak rate, {efficiency.memory:.0%} of the bandwidth"
 
 
 def _times(

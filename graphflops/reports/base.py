@@ -5,29 +5,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
-from graphflops.analysis.call_time import Roofline
 from graphflops.analysis.devices import Device
-from graphflops.analysis.devices import device as find_device
-from graphflops.analysis.efficiency import Efficiency, efficiency_of
-from graphflops.core.arguments import check_choice
+from graphflops.analysis.efficiency import Efficiency
 from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import OpRecord, Status
 from graphflops.core.module_tree import ModuleNode
-from graphflops.errors import ModelSpecError, UnboundSymbolError
 from graphflops.render import data, notebook
 from graphflops.render.explain import explain
 from graphflops.render.layout import labelled
 from graphflops.render.tree import render_tree
+from graphflops.reports.calls import SortKey, find_records, sort_records
 from graphflops.reports.comparison import ConventionComparison
 from graphflops.reports.diff import CostDiff, Workload, diff_reports
 from graphflops.reports.summand import CapturedPass, Summand
-from graphflops.reports.timing import TimeReport, pass_time
-
-SortKey = Literal["order", "flops", "macs", "bytes", "transcendentals"]
+from graphflops.reports.timing import TimeReport, pass_time, roofline_of
 
 
 class CostReport(ABC):
@@ -222,24 +216,7 @@ class CostReport(ABC):
             UnboundSymbolError: Costs are symbolic and cannot be compared.
             ModelSpecError: There is no such key.
         """
-        check_choice("key", key, get_args(SortKey))
-        if key == "order":
-            return list(self.records[:top])
-
-        def weight(record: OpRecord) -> tuple[bool, int]:
-            if record.cost is None:
-                return True, 0
-            cost = record.cost
-            value = cost.bytes_read + cost.bytes_written if key == "bytes" else getattr(cost, key)
-            if not isinstance(value, int):
-                msg = (
-                    f"cannot sort by {key}: {record.call.op} costs {value}, which is no number "
-                    "yet. Count with concrete shapes."
-                )
-                raise UnboundSymbolError(msg)
-            return False, value
-
-        return sorted(self.records, key=weight, reverse=True)[:top]
+        return sort_records(self.records, key, top)
 
     def find(self, what: str) -> list[OpRecord]:
         """Return calls by node name, by number, or one of each kind of an operator.
@@ -251,22 +228,7 @@ class CostReport(ABC):
         Raises:
             ModelSpecError: The model has no such call.
         """
-        records = [r for r in self.records if what in {r.call.name, str(r.call.index)}]
-        if records:
-            return records
-        distinct: dict[object, OpRecord] = {}
-        for record in self.records:
-            call = record.call
-            if what in {call.op, call.op.rpartition("::")[2], f"{call.op}.{call.overload}"}:
-                kind = (tuple(call.inputs.items()), tuple(call.attrs.items()))
-                distinct.setdefault(kind, record)
-        if not distinct:
-            names = sorted({r.call.op for r in self.records} | {r.call.name for r in self.records})
-            close = ", ".join(get_close_matches(what, names, n=4, cutoff=0.5))
-            hint = f" Did you mean {close}?" if close else ""
-            model = self._first.model
-            raise ModelSpecError(f"{model} makes no call {what!r}.{hint} See graphflops ops.")
-        return list(distinct.values())
+        return find_records(self.records, what, self._first.model)
 
     def explain(self, record: OpRecord) -> str:
         """Explain the cost of a call: formula, numbers put in, shapes, source, parts."""
@@ -340,30 +302,18 @@ class CostReport(ABC):
             >>> round(bound * 312e12 / (2 * 8192 * 4096 * 4096), 3)  # 312 TFLOP/s
             1.0
         """
-        found = find_device(device) if isinstance(device, str) else device
-        precision = dtype or self._compute_dtype
-        roofline = Roofline(found, efficiency_of(efficiency, found, precision), dtype)
-        return TimeReport(
-            model=self.model,
-            kind=self.kind,
-            roofline=roofline,
-            passes={
-                name: pass_time(part.records, part.times, roofline)
-                for name, part in self.timed_passes.items()
-            },
-        )
+        dtypes = {name: cost.macs for name, cost in self.by_dtype().items()}
+        roofline = roofline_of(device, dtype, efficiency, dtypes)
+        passes = {
+            name: pass_time(part.records, part.times, roofline)
+            for name, part in self.timed_passes.items()
+        }
+        return TimeReport(model=self.model, kind=self.kind, roofline=roofline, passes=passes)
 
     @property
     def timed_passes(self) -> Mapping[str, Summand]:
         """Passes that take time, by name."""
         return self.passes_by_name
-
-    @property
-    def _compute_dtype(self) -> str:
-        """Dtype of most multiply-accumulates."""
-        macs = {dtype: cost.macs for dtype, cost in self.by_dtype().items()}
-        numbers = {dtype: value for dtype, value in macs.items() if isinstance(value, int)}
-        return max(numbers or macs, key=lambda dtype: numbers.get(dtype, 0), default="float32")
 
     def tree(self, depth: int | None = None, width: int | None = None) -> str:
         """Return the module tree in PyTorch's ``repr`` style, each line with its costs.

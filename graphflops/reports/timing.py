@@ -17,7 +17,9 @@ from graphflops.analysis.call_time import (
     times_by_module_and_operator,
 )
 from graphflops.analysis.devices import Device
-from graphflops.analysis.efficiency import Efficiency
+from graphflops.analysis.devices import device as find_device
+from graphflops.analysis.efficiency import Efficiency, efficiency_of
+from graphflops.core.cost import Dim
 from graphflops.core.ir import OpRecord
 from graphflops.render import data
 from graphflops.render import timing as rendering
@@ -51,7 +53,7 @@ class PassTime:
 
     @property
     def expected(self) -> Seconds:
-        """Seconds expected: of the kernels, or of the host where that takes longer to start them."""
+        """Seconds expected: of the kernels, or of the host if it takes longer to start them."""
         kernels = self.total.expected
         if isinstance(kernels, float) and isinstance(self.host, float):
             return max(kernels, self.host)
@@ -162,9 +164,27 @@ class TimeReport:
         return self.table()
 
 
-def pass_time(
-    records_of: Callable[[float], Any], runs: int, roofline: Roofline
-) -> PassTime:
+def roofline_of(
+    device: Device | str,
+    dtype: str | None,
+    efficiency: Efficiency | float | None,
+    macs_by_dtype: Mapping[str, Dim],
+) -> Roofline:
+    """Return the roofline of a device.
+
+    Args:
+        device: Device, or its name.
+        dtype: Dtype in place of those counted, if any.
+        efficiency: What kernels reach, or one share for all; by default that of the family.
+        macs_by_dtype: Multiply-accumulates by dtype, of which most say the precision.
+    """
+    found = find_device(device) if isinstance(device, str) else device
+    numbers = {name: macs if isinstance(macs, int) else 1 for name, macs in macs_by_dtype.items()}
+    precision = dtype or max(numbers, key=numbers.__getitem__, default="float32")
+    return Roofline(found, efficiency_of(efficiency, found, precision), dtype)
+
+
+def pass_time(records_of: Callable[[float], Any], runs: int, roofline: Roofline) -> PassTime:
     """Return the time of a pass in all its runs, which may differ in a size.
 
     Args:
