@@ -23,7 +23,6 @@ import torch
 from tabulate import tabulate
 
 import graphflops as gf
-from benchmarks.results import environment
 from graphflops.analysis.call_time import Roofline
 from graphflops.analysis.devices import device
 from graphflops.analysis.efficiency import Efficiency
@@ -112,9 +111,8 @@ def report(workload: Workload) -> gf.Report | gf.TrainingReport:
 def expected(row: Row, efficiency: Efficiency) -> float:
     """Return the seconds that are expected of a row."""
     roofline = Roofline(device(row.device), efficiency)
-    passes = report(row.workload).timed_passes.values()
-    times = (pass_time(part.records, part.times, roofline).expected for part in passes)
-    return float(sum(times))
+    runs = report(row.workload).timed_runs.values()
+    return float(sum(pass_time(part, roofline).expected for part in runs))
 
 
 def bound(row: Row) -> float:

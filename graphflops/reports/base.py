@@ -21,7 +21,7 @@ from graphflops.reports.calls import SortKey, find_records, sort_records
 from graphflops.reports.comparison import ConventionComparison
 from graphflops.reports.diff import CostDiff, Workload, diff_reports
 from graphflops.reports.summand import CapturedPass, Summand
-from graphflops.reports.timing import TimeReport, pass_time, roofline_of
+from graphflops.reports.timing import Runs, TimeReport, pass_time, roofline_of
 
 
 class CostReport(ABC):
@@ -304,16 +304,13 @@ class CostReport(ABC):
         """
         dtypes = {name: cost.macs for name, cost in self.by_dtype().items()}
         roofline = roofline_of(device, dtype, efficiency, dtypes)
-        passes = {
-            name: pass_time(part.records, part.times, roofline)
-            for name, part in self.timed_passes.items()
-        }
+        passes = {name: pass_time(runs, roofline) for name, runs in self.timed_runs.items()}
         return TimeReport(model=self.model, kind=self.kind, roofline=roofline, passes=passes)
 
     @property
-    def timed_passes(self) -> Mapping[str, Summand]:
+    def timed_runs(self) -> Mapping[str, Runs]:
         """Passes that take time, by name."""
-        return self.passes_by_name
+        return {name: Runs(s.records, s.times) for name, s in self.passes_by_name.items()}
 
     def tree(self, depth: int | None = None, width: int | None = None) -> str:
         """Return the module tree in PyTorch's ``repr`` style, each line with its costs.

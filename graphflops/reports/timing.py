@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import sympy
 
@@ -184,22 +184,31 @@ def roofline_of(
     return Roofline(found, efficiency_of(efficiency, found, precision), dtype)
 
 
-def pass_time(records_of: Callable[[float], Any], runs: int, roofline: Roofline) -> PassTime:
-    """Return the time of a pass in all its runs, which may differ in a size.
+class Runs(NamedTuple):
+    """Runs of a pass, which may differ in a size.
 
-    Args:
-        records_of: Returns the records of a run, from 0.0 (the first) to 1.0 (the last).
-        runs: Number of runs. Of three and more the first, the middle and the last are looked at,
-            and the sum is Simpson's: exact where no call changes on the way between bound by
-            arithmetic and by traffic.
-        roofline: Device, dtype and efficiency.
+    Attributes:
+        records: Function that returns the records of a run, from 0.0 (the first) to 1.0 (the last).
+        times: Number of runs.
     """
+
+    records: Callable[[float], Sequence[OpRecord]]
+    times: int
+
+
+def pass_time(runs: Runs, roofline: Roofline) -> PassTime:
+    """Return the time of a pass in all its runs.
+
+    Of three and more runs the first, the middle and the last are looked at, and the sum is
+    Simpson's: exact where no call changes on the way between compute-bound and memory-bound.
+    """
+    records_of, times = runs
     weights = {1: {0.0: 1.0}, 2: {0.0: 1.0, 1.0: 1.0}}.get(
-        runs, {0.0: runs / 6, 0.5: 4 * runs / 6, 1.0: runs / 6}
+        times, {0.0: times / 6, 0.5: 4 * times / 6, 1.0: times / 6}
     )
     calls: defaultdict[tuple[str, str], CallTime] = defaultdict(CallTime)
     for position, weight in weights.items():
         for key, time in times_by_module_and_operator(records_of(position), roofline).items():
             calls[key] += time * weight
     kernels = sum((time.kernels for time in calls.values()), start=0)
-    return PassTime(runs=runs, calls=dict(calls), host=kernels * roofline.efficiency.dispatch)
+    return PassTime(runs=times, calls=dict(calls), host=kernels * roofline.efficiency.dispatch)
