@@ -36,7 +36,10 @@ _LIMIT = 10**6
 _RATES = ("matrix_tflops", "vector_tflops")
 _TEXTS = ("title", "vendor", "source", "date")
 _REQUIRED = ("family", "bandwidth_gb_per_second", "memory_gb")
-_OPTIONAL = ("cache_mib", "launch_microseconds", "devices_per_package", "aliases")
+_OPTIONAL = (
+    *("multiprocessors", "cache_mib", "launch_microseconds", "devices_per_package"),
+    "aliases",
+)
 _KEYS = (*_REQUIRED, *_RATES, *_OPTIONAL, *_TEXTS)
 
 
@@ -58,6 +61,7 @@ class Device:
         memory: Bytes of its memory, where a data sheet's GB are read as 10^9 bytes.
         cache: Bytes of the last level of memory on the chip; 0 where it is not published.
         launch: Least seconds from one kernel to the next: an order of magnitude, and ours.
+        multiprocessors: Number of multiprocessors (SMs, compute units); 0 where it is not known.
         devices_per_package: Number of devices in what the maker's figures describe.
         aliases: Further names.
         source: Document that has the figures.
@@ -74,6 +78,7 @@ class Device:
     memory: int
     cache: int
     launch: float
+    multiprocessors: int = 0
     devices_per_package: int = 1
     aliases: tuple[str, ...] = ()
     source: str = ""
@@ -253,6 +258,7 @@ def _parse_device(
         memory=round(table.number("memory_gb", limit=_LIMIT) * _GIGA / share),
         cache=round(table.number("cache_mib", 0, limit=_LIMIT) * _MEBI / share),
         launch=launch / _MICRO,
+        multiprocessors=round(table.number("multiprocessors", 0, limit=_LIMIT) / share),
         devices_per_package=int(share),
         aliases=table.texts("aliases"),
         source=table.text("source", source),

@@ -5,24 +5,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
-from graphflops.core.arguments import check_choice
+from graphflops.analysis.devices import Device
+from graphflops.analysis.efficiency import Efficiency
 from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import OpRecord, Status
 from graphflops.core.module_tree import ModuleNode
-from graphflops.errors import ModelSpecError, UnboundSymbolError
 from graphflops.render import data, notebook
 from graphflops.render.explain import explain
 from graphflops.render.layout import labelled
 from graphflops.render.tree import render_tree
+from graphflops.reports.calls import SortKey, find_records, sort_records
 from graphflops.reports.comparison import ConventionComparison
 from graphflops.reports.diff import CostDiff, Workload, diff_reports
 from graphflops.reports.summand import CapturedPass, Summand
-
-SortKey = Literal["order", "flops", "macs", "bytes", "transcendentals"]
+from graphflops.reports.timing import Runs, TimeReport, pass_time, roofline_of
 
 
 class CostReport(ABC):
@@ -217,24 +216,7 @@ class CostReport(ABC):
             UnboundSymbolError: Costs are symbolic and cannot be compared.
             ModelSpecError: There is no such key.
         """
-        check_choice("key", key, get_args(SortKey))
-        if key == "order":
-            return list(self.records[:top])
-
-        def weight(record: OpRecord) -> tuple[bool, int]:
-            if record.cost is None:
-                return True, 0
-            cost = record.cost
-            value = cost.bytes_read + cost.bytes_written if key == "bytes" else getattr(cost, key)
-            if not isinstance(value, int):
-                msg = (
-                    f"cannot sort by {key}: {record.call.op} costs {value}, which is no number "
-                    "yet. Count with concrete shapes."
-                )
-                raise UnboundSymbolError(msg)
-            return False, value
-
-        return sorted(self.records, key=weight, reverse=True)[:top]
+        return sort_records(self.records, key, top)
 
     def find(self, what: str) -> list[OpRecord]:
         """Return calls by node name, by number, or one of each kind of an operator.
@@ -246,22 +228,7 @@ class CostReport(ABC):
         Raises:
             ModelSpecError: The model has no such call.
         """
-        records = [r for r in self.records if what in {r.call.name, str(r.call.index)}]
-        if records:
-            return records
-        distinct: dict[object, OpRecord] = {}
-        for record in self.records:
-            call = record.call
-            if what in {call.op, call.op.rpartition("::")[2], f"{call.op}.{call.overload}"}:
-                kind = (tuple(call.inputs.items()), tuple(call.attrs.items()))
-                distinct.setdefault(kind, record)
-        if not distinct:
-            names = sorted({r.call.op for r in self.records} | {r.call.name for r in self.records})
-            close = ", ".join(get_close_matches(what, names, n=4, cutoff=0.5))
-            hint = f" Did you mean {close}?" if close else ""
-            model = self._first.model
-            raise ModelSpecError(f"{model} makes no call {what!r}.{hint} See graphflops ops.")
-        return list(distinct.values())
+        return find_records(self.records, what, self._first.model)
 
     def explain(self, record: OpRecord) -> str:
         """Explain the cost of a call: formula, numbers put in, shapes, source, parts."""
@@ -306,6 +273,44 @@ class CostReport(ABC):
             6
         """
         return diff_reports(self, other, workload)
+
+    def time(
+        self,
+        device: Device | str,
+        *,
+        dtype: str | None = None,
+        efficiency: Efficiency | float | None = None,
+    ) -> TimeReport:
+        """Return the time on a device: a bound that holds, and a prediction.
+
+        Args:
+            device: Device, or its name as ``graphflops devices`` has it.
+            dtype: Dtype of contractions and floating tensors, in place of those counted;
+                ``"tf32"`` is that of contractions in float32 alone.
+            efficiency: What kernels reach of the peak rates, or one share for all; by default
+                that of the family of the device.
+
+        Raises:
+            ModelSpecError: There is no such device, it has no rate for a dtype, or the efficiency
+                is no share.
+
+        Example:
+            >>> import torch, graphflops
+            >>> linear = torch.nn.Linear(4096, 4096, bias=False, device="meta")
+            >>> report = graphflops.count(linear, (torch.empty(8192, 4096, device="meta"),))
+            >>> bound = report.time("a100", dtype="bfloat16").bound
+            >>> round(bound * 312e12 / (2 * 8192 * 4096 * 4096), 3)  # 312 TFLOP/s
+            1.0
+        """
+        dtypes = {name: cost.macs for name, cost in self.by_dtype().items()}
+        roofline = roofline_of(device, dtype, efficiency, dtypes)
+        passes = {name: pass_time(runs, roofline) for name, runs in self.timed_runs.items()}
+        return TimeReport(model=self.model, kind=self.kind, roofline=roofline, passes=passes)
+
+    @property
+    def timed_runs(self) -> Mapping[str, Runs]:
+        """Passes that take time, by name."""
+        return {name: Runs(s.records, s.times) for name, s in self.passes_by_name.items()}
 
     def tree(self, depth: int | None = None, width: int | None = None) -> str:
         """Return the module tree in PyTorch's ``repr`` style, each line with its costs.

@@ -75,6 +75,12 @@ class DecodeSegment:
         """Return the sum over these steps of a cost in ``K``."""
         return cost.map(lambda value: sum_over(value, "K", self.first, self.last))
 
+    def records_of(self, run: float) -> Sequence[OpRecord]:
+        """Return the records of a step, from 0.0 (the first) to 1.0 (the last), in numbers."""
+        if "K" not in self.report.symbols:
+            return self.report.records
+        return self.report.subs(K=self.first + round(run * (self.steps - 1))).records
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class GenerationReport(CostReport):
@@ -102,7 +108,7 @@ class GenerationReport(CostReport):
     @cached_property
     def summands(self) -> tuple[Summand, ...]:
         """Prefill once, and each decode graph over the lengths of the cache that it serves."""
-        decode = (Summand(d.report, d.steps, d.summed) for d in self.decode_segments)
+        decode = (Summand(d.report, d.steps, d.summed, d.records_of) for d in self.decode_segments)
         return (Summand(self.prefill), *decode)
 
     @property

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from graphflops.core.cost import OpCost
+from graphflops.core.ir import OpRecord
 from graphflops.render.protocols import PassCosts
 from graphflops.reports.comparison import ConventionComparison
 
@@ -38,8 +39,15 @@ class Summand:
         report: Report of one run.
         times: Number of runs.
         total_of: Function from the cost of something in one run to its cost in all runs.
+        records_of: Function from a run, 0.0 for the first to 1.0 for the last, to its records,
+            where runs differ; by default all have those of the report.
     """
 
     report: CapturedPass
     times: int = 1
     total_of: Callable[[OpCost], OpCost] = once
+    records_of: Callable[[float], Sequence[OpRecord]] | None = None
+
+    def records(self, run: float) -> Sequence[OpRecord]:
+        """Return the records of a run, from 0.0 (the first) to 1.0 (the last)."""
+        return self.report.records if self.records_of is None else self.records_of(run)

@@ -14,7 +14,7 @@ from graphflops.analysis.utilization import Measurement
 from graphflops.core.arguments import check_choice
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.cost import Dim, OpCost, substitute
-from graphflops.core.ir import OpRecord, Phase
+from graphflops.core.ir import OpCall, OpRecord, Phase, Status, TensorMeta
 from graphflops.core.module_tree import ModuleNode, roll_up
 from graphflops.core.storage_events import StorageEvents
 from graphflops.core.substitution import Substitution
@@ -25,6 +25,7 @@ from graphflops.reports.base import CostReport
 from graphflops.reports.comparison import ConventionComparison
 from graphflops.reports.report import Report
 from graphflops.reports.summand import Summand
+from graphflops.reports.timing import Runs
 
 UNATTRIBUTED = "(unattributed)"
 """Path of backward calls that no module is known to have caused."""
@@ -221,6 +222,17 @@ class TrainingReport(CostReport):
             return OpCost()
         summed = OpCost(flops=self.optimizer.parameters * (self.gradient_accumulation_steps - 1))
         return (self.optimizer.cost + summed) * self.steps
+
+    @property
+    def timed_runs(self) -> Mapping[str, Runs]:
+        """Passes that take time, by name, and the optimizer's steps."""
+        runs = dict(super().timed_runs)
+        if self.optimizer is not None:
+            name, dtype = self.optimizer.optimizer.name, self.dtype
+            call = OpCall(op=f"optimizer::{name}", outputs=(TensorMeta((), dtype=dtype),))
+            step = OpRecord(call=call, status=Status.COUNTED, cost=self.optimizer.cost)
+            runs["optimizer"] = Runs(lambda _: (step,), self.steps)
+        return runs
 
     @property
     def unattributed(self) -> OpCost:

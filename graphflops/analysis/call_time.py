@@ -1,0 +1,223 @@
+"""Time of operator calls on a device: the roofline, and what its kernels reach of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import cache
+from math import ceil, prod
+from typing import Any, TypeAlias
+
+import sympy
+
+from graphflops.analysis.devices import Device
+from graphflops.analysis.efficiency import Efficiency
+from graphflops.core.call_sequence import Block, CallSequence, Repeat
+from graphflops.core.cost import Dim
+from graphflops.core.ir import OpCall, OpRecord, TensorMeta, dtype_bits
+
+Seconds: TypeAlias = float | sympy.Expr
+"""Time: a number, or an expression if sizes are symbolic."""
+_TF32 = "tf32"
+_TILE = 128
+"""Rows and columns of the part of a product that a multiprocessor computes at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTime:
+    """Seconds of one or more operator calls on a device, and their cost. A value: ``+`` sums.
+
+    Attributes:
+        bound: Seconds at the peak rates: of each call, the longer of arithmetic and traffic.
+        expected: Seconds at the rates that kernels reach, with the start of each kernel.
+        compute_bound: Part of ``expected`` of the calls whose arithmetic takes longer.
+        flops: Floating-point operations.
+        nbytes: Bytes read and written.
+        kernels: Number of calls that compute or move anything.
+    """
+
+    bound: Seconds = 0.0
+    expected: Seconds = 0.0
+    compute_bound: Seconds = 0.0
+    flops: Dim = 0
+    nbytes: Dim = 0
+    kernels: Dim = 0
+
+    @property
+    def memory_bound(self) -> Seconds:
+        """Part of ``expected`` of the calls whose traffic takes longer."""
+        return self.expected - self.compute_bound
+
+    @property
+    def intensity(self) -> Any:
+        """Arithmetic intensity: FLOPs per byte; 0 without traffic."""
+        return self.flops / self.nbytes if self.nbytes else 0
+
+    def __add__(self, other: CallTime) -> CallTime:
+        return CallTime(
+            bound=self.bound + other.bound,
+            expected=self.expected + other.expected,
+            compute_bound=self.compute_bound + other.compute_bound,
+            flops=self.flops + other.flops,
+            nbytes=self.nbytes + other.nbytes,
+            kernels=self.kernels + other.kernels,
+        )
+
+    def __mul__(self, times: Dim) -> CallTime:
+        return CallTime(**{f.name: getattr(self, f.name) * times for f in fields(self)})
+
+
+class Roofline:
+    """Time of calls on a device.
+
+    A call takes as long as its arithmetic at the device's rate, or as its traffic at the
+    bandwidth of the memory, whichever is longer (S. Williams, A. Waterman, D. Patterson,
+    "Roofline", CACM 52, 2009). Contractions run on the matrix units where these compute in the
+    dtype, all else on the ordinary ones.
+
+    Args:
+        device: The device.
+        efficiency: What kernels reach of the peak rates, for ``expected``.
+        dtype: Dtype of contractions and of all floating tensors, in place of the dtypes that were
+            counted; ``"tf32"`` is that of contractions in float32 alone.
+    """
+
+    def __init__(self, device: Device, efficiency: Efficiency, dtype: str | None = None) -> None:
+        self.device, self.efficiency, self.dtype = device, efficiency, dtype
+        self._rate = cache(self._uncached_rate)
+
+    def time(self, record: OpRecord) -> CallTime:
+        """Return the time of a call; a call without a price takes none.
+
+        Raises:
+            ModelSpecError: The device has no rate for a contraction in its dtype.
+        """
+        cost, call = record.cost, record.call
+        if cost is None or not (cost.flops or cost.bytes_read or cost.bytes_written):
+            return CallTime()
+        is_contraction = bool(cost.macs)
+        nbytes = (cost.bytes_read + cost.bytes_written) * self._scale(call.dtype)
+        arithmetic = cost.flops / self._rate(call.dtype, matrix=is_contraction)
+        traffic = nbytes / self.device.bandwidth
+        reached = arithmetic / self.efficiency.compute
+        if is_contraction and self.device.multiprocessors:
+            reached *= 1 + self.efficiency.waves * (
+                unfilled_waves(call, self.device.multiprocessors) - 1
+            )
+        moved = traffic / self.efficiency.memory
+        expected = _longer(reached, moved) + self.device.launch
+        return CallTime(
+            bound=_longer(arithmetic, traffic),
+            expected=expected,
+            compute_bound=expected * _is_longer(reached, moved),
+            flops=cost.flops,
+            nbytes=nbytes,
+            kernels=1,
+        )
+
+    def _uncached_rate(self, dtype: str, *, matrix: bool) -> float:
+        replaced = self._replaced(dtype)
+        if matrix:
+            return self.device.rate(replaced, matrix=True)
+        # Comparisons, indices: no rate is published, and the bound has to hold.
+        rates = {**self.device.vector, **self.device.matrix}
+        return self.device.vector.get(replaced) or max(rates.values())
+
+    def _replaced(self, dtype: str) -> str:
+        """Return the dtype in place of one that was counted."""
+        if self.dtype is None or not _is_floating(dtype):
+            return dtype
+        if self.dtype == _TF32:
+            return _TF32 if dtype == "float32" else dtype
+        return self.dtype
+
+    def _scale(self, dtype: str) -> float:
+        replaced = self._replaced(dtype)
+        if replaced in {dtype, _TF32}:
+            return 1
+        return dtype_bits(replaced) / dtype_bits(dtype)
+
+
+def _is_floating(dtype: str) -> bool:
+    return TensorMeta((), dtype=dtype).is_floating
+
+
+def unfilled_waves(call: OpCall, units: int) -> float:
+    """Return the time of a contraction over that of one whose parts fill all multiprocessors.
+
+    Its result is computed in tiles of 128 x 128, as many at a time as there are multiprocessors;
+    the last of these waves, and tiles at the edges, are not full (NVIDIA, "Matrix multiplication
+    background user's guide", on tile and wave quantization).
+
+    Args:
+        call: Call of a contraction; one with symbolic sizes fills all.
+        units: Number of multiprocessors.
+
+    Example:
+        >>> out = TensorMeta((1024, 1280))  # 8 x 10 tiles: 80 of 108 at a time
+        >>> unfilled_waves(OpCall(op="aten::mm", outputs=(out,)), 108)
+        1.35
+    """
+    shape = call.outputs[0].shape if call.outputs else ()
+    if len(shape) < _MATRIX or not all(isinstance(size, int) and size for size in shape):
+        return 1.0
+    batch, rows, columns = _result_matrix(call.op, tuple(map(int, shape)))
+    tiles = batch * ceil(rows / _TILE) * ceil(columns / _TILE)
+    full = batch * rows * columns / _TILE**2
+    return max(1.0, ceil(tiles / units) * units / full)
+
+
+_MATRIX = 2
+_CHANNELS_SECOND = ("convolution", "conv1d", "conv2d", "conv3d")
+_BATCHED = ("bmm", "baddbmm", "matmul")
+
+
+def _result_matrix(op: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return the number of matrices in the result of a contraction, their rows and columns."""
+    name = op.rpartition("::")[2]
+    if name in _CHANNELS_SECOND:
+        return 1, prod(shape) // shape[1], shape[1]
+    if name in _BATCHED:
+        return prod(shape[:-2]), shape[-2], shape[-1]
+    return 1, prod(shape[:-1]), shape[-1]
+
+
+def _longer(one: Seconds, other: Seconds) -> Seconds:
+    if isinstance(one, float) and isinstance(other, float):
+        return max(one, other)
+    return sympy.Max(one, other)
+
+
+def _is_longer(one: Seconds, other: Seconds) -> Any:
+    """Return 1 if the first time is the longer one, else 0; of expressions, as one."""
+    if isinstance(one, float) and isinstance(other, float):
+        return int(one >= other)
+    return sympy.Piecewise((1, sympy.Ge(one, other)), (0, True))
+
+
+def times_by_module_and_operator(
+    records: Iterable[OpRecord], roofline: Roofline
+) -> dict[tuple[str, str], CallTime]:
+    """Return the time of calls by the path of the module that makes them, and operator.
+
+    A repeated layer is summed once.
+    """
+
+    @cache
+    def sum_block(block: Block[OpRecord]) -> dict[tuple[str, str], CallTime]:
+        return sum_items(block.items)
+
+    def sum_items(
+        items: Iterable[OpRecord | Repeat[OpRecord]],
+    ) -> dict[tuple[str, str], CallTime]:
+        times: defaultdict[tuple[str, str], CallTime] = defaultdict(CallTime)
+        for item in items:
+            if isinstance(item, Repeat):
+                for (path, op), time in sum_block(item.block).items():
+                    times[item.relocation.map_path(path), op] += time
+            else:
+                times[item.call.module_path, item.call.op] += roofline.time(item)
+        return dict(times)
+
+    return sum_items(CallSequence.of(records).items)

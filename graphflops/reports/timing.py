@@ -1,0 +1,214 @@
+"""Time of a report on a device: a bound that holds, and a prediction."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import sympy
+
+from graphflops.analysis.call_time import (
+    CallTime,
+    Roofline,
+    Seconds,
+    times_by_module_and_operator,
+)
+from graphflops.analysis.devices import Device
+from graphflops.analysis.devices import device as find_device
+from graphflops.analysis.efficiency import Efficiency, efficiency_of
+from graphflops.core.cost import Dim
+from graphflops.core.ir import OpRecord
+from graphflops.render import data
+from graphflops.render import timing as rendering
+
+_Times = Mapping[tuple[str, str], CallTime]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassTime:
+    """Time of one pass of a report, in all its runs.
+
+    Attributes:
+        runs: Number of runs.
+        calls: Time of the calls by path of their module and operator.
+        host: Seconds that the host takes to start the kernels.
+    """
+
+    runs: int
+    calls: _Times
+    host: Seconds
+
+    @property
+    def total(self) -> CallTime:
+        """Time of all calls, as if the host kept up."""
+        return sum(self.calls.values(), start=CallTime())
+
+    @property
+    def bound(self) -> Seconds:
+        """Seconds at the peak rates."""
+        return self.total.bound
+
+    @property
+    def expected(self) -> Seconds:
+        """Seconds expected: of the kernels, or of the host if it takes longer to start them."""
+        kernels = self.total.expected
+        if isinstance(kernels, float) and isinstance(self.host, float):
+            return max(kernels, self.host)
+        return sympy.Max(kernels, self.host)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TimeReport:
+    """Time of what a report counts, on a device.
+
+    Seconds are numbers, or sympy expressions where sizes are symbolic. ``bound`` is what no
+    execution can beat that runs operator after operator, each from and to the device's memory;
+    ``expected`` is what to expect of eager PyTorch there.
+
+    Attributes:
+        model: Name of what was counted.
+        kind: Kind of its report.
+        roofline: Device, dtype and what kernels reach of the peak rates.
+        passes: Time of each pass by name.
+    """
+
+    model: str
+    kind: str
+    roofline: Roofline
+    passes: Mapping[str, PassTime]
+
+    @property
+    def device(self) -> Device:
+        """The device."""
+        return self.roofline.device
+
+    @property
+    def efficiency(self) -> Efficiency:
+        """Shares of the peak rates that kernels reach."""
+        return self.roofline.efficiency
+
+    @cached_property
+    def total(self) -> CallTime:
+        """Time of all calls of all passes."""
+        return sum((part.total for part in self.passes.values()), start=CallTime())
+
+    @property
+    def bound(self) -> Seconds:
+        """Seconds at the peak rates: of each call, the longer of arithmetic and traffic."""
+        return self.total.bound
+
+    @property
+    def expected(self) -> Seconds:
+        """Seconds expected; where the host takes longer to start the kernels, that time."""
+        return sum((part.expected for part in self.passes.values()), start=0.0)
+
+    @property
+    def compute_bound(self) -> Seconds:
+        """Seconds expected of the calls whose arithmetic takes longer than their traffic."""
+        return self.total.compute_bound
+
+    @property
+    def memory_bound(self) -> Seconds:
+        """Seconds expected of the calls whose traffic takes longer than their arithmetic."""
+        return self.total.memory_bound
+
+    def by_module(self) -> dict[str, CallTime]:
+        """Return the time of each module by path, children included; ``""`` is the model."""
+        times: defaultdict[str, CallTime] = defaultdict(CallTime)
+        for (path, _), time in self._calls():
+            times[path] += time
+            while path:
+                path = path.rpartition(".")[0]  # noqa: PLW2901 - climbing to the root
+                times[path] += time
+        return dict(times)
+
+    def by_operator(self) -> dict[str, CallTime]:
+        """Return the time of each operator."""
+        times: defaultdict[str, CallTime] = defaultdict(CallTime)
+        for (_, operator), time in self._calls():
+            times[operator] += time
+        return dict(times)
+
+    def time_of(self, record: OpRecord) -> CallTime:
+        """Return the time of one call of the report."""
+        return self.roofline.time(record)
+
+    def _calls(self) -> list[tuple[tuple[str, str], CallTime]]:
+        return [item for part in self.passes.values() for item in part.calls.items()]
+
+    def table(self, depth: int | None = 1, width: int | None = None) -> str:
+        """Return summary, passes, modules down to ``depth`` and operators as plain-text tables.
+
+        Args:
+            depth: Levels of modules below the root.
+            width: Columns to fit the tables into; by default they are as wide as they are.
+        """
+        return rendering.table(self, depth, "simple", width)
+
+    def to_markdown(self, depth: int | None = 1) -> str:
+        """Return the same as Markdown tables."""
+        return rendering.table(self, depth, "github")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the times as plain data; expressions become strings."""
+        return rendering.to_dict(self)
+
+    def to_json(self) -> str:
+        """Return :meth:`to_dict` as JSON."""
+        return data.json_text(self.to_dict())
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+def roofline_of(
+    device: Device | str,
+    dtype: str | None,
+    efficiency: Efficiency | float | None,
+    macs_by_dtype: Mapping[str, Dim],
+) -> Roofline:
+    """Return the roofline of a device.
+
+    Args:
+        device: Device, or its name.
+        dtype: Dtype in place of those counted, if any.
+        efficiency: What kernels reach, or one share for all; by default that of the family.
+        macs_by_dtype: Multiply-accumulates by dtype, of which most say the precision.
+    """
+    found = find_device(device) if isinstance(device, str) else device
+    numbers = {name: macs if isinstance(macs, int) else 1 for name, macs in macs_by_dtype.items()}
+    precision = dtype or max(numbers, key=numbers.__getitem__, default="float32")
+    return Roofline(found, efficiency_of(efficiency, found, precision), dtype)
+
+
+class Runs(NamedTuple):
+    """Runs of a pass, which may differ in a size.
+
+    Attributes:
+        records: Function that returns the records of a run, from 0.0 (the first) to 1.0 (the last).
+        times: Number of runs.
+    """
+
+    records: Callable[[float], Sequence[OpRecord]]
+    times: int
+
+
+def pass_time(runs: Runs, roofline: Roofline) -> PassTime:
+    """Return the time of a pass in all its runs.
+
+    Of three and more runs the first, the middle and the last are looked at, and the sum is
+    Simpson's: exact where no call changes on the way between compute-bound and memory-bound.
+    """
+    records_of, times = runs
+    weights = {1: {0.0: 1.0}, 2: {0.0: 1.0, 1.0: 1.0}}.get(
+        times, {0.0: times / 6, 0.5: 4 * times / 6, 1.0: times / 6}
+    )
+    calls: defaultdict[tuple[str, str], CallTime] = defaultdict(CallTime)
+    for position, weight in weights.items():
+        for key, time in times_by_module_and_operator(records_of(position), roofline).items():
+            calls[key] += time * weight
+    kernels = sum((time.kernels for time in calls.values()), start=0)
+    return PassTime(runs=times, calls=dict(calls), host=kernels * roofline.efficiency.dispatch)
