@@ -2,8 +2,8 @@
 
 Two oracles run a model eagerly, in full depth, on fake or real tensors of the CPU: torch's
 ``MemTracker``, and a mode of ours that knows nothing of graphflops, with a weak reference on the
-storage of every result. The command compares graphflops with both on transformers models of small depth, and writes
-``benchmarks/results/memory_oracles.json``.
+storage of every result. The command compares graphflops with both on transformers models of small
+depth, and writes ``benchmarks/results/memory_oracles.json``.
 """
 
 from __future__ import annotations

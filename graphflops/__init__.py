@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from graphflops.reports.budget import BudgetCheck, check
     from graphflops.reports.diff import CostDiff
     from graphflops.reports.generation import GenerationReport
+    from graphflops.reports.module_training import ModuleTraining
     from graphflops.reports.report import Report
-    from graphflops.reports.training import ModuleTraining, TrainingReport
+    from graphflops.reports.training import TrainingReport
     from graphflops.saving.files import load, save
 
 _NAMES_BY_MODULE = {
@@ -77,7 +78,8 @@ _NAMES_BY_MODULE = {
     "reports.diff": ("CostDiff",),
     "reports.generation": ("GenerationReport",),
     "reports.report": ("Report",),
-    "reports.training": ("ModuleTraining", "TrainingReport"),
+    "reports.module_training": ("ModuleTraining",),
+    "reports.training": ("TrainingReport",),
     "saving.files": ("load", "save"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
