@@ -11,6 +11,9 @@ import typer
 
 from graphflops.cli.count import count_by_name
 from graphflops.cli.flags import ModelFlags
+from graphflops.cli.generate import count_generation_by_name
+from graphflops.cli.pass_flags import PassFlags
+from graphflops.cli.train import count_training_by_name
 from graphflops.errors import OutputError
 from graphflops.render.escape import one_line
 
@@ -50,8 +53,9 @@ def load_or_count(
     assume: list[str] | None,
     *,
     reuse_layers: bool,
+    passes: PassFlags | None = None,
 ) -> AnyReport:
-    """Return the report of a saved file, or count the forward pass of a model.
+    """Return the report of a saved file, or count a pass of a model.
 
     Args:
         name: File that ``graphflops.save`` wrote, name of a model, or ``REVISION:FILE.py:NAME``.
@@ -60,7 +64,13 @@ def load_or_count(
         symbolic: Sizes to keep open, separated by commas.
         assume: Sizes that follow from data, as ``NAME=SIZE``.
         reuse_layers: True to trace a repeated layer once.
+        passes: Flags of what the model does; by default a forward pass.
+
+    Raises:
+        BadParameter: Flags do not belong together.
     """
+    passes = passes or PassFlags()
+    passes.check(is_saved=is_saved(name), symbolic=symbolic, assume=assume)
     report: AnyReport
     if is_saved(name):
         from graphflops.saving import load
@@ -70,13 +80,13 @@ def load_or_count(
         from graphflops.models.git_revisions import at_revision
 
         with at_revision(name) as model:
-            report = count_by_name(
+            report = _count(
                 model,
                 flags,
+                passes,
                 convention=convention,
                 symbolic=symbolic,
                 assume=assume,
-                capture="auto",
                 reuse_layers=reuse_layers,
             )
     unsupported = ", ".join(f"{op} x {calls}" for op, calls in report.unsupported_ops().items())
@@ -87,6 +97,41 @@ def load_or_count(
         )
         typer.echo(one_line(msg), err=True)
     return report
+
+
+def _count(
+    model: str,
+    flags: ModelFlags,
+    passes: PassFlags,
+    *,
+    convention: str,
+    symbolic: str | None,
+    assume: list[str] | None,
+    reuse_layers: bool,
+) -> AnyReport:
+    """Count a forward pass, a training step or a generation."""
+    if passes.train:
+        return count_training_by_name(
+            model, flags, passes, convention=convention, assume=assume, reuse_layers=reuse_layers
+        )
+    if passes.new_tokens is not None:
+        return count_generation_by_name(
+            model,
+            flags,
+            passes,
+            passes.new_tokens,
+            convention=convention,
+            reuse_layers=reuse_layers,
+        )
+    return count_by_name(
+        model,
+        flags,
+        convention=convention,
+        symbolic=symbolic,
+        assume=assume,
+        capture="auto",
+        reuse_layers=reuse_layers,
+    )
 
 
 def is_saved(name: str) -> bool:

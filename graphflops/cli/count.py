@@ -26,7 +26,7 @@ from graphflops.cli.flags import (
     Strict,
     Symbolic,
     Timings,
-    model_flags,
+    expand_flag_groups,
     parse_assumed_sizes,
 )
 from graphflops.cli.output import (
@@ -62,7 +62,7 @@ class Sort(StrEnum):
 
 
 @writes_output
-@model_flags
+@expand_flag_groups
 def count(
     *,
     model: Model,
@@ -107,7 +107,7 @@ def count(
 
 
 @writes_output
-@model_flags
+@expand_flag_groups
 def list_ops(
     *,
     model: Model,
@@ -150,7 +150,7 @@ def list_ops(
 
 
 @writes_output
-@model_flags
+@expand_flag_groups
 def explain(
     *,
     model: Model,

@@ -15,7 +15,7 @@ from graphflops.cli.flags import (
     ModelFlags,
     ReuseLayers,
     Symbolic,
-    model_flags,
+    expand_flag_groups,
 )
 from graphflops.cli.output import Verdict, writes_output
 
@@ -32,7 +32,7 @@ ResultFormat = Annotated[
 
 
 @writes_output
-@model_flags
+@expand_flag_groups
 def diff(
     *,
     before: Annotated[str, typer.Argument(metavar="A", help=_FORMS)],
@@ -76,7 +76,7 @@ def diff(
 
 
 @writes_output
-@model_flags
+@expand_flag_groups
 def check(
     *,
     model: Annotated[str, typer.Argument(metavar="MODEL", help=_FORMS)],

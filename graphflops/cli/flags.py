@@ -124,8 +124,18 @@ Symbolic = Annotated[
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelFlags:
-    """Flags of the model and its inputs, one field per flag, as typer reads them."""
+class FlagGroup:
+    """Flags that several commands share: one field per flag, as typer reads them."""
+
+    @classmethod
+    def parameters(cls) -> list[inspect.Parameter]:
+        """Return the flags as parameters of a command."""
+        return [*inspect.signature(cls, eval_str=True).parameters.values()]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelFlags(FlagGroup):
+    """Flags of the model and its inputs."""
 
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Batch size of the inputs made.")
@@ -171,22 +181,30 @@ class ModelFlags:
         return Options(**values)
 
 
-def model_flags(command: Callable[..., T]) -> Callable[..., T]:
-    """Add every field of :class:`ModelFlags` as a flag to a command with a parameter ``flags``."""
+def expand_flag_groups(command: Callable[..., T]) -> Callable[..., T]:
+    """Add every field of the flag groups among a command's parameters as a flag of its own."""
     signature = inspect.signature(command, eval_str=True)
-    model_parameters = inspect.signature(ModelFlags, eval_str=True).parameters.values()
+    groups = {
+        parameter.name: parameter.annotation
+        for parameter in signature.parameters.values()
+        if isinstance(parameter.annotation, type) and issubclass(parameter.annotation, FlagGroup)
+    }
 
     @functools.wraps(command)
     def run(**values: Any) -> T:
-        flags = ModelFlags(**{p.name: values.pop(p.name) for p in model_parameters})
-        return command(**values, flags=flags)
+        built = {
+            name: group(**{p.name: values.pop(p.name) for p in group.parameters()})
+            for name, group in groups.items()
+        }
+        return command(**values, **built)
 
     command_parameters = [
         parameter.replace(kind=parameter.KEYWORD_ONLY)
         for parameter in signature.parameters.values()
-        if parameter.name != "flags"
+        if parameter.name not in groups
     ]
-    set_signature(run, [*command_parameters, *model_parameters])
+    flags = [flag for group in groups.values() for flag in group.parameters()]
+    set_signature(run, [*command_parameters, *flags])
     return run
 
 

@@ -15,17 +15,19 @@ from graphflops.cli.flags import (
     ModelFlags,
     ReuseLayers,
     Symbolic,
-    model_flags,
+    expand_flag_groups,
 )
 from graphflops.cli.output import Layout, writes_output
+from graphflops.cli.pass_flags import PassFlags
 
 
 @writes_output
-@model_flags
+@expand_flag_groups
 def time(
     *,
     model: Model,
     flags: ModelFlags,
+    passes: PassFlags,
     device: Annotated[str, typer.Option(help="Device, see `graphflops devices`.")] = "h100-sxm",
     precision: Annotated[
         str | None,
@@ -52,7 +54,7 @@ def time(
     MODEL may be a report that `graphflops.save` wrote, of a training step or a generation too.
     """
     report = load_or_count(
-        model, flags, convention, symbolic, assume, reuse_layers=reuse_layers
+        model, flags, convention, symbolic, assume, reuse_layers=reuse_layers, passes=passes
     ).time(device, dtype=precision, efficiency=efficiency)
     if output_format == "json":
         return report.to_json()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,7 +22,7 @@ from graphflops.cli.flags import (
     Strict,
     Timings,
     check_finite,
-    model_flags,
+    expand_flag_groups,
     parse_assumed_sizes,
 )
 from graphflops.cli.output import (
@@ -32,42 +32,19 @@ from graphflops.cli.output import (
     write_timings,
     writes_output,
 )
+from graphflops.cli.pass_flags import TrainingFlags
+
+if TYPE_CHECKING:
+    from graphflops.reports.training import TrainingReport
 
 
 @writes_output
-@model_flags
+@expand_flag_groups
 def train(
     *,
     model: Model,
     flags: ModelFlags,
-    loss: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE.py:NAME",
-            help="Function from the output to a scalar; default: the model's own, or a sum.",
-        ),
-    ] = None,
-    freeze: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN", help="Parameters without a gradient; repeatable."),
-    ] = None,
-    train_only: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN", help="Freeze all parameters but these; repeatable."),
-    ] = None,
-    checkpoint: Annotated[
-        bool, typer.Option("--checkpoint", help="Compute layers again instead of keeping them.")
-    ] = False,
-    evaluating: Annotated[
-        bool, typer.Option("--eval", help="Leave the model in eval mode, without dropout.")
-    ] = False,
-    optimizer: Annotated[
-        str | None, typer.Option(help="Count its step too: sgd, momentum, adam or adamw.")
-    ] = None,
-    gradient_accumulation_steps: Annotated[
-        int, typer.Option(min=1, help="Passes before a step of the optimizer.")
-    ] = 1,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the optimizer.")] = 1,
+    training: TrainingFlags,
     step_time: Annotated[
         float | None,
         typer.Option(
@@ -90,49 +67,81 @@ def train(
     layout: Layout,
 ) -> str:
     """Count a training step: forward, backward by module, recomputation, optimizer."""
+    report = count_training_by_name(
+        model,
+        flags,
+        training,
+        convention=convention,
+        assume=assume,
+        reuse_layers=reuse_layers,
+        strict=strict,
+    )
+    if step_time is not None:
+        from graphflops.analysis.utilization import Measurement, peak_flops
+
+        peak = peak_flops(accelerator, report.dtype, devices_file) * accelerators
+        measured = Measurement(step_time=step_time, peak_flops=peak, accelerator=accelerator)
+        report = replace(report, measured=measured)
+    roll_up_seconds = build_module_trees(*report.parts)
+    if timings:
+        write_timings({**report.timings, "roll-up": roll_up_seconds})
+    return report_text(report, output_format.value, depth, layout, ops=ops)
+
+
+def count_training_by_name(
+    name: str,
+    flags: ModelFlags,
+    training: TrainingFlags,
+    *,
+    convention: str,
+    assume: list[str] | None,
+    reuse_layers: bool,
+    strict: bool = False,
+) -> TrainingReport:
+    """Build the model of a name and count a training step.
+
+    Args:
+        name: Name of the model.
+        flags: Flags of the model and its inputs.
+        training: Flags of the step.
+        convention: Way of counting.
+        assume: Sizes that follow from data, as ``NAME=SIZE``.
+        reuse_layers: True to trace a repeated layer once.
+        strict: True to fail if an operator has no price.
+    """
     from rich.console import Console
 
     with Console(stderr=True).status("loading PyTorch ...") as status:
         from graphflops import models
-        from graphflops.analysis.utilization import Measurement, peak_flops
         from graphflops.counting.training import count_training
         from graphflops.models import python
-        from graphflops.models.prepare_training import TrainingOptions, prepare_training
+        from graphflops.models.prepare_training import prepare_training
         from graphflops.runtime.patches import QUIET
 
-        training = TrainingOptions(
-            evaluating=evaluating,
-            freeze=freeze or (),
-            train_only=train_only or (),
-            checkpoint=checkpoint,
-        )
-        status.update(f"building {model} ...")
+        status.update(f"building {name} ...")
         start = time.perf_counter()
         with QUIET.holding():
-            workload = prepare_training(models.resolve(model, flags.options()), training)
+            workload = models.resolve(name, flags.options())
+            workload = prepare_training(workload, training.training_options())
         build_end = time.perf_counter()
-        status.update(f"capturing {model} ...")
+        status.update(f"capturing {name} ...")
         on_unknown: Literal["raise", "ignore"] = "raise" if strict else "ignore"
         report = count_training(
             workload.model,
             workload.args,
             workload.kwargs,
-            loss=None if loss is None else python.load_attribute(loss),
-            optimizer=optimizer,
-            gradient_accumulation_steps=gradient_accumulation_steps,
-            steps=steps,
+            loss=None if training.loss is None else python.load_attribute(training.loss),
+            optimizer=training.optimizer,
+            gradient_accumulation_steps=training.gradient_accumulation_steps,
+            steps=training.steps,
             convention=convention,
             on_unknown=on_unknown,
             reuse_layers=reuse_layers,
             assume=parse_assumed_sizes(assume),
         )
-        report = replace(report, notes=(*workload.notes, *report.notes))
-        if step_time is not None:
-            peak = peak_flops(accelerator, report.dtype, devices_file) * accelerators
-            measured = Measurement(step_time=step_time, peak_flops=peak, accelerator=accelerator)
-            report = replace(report, measured=measured)
-    roll_up_seconds = build_module_trees(*report.parts)
-    if timings:
-        build_seconds = build_end - start
-        write_timings({"model build": build_seconds, **report.timings, "roll-up": roll_up_seconds})
-    return report_text(report, output_format.value, depth, layout, ops=ops)
+    timings = {"model build": build_end - start, **report.timings}
+    return replace(
+        report,
+        forward=replace(report.forward, timings=timings),
+        notes=(*workload.notes, *report.notes),
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import typer
 
 from graphflops.cli.compared import load_or_count
-from graphflops.cli.flags import Assume, Model, ModelFlags, model_flags
+from graphflops.cli.flags import Assume, Model, ModelFlags, expand_flag_groups
 from graphflops.cli.output import Layout, writes_output
 from graphflops.errors import ModelSpecError
 
@@ -25,7 +25,7 @@ app = typer.Typer(help="What the graph of a model can answer.", no_args_is_help=
 
 @app.command()
 @writes_output
-@model_flags
+@expand_flag_groups
 def path(
     *, model: Model, flags: ModelFlags, by: By = "flops", assume: Assume = None, layout: Layout
 ) -> str:
@@ -38,7 +38,7 @@ def path(
 
 @app.command()
 @writes_output
-@model_flags
+@expand_flag_groups
 def stages(
     *,
     model: Model,
@@ -56,7 +56,7 @@ def stages(
 
 @app.command()
 @writes_output
-@model_flags
+@expand_flag_groups
 def waste(*, model: Model, flags: ModelFlags, assume: Assume = None, layout: Layout) -> str:
     """Show calls that need not run: computed twice, never used, the same for every input."""
     from graphflops.render.graph import waste_text
