@@ -81,11 +81,14 @@ class Roofline:
         efficiency: What kernels reach of the peak rates, for ``expected``.
         dtype: Dtype of contractions and of all floating tensors, in place of the dtypes that were
             counted; ``"tf32"`` is that of contractions in float32 alone.
+
+    Attributes:
+        rates: FLOP/s of the calls so far, by dtype and whether it is that of the matrix units.
     """
 
     def __init__(self, device: Device, efficiency: Efficiency, dtype: str | None = None) -> None:
         self.device, self.efficiency, self.dtype = device, efficiency, dtype
-        self._rate = cache(self._uncached_rate)
+        self.rates: dict[tuple[str, bool], float] = {}
 
     def time(self, record: OpRecord) -> CallTime:
         """Return the time of a call; a call without a price takes none.
@@ -116,8 +119,13 @@ class Roofline:
             kernels=1,
         )
 
-    def _uncached_rate(self, dtype: str, *, matrix: bool) -> float:
-        replaced = self._replaced(dtype)
+    def _rate(self, dtype: str, *, matrix: bool) -> float:
+        key = self._replaced(dtype), matrix
+        if key not in self.rates:
+            self.rates[key] = self._uncached_rate(*key)
+        return self.rates[key]
+
+    def _uncached_rate(self, replaced: str, matrix: bool) -> float:
         if matrix:
             return self.device.rate(replaced, matrix=True)
         # Comparisons, indices: no rate is published, and the bound has to hold.

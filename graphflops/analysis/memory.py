@@ -117,8 +117,17 @@ class Memory:
         return sums
 
     def by_module(self) -> dict[str, int]:
-        """Return the bytes at the peak by the module that a tensor is of, or was made in."""
-        return self._sum_by("module_path")
+        """Return the bytes at the peak by module, children included; ``""`` is all.
+
+        A tensor belongs to the module that holds it, or that made it.
+        """
+        sums: defaultdict[str, int] = defaultdict(int)
+        for path, nbytes in self._sum_by("module_path").items():
+            sums[path] += nbytes
+            while path:
+                path = path.rpartition(".")[0]  # noqa: PLW2901 - climbing to the root
+                sums[path] += nbytes
+        return dict(sorted(sums.items(), key=lambda item: -item[1]))
 
     def by_operator(self) -> dict[str, int]:
         """Return the bytes of results at the peak by the operator that made them."""

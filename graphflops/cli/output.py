@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TextIO, TypeAlias
 
 import typer
 
@@ -38,6 +38,8 @@ Columns = Annotated[
     str | None,
     typer.Option(metavar="NAMES", help="Columns of the table to show, e.g. module,FLOPs."),
 ]
+TableFormat: TypeAlias = Literal["text", "json", "markdown"]
+TableFormatFlag = Annotated[TableFormat, typer.Option("--format", help="Output format.")]
 Output = Annotated[
     Path | None, typer.Option(help="Write to this file instead of stdout.", readable=False)
 ]
@@ -209,6 +211,30 @@ def report_text(
     if output_format == "table":
         return report.table(levels, layout.width, layout.columns)
     return report.to_text(depth, layout.width)
+
+
+class Tables(Protocol):
+    """Report as tables and as data."""
+
+    def table(self, depth: int | None, width: int | None = None) -> str:
+        """Return tables as plain text."""
+
+    def to_markdown(self, depth: int | None) -> str:
+        """Return tables in Markdown."""
+
+    def to_json(self) -> str:
+        """Return the data."""
+
+
+def table_text(
+    report: Tables, output_format: TableFormat, depth: int | None, width: int | None
+) -> str:
+    """Return tables in a format of the command line."""
+    if output_format == "json":
+        return report.to_json()
+    if output_format == "markdown":
+        return report.to_markdown(depth)
+    return report.table(depth, width)
 
 
 def build_module_trees(*reports: CostReport) -> float:

@@ -148,5 +148,5 @@ def _flag(parameter: inspect.Parameter) -> str:
     """Return the flag of a parameter as it is typed."""
     _, option = get_args(parameter.annotation)
     # Of an annotation, typer takes the first name for the default.
-    names = [name for name in (option.default, *option.param_decls or ()) if isinstance(name, str)]
+    names = [name for name in (option.default, *(option.param_decls or ())) if name is not ...]
     return names[0] if names else f"--{parameter.name.replace('_', '-')}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -17,7 +18,7 @@ from graphflops.cli.flags import (
     Symbolic,
     expand_flag_groups,
 )
-from graphflops.cli.output import Layout, writes_output
+from graphflops.cli.output import TableFormatFlag, table_text, writes_output
 from graphflops.cli.pass_flags import PassFlags
 
 
@@ -39,25 +40,40 @@ def time(
         float | None,
         typer.Option(help="Share of the peak rates that kernels reach; default: the family's."),
     ] = None,
+    roofline: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            readable=False,
+            help="Plot operators under the device's roofline: .svg or .png.",
+        ),
+    ] = None,
+    icicle: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", readable=False, help="Plot time by module: .svg or .png."),
+    ] = None,
     convention: Convention = "exact",
     symbolic: Symbolic = None,
     assume: Assume = None,
     reuse_layers: ReuseLayers = True,
     depth: Depth = 1,
-    output_format: Annotated[
-        Literal["text", "json", "markdown"], typer.Option("--format", help="Output format.")
-    ] = "text",
-    layout: Layout,
+    output_format: TableFormatFlag = "text",
+    width: int | None,
 ) -> str:
     """Tell how long a model takes on a device: a bound that holds, and a prediction.
 
     MODEL may be a report that `graphflops.save` wrote, of a training step or a generation too.
     """
+    from graphflops.plots.files import check_plot
+
+    for path in (roofline, icicle):
+        if path is not None:
+            check_plot(path)
     report = load_or_count(
         model, flags, convention, symbolic, assume, reuse_layers=reuse_layers, passes=passes
     ).time(device, dtype=precision, efficiency=efficiency)
-    if output_format == "json":
-        return report.to_json()
-    if output_format == "markdown":
-        return report.to_markdown(depth)
-    return report.table(depth, layout.width)
+    if roofline is not None:
+        report.plot_roofline(roofline)
+    if icicle is not None:
+        report.plot_icicle(icicle)
+    return table_text(report, output_format, depth, width)

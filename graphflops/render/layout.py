@@ -18,7 +18,7 @@ _RIGHT = {
     *("trainable", "forward", "backward", "input gradient", "weight gradient", "recomputed"),
     *("backward / forward", "FLOPs before", "before", "after", "%", "number"),
     *("bytes difference", "params difference", "limit", "actual", "margin"),
-    *("float4", "float8", "bfloat16", "float16", "tf32", "vector", "GB/s", "GB"),
+    *("float4", "float8", "bfloat16", "float16", "tf32", "vector", "GB/s", "GB", "memory"),
 }
 """Headers of columns of numbers."""
 _DROPPED_FIRST = (

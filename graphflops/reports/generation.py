@@ -9,7 +9,6 @@ from typing import Any
 
 import sympy
 
-from graphflops.analysis.memory import Memory
 from graphflops.core.arguments import whole_number
 from graphflops.core.closed_form import sum_over
 from graphflops.core.cost import Dim, OpCost, substitute
@@ -18,6 +17,7 @@ from graphflops.core.ir import OpRecord
 from graphflops.errors import ModelSpecError
 from graphflops.render import generation as rendering
 from graphflops.reports.base import CostReport
+from graphflops.reports.memory import MemoryReport
 from graphflops.reports.report import Report
 from graphflops.reports.summand import Summand
 
@@ -243,24 +243,24 @@ class GenerationReport(CostReport):
         return next(d.report for d in self.decode_segments if d.first <= cached <= d.last), cached
 
     @cached_property
-    def memory(self) -> Memory:
+    def memory(self) -> MemoryReport:
         """Memory of the pass that takes most: the prefill, or a decode step.
 
         Raises:
             CaptureError: A graph was exported, and did not run as Python.
         """
-        last = (_bind_cached(decode.report, decode.last) for decode in self.decode_segments)
-        passes = [report.memory for report in (self.prefill, *last)]
-        return max(passes, key=lambda memory: memory.peak)
+        last = (decode.last - self.sizes["K"] + 2 for decode in self.decode_segments)
+        return max(map(self.memory_at, (1, *last)), key=lambda memory: memory.peak)
 
-    def memory_at(self, token: int) -> Memory:
+    def memory_at(self, token: int) -> MemoryReport:
         """Return the memory of the pass that produces one of the new tokens, numbered from 1.
 
         Raises:
             ModelSpecError: There is no such token.
         """
         report, cached = self._pass_of(token)
-        return _bind_cached(report, cached).memory
+        kind = f"{self.kind}, {'prefill' if token == 1 else f'step for token {token:,}'}"
+        return replace(_bind_cached(report, cached).memory, kind=kind)
 
     @property
     def kv_cache_bytes_per_token(self) -> Dim:

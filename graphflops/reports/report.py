@@ -10,7 +10,6 @@ from typing import Any
 
 from graphflops import conventions
 from graphflops.analysis.compare_conventions import differences, merge
-from graphflops.analysis.memory import Memory, memory_of
 from graphflops.core.arguments import whole_number
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.cost import OpCost
@@ -25,6 +24,7 @@ from graphflops.pricing.registry import Registry
 from graphflops.render import data, tables
 from graphflops.reports.base import CostReport
 from graphflops.reports.comparison import ConventionComparison
+from graphflops.reports.memory import MemoryReport
 from graphflops.reports.summand import Summand
 
 
@@ -80,7 +80,7 @@ class Report(CostReport):
         return OperatorGraph(records=self.records, capture=self.capture)
 
     @cached_property
-    def memory(self) -> Memory:
+    def memory(self) -> MemoryReport:
         """Memory that the pass takes: its peak, what is alive then, and the timeline.
 
         That of a forward pass is as under ``torch.no_grad()``: autograd saves nothing.
@@ -89,8 +89,12 @@ class Report(CostReport):
             CaptureError: The graph was exported or read from a file, and did not run as Python.
             UnboundSymbolError: Sizes are symbolic; bind them first: ``report.subs(B=8).memory``.
         """
-        calls = [record.call for record in self.records]
-        return memory_of(self.capture.storages, calls, caches=self.capture.caches)
+        return MemoryReport.of(
+            self.capture,
+            lambda: [record.call for record in self.records],
+            model=self.model,
+            kind=self.kind,
+        )
 
     @cached_property
     def _sum(self) -> CostSum:

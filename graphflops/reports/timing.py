@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import sympy
@@ -21,6 +22,8 @@ from graphflops.analysis.devices import device as find_device
 from graphflops.analysis.efficiency import Efficiency, efficiency_of
 from graphflops.core.cost import Dim
 from graphflops.core.ir import OpRecord
+from graphflops.plots.icicle import plot_icicle
+from graphflops.plots.roofline import plot_roofline
 from graphflops.render import data
 from graphflops.render import timing as rendering
 
@@ -138,6 +141,26 @@ class TimeReport:
 
     def _calls(self) -> list[tuple[tuple[str, str], CallTime]]:
         return [item for part in self.passes.values() for item in part.calls.items()]
+
+    def plot_roofline(self, path: str | Path) -> None:
+        """Plot each operator under the device's roofline into an SVG or PNG file.
+
+        Raises:
+            ModelSpecError: The name of the file ends in no known format.
+            OutputError: The file cannot be written, or matplotlib is not installed.
+            UnboundSymbolError: Times are symbolic.
+        """
+        plot_roofline(self, Path(path))
+
+    def plot_icicle(self, path: str | Path) -> None:
+        """Plot the time by module, parts below the whole, into an SVG or PNG file.
+
+        Raises:
+            ModelSpecError: The name of the file ends in no known format.
+            OutputError: The file cannot be written, or matplotlib is not installed.
+            UnboundSymbolError: Times are symbolic.
+        """
+        plot_icicle(self, Path(path))
 
     def table(self, depth: int | None = 1, width: int | None = None) -> str:
         """Return summary, passes, modules down to ``depth`` and operators as plain-text tables.

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from graphflops.analysis.memory import Memory, memory_of
 from graphflops.analysis.optimizers import OptimizerStep
 from graphflops.analysis.utilization import Measurement
 from graphflops.core.arguments import check_choice
@@ -23,6 +22,7 @@ from graphflops.graph.operator_graph import OperatorGraph
 from graphflops.render import training as rendering
 from graphflops.reports.base import CostReport
 from graphflops.reports.comparison import ConventionComparison
+from graphflops.reports.memory import MemoryReport
 from graphflops.reports.module_training import ModuleTraining
 from graphflops.reports.report import Report
 from graphflops.reports.summand import Summand
@@ -137,7 +137,7 @@ class TrainingReport(CostReport):
         return all(part.complete for part in self.parts)  # which expand no repeated layer
 
     @cached_property
-    def memory(self) -> Memory:
+    def memory(self) -> MemoryReport:
         """Memory that a step takes after the first, in which the optimizer's state is there.
 
         The gradients are made anew in each step, as after ``zero_grad()``; the model's outputs
@@ -148,9 +148,17 @@ class TrainingReport(CostReport):
             CaptureError: A report of it was read from a file.
             UnboundSymbolError: Sizes are symbolic; bind them first by ``subs``.
         """
-        records = (record for part in self.parts for record in part.records)
-        calls = sorted((record.call for record in records), key=lambda call: call.index)
-        return memory_of(self.storages, calls, optimizer=self.optimizer)
+        return MemoryReport.of(
+            replace(self.forward.capture, storages=self.storages),
+            self._calls,
+            model=self.model,
+            kind=self.kind,
+            optimizer=self.optimizer,
+        )
+
+    def _calls(self) -> Sequence[OpCall]:
+        calls = (record.call for part in self.parts for record in part.records)
+        return sorted(calls, key=lambda call: call.index)
 
     @property
     def _module_tree(self) -> ModuleNode:

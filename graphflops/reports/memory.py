@@ -1,0 +1,162 @@
+"""Report of the memory that a pass takes."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from graphflops.analysis.last_use import last_use_peak
+from graphflops.analysis.memory import Memory, memory_of
+from graphflops.analysis.memory_snapshot import PICKLE_PROTOCOL, memory_snapshot
+from graphflops.analysis.optimizer_memory import OptimizerMemory, optimizer_memory
+from graphflops.analysis.optimizers import OptimizerStep
+from graphflops.analysis.storage_labels import (
+    CategoryTimeline,
+    category_timeline,
+    label_storages,
+)
+from graphflops.analysis.tensor_shapes import TensorShapes
+from graphflops.core.cost import Dim
+from graphflops.core.ir import Capture, OpCall
+from graphflops.core.storage_events import StorageEvents
+from graphflops.plots.files import write_bytes
+from graphflops.plots.memory_timeline import plot_timeline
+from graphflops.render import data
+from graphflops.render import memory as rendering
+
+_NO_OPTIMIZER = OptimizerMemory(name="", state=0)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class MemoryReport(Memory):
+    """Memory that a pass takes: its peak, what is alive then, and the timeline.
+
+    Attributes:
+        model: Name of what was counted.
+        kind: Kind of pass.
+        capture: The captured graph.
+        calls: Function that returns the calls of the pass, by index.
+        storages: When each storage is allocated and freed.
+        after: Memory of the step of an optimizer that follows.
+    """
+
+    model: str
+    kind: str
+    capture: Capture
+    calls: Callable[[], Sequence[OpCall]]
+    storages: StorageEvents
+    after: OptimizerMemory = _NO_OPTIMIZER
+
+    @classmethod
+    def of(
+        cls,
+        capture: Capture,
+        calls: Callable[[], Sequence[OpCall]],
+        *,
+        model: str,
+        kind: str,
+        optimizer: OptimizerStep | None = None,
+    ) -> MemoryReport:
+        """Return the memory of a pass.
+
+        Args:
+            capture: The captured graph, with its storage events.
+            calls: Function that returns the calls of the pass, by index.
+            model: Name of what was counted.
+            kind: Kind of pass.
+            optimizer: Step that follows, of an optimizer whose state is there from the start.
+
+        Raises:
+            CaptureError: When storages are allocated and freed is not known.
+            UnboundSymbolError: A size is symbolic.
+        """
+        storages = capture.storages
+        memory = memory_of(storages, calls(), caches=capture.caches, optimizer=optimizer)
+        after = optimizer_memory(optimizer, memory.device) if optimizer else _NO_OPTIMIZER
+        values = {f.name: getattr(memory, f.name) for f in fields(Memory)}
+        values |= {"storages": storages, "calls": calls, "after": after}
+        return cls(**values, model=model, kind=kind, capture=capture)
+
+    @cached_property
+    def last_use_peak(self) -> int:
+        """Peak in bytes if each result were freed right after the last call that reads it.
+
+        What no schedule of the same calls in the same order goes below; views are uses of the
+        whole. Parameters, inputs, gradients, caches and outputs stay.
+        """
+        outputs = self.capture.outputs
+        return last_use_peak(self.storages, self.calls(), outputs, self.device, self.after)
+
+    @property
+    def peak_call(self) -> OpCall | None:
+        """The call at which the peak is first reached.
+
+        ``None`` before the first call, and in the step of an optimizer.
+        """
+        calls = self.calls()
+        return calls[self.call] if 0 <= self.call < len(calls) else None
+
+    @cached_property
+    def shapes(self) -> tuple[tuple[Dim, ...] | None, ...]:
+        """Shapes of the tensors in :attr:`at_peak`; ``None`` where a shape is not known."""
+        shapes = TensorShapes(self.calls())
+        return tuple(map(shapes.of, self.at_peak))
+
+    @cached_property
+    def category_timeline(self) -> CategoryTimeline:
+        """Bytes by category over the calls."""
+        return category_timeline(
+            self.storages, self._labels, self.device, self.after, len(self.calls())
+        )
+
+    @cached_property
+    def _labels(self) -> Any:
+        return label_storages(self.storages, self.calls(), self.capture.caches)
+
+    def plot(self, path: str | Path) -> None:
+        """Plot memory by category over the calls into an SVG or PNG file.
+
+        Raises:
+            OutputError: The file cannot be written, or matplotlib is not installed.
+        """
+        plot_timeline(self, Path(path))
+
+    def snapshot(self, path: str | Path) -> None:
+        """Write the timeline as a snapshot for PyTorch's memory viewer.
+
+        https://pytorch.org/memory_viz opens the file; ``python -m torch.cuda._memory_viz trace_plot
+        FILE -o FILE.html`` makes a page of it.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        found = memory_snapshot(self.storages, self._labels, self.calls(), self.device, self.after)
+        write_bytes(Path(path), pickle.dumps(found, protocol=PICKLE_PROTOCOL))
+
+    def table(self, depth: int | None = 1, width: int | None = None) -> str:
+        """Return summary, modules down to ``depth``, operators and the largest tensors.
+
+        Args:
+            depth: Levels of modules below the root.
+            width: Columns to fit the tables into; by default they are as wide as they are.
+        """
+        return rendering.table(self, depth, "simple", width)
+
+    def to_markdown(self, depth: int | None = 1) -> str:
+        """Return the same as Markdown tables."""
+        return rendering.table(self, depth, "github")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the memory as plain data, in bytes."""
+        return rendering.to_dict(self)
+
+    def to_json(self) -> str:
+        """Return :meth:`to_dict` as JSON."""
+        return data.json_text(self.to_dict())
+
+    def __str__(self) -> str:
+        return self.table()
