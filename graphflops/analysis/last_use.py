@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import heappop, heappush
 
 from graphflops.analysis.optimizer_memory import OptimizerMemory
 from graphflops.core.ir import OpCall, TensorMeta
@@ -35,26 +36,28 @@ def last_use_peak(
         after: Memory of the step of an optimizer that follows.
     """
     last_uses = _last_uses(storages, calls, outputs)
-    changes: defaultdict[tuple[int, int], int] = defaultdict(int)
+    level = peak = after.state
     alive: dict[int, int] = {}
-    for position, (call, storage, number) in enumerate(storages, start=1):
+    uses: list[tuple[int, int]] = []  # a heap of last uses and storages
+    for call, storage, number in storages:
+        level -= sum(alive.pop(freed, 0) for freed in _used_before(call, uses))
         if number is None:
-            nbytes = alive.pop(storage)
-            freed = last_uses.get(storage, call) + 1
-            # What is freed between two calls is freed before the second one allocates.
-            changes[min((freed, 0), (call, position))] -= nbytes
+            level -= alive.pop(storage, 0)
             continue
         allocation = storages.allocations[number]
         alive[storage] = int(allocation.nbytes) if allocation.device == device else 0
-        changes[call, position] += alive[storage]
-    for storage, nbytes in alive.items():
-        if storage in last_uses:
-            changes[last_uses[storage] + 1, 0] -= nbytes
-    level = peak = after.state
-    for _, change in sorted(changes.items()):
-        level += change
+        level += alive[storage]
         peak = max(peak, level)
+        if storage in last_uses:
+            heappush(uses, (last_uses[storage], storage))
+    level -= sum(alive.pop(freed, 0) for freed in _used_before(len(calls), uses))
     return max(peak, level + after.temporaries)
+
+
+def _used_before(call: int, uses: list[tuple[int, int]]) -> Iterator[int]:
+    """Take the storages off a heap whose last use is before a call."""
+    while uses and uses[0][0] < call:
+        yield heappop(uses)[1]
 
 
 def _last_uses(

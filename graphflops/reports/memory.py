@@ -158,5 +158,5 @@ class MemoryReport(Memory):
         """Return :meth:`to_dict` as JSON."""
         return data.json_text(self.to_dict())
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.table()
