@@ -89,8 +89,9 @@ class Report(CostReport):
             CaptureError: The graph was exported or read from a file, and did not run as Python.
             UnboundSymbolError: Sizes are symbolic; bind them first: ``report.subs(B=8).memory``.
         """
-        calls = [record.call for record in self.records]
-        return memory_of(self.capture.storages, calls, caches=self.capture.caches)
+        return memory_of(
+            self.capture.storages, lambda: self.capture.calls, caches=self.capture.caches
+        )
 
     @cached_property
     def _sum(self) -> CostSum:

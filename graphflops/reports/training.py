@@ -148,9 +148,11 @@ class TrainingReport(CostReport):
             CaptureError: A report of it was read from a file.
             UnboundSymbolError: Sizes are symbolic; bind them first by ``subs``.
         """
-        records = (record for part in self.parts for record in part.records)
-        calls = sorted((record.call for record in records), key=lambda call: call.index)
-        return memory_of(self.storages, calls, optimizer=self.optimizer)
+        return memory_of(self.storages, self._calls, optimizer=self.optimizer)
+
+    def _calls(self) -> Sequence[OpCall]:
+        calls = (call for part in self.parts for call in part.capture.calls)
+        return sorted(calls, key=lambda call: call.index)
 
     @property
     def _module_tree(self) -> ModuleNode:
