@@ -45,13 +45,22 @@ class EventArrays:
         found: NDArray[np.bool_] = self.allocations == _RELEASE
         return found
 
+    @property
+    def is_consistent(self) -> bool:
+        """True if each storage is allocated once, and freed once at most and later."""
+        order = np.argsort(self.storages, kind="stable")
+        storages, freed = self.storages[order], self.is_release[order]
+        again = storages == np.append(storages[:1] - 1, storages[:-1])
+        twice = again & np.append(False, again[:-1])
+        return bool((freed == again).all() and not twice.any())
+
     @cached_property
-    def allocation_of(self) -> Integers:
-        """Number of the allocation by the number of the storage."""
-        found = np.full(int(self.storages.max(initial=-1)) + 1, _RELEASE)
+    def allocated(self) -> Integers:
+        """Number of the allocation of the storage of each event."""
         made = ~self.is_release
-        found[self.storages[made]] = self.allocations[made]
-        return found
+        order = np.argsort(self.storages[made], kind="stable")
+        storages, allocations = self.storages[made][order], self.allocations[made][order]
+        return allocations[np.searchsorted(storages, self.storages)]
 
 
 def _expand(items: Iterable[EventItem], blocks: dict[int, Integers]) -> Integers:

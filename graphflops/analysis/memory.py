@@ -7,7 +7,7 @@ autograd keep them. The allocator's rounding, its reserve and the context of a d
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import sympy
 
+from graphflops.analysis.devices import Device
+from graphflops.analysis.largest_size import OpenPeak, parse_capacity
 from graphflops.analysis.live_tensors import Category, LiveTensor, live_tensors
 from graphflops.analysis.optimizer_memory import (
     Implementation,
@@ -25,7 +27,7 @@ from graphflops.analysis.optimizers import OptimizerStep
 from graphflops.analysis.storage_levels import StorageLevels
 from graphflops.core.cost import Dim, substitute
 from graphflops.core.ir import OpCall
-from graphflops.core.storage_events import BEFORE, StorageEvents
+from graphflops.core.storage_events import BEFORE, StorageEvents, StorageKind
 from graphflops.errors import CaptureError, UnboundSymbolError
 
 _NO_EVENTS = (
@@ -62,12 +64,14 @@ class Memory:
         calls: Function that returns the calls of the pass, by index.
         caches: Names of inputs that hold the state of earlier tokens.
         after: Memory of the step of an optimizer that follows.
+        open_peak: Peak as a function of the sizes that the report keeps open.
     """
 
     storages: StorageEvents = field(repr=False)
     calls: Callable[[], Sequence[OpCall]] = field(repr=False)
     caches: tuple[str, ...] = ()
     after: OptimizerMemory = _NO_OPTIMIZER
+    open_peak: OpenPeak | None = field(default=None, repr=False)
 
     @cached_property
     def device(self) -> str:
@@ -93,7 +97,7 @@ class Memory:
 
     @cached_property
     def at_peak(self) -> tuple[LiveTensor, ...]:
-        """What is occupied at the peak, the largest first."""
+        """Tensors that are alive at the peak, the largest first."""
         self._check_numbers()
         events = self._levels.events
         position = len(events.calls) - 1 if self._is_in_optimizer_step else self._position
@@ -124,6 +128,54 @@ class Memory:
         """Return the memory with numbers for symbolic sizes: ``memory.subs(B=8)``."""
         bound = self.storages.map_sizes(lambda size: substitute(size, sizes))
         return replace(self, storages=bound)
+
+    def keep_open(self, names: Iterable[str], check: Callable[[Mapping[str, int]], None]) -> Memory:
+        """Return the memory with sizes that :meth:`largest` takes.
+
+        Args:
+            names: Symbols of the sizes.
+            check: Function of their values that raises a ModelSpecError if the graph does not hold.
+        """
+
+        def peak_at(sizes: Mapping[str, int]) -> Dim:
+            check(sizes)
+            return substitute(self.peak, sizes)
+
+        return replace(self, open_peak=OpenPeak(tuple(names), peak_at))
+
+    def largest(self, size: str, fits: int | str | Device) -> int:
+        """Return the largest value of a symbolic size with which the pass fits into memory.
+
+        Args:
+            size: Symbol: the batch, or the number of tokens.
+            fits: Bytes, ``"80GB"``, ``"80GiB"``, a device or its name. What a process takes
+                beside tensors is not subtracted.
+
+        Raises:
+            ModelSpecError: The report has no such symbol, or not even the smallest size fits.
+            UnboundSymbolError: Other sizes are symbolic too.
+
+        Example:
+            >>> import torch, graphflops
+            >>> x, axes = torch.empty(4, 250), ({0: "B"},)
+            >>> report = graphflops.count(torch.nn.ReLU(), (x,), dynamic_shapes=axes)
+            >>> report.memory.peak
+            2000*B
+            >>> report.memory.largest("B", fits="80GB")
+            40000000
+        """
+        static = {
+            "parameters": self._initial(StorageKind.PARAMETER),
+            "optimizer state": self.after.state,
+        }
+        static = {what: nbytes for what, nbytes in static.items() if nbytes}
+        open_peak = self.open_peak or OpenPeak((), lambda _: self.peak)
+        return open_peak.largest(size, parse_capacity(fits), static)
+
+    def _initial(self, kind: StorageKind) -> int:
+        """Return the bytes of what is there from the start, of a kind."""
+        allocations = self.storages.allocations.values()
+        return sum(int(made.nbytes) for made in allocations if made.kind is kind)
 
     def by_category(self) -> dict[str, int]:
         """Return the bytes at the peak by category."""

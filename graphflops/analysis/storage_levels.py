@@ -14,8 +14,7 @@ from graphflops.core.cost import Dim, as_dim
 from graphflops.core.storage_events import StorageEvents
 
 _ONE = sympy.Integer(1)
-_LINE = 2
-"""Number of terms of a level that is linear in one product of symbols."""
+_ROUNDING = 1e-9
 
 
 class StorageLevels:
@@ -53,12 +52,10 @@ class StorageLevels:
     @cached_property
     def sizes(self) -> Integers:
         """Coefficients of the storage of each event: of events x terms."""
-        columns = {term: column for column, term in enumerate(self.terms)}
-        rows = np.zeros((max(self._sizes, default=-1) + 1, len(self.terms)), dtype=np.int64)
-        for number, size in self._sizes.items():
-            for term, coefficient in size.items():
-                rows[number, columns[term]] = coefficient
-        return rows[self.events.allocation_of[self.events.storages]]
+        numbers = sorted(self._sizes)
+        rows = [[self._sizes[number].get(term, 0) for term in self.terms] for number in numbers]
+        table = np.array(rows, dtype=np.int64).reshape(len(rows), len(self.terms))
+        return table[np.searchsorted(numbers, self.events.allocated)]
 
     @cached_property
     def levels(self) -> Integers:
@@ -78,7 +75,8 @@ class StorageLevels:
     def highest(self) -> tuple[Dim, ...]:
         """The levels of which one is the highest, whatever positive integers the symbols are.
 
-        A level is left out if each of its coefficients is at most that of another one.
+        A level is left out if each of its coefficients is at most that of another one, or of a
+        mean of two.
         """
         base = np.zeros((1, len(self.terms)), dtype=np.int64)
         base[0, 0] = self._base
@@ -94,34 +92,50 @@ class StorageLevels:
         while len(rows):
             kept.append(rows[0])
             rows = rows[(rows > rows[0]).any(axis=1)]
-        if len(self.terms) == _LINE:
-            kept = _upper_envelope(kept)
-        return tuple(self._expression(row) for row in kept)
+        return tuple(self._expression(row) for row in _without_covered(kept))
 
     def _expression(self, coefficients: Integers) -> Dim:
         pairs = zip(self.terms, coefficients, strict=True)
         return as_dim(sympy.Add(*(int(coefficient) * term for term, coefficient in pairs)))
 
 
-def _upper_envelope(lines: list[Integers]) -> list[Integers]:
-    """Return the lines, of intercept and slope, of which one is the highest at some x >= 0.
+def _without_covered(rows: list[Integers]) -> list[Integers]:
+    """Return the rows without those that are at most a mean of two others, weighted somehow.
 
-    Args:
-        lines: Lines of which none is below another one throughout.
+    A mean is at most the higher of the two, so that such a row is never the highest.
     """
-    envelope: list[tuple[int, int]] = []
-    for intercept, slope in sorted((int(line[0]), int(line[1])) for line in lines)[::-1]:
-        line = intercept, slope
-        # The last line is on top from where it meets the one before, unless this one is by then.
-        while len(envelope) > 1 and _meet(envelope[-1], line) <= _meet(*envelope[-2:]):
-            envelope.pop()
-        envelope.append(line)
-    return [np.array(line) for line in envelope]
+    kept = list(rows)
+    for row in rows:
+        others = [other for other in kept if other is not row]
+        if len(others) > 1 and _is_covered(row, np.stack(others)):
+            kept = others
+    return kept
 
 
-def _meet(flat: tuple[int, int], steep: tuple[int, int]) -> Fraction:
-    """Return the x at which a steeper line reaches a flatter one."""
-    return Fraction(flat[0] - steep[0], steep[1] - flat[1])
+def _is_covered(row: Integers, others: Integers) -> bool:
+    first, second = np.triu_indices(len(others), k=1)
+    # Of weights w: w * gain >= need in each column.
+    gain = (others[first] - others[second]).astype(np.float64)
+    need = (row - others[second]).astype(np.float64)
+    bound = np.divide(need, gain, out=np.zeros_like(need), where=gain != 0)
+    lower = np.where(gain > 0, bound, 0).max(axis=1, initial=0)
+    upper = np.where(gain < 0, bound, 1).min(axis=1, initial=1)
+    feasible = (lower <= upper + _ROUNDING) & ((gain != 0) | (need <= 0)).all(axis=1)
+    pairs = zip(others[first[feasible]].tolist(), others[second[feasible]].tolist(), strict=True)
+    return any(_is_below_mean(row.tolist(), one, other) for one, other in pairs)
+
+
+def _is_below_mean(row: list[int], one: list[int], other: list[int]) -> bool:
+    """Return True if some mean of two rows is at least a row, in exact numbers."""
+    lower, upper = Fraction(0), Fraction(1)
+    for least, a, b in zip(row, one, other, strict=True):
+        if a > b:
+            lower = max(lower, Fraction(least - b, a - b))
+        elif a < b:
+            upper = min(upper, Fraction(least - b, a - b))
+        elif a < least:
+            return False
+    return lower <= upper
 
 
 @lru_cache(maxsize=4096)

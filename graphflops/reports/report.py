@@ -87,11 +87,15 @@ class Report(CostReport):
 
         Raises:
             CaptureError: The graph was exported or read from a file, and did not run as Python.
-            UnboundSymbolError: Sizes are symbolic; bind them first: ``report.subs(B=8).memory``.
         """
-        return memory_of(
-            self.capture.storages, lambda: self.capture.calls, caches=self.capture.caches
+        capture = self.capture
+        memory = memory_of(capture.storages, self._calls, caches=capture.caches)
+        return memory.keep_open(
+            self.symbols, lambda sizes: check_assumptions(capture.assumptions, sizes, self.model)
         )
+
+    def _calls(self) -> Sequence[OpCall]:
+        return [record.call for record in self.records]
 
     @cached_property
     def _sum(self) -> CostSum:

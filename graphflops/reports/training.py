@@ -14,6 +14,7 @@ from graphflops.analysis.utilization import Measurement
 from graphflops.core.arguments import check_choice
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.cost import Dim, OpCost, substitute
+from graphflops.core.guards import check_assumptions
 from graphflops.core.ir import OpCall, OpRecord, Phase, Status, TensorMeta
 from graphflops.core.module_tree import ModuleNode, roll_up
 from graphflops.core.storage_events import StorageEvents
@@ -146,12 +147,15 @@ class TrainingReport(CostReport):
 
         Raises:
             CaptureError: A report of it was read from a file.
-            UnboundSymbolError: Sizes are symbolic; bind them first by ``subs``.
         """
-        return memory_of(self.storages, self._calls, optimizer=self.optimizer)
+        assumptions = self.forward.capture.assumptions
+        memory = memory_of(self.storages, self._calls, optimizer=self.optimizer)
+        return memory.keep_open(
+            self.symbols, lambda sizes: check_assumptions(assumptions, sizes, self.model)
+        )
 
     def _calls(self) -> Sequence[OpCall]:
-        calls = (call for part in self.parts for call in part.capture.calls)
+        calls = (record.call for record in self.records)
         return sorted(calls, key=lambda call: call.index)
 
     @property
