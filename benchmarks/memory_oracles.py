@@ -88,7 +88,7 @@ def graphflops_memory(step: Step, *, reuse_layers: bool = True) -> Memory:
     )
     return memory_of(
         report.storages,
-        _calls(report),
+        lambda: _calls(report),
         optimizer=report.optimizer,
         implementation=step.implementation,
     )

@@ -7,7 +7,10 @@ import pickle
 from pathlib import Path
 
 import pytest
+import torch
 from commands import Run
+
+import graphflops as gf
 
 MODELS = """
 import torch
@@ -27,7 +30,7 @@ class Plain(nn.Module):
 
 class Chosen(nn.Module):
     def forward(self, x):
-        return torch.zeros(x.to(torch.int64).sum().item()) + 1
+        return x.new_zeros(x.reshape(-1).to(torch.int64).tolist()[0]) + 1
 
 def net(): return Net(), (torch.zeros(8, 64),)
 def plain(): return Plain(), (torch.zeros(8, 64),)
@@ -79,6 +82,16 @@ def test_data(net: Run) -> None:
     assert found["last_use_peak"] <= found["peak"]
     shapes = {tensor["name"]: tensor["shape"] for tensor in found["tensors"]}
     assert shapes["first.weight"] == [64, 64]
+
+
+def test_a_saved_report(net: Run) -> None:
+    x = torch.empty(8, 64)
+    gf.save(gf.count(torch.nn.Linear(64, 64), (x,)), "saved.json")
+    gf.save(gf.count_training(torch.nn.Linear(64, 64), (x,), optimizer="adamw"), "step.json")
+    assert "Peak              20.74 KB (20,736)" in net("memory", "saved.json")[1]
+    code, out, _ = net("memory", "step.json")
+    assert code == 0
+    assert "  optimizer       33.29 KB" in out
 
 
 def test_markdown(net: Run) -> None:
@@ -139,12 +152,9 @@ def test_a_snapshot(net: Run, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input(net: Run, arguments: list[str], sentence: str) -> None:
-    import torch
-
-    import graphflops as gf
-
     if "saved.json" in arguments:
-        gf.save(gf.count(torch.nn.Linear(2, 2), (torch.ones(1, 2),)), "saved.json")
+        exported = torch.export.export(torch.nn.Linear(2, 2), (torch.ones(1, 2),))
+        gf.save(gf.count(exported), "saved.json")
     code, _, err = net("memory", *arguments)
     assert code == 2
     assert sentence in " ".join(err.replace("│", " ").split())

@@ -8,6 +8,7 @@ import pickletools
 import re
 import struct
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,9 +117,13 @@ def test_by_category_and_bound_of_architectures(name: str, trained: bool) -> Non
     assert memory.parameters < memory.last_use_peak <= memory.peak
     totals = dict(zip(memory.category_timeline.calls, memory.category_timeline.totals, strict=True))
     assert max(totals.values()) == memory.peak
+    peaks: defaultdict[int, int] = defaultdict(int)
     for point in memory.timeline:
-        if 0 <= point.call < len(memory.calls()):
-            assert totals[point.call] == point.peak
+        peaks[point.call] = max(point.peak, peaks[point.call])
+    calls = range(len(memory.calls()))
+    assert {call: totals[call] for call in calls if call in peaks} == {
+        call: peak for call, peak in peaks.items() if call in calls
+    }
     at_peak = {
         category.value: nbytes[memory.call - BEFORE]
         for category, nbytes in memory.category_timeline.nbytes.items()

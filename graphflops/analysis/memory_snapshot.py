@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from graphflops.analysis.memory import LiveTensor
+from graphflops.analysis.live_tensors import LiveTensor
 from graphflops.analysis.optimizer_memory import OptimizerMemory
 from graphflops.core.ir import OpCall
 from graphflops.core.storage_events import StorageEvents
@@ -50,7 +50,7 @@ def memory_snapshot(
         label = labels[storage]
         if number is None:
             trace.free(storage)
-        elif storages.allocations[number].device == device:
+        elif label.device == device:
             trace.allocate(storage, label.nbytes, label.category.value, _frames(label, classes))
     if after.temporaries:
         frames = [_frame(f"{after.name}: step")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from graphflops.analysis.memory import LiveTensor
+from graphflops.analysis.live_tensors import LiveTensor
 from graphflops.core.cost import Dim
 from graphflops.core.ir import OpCall, TensorMeta
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphflops.analysis.memory import Category
+from graphflops.analysis.live_tensors import Category
 from graphflops.core.ir import Phase
 from graphflops.plots.files import figure_file
 from graphflops.plots.units import si_formatter
@@ -55,6 +55,7 @@ def plot_timeline(report: PeakMemory, path: Path) -> None:
     """
     timeline = report.category_timeline
     totals = timeline.totals
+    peak = max(1, *totals)
     shown = _highest_of_each_bin(totals)
     calls = [timeline.calls[i] for i in shown]
     stacks = {
@@ -63,14 +64,14 @@ def plot_timeline(report: PeakMemory, path: Path) -> None:
         if any(timeline.nbytes[category])
     }
     floor = {category: min(values) for category, values in stacks.items()}
-    has_panels = sum(floor.values()) > _CONSTANT_SHARE * report.peak
-    height = report.peak - sum(floor.values()) * has_panels
+    has_panels = sum(floor.values()) > _CONSTANT_SHARE * peak
+    height = peak - sum(floor.values()) * has_panels
     visible = {category for category, values in stacks.items() if max(values) > _VISIBLE * height}
     with figure_file(path, (9, 6.4 if has_panels else 4.2)) as figure:
         panels = figure.subplots(2 if has_panels else 1, 1, sharex=True, squeeze=False)[:, 0]
         _fill(panels[0], calls, stacks, visible)
-        panels[0].set_ylim(0, report.peak * _HEADROOM)
-        _mark_peak(panels[0], calls, report)
+        panels[0].set_ylim(0, peak * _HEADROOM)
+        _mark_peak(panels[0], calls, report, peak)
         _mark_phases(panels[0], report)
         panels[0].set_title(f"{report.model}, {report.kind}: memory on {report.device}", loc="left")
         if has_panels:
@@ -114,14 +115,14 @@ def _fill(
     axes.grid(axis="y", alpha=0.3)
 
 
-def _mark_peak(axes: Axes, calls: Sequence[int], report: PeakMemory) -> None:
+def _mark_peak(axes: Axes, calls: Sequence[int], report: PeakMemory, peak: int) -> None:
     call = report.peak_call
-    text = f"peak {quantity(report.peak, 'B')}" + (f", {call.op}" if call else "")
-    axes.plot([report.call], [report.peak], "v", color="black", markersize=5, clip_on=False)
+    text = f"peak {quantity(peak, 'B')}" + (f", {call.op}" if call else "")
+    axes.plot([report.call], [peak], "v", color="black", markersize=5, clip_on=False)
     is_left = report.call - calls[0] < (calls[-1] - calls[0]) / 2
     axes.annotate(
         text,
-        (report.call, report.peak),
+        (report.call, peak),
         xytext=(8 if is_left else -8, 2),
         textcoords="offset points",
         ha="left" if is_left else "right",

@@ -151,8 +151,11 @@ def _draw_roofs(axes: Axes, rates: dict[float, str], bandwidth: float) -> None:
 
 
 def _draw_points(axes: Axes, points: Sequence[_Point], names: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = []
     for series, name in enumerate(names):
-        color = _COLORS[series % len(_COLORS)]
+        color, marker = _COLORS[series % len(_COLORS)], _MARKERS[series % len(_MARKERS)]
         own = [point for point in points if point.series == series]
         if not own:
             continue
@@ -163,16 +166,14 @@ def _draw_points(axes: Axes, points: Sequence[_Point], names: Sequence[str]) -> 
             ys,
             [point.area for point in own],
             color=color,
-            marker=_MARKERS[series % len(_MARKERS)],
+            marker=marker,
             alpha=0.75,
             linewidth=0,
-            label=name,
             zorder=3,
         )
-    if len(names) > 1 and points:
-        legend = axes.legend(frameon=False, loc="lower right")
-        for handle in legend.legend_handles:
-            handle.set_sizes([40])
+        handles.append(Line2D([], [], linestyle="", marker=marker, color=color, label=name))
+    if len(handles) > 1:
+        axes.legend(handles=handles, frameon=False, loc="lower right")
 
 
 def _left_out(points: Sequence[_Point]) -> str:

@@ -22,17 +22,18 @@ _TENSOR_COLUMNS = (
 
 def table(report: PeakMemory, depth: int | None, tablefmt: str, width: int | None = None) -> str:
     """Return summary, modules down to a depth, operators and the largest tensors."""
+    peak = sum(report.by_category().values())
     modules = {
         path or "(model)": nbytes
         for path, nbytes in report.by_module().items()
         if depth is None or _depth(path) <= depth
     }
     parts = [
-        pairs(_totals(report), tablefmt, width),
-        _shares("module", modules, report.peak, tablefmt, width),
+        pairs(_totals(report, peak), tablefmt, width),
+        _shares("module", modules, peak, tablefmt, width),
     ]
     if operators := report.by_operator():
-        parts.append(_shares("operator", operators, report.peak, tablefmt, width))
+        parts.append(_shares("operator", operators, peak, tablefmt, width))
     if report.at_peak:
         parts.append(aligned(_TENSOR_COLUMNS, [*_tensor_rows(report)], tablefmt, width))
     return "\n\n".join(parts)
@@ -42,15 +43,15 @@ def _depth(path: str) -> int:
     return path.count(".") + 1 if path else 0
 
 
-def _totals(report: PeakMemory) -> list[tuple[str, str]]:
+def _totals(report: PeakMemory, peak: int) -> list[tuple[str, str]]:
     categories = report.by_category().items()
     return [
         ("Model", f"{report.model}, {report.kind}"),
         ("Device", report.device),
-        ("Peak", f"{quantity(report.peak, 'B')} ({exact(report.peak)})"),
+        ("Peak", f"{quantity(peak, 'B')} ({exact(peak)})"),
         ("  reached", place(report)),
         *(
-            (f"  {name.replace('_', ' ')}", f"{quantity(nbytes, 'B')}, {nbytes / report.peak:.1%}")
+            (f"  {name.replace('_', ' ')}", f"{quantity(nbytes, 'B')}, {nbytes / peak:.1%}")
             for name, nbytes in categories
             if nbytes
         ),
@@ -98,12 +99,12 @@ def _tensor_rows(report: PeakMemory) -> Iterable[tuple[str, ...]]:
 
 def to_dict(report: PeakMemory) -> dict[str, Any]:
     """Return the memory as plain data, in bytes."""
-    call = report.peak_call
+    categories, call = report.by_category(), report.peak_call
     return {
         "model": report.model,
         "kind": report.kind,
         "device": report.device,
-        "peak": report.peak,
+        "peak": sum(categories.values()),
         "last_use_peak": report.last_use_peak,
         "reached": {
             "call": report.call,
@@ -112,7 +113,7 @@ def to_dict(report: PeakMemory) -> dict[str, Any]:
             "module": call.module_path if call else None,
             "source_line": call.source_line if call else None,
         },
-        "categories": report.by_category(),
+        "categories": categories,
         "modules": report.by_module(),
         "operators": report.by_operator(),
         "tensors": [

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from graphflops.analysis.budgets import LimitCheck
 from graphflops.analysis.call_time import CallTime, Roofline, Seconds
+from graphflops.analysis.category_timeline import CategoryTimeline
 from graphflops.analysis.changes import (
     CallChange,
     FigureChange,
@@ -16,10 +17,10 @@ from graphflops.analysis.changes import (
 )
 from graphflops.analysis.compare_conventions import Difference
 from graphflops.analysis.devices import Device
-from graphflops.analysis.memory import LiveTensor, TimelinePoint
+from graphflops.analysis.live_tensors import LiveTensor
+from graphflops.analysis.memory import TimelinePoint
 from graphflops.analysis.optimizer_memory import OptimizerMemory
 from graphflops.analysis.optimizers import OptimizerStep
-from graphflops.analysis.storage_labels import CategoryTimeline
 from graphflops.analysis.utilization import Measurement
 from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import Capture, OpCall, OpRecord, Phase, Status
@@ -285,7 +286,7 @@ class PeakMemory(Protocol):
     @property
     def device(self) -> str: ...
     @property
-    def peak(self) -> int: ...
+    def peak(self) -> Dim: ...
     @property
     def last_use_peak(self) -> int: ...
     @property

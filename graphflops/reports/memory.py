@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from graphflops.analysis.category_timeline import CategoryTimeline, category_timeline
 from graphflops.analysis.last_use import last_use_peak
-from graphflops.analysis.memory import Memory, memory_of
+from graphflops.analysis.live_tensors import LiveTensor, label_storages
+from graphflops.analysis.memory import Memory
 from graphflops.analysis.memory_snapshot import PICKLE_PROTOCOL, memory_snapshot
-from graphflops.analysis.optimizer_memory import OptimizerMemory, optimizer_memory
-from graphflops.analysis.optimizers import OptimizerStep
-from graphflops.analysis.storage_labels import (
-    CategoryTimeline,
-    category_timeline,
-    label_storages,
-)
 from graphflops.analysis.tensor_shapes import TensorShapes
 from graphflops.core.cost import Dim
-from graphflops.core.ir import Capture, OpCall
-from graphflops.core.storage_events import StorageEvents
+from graphflops.core.ir import OpCall, TensorMeta
 from graphflops.plots.files import write_bytes
 from graphflops.plots.memory_timeline import plot_timeline
 from graphflops.render import data
 from graphflops.render import memory as rendering
-
-_NO_OPTIMIZER = OptimizerMemory(name="", state=0)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -38,48 +30,27 @@ class MemoryReport(Memory):
     Attributes:
         model: Name of what was counted.
         kind: Kind of pass.
-        capture: The captured graph.
-        calls: Function that returns the calls of the pass, by index.
-        storages: When each storage is allocated and freed.
-        after: Memory of the step of an optimizer that follows.
+        outputs: Tensors that the model returns.
     """
 
     model: str
     kind: str
-    capture: Capture
-    calls: Callable[[], Sequence[OpCall]]
-    storages: StorageEvents
-    after: OptimizerMemory = _NO_OPTIMIZER
+    outputs: tuple[TensorMeta, ...]
 
     @classmethod
     def of(
-        cls,
-        capture: Capture,
-        calls: Callable[[], Sequence[OpCall]],
-        *,
-        model: str,
-        kind: str,
-        optimizer: OptimizerStep | None = None,
+        cls, memory: Memory, outputs: tuple[TensorMeta, ...], *, model: str, kind: str
     ) -> MemoryReport:
-        """Return the memory of a pass.
+        """Return the report of a pass.
 
         Args:
-            capture: The captured graph, with its storage events.
-            calls: Function that returns the calls of the pass, by index.
+            memory: Its memory.
+            outputs: Tensors that the model returns.
             model: Name of what was counted.
             kind: Kind of pass.
-            optimizer: Step that follows, of an optimizer whose state is there from the start.
-
-        Raises:
-            CaptureError: When storages are allocated and freed is not known.
-            UnboundSymbolError: A size is symbolic.
         """
-        storages = capture.storages
-        memory = memory_of(storages, calls(), caches=capture.caches, optimizer=optimizer)
-        after = optimizer_memory(optimizer, memory.device) if optimizer else _NO_OPTIMIZER
-        values = {f.name: getattr(memory, f.name) for f in fields(Memory)}
-        values |= {"storages": storages, "calls": calls, "after": after}
-        return cls(**values, model=model, kind=kind, capture=capture)
+        values = {f.name: getattr(memory, f.name) for f in fields(memory)}
+        return cls(**values, outputs=outputs, model=model, kind=kind)
 
     @cached_property
     def last_use_peak(self) -> int:
@@ -88,8 +59,8 @@ class MemoryReport(Memory):
         What no schedule of the same calls in the same order goes below; views are uses of the
         whole. Parameters, inputs, gradients, caches and outputs stay.
         """
-        outputs = self.capture.outputs
-        return last_use_peak(self.storages, self.calls(), outputs, self.device, self.after)
+        self._check_numbers()
+        return last_use_peak(self.storages, self.calls(), self.outputs, self.device, self.after)
 
     @property
     def peak_call(self) -> OpCall | None:
@@ -114,8 +85,9 @@ class MemoryReport(Memory):
         )
 
     @cached_property
-    def _labels(self) -> Any:
-        return label_storages(self.storages, self.calls(), self.capture.caches)
+    def _labels(self) -> Mapping[int, LiveTensor]:
+        self._check_numbers()
+        return label_storages(self.storages, self.calls(), self.caches)
 
     def plot(self, path: str | Path) -> None:
         """Plot memory by category over the calls into an SVG or PNG file.

@@ -10,6 +10,7 @@ from typing import Any
 
 from graphflops import conventions
 from graphflops.analysis.compare_conventions import differences, merge
+from graphflops.analysis.memory import memory_of
 from graphflops.core.arguments import whole_number
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.cost import OpCost
@@ -87,14 +88,16 @@ class Report(CostReport):
 
         Raises:
             CaptureError: The graph was exported or read from a file, and did not run as Python.
-            UnboundSymbolError: Sizes are symbolic; bind them first: ``report.subs(B=8).memory``.
         """
-        return MemoryReport.of(
-            self.capture,
-            lambda: [record.call for record in self.records],
-            model=self.model,
-            kind=self.kind,
+        capture = self.capture
+        memory = memory_of(capture.storages, self._calls, caches=capture.caches)
+        report = MemoryReport.of(memory, capture.outputs, model=self.model, kind=self.kind)
+        return report.keep_open(
+            self.symbols, lambda sizes: check_assumptions(capture.assumptions, sizes, self.model)
         )
+
+    def _calls(self) -> Sequence[OpCall]:
+        return [record.call for record in self.records]
 
     @cached_property
     def _sum(self) -> CostSum:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from graphflops.analysis.memory import memory_of
 from graphflops.analysis.optimizers import OptimizerStep
 from graphflops.analysis.utilization import Measurement
 from graphflops.core.arguments import check_choice
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.cost import Dim, OpCost, substitute
+from graphflops.core.guards import check_assumptions
 from graphflops.core.ir import OpCall, OpRecord, Phase, Status, TensorMeta
 from graphflops.core.module_tree import ModuleNode, roll_up
 from graphflops.core.storage_events import StorageEvents
@@ -146,18 +148,16 @@ class TrainingReport(CostReport):
 
         Raises:
             CaptureError: A report of it was read from a file.
-            UnboundSymbolError: Sizes are symbolic; bind them first by ``subs``.
         """
-        return MemoryReport.of(
-            replace(self.forward.capture, storages=self.storages),
-            self._calls,
-            model=self.model,
-            kind=self.kind,
-            optimizer=self.optimizer,
+        outputs, assumptions = self.forward.capture.outputs, self.forward.capture.assumptions
+        memory = memory_of(self.storages, self._calls, optimizer=self.optimizer)
+        report = MemoryReport.of(memory, outputs, model=self.model, kind=self.kind)
+        return report.keep_open(
+            self.symbols, lambda sizes: check_assumptions(assumptions, sizes, self.model)
         )
 
     def _calls(self) -> Sequence[OpCall]:
-        calls = (record.call for part in self.parts for record in part.records)
+        calls = (record.call for record in self.records)
         return sorted(calls, key=lambda call: call.index)
 
     @property

@@ -1,31 +1,15 @@
-"""Labels of all storages of a pass, and memory by category over its calls."""
+"""Memory by category over the calls of a pass."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from graphflops.analysis.memory import Category, LiveTensor, _Labels
+from graphflops.analysis.live_tensors import Category, LiveTensor
 from graphflops.analysis.optimizer_memory import OptimizerMemory
-from graphflops.core.ir import OpCall
 from graphflops.core.storage_events import BEFORE, StorageEvents
 
 _CATEGORIES = tuple(Category)
-
-
-def label_storages(
-    storages: StorageEvents, calls: Sequence[OpCall], caches: Iterable[str] = ()
-) -> dict[int, LiveTensor]:
-    """Return what each storage of a pass is for and where it comes from, by its number."""
-    released = {event.storage: event.call for event in storages if event.is_release}
-    labels = _Labels(storages, calls, frozenset(caches), released)
-    return {
-        event.storage: labels._tensor(
-            event.storage, event.call, storages.allocations[event.allocation]
-        )
-        for event in storages
-        if event.allocation is not None
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +51,10 @@ def category_timeline(
     level[columns[Category.OPTIMIZER]] = after.state
     highest: dict[int, tuple[int, ...]] = {}
     latest: dict[int, tuple[int, ...]] = {BEFORE: tuple(level)}
-    elsewhere: set[int] = set()
-    for call, storage, number in storages:
-        if number is not None and storages.allocations[number].device != device:
-            elsewhere.add(storage)
-        if storage not in elsewhere:
-            sign = -1 if number is None else 1
-            level[columns[labels[storage].category]] += sign * labels[storage].nbytes
+    for call, storage, allocation in storages:
+        label = labels[storage]
+        if label.device == device:
+            level[columns[label.category]] += label.nbytes * (-1 if allocation is None else 1)
         latest[call] = row = tuple(level)
         if call not in highest or sum(row) > sum(highest[call]):
             highest[call] = row

@@ -1,0 +1,169 @@
+"""Tensors that are alive at a point of a pass: what each is for, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from graphflops.analysis.event_arrays import EventArrays
+from graphflops.core.ir import OpCall, Phase
+from graphflops.core.storage_events import Allocation, StorageEvents, StorageKind
+
+
+class Category(Enum):
+    """Category of memory, by what it is for.
+
+    An *activation* is a result that a later call needs: in a training step, one that autograd
+    saves for the backward pass. All other results are *temporaries*.
+    """
+
+    PARAMETERS = "parameters"
+    BUFFERS = "buffers"
+    INPUTS = "inputs"
+    GRADIENTS = "gradients"
+    OPTIMIZER = "optimizer"
+    KV_CACHE = "kv_cache"
+    ACTIVATIONS = "activations"
+    TEMPORARIES = "temporaries"
+
+
+_KINDS = {
+    StorageKind.PARAMETER: Category.PARAMETERS,
+    StorageKind.BUFFER: Category.BUFFERS,
+    StorageKind.INPUT: Category.INPUTS,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveTensor:
+    """Memory that is occupied at the peak.
+
+    Attributes:
+        nbytes: Bytes of the storage.
+        category: What it is for.
+        name: Name of the parameter, buffer, input or gradient, or of the result.
+        dtype: Dtype of the first tensor in it.
+        device: Device where it is.
+        operator: Operator that allocated it; empty for what was there before.
+        module_path: Path of the module that called the operator.
+        source_line: ``file:line`` of the call, if known.
+    """
+
+    nbytes: int
+    category: Category
+    name: str
+    dtype: str
+    device: str
+    operator: str = ""
+    module_path: str = ""
+    source_line: str = ""
+
+
+def live_tensors(
+    events: StorageEvents,
+    arrays: EventArrays,
+    position: int,
+    calls: Sequence[OpCall],
+    caches: Iterable[str] = (),
+) -> Iterable[LiveTensor]:
+    """Return the tensors that are alive after an event.
+
+    Args:
+        events: Storage events, with sizes that are numbers.
+        arrays: The same as arrays.
+        position: Number of the event.
+        calls: The calls of the pass, by index.
+        caches: Names of inputs that hold the state of earlier tokens.
+    """
+    labels = _Labels(events, arrays, calls, frozenset(caches))
+    past = arrays.storages[: position + 1]
+    freed = past[arrays.is_release[: position + 1]]
+    made = np.flatnonzero(~arrays.is_release[: position + 1])
+    alive = made[~np.isin(past[made], freed)]
+    return (
+        labels.tensor(storage, call, events.allocations[allocation])
+        for storage, call, allocation in zip(
+            past[alive].tolist(),
+            arrays.calls[alive].tolist(),
+            arrays.allocations[alive].tolist(),
+            strict=True,
+        )
+    )
+
+
+def label_storages(
+    events: StorageEvents, calls: Sequence[OpCall], caches: Iterable[str] = ()
+) -> dict[int, LiveTensor]:
+    """Return what each storage of a pass is for and where it comes from, by its number.
+
+    Args:
+        events: Storage events, with sizes that are numbers.
+        calls: The calls of the pass, by index.
+        caches: Names of inputs that hold the state of earlier tokens.
+    """
+    labels = _Labels(events, EventArrays.of(events), calls, frozenset(caches))
+    return {
+        storage: labels.tensor(storage, call, events.allocations[allocation])
+        for call, storage, allocation in events
+        if allocation is not None
+    }
+
+
+class _Labels:
+    """Labels of storages: their purpose and origin."""
+
+    def __init__(
+        self,
+        events: StorageEvents,
+        arrays: EventArrays,
+        calls: Sequence[OpCall],
+        caches: frozenset[str],
+    ) -> None:
+        self._gradients, self._cached = events.gradients, events.caches
+        self._calls, self._caches = calls, caches
+        freed = arrays.is_release
+        released = zip(arrays.storages[freed].tolist(), arrays.calls[freed].tolist(), strict=True)
+        self._released = dict(released)
+        backward = (call.index for call in calls if call.phase is not Phase.FORWARD)
+        self._first_backward = next(backward, None)
+
+    def tensor(self, storage: int, index: int, allocation: Allocation) -> LiveTensor:
+        """Return the tensor of a storage that was allocated by a call."""
+        call = self._calls[index] if 0 <= index < len(self._calls) else None
+        name = self._gradients.get(storage) or allocation.name or (call.name if call else "")
+        own = allocation.kind is not StorageKind.RESULT
+        is_gradient = storage in self._gradients
+        path = name.rpartition(".")[0] if own or is_gradient else call.module_path if call else ""
+        return LiveTensor(
+            nbytes=int(allocation.nbytes),
+            category=self._category(storage, call, index, allocation),
+            name=name,
+            dtype=allocation.dtype,
+            device=allocation.device,
+            operator=call.op if call and not own else "",
+            module_path=path,
+            source_line=call.source_line if call and not own else "",
+        )
+
+    def _category(
+        self, storage: int, call: OpCall | None, index: int, allocation: Allocation
+    ) -> Category:
+        if storage in self._gradients:
+            return Category.GRADIENTS
+        is_input = allocation.kind is StorageKind.INPUT
+        if storage in self._cached or (is_input and allocation.name in self._caches):
+            return Category.KV_CACHE
+        if (category := _KINDS.get(allocation.kind)) is not None:
+            return category
+        released = self._released.get(storage)
+        if self._first_backward is None:
+            # What comes and goes within a call is its scratch memory.
+            is_kept = released is None or released > index
+        elif index < self._first_backward:
+            is_kept = released is None or released >= self._first_backward
+        else:
+            is_kept = call is not None and call.phase is Phase.RECOMPUTE
+        return Category.ACTIVATIONS if is_kept else Category.TEMPORARIES
