@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,15 +102,23 @@ def _fill(
     stacks: Mapping[Category, Sequence[int]],
     labelled: Container[Category] = (),
 ) -> None:
-    axes.stackplot(
-        calls,
-        *stacks.values(),
-        # A label that begins with an underscore stands in no legend.
-        labels=[c.value.replace("_", " ") if c in labelled else "_" for c in stacks],
-        colors=[_COLORS[category] for category in stacks],
-        step="post",
-        linewidth=0,
-    )
+    lower = [0] * len(calls)
+    for category, values in stacks.items():
+        upper = [below + nbytes for below, nbytes in zip(lower, values, strict=True)]
+        edges = list(zip(calls, lower, upper, strict=True))
+        # Where a band goes on as before, a point says nothing.
+        steps = [edge for edge, last in pairwise(reversed(edges)) if edge[1:] != last[1:]]
+        drawn = sorted({edges[0], *steps, edges[-1]})
+        axes.fill_between(
+            *zip(*drawn, strict=True),
+            step="post",
+            color=_COLORS[category],
+            linewidth=0,
+            # A label that begins with an underscore stands in no legend.
+            label=category.value.replace("_", " ") if category in labelled else "_",
+        )
+        lower = upper
+    axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(si_formatter("B"))
     axes.grid(axis="y", alpha=0.3)
 
