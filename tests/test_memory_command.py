@@ -88,7 +88,7 @@ def test_a_saved_report(net: Run) -> None:
     x = torch.empty(8, 64)
     gf.save(gf.count(torch.nn.Linear(64, 64), (x,)), "saved.json")
     gf.save(gf.count_training(torch.nn.Linear(64, 64), (x,), optimizer="adamw"), "step.json")
-    assert "Peak              20.74 KB (20,736)" in net("memory", "saved.json")[1]
+    assert "Peak              20.74 KB (20,736 bytes)" in net("memory", "saved.json")[1]
     code, out, _ = net("memory", "step.json")
     assert code == 0
     assert "  optimizer       33.29 KB" in out

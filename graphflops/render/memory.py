@@ -48,7 +48,7 @@ def _totals(report: PeakMemory, peak: int) -> list[tuple[str, str]]:
     return [
         ("Model", f"{report.model}, {report.kind}"),
         ("Device", report.device),
-        ("Peak", f"{quantity(peak, 'B')} ({exact(peak)})"),
+        ("Peak", f"{quantity(peak, 'B')} ({exact(peak)} bytes)"),
         ("  reached", place(report)),
         *(
             (f"  {name.replace('_', ' ')}", f"{quantity(nbytes, 'B')}, {nbytes / peak:.1%}")
