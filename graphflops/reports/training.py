@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from graphflops.analysis.live_tensors import PassCalls
 from graphflops.analysis.memory import Memory, memory_of
 from graphflops.analysis.optimizers import OptimizerStep
 from graphflops.analysis.utilization import Measurement
@@ -149,14 +150,12 @@ class TrainingReport(CostReport):
             CaptureError: A report of it was read from a file.
         """
         assumptions = self.forward.capture.assumptions
-        memory = memory_of(self.storages, self._calls, optimizer=self.optimizer)
+        later = self.backward.records, self.recompute.records
+        calls = PassCalls(self.forward.records, later)
+        memory = memory_of(self.storages, calls, optimizer=self.optimizer)
         return memory.keep_open(
             self.symbols, lambda sizes: check_assumptions(assumptions, sizes, self.model)
         )
-
-    def _calls(self) -> Sequence[OpCall]:
-        calls = (record.call for record in self.records)
-        return sorted(calls, key=lambda call: call.index)
 
     @property
     def _module_tree(self) -> ModuleNode:
