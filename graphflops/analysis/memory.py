@@ -81,7 +81,7 @@ class Memory:
     def peak(self) -> Dim:
         """Most bytes that are occupied at once; with symbols, the largest of some sums."""
         found = self._levels.highest
-        return found[0] if len(found) == 1 else sympy.Max(*found)
+        return found[0] if len(found) == 1 else sympy.Max(*found, evaluate=False)
 
     @cached_property
     def call(self) -> int:
