@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from benchmarks.memory_closed_form import compare
 from graphflops.analysis.devices import device
 from graphflops.analysis.largest_size import largest_size, parse_capacity
 from graphflops.analysis.storage_levels import _without_covered
+from graphflops.core.call_lookup import CallLookup, first_index
 from graphflops.errors import ModelSpecError, UnboundSymbolError
 
 BATCH = {0: "B"}
@@ -150,3 +152,21 @@ def test_levels_left_out_are_never_the_highest(
         return max(int(a) + int(b) * x + int(c) * y for a, b, c in of)
 
     assert highest(_without_covered([np.array(row) for row in rows])) == highest(rows)
+
+
+@cache
+def bert_step() -> gf.TrainingReport:
+    with at_depth(3):
+        case = ARCHITECTURES["bert"]()
+    return gf.count_training(case.model, (), case.inputs)
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_calls_are_found_by_their_indices(data: st.DataObject) -> None:
+    for part in (bert_step().forward, bert_step().backward):
+        by_index = {record.call.index: record for record in part.records}
+        wanted = data.draw(st.sets(st.sampled_from([*by_index, -1, 10**6]), max_size=40))
+        found = CallLookup(part.records).find(wanted)
+        assert found == {index: by_index[index] for index in wanted if index in by_index}
+        assert first_index(part.records) == min(by_index)

@@ -120,7 +120,7 @@ def test_by_category_and_bound_of_architectures(name: str, trained: bool) -> Non
     peaks: defaultdict[int, int] = defaultdict(int)
     for point in memory.timeline:
         peaks[point.call] = max(point.peak, peaks[point.call])
-    calls = range(len(memory.calls()))
+    calls = range(len(memory.calls))
     assert {call: totals[call] for call in calls if call in peaks} == {
         call: peak for call, peak in peaks.items() if call in calls
     }

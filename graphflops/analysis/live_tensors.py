@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 
 from graphflops.analysis.event_arrays import EventArrays
-from graphflops.core.ir import OpCall, Phase
+from graphflops.core.call_lookup import CallLookup, first_index
+from graphflops.core.ir import OpCall, OpRecord, Phase
 from graphflops.core.storage_events import Allocation, StorageEvents, StorageKind
 
 
@@ -62,11 +63,44 @@ class LiveTensor:
     source_line: str = ""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PassCalls:
+    """Calls of a pass, of which few are looked up.
+
+    Attributes:
+        forward: Records of the forward pass.
+        later: Records of the backward pass and of what is recomputed.
+    """
+
+    forward: Sequence[OpRecord]
+    later: tuple[Sequence[OpRecord], ...] = ()
+
+    def __len__(self) -> int:
+        return sum(map(len, (self.forward, *self.later)))
+
+    @property
+    def first_later(self) -> int | None:
+        """Index of the first call after the forward pass; ``None`` if there is none."""
+        first = map(first_index, self.later)
+        return min((index for index in first if index is not None), default=None)
+
+    def in_order(self) -> list[OpCall]:
+        """Return all calls, by index."""
+        calls = (record.call for part in (self.forward, *self.later) for record in part)
+        return sorted(calls, key=lambda call: call.index)
+
+    def find(self, indices: Iterable[int]) -> dict[int, OpCall]:
+        """Return the calls with some indices; those of no call are ignored."""
+        wanted = list(indices)
+        parts = (CallLookup(part).find(wanted) for part in (self.forward, *self.later))
+        return {index: record.call for part in parts for index, record in part.items()}
+
+
 def live_tensors(
     events: StorageEvents,
     arrays: EventArrays,
     position: int,
-    calls: Sequence[OpCall],
+    calls: PassCalls,
     caches: Iterable[str] = (),
 ) -> Iterable[LiveTensor]:
     """Return the tensors that are alive after an event.
@@ -75,14 +109,15 @@ def live_tensors(
         events: Storage events, with sizes that are numbers.
         arrays: The same as arrays.
         position: Number of the event.
-        calls: The calls of the pass, by index.
+        calls: The calls of the pass.
         caches: Names of inputs that hold the state of earlier tokens.
     """
-    labels = _Labels(events, arrays, calls, frozenset(caches))
     past = arrays.storages[: position + 1]
     freed = past[arrays.is_release[: position + 1]]
     made = np.flatnonzero(~arrays.is_release[: position + 1])
     alive = made[~np.isin(past[made], freed)]
+    found = calls.find(set(arrays.calls[alive].tolist()))
+    labels = _Labels(events, arrays, found, calls.first_later, frozenset(caches))
     return (
         labels.tensor(storage, call, events.allocations[allocation])
         for storage, call, allocation in zip(
@@ -95,16 +130,17 @@ def live_tensors(
 
 
 def label_storages(
-    events: StorageEvents, calls: Sequence[OpCall], caches: Iterable[str] = ()
+    events: StorageEvents, calls: PassCalls, caches: Iterable[str] = ()
 ) -> dict[int, LiveTensor]:
     """Return what each storage of a pass is for and where it comes from, by its number.
 
     Args:
         events: Storage events, with sizes that are numbers.
-        calls: The calls of the pass, by index.
+        calls: The calls of the pass.
         caches: Names of inputs that hold the state of earlier tokens.
     """
-    labels = _Labels(events, EventArrays.of(events), calls, frozenset(caches))
+    found = {call.index: call for call in calls.in_order()}
+    labels = _Labels(events, EventArrays.of(events), found, calls.first_later, frozenset(caches))
     return {
         storage: labels.tensor(storage, call, events.allocations[allocation])
         for call, storage, allocation in events
@@ -119,7 +155,8 @@ class _Labels:
         self,
         events: StorageEvents,
         arrays: EventArrays,
-        calls: Sequence[OpCall],
+        calls: Mapping[int, OpCall],
+        first_later: int | None,
         caches: frozenset[str],
     ) -> None:
         self._gradients, self._cached = events.gradients, events.caches
@@ -127,12 +164,11 @@ class _Labels:
         freed = arrays.is_release
         released = zip(arrays.storages[freed].tolist(), arrays.calls[freed].tolist(), strict=True)
         self._released = dict(released)
-        backward = (call.index for call in calls if call.phase is not Phase.FORWARD)
-        self._first_backward = next(backward, None)
+        self._first_later = first_later
 
     def tensor(self, storage: int, index: int, allocation: Allocation) -> LiveTensor:
         """Return the tensor of a storage that was allocated by a call."""
-        call = self._calls[index] if 0 <= index < len(self._calls) else None
+        call = self._calls.get(index)
         name = self._gradients.get(storage) or allocation.name or (call.name if call else "")
         own = allocation.kind is not StorageKind.RESULT
         is_gradient = storage in self._gradients
@@ -159,11 +195,11 @@ class _Labels:
         if (category := _KINDS.get(allocation.kind)) is not None:
             return category
         released = self._released.get(storage)
-        if self._first_backward is None:
+        if self._first_later is None:
             # What comes and goes within a call is its scratch memory.
             is_kept = released is None or released > index
-        elif index < self._first_backward:
-            is_kept = released is None or released >= self._first_backward
+        elif index < self._first_later:
+            is_kept = released is None or released >= self._first_later
         else:
             is_kept = call is not None and call.phase is Phase.RECOMPUTE
         return Category.ACTIVATIONS if is_kept else Category.TEMPORARIES

@@ -7,7 +7,7 @@ autograd keep them. The allocator's rounding, its reserve and the context of a d
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, Self
@@ -17,7 +17,7 @@ import sympy
 
 from graphflops.analysis.devices import Device
 from graphflops.analysis.largest_size import OpenPeak, parse_capacity
-from graphflops.analysis.live_tensors import Category, LiveTensor, live_tensors
+from graphflops.analysis.live_tensors import Category, LiveTensor, PassCalls, live_tensors
 from graphflops.analysis.optimizer_memory import (
     Implementation,
     OptimizerMemory,
@@ -26,7 +26,6 @@ from graphflops.analysis.optimizer_memory import (
 from graphflops.analysis.optimizers import OptimizerStep
 from graphflops.analysis.storage_levels import StorageLevels
 from graphflops.core.cost import Dim, substitute
-from graphflops.core.ir import OpCall
 from graphflops.core.storage_events import BEFORE, StorageEvents, StorageKind
 from graphflops.errors import CaptureError, UnboundSymbolError
 
@@ -61,14 +60,14 @@ class Memory:
 
     Attributes:
         storages: When each storage is allocated and freed.
-        calls: Function that returns the calls of the pass, by index.
+        calls: The calls of the pass.
         caches: Names of inputs that hold the state of earlier tokens.
         after: Memory of the step of an optimizer that follows.
         open_peak: Peak as a function of the sizes that the report keeps open.
     """
 
     storages: StorageEvents = field(repr=False)
-    calls: Callable[[], Sequence[OpCall]] = field(repr=False)
+    calls: PassCalls = field(repr=False)
     caches: tuple[str, ...] = ()
     after: OptimizerMemory = _NO_OPTIMIZER
     open_peak: OpenPeak | None = field(default=None, repr=False)
@@ -82,7 +81,7 @@ class Memory:
     def peak(self) -> Dim:
         """Most bytes that are occupied at once; with symbols, the largest of some sums."""
         found = self._levels.highest
-        return found[0] if len(found) == 1 else sympy.Max(*found)
+        return found[0] if len(found) == 1 else sympy.Max(*found, evaluate=False)
 
     @cached_property
     def call(self) -> int:
@@ -91,7 +90,7 @@ class Memory:
         -1 before the first one, and the number of calls for the step of an optimizer.
         """
         if self._is_in_optimizer_step:
-            return len(self.calls())
+            return len(self.calls)
         position = self._position
         return int(self._levels.events.calls[position]) if position >= 0 else BEFORE
 
@@ -101,7 +100,7 @@ class Memory:
         self._check_numbers()
         events = self._levels.events
         position = len(events.calls) - 1 if self._is_in_optimizer_step else self._position
-        alive = live_tensors(self.storages, events, position, self.calls(), self.caches)
+        alive = live_tensors(self.storages, events, position, self.calls, self.caches)
         found = [tensor for tensor in alive if tensor.device == self.device]
         temporaries = self.after.temporaries * self._is_in_optimizer_step
         found.append(self._of_optimizer(self.after.state, Category.OPTIMIZER))
@@ -292,7 +291,7 @@ class Memory:
 
 def memory_of(
     storages: StorageEvents | None,
-    calls: Callable[[], Sequence[OpCall]],
+    calls: PassCalls,
     *,
     caches: Iterable[str] = (),
     optimizer: OptimizerStep | None = None,
@@ -302,7 +301,7 @@ def memory_of(
 
     Args:
         storages: Its storage events, if they are known.
-        calls: Function that returns its calls, by index.
+        calls: Its calls.
         caches: Names of inputs that hold the state of earlier tokens.
         optimizer: Step that follows, of an optimizer whose state is there from the start.
         implementation: Implementation of that step; by default that of ``torch.optim``.

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphflops.analysis.live_tensors import Category
-from graphflops.core.ir import Phase
 from graphflops.plots.files import figure_file
 from graphflops.plots.units import si_formatter
 from graphflops.render.units import quantity
@@ -140,8 +139,7 @@ def _mark_peak(axes: Axes, calls: Sequence[int], report: PeakMemory, peak: int) 
 
 def _mark_phases(axes: Axes, report: PeakMemory) -> None:
     """Write where the backward pass begins, if there is one."""
-    starts = (call.index for call in report.calls() if call.phase is not Phase.FORWARD)
-    start = next(starts, None)
+    start = report.calls.first_later
     if start is None:
         return
     axes.axvline(start, color=_GREY, linewidth=0.8, linestyle=":")

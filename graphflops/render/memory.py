@@ -69,7 +69,7 @@ def place(report: PeakMemory) -> str:
     call = report.peak_call
     if call is None:
         return "in the step of the optimizer" if report.after.state else "after the last call"
-    text = f"in call {call.index} of {len(report.calls())}, {call.phase.value}: {call.op}"
+    text = f"in call {call.index} of {len(report.calls)}, {call.phase.value}: {call.op}"
     text += f" in {call.module_path}" if call.module_path else ""
     return text + (f" ({call.source_line})" if call.source_line else "")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from graphflops.analysis.budgets import LimitCheck
@@ -17,7 +17,7 @@ from graphflops.analysis.changes import (
 )
 from graphflops.analysis.compare_conventions import Difference
 from graphflops.analysis.devices import Device
-from graphflops.analysis.live_tensors import LiveTensor
+from graphflops.analysis.live_tensors import LiveTensor, PassCalls
 from graphflops.analysis.memory import TimelinePoint
 from graphflops.analysis.optimizer_memory import OptimizerMemory
 from graphflops.analysis.optimizers import OptimizerStep
@@ -294,7 +294,7 @@ class PeakMemory(Protocol):
     @property
     def peak_call(self) -> OpCall | None: ...
     @property
-    def calls(self) -> Callable[[], Sequence[OpCall]]: ...
+    def calls(self) -> PassCalls: ...
     @property
     def after(self) -> OptimizerMemory: ...
     @property

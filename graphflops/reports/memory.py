@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -60,7 +60,7 @@ class MemoryReport(Memory):
         whole. Parameters, inputs, gradients, caches and outputs stay.
         """
         self._check_numbers()
-        return last_use_peak(self.storages, self.calls(), self.outputs, self.device, self.after)
+        return last_use_peak(self.storages, self._in_order, self.outputs, self.device, self.after)
 
     @property
     def peak_call(self) -> OpCall | None:
@@ -68,26 +68,29 @@ class MemoryReport(Memory):
 
         ``None`` before the first call, and in the step of an optimizer.
         """
-        calls = self.calls()
-        return calls[self.call] if 0 <= self.call < len(calls) else None
+        return self.calls.find((self.call,)).get(self.call)
 
     @cached_property
     def shapes(self) -> tuple[tuple[Dim, ...] | None, ...]:
         """Shapes of the tensors in :attr:`at_peak`; ``None`` where a shape is not known."""
-        shapes = TensorShapes(self.calls())
+        shapes = TensorShapes(self._in_order)
         return tuple(map(shapes.of, self.at_peak))
 
     @cached_property
     def category_timeline(self) -> CategoryTimeline:
         """Bytes by category over the calls."""
         return category_timeline(
-            self.storages, self._labels, self.device, self.after, len(self.calls())
+            self.storages, self._labels, self.device, self.after, len(self.calls)
         )
+
+    @cached_property
+    def _in_order(self) -> Sequence[OpCall]:
+        return self.calls.in_order()
 
     @cached_property
     def _labels(self) -> Mapping[int, LiveTensor]:
         self._check_numbers()
-        return label_storages(self.storages, self.calls(), self.caches)
+        return label_storages(self.storages, self.calls, self.caches)
 
     def plot(self, path: str | Path) -> None:
         """Plot memory by category over the calls into an SVG or PNG file.
@@ -106,7 +109,9 @@ class MemoryReport(Memory):
         Raises:
             OutputError: The file cannot be written.
         """
-        found = memory_snapshot(self.storages, self._labels, self.calls(), self.device, self.after)
+        found = memory_snapshot(
+            self.storages, self._labels, self._in_order, self.device, self.after
+        )
         write_bytes(Path(path), pickle.dumps(found, protocol=PICKLE_PROTOCOL))
 
     def table(self, depth: int | None = 1, width: int | None = None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from graphflops import conventions
 from graphflops.analysis.compare_conventions import differences, merge
+from graphflops.analysis.live_tensors import PassCalls
 from graphflops.analysis.memory import memory_of
 from graphflops.core.arguments import whole_number
 from graphflops.core.call_sequence import CallSequence
@@ -90,14 +91,11 @@ class Report(CostReport):
             CaptureError: The graph was exported or read from a file, and did not run as Python.
         """
         capture = self.capture
-        memory = memory_of(capture.storages, self._calls, caches=capture.caches)
+        memory = memory_of(capture.storages, PassCalls(self.records), caches=capture.caches)
         report = MemoryReport.of(memory, capture.outputs, model=self.model, kind=self.kind)
         return report.keep_open(
             self.symbols, lambda sizes: check_assumptions(capture.assumptions, sizes, self.model)
         )
-
-    def _calls(self) -> Sequence[OpCall]:
-        return [record.call for record in self.records]
 
     @cached_property
     def _sum(self) -> CostSum:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from graphflops.analysis.live_tensors import PassCalls
 from graphflops.analysis.memory import memory_of
 from graphflops.analysis.optimizers import OptimizerStep
 from graphflops.analysis.utilization import Measurement
@@ -150,15 +151,12 @@ class TrainingReport(CostReport):
             CaptureError: A report of it was read from a file.
         """
         outputs, assumptions = self.forward.capture.outputs, self.forward.capture.assumptions
-        memory = memory_of(self.storages, self._calls, optimizer=self.optimizer)
+        calls = PassCalls(self.forward.records, (self.backward.records, self.recompute.records))
+        memory = memory_of(self.storages, calls, optimizer=self.optimizer)
         report = MemoryReport.of(memory, outputs, model=self.model, kind=self.kind)
         return report.keep_open(
             self.symbols, lambda sizes: check_assumptions(assumptions, sizes, self.model)
         )
-
-    def _calls(self) -> Sequence[OpCall]:
-        calls = (record.call for record in self.records)
-        return sorted(calls, key=lambda call: call.index)
 
     @property
     def _module_tree(self) -> ModuleNode:
