@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -250,6 +251,7 @@ def predict(row: Row) -> Row:
     predicted = (memory.reserved + others) / GIB
     return {
         "gpus": row["gpus"],
+        "batch": row["local_batch"],
         "sequence": row["sequence"],
         "checkpointing": row["checkpointing"],
         "allocated": (memory.allocated + others) / GIB,
@@ -259,11 +261,28 @@ def predict(row: Row) -> Row:
     }
 
 
+def table(rows: Iterable[Row]) -> str:
+    """Return the predictions beside what was published."""
+    lines = [
+        (
+            row["gpus"],
+            f"{row['batch']} x {row['sequence']:,}",
+            row["checkpointing"],
+            f"{row['reserved']:.1f}",
+            f"{row['published']:.1f}",
+            f"{row['error']:+.1%}",
+        )
+        for row in rows
+    ]
+    headers = ("GPUs", "tokens on each", "checkpoints", "predicted GiB", "published GiB", "error")
+    return tabulate(lines, headers, tablefmt="github", disable_numparse=True)
+
+
 def main() -> None:
     """Predict, print, and save."""
     tables = json.loads(PUBLISHED.read_text("utf-8"))["memory"]
-    rows = [predict(row) for table in tables for row in table["rows"]]
-    print(tabulate(rows, headers="keys", floatfmt=".3f"))
+    rows = [predict(row) for group in tables for row in group["rows"]]
+    print(table(rows))
     where = environment(("torch",))
     RESULTS.write_text(json.dumps({"environment": where, "rows": rows}, indent=1) + "\n")
 

@@ -34,6 +34,7 @@ from statistics import mean, median
 from typing import Any
 
 import torch
+from tabulate import tabulate
 from torch.nn import functional
 
 import graphflops as gf
@@ -55,7 +56,7 @@ LARGEST = 39_000
 CARD = 40_363
 """MiB that a process can take of it: the most that was measured."""
 CLOSE = 0.1
-CONTEXT = 1_770
+CONTEXT = 1_870
 """MiB of the process beside the allocator: the median over the models that fit."""
 
 Row = dict[str, Any]
@@ -227,34 +228,37 @@ def total_errors(
     ]
 
 
-def report() -> None:
-    """Print how far the predictions are off."""
-    table, rows_by_name = measured(), {row["model"]: row for row in results()}
+def table() -> str:
+    """Return how far the predictions are off."""
+    values, rows_by_name = measured(), {row["model"]: row for row in results()}
     rows = [row for row in rows_by_name.values() if "predicted" in row]
-    fitting = [row for row in rows if fits(table[row["model"]])]
-    print(f"{len(rows)} models counted, {len(fitting)} of which fit")
-    for key in ("live", "reserved"):
-        _print(f"slope per image, {key}", slope_errors(rows, table, key))
-    _print(
-        "rows of models that fit, with one constant", total_errors(rows, table, only_fitting=True)
-    )
-    first = [rows_by_name[n] for n in takewhile(rows_by_name.__contains__, order(table))]
+    first = [rows_by_name[name] for name in takewhile(rows_by_name.__contains__, order(values))]
     first = [row for row in first if "predicted" in row]
-    _print(f"all rows of {len(first)} models, with one constant", total_errors(first, table))
-    constants = [
-        table[row["model"]][batch] - row["predicted"][str(batch)]["reserved"]
-        for row in fitting
-        for batch in BATCHES
-    ]
-    print(f"constant: {median(constants):.0f} MiB at the median")
+    found = {
+        "slope per image, live tensors": slope_errors(rows, values, "live"),
+        "slope per image, reserved": slope_errors(rows, values, "reserved"),
+        "memory, models that fit": total_errors(rows, values, only_fitting=True),
+        f"memory, the first {len(first)} models of the order": total_errors(first, values),
+    }
+    headers = ("figure", "median error", "within 10%", "number")
+    return tabulate([_sums(*item) for item in found.items()], headers, tablefmt="github")
 
 
-def _print(what: str, errors: Sequence[float]) -> None:
-    if not errors:
-        return
+def _sums(what: str, errors: Sequence[float]) -> tuple[str, str, str, int]:
     sizes = [abs(error) for error in errors]
     within = mean(size <= CLOSE for size in sizes)
-    print(f"{what}: {median(sizes):.1%} at the median, within 10% {within:.0%}, n={len(sizes)}")
+    return what, f"{median(sizes):.1%}", f"{within:.0%}", len(sizes)
+
+
+def constants() -> list[float]:
+    """Return the MiB that are missing in the predictions, of the models that fit."""
+    values = measured()
+    return [
+        values[row["model"]][batch] - row["predicted"][str(batch)]["reserved"]
+        for row in results()
+        if "predicted" in row and fits(values[row["model"]])
+        for batch in BATCHES
+    ]
 
 
 def main() -> None:
@@ -266,7 +270,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     if not options.report:
         count(options.names or order(measured()))
-    report()
+    print(table())
+    print(f"beside the reserve: {median(constants()):.0f} MiB at the median")
 
 
 if __name__ == "__main__":

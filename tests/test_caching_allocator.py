@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import graphflops as gf
+from benchmarks import published_memory, timm_memory
+from graphflops.analysis.allocator_memory import RequestTrace
 from graphflops.analysis.caching_allocator import (
     Block,
     CachingAllocator,
@@ -227,3 +229,29 @@ def test_an_unknown_allocator() -> None:
     memory = gf.count(nn.Linear(2, 2), (torch.empty(1, 2),)).memory
     with pytest.raises(ModelSpecError, match="'cuda'"):
         memory.with_allocator("hip")  # type: ignore[arg-type]  # the mistake
+
+
+def test_one_count_gives_the_requests_of_other_batches() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32), nn.ReLU(inplace=True), nn.Flatten()
+    ).to("meta")
+
+    def requests(batch: int) -> RequestTrace:
+        images = torch.empty(batch, 3, 20, 20, device="meta")
+        return gf.count_training(net, (images,), optimizer="momentum").memory.requests
+
+    scaled, fresh = timm_memory.at_batch(requests(timm_memory.COUNTED_BATCH), 8), requests(8)
+    assert scaled.requests == list(fresh.requests)
+
+
+def test_what_selective_checkpoints_save_of_a_layer() -> None:
+    tokens = 8192
+    two, three = (
+        published_memory.trained("selective", 1, tokens, layers).memory for layers in (2, 3)
+    )
+    dim, narrow, hidden = 4096, 1024, 14336
+    # The input, products 1 and 3 (queries and values), attention, products 5 and 7.
+    saved = 2 * tokens * (dim + dim + narrow + dim + hidden + dim)
+    weights = 2 * (2 * dim * dim + 2 * dim * narrow + 3 * dim * hidden + 2 * dim)
+    statistics = 4 * tokens * 32  # of the attention of 32 heads
+    assert three.peak - two.peak == saved + weights + statistics
