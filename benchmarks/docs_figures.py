@@ -15,7 +15,17 @@ from typing import Any
 from tabulate import tabulate
 
 import graphflops as gf
-from benchmarks import capture, diff, memory_budget, page, scaling, training, vs_peers
+from benchmarks import (
+    capture,
+    diff,
+    memory_budget,
+    page,
+    published_memory,
+    scaling,
+    timm_memory,
+    training,
+    vs_peers,
+)
 from benchmarks.results import Results
 from graphflops.analysis.devices import known_devices
 from graphflops.models import Options, resolve
@@ -140,4 +150,8 @@ FIGURES: dict[str, Callable[[], str]] = {
     ),
     "conventions": conventions_table,
     "devices": devices_table,
+    "timm-memory": timm_memory.table,
+    "published-memory": lambda: published_memory.table(
+        json.loads(published_memory.RESULTS.read_text("utf-8"))["rows"]
+    ),
 }

@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 
 import graphflops as gf
 from benchmarks.results import environment
+from graphflops.models.optional_dependencies import repair_torchvision
 
 RESULTS = Path(__file__).parent / "results" / "memory_closed_form.json"
 TESTS = Path(__file__).parents[1] / "tests"
@@ -78,6 +79,7 @@ def compare(
 def main(names: Iterable[str] = ()) -> None:
     """Compare, print, and save."""
     warnings.simplefilter("ignore")
+    repair_torchvision()  # transformers imports it
     sys.path.insert(0, str(TESTS))
     from architectures import ARCHITECTURES, at_depth
 

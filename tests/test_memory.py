@@ -179,6 +179,17 @@ class CustomFunction(nn.Module):
         return result
 
 
+class Smooth(nn.Module):
+    """Activations whose backward decomposes on other devices than the CPU and CUDA."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = linear()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.mish(nn.functional.silu(self.linear(x)))
+
+
 @pytest.mark.parametrize("reuse_layers", [True, False])
 @pytest.mark.parametrize(
     "model",
@@ -187,8 +198,9 @@ class CustomFunction(nn.Module):
         Blocks(checkpointed=True),
         SharedGradient(),
         CustomFunction(),
+        Smooth(),
     ],
-    ids=["blocks", "checkpoints", "one gradient of two weights", "custom function"],
+    ids=["blocks", "checkpoints", "one gradient of two weights", "custom function", "silu"],
 )
 def test_training_of_small_models_against_mem_tracker(model: nn.Module, reuse_layers: bool) -> None:
     step = Step(model=model, inputs={"x": rows(16)}, trained=True)

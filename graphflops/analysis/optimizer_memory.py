@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, TypeAlias
@@ -23,11 +22,15 @@ class OptimizerMemory:
         name: Name of the optimizer.
         state: Bytes that it keeps between steps.
         temporaries: Most bytes that a step takes beside its state.
+        state_sizes: Bytes of each tensor that it keeps.
+        temporary_sizes: Bytes of each tensor of those temporaries.
     """
 
     name: str
     state: int
     temporaries: int = 0
+    state_sizes: tuple[int, ...] = ()
+    temporary_sizes: tuple[int, ...] = ()
 
 
 def optimizer_memory(
@@ -54,18 +57,29 @@ def optimizer_memory(
     optimizer = step.optimizer
     # Counters of steps lie on the CPU, but for a fused step.
     has_counters = optimizer.has_counter and (is_on_cpu or implementation == "fused")
+    counters = (_COUNTER_BYTES,) * has_counters
+    state_sizes = tuple(
+        nbytes for size in step.sizes for nbytes in (*counters, *(size,) * optimizer.state)
+    )
+    temporaries = _temporaries(step.sizes, implementation) if optimizer.has_denominator else ()
     return OptimizerMemory(
         name=optimizer.name,
-        state=step.state_bytes + _COUNTER_BYTES * len(step.sizes) * has_counters,
-        temporaries=_temporaries(step.sizes, implementation) * optimizer.has_denominator,
+        state=sum(state_sizes),
+        temporaries=sum(temporaries),
+        state_sizes=state_sizes,
+        temporary_sizes=temporaries,
     )
 
 
-def _temporaries(sizes: Sequence[int], implementation: Implementation) -> int:
-    """Return the most bytes that denominators take: square roots of the second moments."""
+def _temporaries(sizes: tuple[int, ...], implementation: Implementation) -> tuple[int, ...]:
+    """Return the bytes of the denominators that are alive when they take most.
+
+    They are square roots of the second moments.
+    """
     if implementation == "fused":
-        return 0
+        return ()
     if implementation == "foreach":
-        return sum(sizes)
+        return sizes
     # ``denom = v.sqrt() / c``: the root and the quotient, beside the denominator before.
-    return max((before + 2 * size for before, size in pairwise((0, *sizes))), default=0)
+    alive = ((before, size, size) for before, size in pairwise((0, *sizes)))
+    return max(alive, key=sum, default=())

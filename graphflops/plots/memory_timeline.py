@@ -103,13 +103,16 @@ def _fill(
 ) -> None:
     lower = [0] * len(calls)
     for category, values in stacks.items():
-        upper = [below + nbytes for below, nbytes in zip(lower, values, strict=True)]
+        upper = [bottom + nbytes for bottom, nbytes in zip(lower, values, strict=True)]
         edges = list(zip(calls, lower, upper, strict=True))
         # Where a band goes on as before, a point says nothing.
         steps = [edge for edge, last in pairwise(reversed(edges)) if edge[1:] != last[1:]]
         drawn = sorted({edges[0], *steps, edges[-1]})
+        at, below, above = zip(*drawn, strict=True)
         axes.fill_between(
-            *zip(*drawn, strict=True),
+            at,
+            below,
+            above,
             step="post",
             color=_COLORS[category],
             linewidth=0,

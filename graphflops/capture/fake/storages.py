@@ -27,7 +27,7 @@ from graphflops.capture.fake.metadata import dim, dtype_name
 from graphflops.capture.fake.shape_rules import is_composite
 from graphflops.capture.torch_internals.fake_mode import FakeTensor
 from graphflops.capture.torch_internals.functorch_levels import functorch
-from graphflops.capture.torch_internals.operators import OpOverload
+from graphflops.capture.torch_internals.operators import OpOverload, has_kernel_for_key
 from graphflops.core.storage_events import (
     BEFORE,
     Allocation,
@@ -288,4 +288,8 @@ def storage_of(tensor: torch.Tensor) -> Any:
 @cache
 def _may_allocate(func: Any) -> bool:
     """Return True for an operator with a kernel, which allocates what it returns."""
-    return isinstance(func, OpOverload) and func.namespace != "prim" and not is_composite(func)
+    if not isinstance(func, OpOverload) or func.namespace == "prim":
+        return False
+    # Some decompose on other devices alone, as ``silu_backward``.
+    name = func.name()  # type: ignore[no-untyped-call]  # torch's gap
+    return not is_composite(func) or has_kernel_for_key(name, "CPU")
