@@ -6,22 +6,20 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import cache
-from math import ceil, prod
 from typing import Any, TypeAlias
 
 import sympy
 
 from graphflops.analysis.devices import Device
 from graphflops.analysis.efficiency import Efficiency
+from graphflops.analysis.tiling import product_of, time_of_tiles
 from graphflops.core.call_sequence import Block, CallSequence, Repeat
 from graphflops.core.cost import Dim
-from graphflops.core.ir import OpCall, OpRecord, TensorMeta, dtype_bits
+from graphflops.core.ir import OpRecord, TensorMeta, dtype_bits
 
 Seconds: TypeAlias = float | sympy.Expr
 """Time: a number, or an expression if sizes are symbolic."""
 _TF32 = "tf32"
-_TILE = 128
-"""Rows and columns of the part of a product that a multiprocessor computes at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +99,10 @@ class Roofline:
         arithmetic = cost.flops / self._rate(call.dtype, matrix=is_contraction)
         traffic = nbytes / self.device.bandwidth
         reached = arithmetic / self.efficiency.compute
-        if is_contraction and self.device.multiprocessors:
-            reached *= 1 + self.efficiency.waves * (
-                unfilled_waves(call, self.device.multiprocessors) - 1
-            )
+        if is_contraction and self.device.multiprocessors and self.efficiency.waves:
+            product = product_of(call, cost.macs)
+            tiles = time_of_tiles(product, self.device.multiprocessors) if product else 1.0
+            reached *= 1 + self.efficiency.waves * (tiles - 1)
         moved = traffic / self.efficiency.memory
         expected = _longer(reached, moved) + self.device.launch
         return CallTime(
@@ -141,46 +139,6 @@ class Roofline:
 
 def _is_floating(dtype: str) -> bool:
     return TensorMeta((), dtype=dtype).is_floating
-
-
-def unfilled_waves(call: OpCall, units: int) -> float:
-    """Return the time of a contraction over that of one whose parts fill all multiprocessors.
-
-    Its result is computed in tiles of 128 x 128, as many at a time as there are multiprocessors;
-    the last of these waves, and tiles at the edges, are not full (NVIDIA, "Matrix multiplication
-    background user's guide", on tile and wave quantization).
-
-    Args:
-        call: Call of a contraction; one with symbolic sizes fills all.
-        units: Number of multiprocessors.
-
-    Example:
-        >>> out = TensorMeta((1024, 1280))  # 8 x 10 tiles: 80 of 108 at a time
-        >>> unfilled_waves(OpCall(op="aten::mm", outputs=(out,)), 108)
-        1.35
-    """
-    shape = call.outputs[0].shape if call.outputs else ()
-    if len(shape) < _MATRIX or not all(isinstance(size, int) and size for size in shape):
-        return 1.0
-    batch, rows, columns = _result_matrix(call.op, tuple(map(int, shape)))
-    tiles = batch * ceil(rows / _TILE) * ceil(columns / _TILE)
-    full = batch * rows * columns / _TILE**2
-    return max(1.0, ceil(tiles / units) * units / full)
-
-
-_MATRIX = 2
-_CHANNELS_SECOND = ("convolution", "conv1d", "conv2d", "conv3d")
-_BATCHED = ("bmm", "baddbmm", "matmul")
-
-
-def _result_matrix(op: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Return the number of matrices in the result of a contraction, their rows and columns."""
-    name = op.rpartition("::")[2]
-    if name in _CHANNELS_SECOND:
-        return 1, prod(shape) // shape[1], shape[1]
-    if name in _BATCHED:
-        return prod(shape[:-2]), shape[-2], shape[-1]
-    return 1, prod(shape[:-1]), shape[-1]
 
 
 def _longer(one: Seconds, other: Seconds) -> Seconds:
