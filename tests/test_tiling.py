@@ -21,6 +21,8 @@ sizes = st.integers(1, 5000)
         ("aten::matmul", (2, 4, 6, 5), 8 * 6 * 5 * 7, (8, 6, 5, 7)),
         # 2 images of 56 x 56, 256 filters of 64 channels of 3 x 3.
         ("aten::convolution", (2, 256, 56, 56), 2 * 56 * 56 * 256 * 576, (1, 6272, 256, 576)),
+        # Gradients of both: as much work again, on the result of the input's gradient.
+        ("aten::convolution_backward", (2, 64, 7, 7), 2 * 49 * 64 * 576, (1, 98, 64, 576)),
         ("aten::mm", (0, 5), 0, None),
         ("aten::dot", (), 7, None),
     ],

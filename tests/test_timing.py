@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import graphflops as gf
-from graphflops.analysis.call_time import unfilled_waves
 from graphflops.analysis.devices import device
 from graphflops.analysis.efficiency import Efficiency
-from graphflops.core.ir import OpCall, TensorMeta
 from graphflops.errors import ModelSpecError
 
 A100 = device("a100-sxm-80gb")  # 312 TFLOP/s in bfloat16, 19.5 in float32, 2,039 GB/s
@@ -87,27 +85,6 @@ def test_the_host_starts_kernels_at_its_own_pace() -> None:
     assert found.expected == pytest.approx(100 * 20e-6)
     assert found.total.expected < 1e-3
     assert "host-bound" in found.table()
-
-
-@pytest.mark.parametrize(
-    ("op", "shape", "units", "time"),
-    [
-        # 8 x 10 tiles of 128 x 128 on 108 multiprocessors: 28 are idle.
-        ("aten::mm", (1024, 1280), 108, 108 / 80),
-        # 109 tiles: a second wave for one of them.
-        ("aten::mm", (109 * 128, 128), 108, 216 / 109),
-        # 100 columns of a tile of 128 are used.
-        ("aten::mm", (108 * 128, 100), 108, 128 / 100),
-        # Tiles are of one matrix: 16 of 64 x 64, each a quarter of a tile.
-        ("aten::bmm", (16, 64, 64), 4, 4 * 4 / 4),
-        # 2 images of 56 x 56 and 256 channels: 49 x 2 tiles.
-        ("aten::convolution", (2, 256, 56, 56), 49, 1),
-        ("aten::mm", (0, 128), 108, 1),
-    ],
-)
-def test_waves(op: str, shape: tuple[int, ...], units: int, time: float) -> None:
-    call = OpCall(op=op, outputs=(TensorMeta(shape),))
-    assert unfilled_waves(call, units) == pytest.approx(time)
 
 
 @pytest.fixture(scope="module")

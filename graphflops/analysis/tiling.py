@@ -29,7 +29,7 @@ class Product(NamedTuple):
 def product_of(call: OpCall, macs: Dim) -> Product | None:
     """Return the matrices that a contraction multiplies; ``None`` if sizes are symbolic.
 
-    A convolution is the product of its patches and its filters.
+    A convolution is the product of its patches and its filters, and so are its gradients.
 
     Args:
         call: Call of a contraction.
@@ -50,14 +50,13 @@ def product_of(call: OpCall, macs: Dim) -> Product | None:
 
 
 _MATRIX = 2
-_CHANNELS_SECOND = ("convolution", "conv1d", "conv2d", "conv3d")
 _BATCHED = ("bmm", "baddbmm", "matmul")
 
 
 def _result_matrix(op: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Return the number of matrices in the result of a contraction, their rows and columns."""
     name = op.rpartition("::")[2]
-    if name in _CHANNELS_SECOND:
+    if "conv" in name:
         return 1, prod(shape) // shape[1], shape[1]
     if name in _BATCHED:
         return prod(shape[:-2]), shape[-2], shape[-1]
