@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, TypeAlias
@@ -14,7 +14,7 @@ from graphflops.analysis.devices import Device
 from graphflops.analysis.efficiency import Efficiency
 from graphflops.analysis.tiling import product_of, time_of_tiles
 from graphflops.core.call_sequence import Block, CallSequence, Repeat
-from graphflops.core.cost import Dim
+from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import OpRecord, TensorMeta, dtype_bits
 
 Seconds: TypeAlias = float | sympy.Expr
@@ -86,33 +86,54 @@ class Roofline:
         self._rate = cache(self._uncached_rate)
 
     def time(self, record: OpRecord) -> CallTime:
-        """Return the time of a call; a call without a price takes none.
+        """Return the time of a call as a kernel of its own; without a price it takes none.
 
         Raises:
             ModelSpecError: The device has no rate for a contraction in its dtype.
         """
-        cost, call = record.cost, record.call
+        cost = record.cost
         if cost is None or not (cost.flops or cost.bytes_read or cost.bytes_written):
             return CallTime()
-        is_contraction = bool(cost.macs)
-        nbytes = (cost.bytes_read + cost.bytes_written) * self._scale(call.dtype)
-        arithmetic = cost.flops / self._rate(call.dtype, matrix=is_contraction)
+        return self.time_of_kernel((record,), (0,))
+
+    def time_of_kernel(self, records: Sequence[OpRecord], on_chip: Sequence[Dim]) -> CallTime:
+        """Return the time of calls that run as one kernel.
+
+        Args:
+            records: The calls, with costs.
+            on_chip: Bytes that each of them reads and writes which do not reach the memory.
+
+        Raises:
+            ModelSpecError: The device has no rate for a contraction in its dtype.
+        """
+        work = [self._work(record, n) for record, n in zip(records, on_chip, strict=True)]
+        arithmetic, reached, nbytes = (
+            sum(column[1:], column[0]) for column in zip(*work, strict=True)
+        )
         traffic = nbytes / self.device.bandwidth
-        reached = arithmetic / self.efficiency.compute
-        if is_contraction and self.device.multiprocessors and self.efficiency.waves:
-            product = product_of(call, cost.macs)
-            tiles = time_of_tiles(product, self.device.multiprocessors) if product else 1.0
-            reached *= 1 + self.efficiency.waves * (tiles - 1)
         moved = traffic / self.efficiency.memory
         expected = _longer(reached, moved) + self.device.launch
         return CallTime(
             bound=_longer(arithmetic, traffic),
             expected=expected,
             compute_bound=expected * _is_longer(reached, moved),
-            flops=cost.flops,
+            flops=sum((r.cost.flops for r in records if r.cost is not None), start=0),
             nbytes=nbytes,
             kernels=1,
         )
+
+    def _work(self, record: OpRecord, on_chip: Dim) -> tuple[Seconds, Seconds, Any]:
+        """Return seconds of arithmetic at the peak rate and as reached, and bytes in memory."""
+        call, cost = record.call, record.cost or OpCost()
+        is_contraction = bool(cost.macs)
+        nbytes = (cost.bytes_read + cost.bytes_written - on_chip) * self._scale(call.dtype)
+        arithmetic = cost.flops / self._rate(call.dtype, matrix=is_contraction)
+        reached = arithmetic / self.efficiency.compute
+        if is_contraction and self.device.multiprocessors and self.efficiency.waves:
+            product = product_of(call, cost.macs)
+            tiles = time_of_tiles(product, self.device.multiprocessors) if product else 1.0
+            reached *= 1 + self.efficiency.waves * (tiles - 1)
+        return arithmetic, reached, nbytes
 
     def _uncached_rate(self, dtype: str, *, matrix: bool) -> float:
         replaced = self._replaced(dtype)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphflops.analysis.devices import Device
 from graphflops.analysis.efficiency import Efficiency
+from graphflops.analysis.fused_time import storages_of
 from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import OpRecord, Status
 from graphflops.core.module_tree import ModuleNode
@@ -280,6 +281,7 @@ class CostReport(ABC):
         *,
         dtype: str | None = None,
         efficiency: Efficiency | float | None = None,
+        fused: bool = False,
     ) -> TimeReport:
         """Return the time on a device: a bound that holds, and a prediction.
 
@@ -289,6 +291,8 @@ class CostReport(ABC):
                 ``"tf32"`` is that of contractions in float32 alone.
             efficiency: What kernels reach of the peak rates, or one share for all; by default
                 that of the family of the device.
+            fused: Let pointwise operators run in the kernels around them, as a compiler does, see
+                :mod:`graphflops.analysis.fusion`; by default each operator is a kernel.
 
         Raises:
             ModelSpecError: There is no such device, it has no rate for a dtype, or the efficiency
@@ -304,8 +308,20 @@ class CostReport(ABC):
         """
         dtypes = {name: cost.macs for name, cost in self.by_dtype().items()}
         roofline = roofline_of(device, dtype, efficiency, dtypes)
-        passes = {name: pass_time(runs, roofline) for name, runs in self.timed_runs.items()}
-        return TimeReport(model=self.model, kind=self.kind, roofline=roofline, passes=passes)
+        kept = self._kept_storages if fused else {}
+        passes = {
+            name: pass_time(runs, roofline, kept.get(name))
+            for name, runs in self.timed_runs.items()
+        }
+        return TimeReport(
+            model=self.model, kind=self.kind, roofline=roofline, passes=passes, fused=fused
+        )
+
+    @property
+    def _kept_storages(self) -> Mapping[str, frozenset[str]]:
+        """Storages that each pass leaves in memory for what comes after it, by pass."""
+        passes = self.passes_by_name.items()
+        return {name: storages_of(part.report.capture.outputs) for name, part in passes}
 
     @property
     def timed_runs(self) -> Mapping[str, Runs]:

@@ -19,6 +19,7 @@ from graphflops.analysis.call_time import (
 from graphflops.analysis.devices import Device
 from graphflops.analysis.devices import device as find_device
 from graphflops.analysis.efficiency import Efficiency, efficiency_of
+from graphflops.analysis.fused_time import times_of_kernels
 from graphflops.core.cost import Dim
 from graphflops.core.ir import OpRecord
 from graphflops.render import data
@@ -73,12 +74,14 @@ class TimeReport:
         kind: Kind of its report.
         roofline: Device, dtype and what kernels reach of the peak rates.
         passes: Time of each pass by name.
+        fused: True if operators run fused, as a compiler makes them.
     """
 
     model: str
     kind: str
     roofline: Roofline
     passes: Mapping[str, PassTime]
+    fused: bool = False
 
     @property
     def device(self) -> Device:
@@ -196,8 +199,13 @@ class Runs(NamedTuple):
     times: int
 
 
-def pass_time(runs: Runs, roofline: Roofline) -> PassTime:
+def pass_time(runs: Runs, roofline: Roofline, kept: frozenset[str] | None = None) -> PassTime:
     """Return the time of a pass in all its runs.
+
+    Args:
+        runs: Runs of the pass.
+        roofline: Device, dtype and what kernels reach of the peak rates.
+        kept: Storages that are read after the pass, if its operators are fused.
 
     Of three and more runs the first, the middle and the last are looked at, and the sum is
     Simpson's: exact where no call changes on the way between compute-bound and memory-bound.
@@ -208,7 +216,12 @@ def pass_time(runs: Runs, roofline: Roofline) -> PassTime:
     )
     calls: defaultdict[tuple[str, str], CallTime] = defaultdict(CallTime)
     for position, weight in weights.items():
-        for key, time in times_by_module_and_operator(records_of(position), roofline).items():
+        records = records_of(position)
+        if kept is None:
+            times_by_key = times_by_module_and_operator(records, roofline)
+        else:
+            times_by_key = times_of_kernels(records, roofline, kept)
+        for key, time in times_by_key.items():
             calls[key] += time * weight
     kernels = sum((time.kernels for time in calls.values()), start=0)
     return PassTime(runs=times, calls=dict(calls), host=kernels * roofline.efficiency.dispatch)

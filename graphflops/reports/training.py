@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from graphflops.analysis.fused_time import kept_by_pass
 from graphflops.analysis.memory import Memory, memory_of
 from graphflops.analysis.optimizers import OptimizerStep
 from graphflops.analysis.utilization import Measurement
@@ -204,6 +205,12 @@ class TrainingReport(CostReport):
             step = OpRecord(call=call, status=Status.COUNTED, cost=self.optimizer.cost)
             runs["optimizer"] = Runs(lambda _: (step,), self.steps)
         return runs
+
+    @property
+    def _kept_storages(self) -> Mapping[str, frozenset[str]]:
+        """Outputs, and what each pass reads of the others: activations that are saved."""
+        passes = {name: part.report.records for name, part in self.passes_by_name.items()}
+        return kept_by_pass(passes, self.forward.capture.outputs)
 
     @property
     def unattributed(self) -> OpCost:
