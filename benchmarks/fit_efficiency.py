@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.latency import Pass, Row, kernels, our_rows, rows
+from benchmarks.latency import Pass, Row, kernels, our_rows, report, rows
 from benchmarks.results import environment
 from graphflops.analysis.devices import device
 from graphflops.analysis.efficiency import Efficiency
@@ -151,6 +151,14 @@ def errors(measured: Iterable[Row], of: Callable[[str], Efficiency]) -> list[flo
     return [expected(row, of(row.device)) / row.seconds - 1 for row in measured]
 
 
+def _fused_error(row: Row) -> float:
+    """Return the relative error of a row that was compiled, by the same constants."""
+    time = report(row.workload).time(row.device, fused=True)
+    if time.bound > row.seconds:
+        raise AssertionError(f"{row.name} is faster than its bound on {row.device}")
+    return float(time.expected) / row.seconds - 1
+
+
 def left_out(measured: Sequence[Row], by: str) -> dict[str, float]:
     """Return the mean error on each GPU or model by a fit on all others."""
     found = {}
@@ -222,7 +230,9 @@ def main() -> None:
     summary = _summary(measured, of)
     summary["left out GPU"] = left_out(fitted, "device")
     summary["left out model"] = left_out(fitted, "model")
-    summary["bfloat16"] = _mean(errors(ours, lambda _: half))
+    summary["bfloat16"] = {"rows": len(ours), "error": _mean(errors(ours, lambda _: half))}
+    compiled = rows("fusion")
+    summary["fused"] = {"rows": len(compiled), "error": _mean([*map(_fused_error, compiled)])}
     for name, value in summary.items():
         print(name, value)
     if options.write:

@@ -44,6 +44,12 @@ def test_errors_on_devices_that_were_not_fitted_on(results: dict[str, Any]) -> N
     assert error(h100) < 0.035
 
 
+def test_errors_of_compiled_models(results: dict[str, Any]) -> None:
+    fused = results["summary"]["fused"]
+    assert fused["rows"] == 8
+    assert fused["error"] < 0.08
+
+
 @pytest.mark.parametrize(
     ("name", "family"),
     [("h100-sxm", "nvidia"), ("a100", "nvidia-64"), ("l4", "nvidia-75w"), ("t4", "nvidia-64-75w")],
