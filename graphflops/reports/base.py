@@ -306,8 +306,7 @@ class CostReport(ABC):
             >>> round(bound * 312e12 / (2 * 8192 * 4096 * 4096), 3)  # 312 TFLOP/s
             1.0
         """
-        dtypes = {name: cost.macs for name, cost in self.by_dtype().items()}
-        roofline = roofline_of(device, dtype, efficiency, dtypes)
+        roofline = roofline_of(device, dtype, efficiency, self._first.records)
         kept = self._kept_storages if fused else {}
         passes = {
             name: pass_time(runs, roofline, kept.get(name))

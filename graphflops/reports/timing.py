@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from graphflops.analysis.devices import Device
 from graphflops.analysis.devices import device as find_device
 from graphflops.analysis.efficiency import Efficiency, efficiency_of
 from graphflops.analysis.fused_time import times_of_kernels
-from graphflops.core.cost import Dim
+from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import OpRecord
 from graphflops.render import data
 from graphflops.render import timing as rendering
@@ -171,7 +171,7 @@ def roofline_of(
     device: Device | str,
     dtype: str | None,
     efficiency: Efficiency | float | None,
-    macs_by_dtype: Mapping[str, Dim],
+    records: Iterable[OpRecord],
 ) -> Roofline:
     """Return the roofline of a device.
 
@@ -179,12 +179,20 @@ def roofline_of(
         device: Device, or its name.
         dtype: Dtype in place of those counted, if any.
         efficiency: What kernels reach, or one share for all; by default that of the family.
-        macs_by_dtype: Multiply-accumulates by dtype, of which most say the precision.
+        records: Records whose contractions say the precision.
     """
     found = find_device(device) if isinstance(device, str) else device
-    numbers = {name: macs if isinstance(macs, int) else 1 for name, macs in macs_by_dtype.items()}
-    precision = dtype or max(numbers, key=numbers.__getitem__, default="float32")
+    precision = dtype or _main_dtype(records)
     return Roofline(found, efficiency_of(efficiency, found, precision), dtype)
+
+
+def _main_dtype(records: Iterable[OpRecord]) -> str:
+    """Return the dtype of most multiply-accumulates; of symbolic ones, of most contractions."""
+    macs: Counter[str] = Counter()
+    for record in CallSequence.of(records).distinct():
+        if record.cost is not None and record.cost.macs:
+            macs[record.call.dtype] += record.cost.macs if isinstance(record.cost.macs, int) else 1
+    return max(macs, key=macs.__getitem__, default="float32")
 
 
 class Runs(NamedTuple):
