@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -233,28 +234,21 @@ class Program(nn.Module):
             values.append(self._step(step, one, other))
         return values[-2:]
 
-    def _step(  # noqa: PLR0911 - one a step
-        self, step: str, one: torch.Tensor, other: torch.Tensor
-    ) -> torch.Tensor:
-        match step:
-            case "relu" | "softmax" | "dropout":
-                options = {"dim": -1} if step == "softmax" else {}
-                return getattr(F, step)(one, **options)
-            case "add":
-                return one + other
-            case "linear":
-                return self.linear(one)
-            case "sum":
-                return one.sum(0, keepdim=True) + other
-            case "chunk":
-                left, right = one.chunk(2)
-                return torch.cat([left * 2, right + 1])
-            case "transpose":
-                return one.mT * other
-            case "relu_":
-                return F.relu_(one + other)
-            case _:
-                return torch.cat([one[:8], other[8:]])
+    def _step(self, step: str, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        left, right = one.chunk(2)
+        results: dict[str, Callable[[], torch.Tensor]] = {
+            "relu": lambda: F.relu(one),
+            "softmax": lambda: F.softmax(one, -1),
+            "dropout": lambda: F.dropout(one),
+            "add": lambda: one + other,
+            "linear": lambda: F.linear(one, self.linear.weight, self.linear.bias),
+            "sum": lambda: one.sum(0, keepdim=True) + other,
+            "chunk": lambda: torch.cat([left * 2, right + 1]),
+            "transpose": lambda: one.mT * other,
+            "relu_": lambda: F.relu_(one + other),
+            "cat": lambda: torch.cat([one[:8], other[8:]]),
+        }
+        return results[step]()
 
 
 @settings(max_examples=40, deadline=None)

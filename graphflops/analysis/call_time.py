@@ -79,10 +79,18 @@ class Roofline:
         efficiency: What kernels reach of the peak rates, for ``expected``.
         dtype: Dtype of contractions and of all floating tensors, in place of the dtypes that were
             counted; ``"tf32"`` is that of contractions in float32 alone.
+        precision: Dtype of most contractions, whose rate is the peak.
     """
 
-    def __init__(self, device: Device, efficiency: Efficiency, dtype: str | None = None) -> None:
+    def __init__(
+        self,
+        device: Device,
+        efficiency: Efficiency,
+        dtype: str | None = None,
+        precision: str = "float32",
+    ) -> None:
         self.device, self.efficiency, self.dtype = device, efficiency, dtype
+        self.precision = precision
         self._rate = cache(self._uncached_rate)
 
     def time(self, record: OpRecord) -> CallTime:
@@ -134,6 +142,15 @@ class Roofline:
             tiles = time_of_tiles(product, self.device.multiprocessors) if product else 1.0
             reached *= 1 + self.efficiency.waves * (tiles - 1)
         return arithmetic, reached, nbytes
+
+    @property
+    def peak(self) -> float:
+        """FLOP/s that contractions reach at best in the precision.
+
+        Raises:
+            ModelSpecError: The device has no rate for them.
+        """
+        return self.device.rate(self.precision, matrix=True)
 
     def _uncached_rate(self, dtype: str, *, matrix: bool) -> float:
         replaced = self._replaced(dtype)

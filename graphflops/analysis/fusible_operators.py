@@ -36,7 +36,7 @@ _REDUCTIONS = """
 
 
 class Fusibility(Enum):
-    """What a compiler can do with an operator."""
+    """Kind of operator, by the kernels that a compiler makes of it."""
 
     POINTWISE = "pointwise"
     CONTRACTION = "contraction"

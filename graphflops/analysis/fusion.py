@@ -61,7 +61,7 @@ class _Version(NamedTuple):
 
 @dataclass(slots=True)
 class _Content:
-    """Which kernels make and read the content of a storage.
+    """Kernels that make and read the content of a storage.
 
     Attributes:
         maker: Kernel and position in it of the call that makes it.
