@@ -10,12 +10,14 @@ from typing import Any
 
 from graphflops.analysis.call_time import Roofline
 from graphflops.analysis.fused_time import kept_by_pass
+from graphflops.analysis.live_tensors import PassCalls
 from graphflops.analysis.memory import Memory, memory_of
 from graphflops.analysis.optimizers import OptimizerStep
 from graphflops.analysis.utilization import Measurement
 from graphflops.core.arguments import check_choice
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.cost import Dim, OpCost, substitute
+from graphflops.core.guards import check_assumptions
 from graphflops.core.ir import OpCall, OpRecord, Phase, Status, TensorMeta
 from graphflops.core.module_tree import ModuleNode, roll_up
 from graphflops.core.storage_events import StorageEvents
@@ -148,11 +150,14 @@ class TrainingReport(CostReport):
 
         Raises:
             CaptureError: A report of it was read from a file.
-            UnboundSymbolError: Sizes are symbolic; bind them first by ``subs``.
         """
-        records = (record for part in self.parts for record in part.records)
-        calls = sorted((record.call for record in records), key=lambda call: call.index)
-        return memory_of(self.storages, calls, optimizer=self.optimizer)
+        assumptions = self.forward.capture.assumptions
+        later = self.backward.records, self.recompute.records
+        calls = PassCalls(self.forward.records, later)
+        memory = memory_of(self.storages, calls, optimizer=self.optimizer)
+        return memory.keep_open(
+            self.symbols, lambda sizes: check_assumptions(assumptions, sizes, self.model)
+        )
 
     @property
     def _module_tree(self) -> ModuleNode:
@@ -216,9 +221,8 @@ class TrainingReport(CostReport):
 
     @property
     def _kept_storages(self) -> Mapping[str, frozenset[str]]:
-        """Outputs, and what each pass reads of the others: activations that are saved."""
-        passes = {name: part.report.records for name, part in self.passes_by_name.items()}
-        return kept_by_pass(passes, self.forward.capture.outputs)
+        parts = {name: part.report.records for name, part in self.passes_by_name.items()}
+        return kept_by_pass(parts, self.forward.capture.outputs)
 
     @property
     def unattributed(self) -> OpCost:
