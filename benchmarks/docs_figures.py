@@ -18,6 +18,7 @@ import graphflops as gf
 from benchmarks import (
     capture,
     diff,
+    fit_efficiency,
     memory_budget,
     page,
     published_memory,
@@ -49,6 +50,12 @@ def _scaling() -> dict[str, Any]:
 @functools.cache
 def _diff() -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(diff.RESULTS.read_text("utf-8"))
+    return loaded
+
+
+@functools.cache
+def _latency() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(fit_efficiency.RESULTS.read_text("utf-8"))
     return loaded
 
 
@@ -154,4 +161,6 @@ FIGURES: dict[str, Callable[[], str]] = {
     "published-memory": lambda: published_memory.table(
         json.loads(published_memory.RESULTS.read_text("utf-8"))["rows"]
     ),
+    "time-errors": lambda: fit_efficiency.table(_latency()["summary"]),
+    "time-environment": lambda: _environment(_latency()["environment"]),
 }
