@@ -144,3 +144,25 @@ def test_entries_that_come_later_are_seen() -> None:
     assert conventions.get("causal").lookup(gf.OpCall(op="aten::mm")) is conventions.exact().lookup(
         gf.OpCall(op="aten::mm")
     )
+
+
+def test_scores_with_attention_sinks_hide_as_much_in_backward() -> None:
+    config = transformers.GptOssConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=HEADS,
+        num_key_value_heads=2,
+        head_dim=WIDTH,
+        num_local_experts=4,
+        vocab_size=64,
+        sliding_window=4,
+        use_cache=False,
+    )
+    with torch.device("meta"):
+        step = gf.count_training(transformers.GptOssForCausalLM(config).train(), kwargs=ids())
+    # One layer sees the last four tokens, the other all; each score is in two products of 8.
+    windowed = HIDDEN + sum(max(0, row - 3) for row in range(TOKENS))
+    forward = 2 * HEADS * (HIDDEN + windowed) * 2 * 2 * WIDTH
+    assert step.forward.total.flops_masked == forward
+    assert step.backward.total.flops_masked == 2 * forward
