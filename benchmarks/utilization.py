@@ -143,9 +143,9 @@ def lora_as_two_forwards(sequence: int) -> tuple[Term, ...]:
     """Return what LoRA on Llama 3 70B lacks if it is twice the forward, without adapters."""
     hidden, intermediate, layers, kv, rank = 8192, 28672, 80, 1024, 8
     attention = layers * 2 * hidden * (sequence + 1) / 2
-    sizes = ((hidden, hidden), (hidden, kv), (hidden, kv), (hidden, hidden))
-    sizes += (*((hidden, intermediate),) * 2, (intermediate, hidden))
-    adapters = layers * rank * sum(map(sum, sizes))
+    attended = ((hidden, hidden), (hidden, kv), (hidden, kv), (hidden, hidden))
+    gated = ((hidden, intermediate), (hidden, intermediate), (intermediate, hidden))
+    adapters = layers * rank * sum(map(sum, (*attended, *gated)))
     # Layer 0 passes no gradient to the embedding: q, k, v and the first half of their adapters.
     first = hidden * (hidden + 2 * kv) + 3 * rank * hidden
     return (
@@ -233,7 +233,7 @@ def reproduced(row: dict[str, Any], macs: int) -> dict[str, Any]:
     """
     sequence, rate = row["sequence"], row["tokens_per_second_per_gpu"]
     terms = model_of(row).terms(sequence)
-    published = row.get("mfu_percent", row.get("tflops_per_gpu"))
+    published = row["mfu_percent"] if "mfu_percent" in row else row["tflops_per_gpu"]
     whole = 1e12 if "tflops_per_gpu" in row else gf.peak_flops(A100) / 100
     counted = 2 * macs / sequence * rate / whole
     with_terms = 2 * (macs / sequence + sum(term.macs for term in terms)) * rate / whole

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -78,14 +80,14 @@ def test_symbolic_sizes() -> None:
 
 
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
-def test_a_generation(cache: str) -> None:
+def test_a_generation(cache: Literal["dynamic", "static"]) -> None:
     counted = {
         name: gf.count_generation(
             llama(),
             ids(6),
             max_new_tokens=4,
             cache=cache,
-            convention=name,  # type: ignore[arg-type]
+            convention=name,
         )
         for name in ("exact", "causal")
     }

@@ -322,7 +322,7 @@ def test_lightning_logs_what_a_count_says(
             accumulate_grad_batches=passes,
             log_every_n_steps=1,
             callbacks=[*callbacks, Tick()],
-        ).fit(module, torch.utils.data.DataLoader(torch.ones(8, 3), batch_size=2))
+        ).fit(module, torch.utils.data.DataLoader(list(torch.ones(8, 3)), batch_size=2))
         return module
 
     module = fit(LightningCallback(CPU))
@@ -335,7 +335,8 @@ def test_lightning_logs_what_a_count_says(
             self.layer = nn.Linear(3, 4)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.layer(x).square().sum()
+            loss: torch.Tensor = self.layer(x).square().sum()
+            return loss
 
     step = gf.count_training(Step(), (torch.zeros(2, 3),), loss=lambda out: out)
     assert len(metrics) == 4 // passes

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import typer
 
-from graphflops.cli import catalog, count, diff, generate, timing, train, view
+from graphflops.cli import catalog, count, diff, generate, timing, trace, train, view
 from graphflops.cli.stdout import claim_stdout, retire_stdout
 from graphflops.errors import GraphFlopsError, ModelSpecError, UnknownOpError
 from graphflops.render.escape import one_line
@@ -37,6 +37,7 @@ app.command()(generate.generate)
 app.command()(diff.diff)
 app.command()(diff.check)
 app.command()(timing.time)
+app.command()(trace.annotate_trace)
 app.add_typer(view.app, name="view")
 app.command()(catalog.models)
 app.command()(catalog.conventions)

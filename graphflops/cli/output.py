@@ -39,7 +39,8 @@ Columns = Annotated[
     typer.Option(metavar="NAMES", help="Columns of the table to show, e.g. module,FLOPs."),
 ]
 Output = Annotated[
-    Path | None, typer.Option(help="Write to this file instead of stdout.", readable=False)
+    Path | None,
+    typer.Option("--output", "-o", help="Write to this file instead of stdout.", readable=False),
 ]
 
 
