@@ -300,6 +300,8 @@ def test_lightning_logs_what_a_count_says(
 
     clock = Clock(monkeypatch)
     seen = []
+    data: Any = torch.ones(8, 3)
+    rows = torch.utils.data.DataLoader(data, batch_size=2)
 
     class Tick(Callback):  # type: ignore[misc]
         def on_after_backward(self, *_: Any) -> None:
@@ -322,7 +324,7 @@ def test_lightning_logs_what_a_count_says(
             accumulate_grad_batches=passes,
             log_every_n_steps=1,
             callbacks=[*callbacks, Tick()],
-        ).fit(module, torch.utils.data.DataLoader(list(torch.ones(8, 3)), batch_size=2))
+        ).fit(module, rows)
         return module
 
     module = fit(LightningCallback(CPU))
