@@ -69,7 +69,7 @@ class OperatorEvent:
 
     @property
     def args(self) -> dict[str, Any]:
-        """What the profiler recorded."""
+        """Arguments that the profiler recorded."""
         found = self.event.get("args")
         return found if isinstance(found, dict) else {}
 

@@ -73,7 +73,7 @@ _NOT_RECORDED = ("Layout", "MemoryFormat", "Device", "Generator", "str")
 
 
 class Recorded(NamedTuple):
-    """What was recorded of a call.
+    """Recorded inputs of a call.
 
     Attributes:
         op: Operator packet, e.g. ``"aten::add"``.

@@ -36,7 +36,7 @@ _LEAST_SHARE = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class TraceSummary:
-    """What was annotated in a trace.
+    """Figures of an annotated trace.
 
     Attributes:
         device: Device of the bounds.
