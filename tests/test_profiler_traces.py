@@ -119,6 +119,16 @@ def attention() -> None:
     F.scaled_dot_product_attention(query, query, query, is_causal=True)
 
 
+def differentiated_conv() -> None:
+    x, weight = torch.zeros(1, 3, 8, 8).requires_grad_(), torch.zeros(4, 3, 3, 3).requires_grad_()
+    F.conv2d(x, weight).sum().backward()
+
+
+def differentiated_attention() -> None:
+    query, key, value = (torch.zeros(2, 3, 5, 8).requires_grad_() for _ in range(3))
+    F.scaled_dot_product_attention(query, key, value).sum().backward()
+
+
 CASES: dict[str, tuple[Any, str, int]] = {
     "conv": (
         lambda: F.conv2d(torch.zeros(1, 3, 8, 8), torch.zeros(4, 3, 3, 3)),
@@ -128,6 +138,13 @@ CASES: dict[str, tuple[Any, str, int]] = {
     "strided product": (lambda: torch.zeros(8, 5).t() @ torch.zeros(8, 3), "aten::mm", 5 * 8 * 3),
     "batched": (lambda: torch.zeros(2, 5, 8) @ torch.zeros(2, 8, 3), "aten::bmm", 2 * 5 * 8 * 3),
     "attention": (attention, "aten::scaled_dot_product_attention", 2 * 3 * 25 * 16),
+    "conv, backward": (differentiated_conv, "aten::convolution_backward", 2 * 36 * 4 * 27),
+    # Four products, and the scores again.
+    "attention, backward": (
+        differentiated_attention,
+        "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
+        5 * 2 * 3 * 25 * 8,
+    ),
     "half": (lambda: torch.zeros(5, 8).bfloat16() @ torch.zeros(8, 3).bfloat16(), "aten::mm", 120),
 }
 
@@ -146,6 +163,16 @@ OPERATORS: dict[str, tuple[Any, str, int, int]] = {
     "list": (lambda: torch.cat([torch.zeros(2, 3), torch.zeros(4, 3)]), "aten::cat", 0, 2 * 72),
     "view": (lambda: torch.zeros(2, 3).view(6), "aten::view", 0, 0),
     "in place": (lambda: torch.zeros(6).mul_(torch.ones(6)), "aten::mul_", 6, 3 * 24),
+    "cast and device": (lambda: torch.zeros(6).to("cpu", torch.bfloat16), "aten::_to_copy", 0, 36),
+    "composite": (lambda: torch.zeros(6).to("cpu", torch.bfloat16), "aten::to", 0, 36),
+    "format": (lambda: torch.zeros(2, 3).t().contiguous(), "aten::contiguous", 0, 48),
+    "number": (lambda: torch.zeros(1).item(), "aten::_local_scalar_dense", 0, 0),
+    "foreach": (
+        lambda: torch._foreach_mul([torch.zeros(6), torch.zeros(2)], 3.0),
+        "aten::_foreach_mul",
+        8,
+        64,
+    ),
     "mean": (lambda: torch.zeros(2, 3).mean(dim=1), "aten::mean", 2 * 2 + 2, 24 + 8),
 }
 

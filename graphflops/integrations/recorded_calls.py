@@ -69,7 +69,17 @@ _LIST = "TensorList"
 _OF_NUMBERS = ("double", "long", "long int", "c10::complex<double>", "bool")
 """Types of the tensors that numbers of Python become."""
 _OTHERS = "the arguments are those of another overload"
-_NOT_RECORDED = ("Layout", "MemoryFormat", "Device", "Generator", "str")
+_NUMBERED: dict[str, dict[Any, Any]] = {
+    "ScalarType": _SCALAR_TYPES,
+    "MemoryFormat": {
+        0: torch.contiguous_format,
+        1: torch.preserve_format,
+        2: torch.channels_last,
+        3: torch.channels_last_3d,
+    },
+    "Layout": {0: torch.strided},
+}
+"""Values by their numbers, for arguments that are recorded as numbers."""
 
 
 class Recorded(NamedTuple):
@@ -201,7 +211,9 @@ def _run(op: OpOverload, recorded: Recorded, list_type: str) -> Invocation:
             kwargs[argument.name] = given
         else:
             args.append(given)
-    return Invocation(op, tuple(args), kwargs, op(*args, **kwargs))
+    # A number among the results would be read off data, and matters to no cost.
+    has_tensors = any("Tensor" in str(result.type) for result in op._schema.returns)
+    return Invocation(op, tuple(args), kwargs, op(*args, **kwargs) if has_tensors else None)
 
 
 def _tensors(argument: Any, kind: str, dims: Any, strides: Any, list_type: str) -> Any:
@@ -220,10 +232,11 @@ def _plain(argument: Any, kind: str, value: str) -> Any:
     if kind in {"Scalar", "ScalarList"} and value:
         if "Tensor" in declared or ("List" in declared) != (kind == "ScalarList"):
             raise TypeError(_OTHERS)
-        if any(name in declared for name in _NOT_RECORDED):
-            return None
         number = _number(value)
-        return _SCALAR_TYPES.get(number, number) if "ScalarType" in declared else number
+        names = _NUMBERED.get(declared.removeprefix("Optional[").removesuffix("]"))
+        return number if names is None else names[number]
+    if declared == "Device":  # shapes are the same on all
+        return torch.device("cpu")
     if not argument.has_default_value() and not declared.startswith("Optional"):
         raise TypeError(_OTHERS)
     return argument.default_value if argument.has_default_value() else None
