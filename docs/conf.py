@@ -42,10 +42,15 @@ autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 90
 
+autodoc_mock_imports = ["lightning", "pytorch_lightning"]  # an extra
+
 nitpicky = True
 nitpick_ignore_regex = [
     # Types of other packages, whose documentation is not asked for over the network.
-    ("py:.*", r"(torch|sympy|os|collections|pathlib|typing|types|enum|dataclasses)(\..*)?"),
+    (
+        "py:.*",
+        r"(torch|sympy|os|collections|pathlib|typing|types|enum|dataclasses|transformers|lightning)(\..*)?",
+    ),
     ("py:.*", r"(nn|fx|nx)\..*"),  # the names by which modules import torch's and networkx
     # Parts of types that Sphinx takes apart at their commas, and type variables.
     ("py:class", r"tuple\[.*|.*\.[A-Z]|Parameter"),

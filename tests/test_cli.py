@@ -267,7 +267,7 @@ BAD_INPUT = {
         "hf:bert",
         "--compare-conventions",
         "deepspeed",
-    ): "is no convention. Known: exact, torch",
+    ): "is no convention. Known: exact, causal, torch",
     ("ops", "hf:bert", "--convention", "FVcore"): "Did you mean fvcore?",
     ("models", "resnet5O"): "Did you mean timm:resnet50",
     ("models", "hf:qqqqq"): "Give a part of a name, or a glob",

@@ -102,5 +102,5 @@ def _work(record: OpRecord) -> tuple[Dim, Dim]:
 def _rule(record: OpRecord, registry: Registry, name: str) -> str:
     if record.cost is None:
         return f"{name}: no price."
-    words = " ".join(formula(record, registry.lookup(record.call))).removeprefix("none: ")
+    words = " ".join(formula(record, registry)).removeprefix("none: ")
     return f"{name}: {shorten(words.rstrip('.') + '.', _QUOTED, placeholder=' ...')}"

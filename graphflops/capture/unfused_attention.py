@@ -28,7 +28,17 @@ _SHARE_PRESERVING = frozenset(
         *("softmax", "_softmax", "_safe_softmax", "mul", "mul_", "div", "div_", "tanh", "sub"),
         *("to", "_to_copy", "type_as", "clone", "contiguous", "detach", "alias", "copy_", "cat"),
         *("dropout", "native_dropout", "native_dropout_backward", "slice", "narrow", "nan_to_num"),
-        *("view", "reshape", "_unsafe_view", "expand", "transpose", "permute", "t", "squeeze"),
+        *(
+            "view",
+            "reshape",
+            "_unsafe_view",
+            "expand",
+            "transpose",
+            "slice_backward",
+            "permute",
+            "t",
+            "squeeze",
+        ),
         *("unsqueeze", "add", "add_", "flatten", "unflatten", "split", "split_with_sizes"),
     )
 )
@@ -126,10 +136,12 @@ class _ProductSearch:
         """Mark the products that compute some scores, up to a distance in operators."""
         for tensor in tensors:
             call = self._producers.get(tensor.name)
-            if call is None or tensor.numel != share[1]:
+            if call is None:
                 continue
             if call.op in _PRODUCTS:
-                self.shares[call.template_index] = share
+                # Between a product and its softmax, columns may be added: attention sinks.
+                if tensor.numel == share[1]:
+                    self.shares[call.template_index] = share
             elif distance and call.op in _SHARE_PRESERVING and tensor.name not in self._scores:
                 inputs = [meta for _, meta in call.tensors()]
                 self._mark_producers(inputs, share, distance - 1)

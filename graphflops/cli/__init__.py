@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import typer
 
-from graphflops.cli import catalog, count, diff, generate, memory, timing, train, view
+from graphflops.cli import catalog, count, diff, generate, memory, timing, trace, train, view
 from graphflops.cli.stdout import claim_stdout, retire_stdout
 from graphflops.errors import GraphFlopsError, ModelSpecError, UnknownOpError
 from graphflops.render.escape import one_line
@@ -38,6 +38,7 @@ app.command()(diff.diff)
 app.command()(diff.check)
 app.command()(timing.time)
 app.command()(memory.memory)
+app.command()(trace.annotate_trace)
 app.add_typer(view.app, name="view")
 app.command()(catalog.models)
 app.command()(catalog.conventions)

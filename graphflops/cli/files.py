@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import secrets
 import stat
@@ -38,12 +39,15 @@ def check_writable(path: Path) -> None:
 def write_file(path: Path, text: str) -> None:
     """Write text to a file atomically.
 
-    A file that exists keeps its permissions; a device or a pipe is written in place.
+    A file that exists keeps its permissions; a device or a pipe is written in place. The text is
+    compressed if the name ends in ``.gz``.
 
     Raises:
         OutputError: It cannot be written.
     """
     data = text.encode("utf-8", "backslashreplace")
+    if path.suffix == ".gz":
+        data = gzip.compress(data)
     with _translate_os_errors(path):
         if not _is_replaced(path):
             with path.open("wb", buffering=0) as device:

@@ -79,7 +79,7 @@ def check_finite(seconds: float | None) -> float | None:
 Convention = Annotated[
     str,
     typer.Option(
-        help="Way of counting: exact, torch, calflops or fvcore; see conventions.",
+        help="Way of counting: exact, causal, torch, calflops or fvcore; see conventions.",
         callback=check_convention,
     ),
 ]

@@ -41,7 +41,8 @@ Columns = Annotated[
 TableFormat: TypeAlias = Literal["text", "json", "markdown"]
 TableFormatFlag = Annotated[TableFormat, typer.Option("--format", help="Output format.")]
 Output = Annotated[
-    Path | None, typer.Option(help="Write to this file instead of stdout.", readable=False)
+    Path | None,
+    typer.Option("--output", "-o", help="Write to this file instead of stdout.", readable=False),
 ]
 
 

@@ -1,7 +1,8 @@
 """Conventions: ways of counting, each a registry that prices the same calls.
 
-In: calls. Out: their prices in the unit of exact, torch, calflops or fvcore; each has a module that
-documents its rules. May import ``pricing``, ``core``, ``runtime`` and ``errors``; never torch.
+In: calls. Out: their prices in the unit of exact, causal, torch, calflops or fvcore; each has a
+module that documents its rules. May import ``pricing``, ``core``, ``runtime`` and ``errors``;
+never torch.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ def names() -> tuple[str, ...]:
 
     Example:
         >>> names()
-        ('exact', 'torch', 'calflops', 'fvcore')
+        ('exact', 'causal', 'torch', 'calflops', 'fvcore')
     """
-    return ("exact", "torch", "calflops", "fvcore")
+    return ("exact", "causal", "torch", "calflops", "fvcore")
 
 
 def get(name: str) -> Registry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import sympy
@@ -130,6 +130,18 @@ class OpCost:
             bytes_read=read,
             bytes_written=written,
         )
+
+    def without_masked(self) -> OpCost:
+        """Return the cost of a kernel that skips masked positions of attention.
+
+        Example:
+            >>> OpCost(flops=14, macs=6, flops_masked=4).without_masked().macs
+            4
+        """
+        # flops_masked are products alone.
+        masked = self.flops_masked
+        macs = masked // FLOPS_PER_MAC if isinstance(masked, int) else masked / FLOPS_PER_MAC
+        return replace(self, flops=self.flops - masked, macs=self.macs - macs, flops_masked=0)
 
     def subs(self, **values: Dim) -> OpCost:
         """Substitute values for symbols, by name: ``cost.subs(B=8, S=2048)``."""

@@ -57,8 +57,8 @@ def count(
         dynamic_shapes: Axes to keep symbolic: ``{"input_ids": {0: "B", 1: "S"}}``, or all that
             ``torch.export.export`` takes. Costs are then sympy expressions in these names.
             Inputs need at least 2 along such an axis.
-        convention: Way of counting: ``"exact"``, ``"torch"``, ``"calflops"`` or ``"fvcore"``;
-            described by :func:`graphflops.conventions.describe`.
+        convention: Way of counting: ``"exact"``, ``"causal"``, ``"torch"``, ``"calflops"`` or
+            ``"fvcore"``; described by :func:`graphflops.conventions.describe`.
         registry: Your own handlers, which precede those of the convention.
         on_unknown: Reaction to operators without a price: ``"warn"``, ``"raise"`` or
             ``"ignore"``. The report names them in any case.

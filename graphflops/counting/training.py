@@ -16,10 +16,8 @@ from graphflops.counting import forward
 from graphflops.counting.renamed import refuse_renamed
 from graphflops.errors import ModelSpecError
 from graphflops.pricing.registry import Registry
-from graphflops.reports.training import TrainingReport
+from graphflops.reports.training import CONVENTIONS, TrainingReport
 from graphflops.runtime.versions import translate_version_errors
-
-_WITH_BACKWARD = ("exact", "torch")
 
 
 @refuse_renamed
@@ -64,7 +62,8 @@ def count_training(
         steps: Number of optimizer steps, by which totals are multiplied.
         reuse_layers: As in :func:`graphflops.count`.
         assume: As in :func:`graphflops.count`.
-        convention: ``"exact"`` or ``"torch"``; the others have no backward but 2 x forward.
+        convention: ``"exact"``, ``"causal"`` or ``"torch"``; the others have no
+            backward but 2 x forward.
         registry: Your own handlers, which precede those of the convention.
         on_unknown: As in :func:`graphflops.count`.
 
@@ -89,11 +88,11 @@ def count_training(
             "nn.Module that it was made from."
         )
         raise ModelSpecError(msg)
-    if convention not in _WITH_BACKWARD:
+    if convention not in CONVENTIONS:
         forward.resolve_registry(convention, None)  # raises if there is no such convention
         msg = (
             f"{convention} has no backward of its own: it reports 2 x forward. Count training by "
-            f"{' or '.join(_WITH_BACKWARD)}."
+            f"{', '.join(CONVENTIONS)}."
         )
         raise ModelSpecError(msg)
     function: object = loss

@@ -96,6 +96,8 @@ def price(call: OpCall, registry: Registry, fallback: Fallback | None = None) ->
         return OpRecord(call=call, status=Status.UNKNOWN, cost=None)
     status = Status.FREE if entry.handler is None else Status.COUNTED
     cost = cost_of(call, entry)
+    if registry.skips_masked:
+        cost = cost.without_masked()
     return OpRecord(
         call=call, status=status, cost=cost if call.trip_count == 1 else cost * call.trip_count
     )

@@ -112,6 +112,7 @@ class Registry:
         self.integers = integers
         self.sparse = sparse
         self._flops_per_mac = flops_per_mac
+        self._skips_masked = False
         self._entries: dict[str, Registration] = {}
         self._resolved: dict[tuple[str, str], Registration | None] = {}
 
@@ -122,6 +123,11 @@ class Registry:
             return self._flops_per_mac
         return FLOPS_PER_MAC if self.base is None else self.base.flops_per_mac
 
+    @property
+    def skips_masked(self) -> bool:
+        """True if FLOPs and MACs of masked scores of attention are left out."""
+        return self._skips_masked or (self.base is not None and self.base.skips_masked)
+
     def with_base(self, base: Registry) -> Registry:
         """Return this registry on top of ``base``, or itself if it has a base already."""
         return self if self.base is not None else self._replace_base(base)
@@ -130,17 +136,28 @@ class Registry:
         """Return the overrides of this registry on top of ``base``; ``base`` if it has none."""
         return base if self.base is None else self._replace_base(self.base.rebase_onto(base))
 
+    def without_masked(self, name: str) -> Registry:
+        """Return a registry of the same entries that leaves masked scores of attention out."""
+        reduced = self._copy(name, self.base)
+        reduced._skips_masked = True
+        return reduced
+
     def _replace_base(self, base: Registry) -> Registry:
-        rebased = Registry(
-            self.name,
+        return self._copy(self.name, base)
+
+    def _copy(self, name: str, base: Registry | None) -> Registry:
+        """Return a registry that shares the entries of this one, those to come included."""
+        copied = Registry(
+            name,
             base,
             ignores=self.ignores,
             integers=self.integers,
             flops_per_mac=self._flops_per_mac,
             sparse=self.sparse,
         )
-        rebased._entries = self._entries
-        return rebased
+        copied._entries, copied._resolved = self._entries, self._resolved
+        copied._skips_masked = self._skips_masked
+        return copied
 
     def __iter__(self) -> Iterator[Registration]:
         return iter(self._entries.values())

@@ -42,7 +42,7 @@ def _lines(record: OpRecord, registry: Registry) -> Iterator[str]:
     )
     yield from _rows(("output", _tensor("", t)) for t in call.outputs)
     yield from _rows(_price(record, registry))
-    yield from _rows(("formula", line) for line in formula(record, entry))
+    yield from _rows(("formula", line) for line in formula(record, registry))
     if entry is not None:
         yield from _rows([("priced by", f"{registry.name} convention, {_home(entry)}")])
     for part in record.parts:

@@ -35,7 +35,7 @@ from graphflops.reports.timing import PassTime, Runs
 
 UNATTRIBUTED = "(unattributed)"
 """Path of backward calls that no module is known to have caused."""
-CONVENTIONS = ("exact", "torch")
+CONVENTIONS = ("exact", "causal", "torch")
 """Conventions that price the backward pass; the others see a forward pass only."""
 
 
@@ -302,7 +302,8 @@ class TrainingReport(CostReport):
         """Compare with another convention: the calls that it counts differently, and why.
 
         Args:
-            convention: ``"exact"`` or ``"torch"``; others have no prices for a backward pass.
+            convention: ``"exact"``, ``"causal"`` or ``"torch"``; others have no prices for a
+                backward pass.
 
         Raises:
             ModelSpecError: It is another one.
