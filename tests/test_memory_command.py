@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -160,7 +161,57 @@ def test_bad_input(net: Run, arguments: list[str], sentence: str) -> None:
     assert sentence in " ".join(err.replace("│", " ").split())
 
 
-def test_time_keeps_sizes_of_a_forward_pass_open(net: Run) -> None:
-    code, _, err = net("time", "nets.py:net", "--train", "--symbolic", "batch")
+def peak(run: Run, *arguments: str) -> dict[str, Any]:
+    code, out, _ = run("memory", *arguments, "--format", "json")
+    assert code == 0
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def test_the_largest_batch(run: Run) -> None:
+    model = (*LLAMA, "--seq-len", "16")
+    found = peak(run, *model, "--fits", "5MB")
+    (largest,) = found["largest"].values()
+    assert found["peak"] == peak(run, *model, "--batch-size", str(largest))["peak"] <= 5 * 10**6
+    assert peak(run, *model, "--batch-size", str(largest + 1))["peak"] > 5 * 10**6
+    code, out, _ = run("memory", *model, "--symbolic", "batch")
+    assert (code, out) == (0, f"Peak in closed form {found['peak_expression']} bytes\n")
+
+
+@pytest.mark.parametrize("extra", [(), ("--fits", "1GB")])
+def test_the_allocator(run: Run, extra: tuple[str, ...]) -> None:
+    arguments = ("--allocator", "cuda", "--context", "1000000", "--train", "--optimizer", "sgd")
+    found = peak(run, *LLAMA, "--seq-len", "16", *arguments, *extra)
+    assert found["peak"] <= found["allocated"] <= found["reserved"]
+    assert found["process"] == found["reserved"] + 10**6
+
+
+def test_symbolic_training(run: Run) -> None:
+    model = (*LLAMA, "--seq-len", "16")
+    code, out, _ = run("train", *model, "--symbolic", "batch")
+    assert code == 0
+    _, once, _ = run("train", *model, "--batch-size", "1", "--format", "json")
+    macs = json.loads(once)["forward"]["macs"]
+    assert f"{macs}*B" in out
+    code, out, _ = run("time", *model, "--train", "--symbolic", "batch")
+    assert (code, "B" in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--generate", "--new-tokens", "3", "--symbolic", "batch"), "Leave out --symbolic"),
+        (("--fits", "h101"), "'h101' is no device known here"),
+        (("--fits", "3kB"), "with B = 1 the peak is 0.00 GB"),
+    ],
+)
+def test_what_cannot_fit(run: Run, arguments: tuple[str, ...], sentence: str) -> None:
+    code, _, err = run("memory", *LLAMA, *arguments)
     assert code == 2
-    assert "--symbolic keeps sizes" in err
+    assert sentence in " ".join(err.replace("│", " ").split())
+
+
+def test_sizes_of_a_file_are_its_own(net: Run) -> None:
+    code, _, err = net("memory", "nets.py:net", "--fits", "1GB")
+    assert code == 2
+    assert "give dynamic_shapes in Python" in " ".join(err.split())

@@ -92,7 +92,10 @@ class OpenPeak:
             if isinstance(peak, int):
                 return peak
             others = ", ".join(sorted(symbol.name for symbol in peak.free_symbols))
-            msg = f"the largest {name} depends on {others} too: bind them first by subs()."
+            msg = (
+                f"the largest {name} depends on {others} too. Give that a number first: by subs(), "
+                "or leave it out of --symbolic."
+            )
             raise UnboundSymbolError(msg)
 
         found = largest_size(peak_at, capacity)

@@ -112,7 +112,13 @@ def _count(
     """Count a forward pass, a training step or a generation."""
     if passes.train:
         return count_training_by_name(
-            model, flags, passes, convention=convention, assume=assume, reuse_layers=reuse_layers
+            model,
+            flags,
+            passes,
+            convention=convention,
+            symbolic=symbolic,
+            assume=assume,
+            reuse_layers=reuse_layers,
         )
     if passes.new_tokens is not None:
         return count_generation_by_name(

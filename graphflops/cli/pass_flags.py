@@ -123,8 +123,8 @@ class PassFlags(TrainingFlags, GenerationFlags):
         chosen = "--train" if self.train else "--generate"
         if is_saved and (self.train or self.generate):
             raise typer.BadParameter(f"a saved report is of one kind. Leave out {chosen}.")
-        if symbolic is not None and (self.train or self.generate):
-            msg = f"--symbolic keeps sizes of a forward pass open. Leave out {chosen}, or it."
+        if symbolic is not None and self.generate:
+            msg = "all sizes of a generation are open in any case. Leave out --symbolic."
             raise typer.BadParameter(msg)
         if assume and self.generate:
             raise typer.BadParameter("--assume is not known of a generation. Leave it out.")

@@ -20,6 +20,7 @@ from graphflops.cli.flags import (
     ReportFormat,
     ReuseLayers,
     Strict,
+    Symbolic,
     Timings,
     check_finite,
     expand_flag_groups,
@@ -62,6 +63,7 @@ def train(
     convention: Convention = "exact",
     strict: Strict = False,
     reuse_layers: ReuseLayers = True,
+    symbolic: Symbolic = None,
     assume: Assume = None,
     timings: Timings = False,
     layout: Layout,
@@ -72,6 +74,7 @@ def train(
         flags,
         training,
         convention=convention,
+        symbolic=symbolic,
         assume=assume,
         reuse_layers=reuse_layers,
         strict=strict,
@@ -85,6 +88,8 @@ def train(
     roll_up_seconds = build_module_trees(*report.parts)
     if timings:
         write_timings({**report.timings, "roll-up": roll_up_seconds})
+    if symbolic is not None and output_format is Format.TREE:
+        return report.formula()
     return report_text(report, output_format.value, depth, layout, ops=ops)
 
 
@@ -94,6 +99,7 @@ def count_training_by_name(
     training: TrainingFlags,
     *,
     convention: str,
+    symbolic: str | None,
     assume: list[str] | None,
     reuse_layers: bool,
     strict: bool = False,
@@ -105,6 +111,7 @@ def count_training_by_name(
         flags: Flags of the model and its inputs.
         training: Flags of the step.
         convention: Way of counting.
+        symbolic: Sizes to keep open, separated by commas.
         assume: Sizes that follow from data, as ``NAME=SIZE``.
         reuse_layers: True to trace a repeated layer once.
         strict: True to fail if an operator has no price.
@@ -121,7 +128,12 @@ def count_training_by_name(
         status.update(f"building {name} ...")
         start = time.perf_counter()
         with QUIET.holding():
-            workload = models.resolve(name, flags.options())
+            axes = None
+            if symbolic is None:
+                workload = models.resolve(name, flags.options())
+            else:
+                sizes = symbolic.split(",")
+                workload, axes = models.resolve_symbolic(name, flags.options(), sizes)
             workload = prepare_training(workload, training.training_options())
         build_end = time.perf_counter()
         status.update(f"capturing {name} ...")
@@ -130,6 +142,7 @@ def count_training_by_name(
             workload.model,
             workload.args,
             workload.kwargs,
+            dynamic_shapes=axes,
             loss=None if training.loss is None else python.load_attribute(training.loss),
             optimizer=training.optimizer,
             gradient_accumulation_steps=training.gradient_accumulation_steps,

@@ -34,8 +34,18 @@ def resolve_symbolic(
         ModelSpecError: There is no such size, or no input follows it.
     """
     # An axis of size 1 would broadcast, so its graph would hold for no other size.
-    options = replace(options, batch_size=max(options.batch_size or 0, 2))
-    base = resolve(name, options)
+    sample = replace(options, batch_size=max(options.batch_size or 0, 2))
+    try:
+        base = resolve(name, sample)
+    except ModelSpecError as error:
+        if options.batch_size is not None or "--batch-size" not in str(error):
+            raise
+        msg = (
+            f"sizes of {name} cannot be kept open: its inputs are what its own code makes. Count "
+            "it with numbers, or give dynamic_shapes in Python."
+        )
+        raise ModelSpecError(msg) from error
+    options = sample
     axes: dict[str, dict[int, Any]] = {}
     for size in sizes:
         if size not in _SIZES:
