@@ -5,6 +5,10 @@ from typing import Any
 
 from sphinx.ext import napoleon
 
+from graphflops.models.optional_dependencies import repair_torchvision
+
+repair_torchvision()  # transformers is imported for a callback's base class
+
 project = "graphflops"
 author = "the graphflops authors"
 copyright = "the graphflops authors"  # noqa: A001 - Sphinx's own name
@@ -53,7 +57,7 @@ nitpick_ignore_regex = [
     ),
     ("py:.*", r"(nn|fx|nx)\..*"),  # the names by which modules import torch's and networkx
     # Parts of types that Sphinx takes apart at their commas, and type variables.
-    ("py:class", r"tuple\[.*|.*\.[A-Z]|Parameter"),
+    ("py:class", r"tuple\[.*|.*\.[A-Z]|Parameter|Trainer"),
 ]
 
 _process_docstring = napoleon._process_docstring

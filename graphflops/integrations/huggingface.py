@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 
 from graphflops.analysis.devices import Device
 from graphflops.errors import ModelSpecError
 from graphflops.integrations.step_meter import StepMeter
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 
 class UtilizationCallback(TrainerCallback):  # type: ignore[misc]  # transformers has no types here
