@@ -191,7 +191,7 @@ def test_symbolic_training(run: Run) -> None:
     code, out, _ = run("train", *model, "--symbolic", "batch")
     assert code == 0
     _, once, _ = run("train", *model, "--batch-size", "1", "--format", "json")
-    macs = json.loads(once)["forward"]["macs"]
+    macs = json.loads(once)["phases"]["forward"]["macs"]
     assert f"{macs}*B" in out
     code, out, _ = run("time", *model, "--train", "--symbolic", "batch")
     assert (code, "B" in out) == (0, True)
