@@ -29,11 +29,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import graphflops as gf
 from benchmarks.results import environment
+from graphflops.analysis.live_tensors import PassCalls
 from graphflops.analysis.memory import Memory, memory_of
 from graphflops.analysis.optimizer_memory import Implementation
 from graphflops.capture.record.loss import loss_of
 from graphflops.models import Options, resolve
-from graphflops.reports.training import TrainingReport
 
 RESULTS = Path(__file__).parent / "results" / "memory_oracles.json"
 CATEGORIES = {
@@ -88,7 +88,7 @@ def graphflops_memory(step: Step, *, reuse_layers: bool = True) -> Memory:
     )
     return memory_of(
         report.storages,
-        _calls(report),
+        PassCalls(report.forward.records, (report.backward.records, report.recompute.records)),
         optimizer=report.optimizer,
         implementation=step.implementation,
     )
@@ -205,11 +205,6 @@ def _optimizer(step: Step, model: nn.Module) -> torch.optim.Optimizer | None:
     if step.optimizer is None:
         return None
     return OPTIMIZERS[step.optimizer](step.implementation == "foreach")(model.parameters())
-
-
-def _calls(report: TrainingReport) -> list[Any]:
-    records = (record for part in report.parts for record in part.records)
-    return sorted((record.call for record in records), key=lambda call: call.index)
 
 
 MODELS = ("llama", "qwen3", "gpt2", "bert", "t5", "bart", "vit", "dinov2", "convnext", "resnet")

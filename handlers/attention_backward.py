@@ -47,7 +47,7 @@ def differentiate(attention: Attention, unused: frozenset[str] = frozenset()) ->
     ``"query"``, ``"key"`` and ``"value"``, is left out.
     """
     heads, scores = attention.heads, attention.heads.scores
-    query, key, value = (name not in unused for name in ("query", "key", "value"))
+    query, key, value = (int(name not in unused) for name in ("query", "key", "value"))
     # dQ and dK, dV, and the dP that the first two come from.
     depth = heads.depth * (query + key) + heads.value_depth * (value + (query or key))
     scaled = heads.rows * query + heads.number * heads.keys * key

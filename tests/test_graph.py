@@ -263,4 +263,4 @@ def test_json_has_nodes_and_edges() -> None:
         for call in operators
     }
     assert producers["convolution"] == [("input", None), ("weight", None), ("bias", None)]
-    assert producers["threshold_backward"] == [("grad_output", "expand"), ("self", "detach_2")]
+    assert producers["threshold_backward"] == [("grad_output", "expand"), ("self", "detach_1")]

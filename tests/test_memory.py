@@ -18,7 +18,7 @@ from benchmarks.memory_oracles import (
     live_storages,
     mem_tracker,
 )
-from graphflops.errors import CaptureError, UnboundSymbolError
+from graphflops.errors import CaptureError
 
 WIDTH = 64
 FLOAT = 4
@@ -214,10 +214,3 @@ def test_an_exported_program_says_why_it_has_no_memory() -> None:
     step = gf.count_training(nn.Linear(2, 2), (torch.ones(1, 2),))
     with pytest.raises(CaptureError, match="report of the whole step"):
         _ = step.forward.memory
-
-
-def test_symbolic_sizes_are_bound_first() -> None:
-    report = gf.count(linear(), (rows(2),), dynamic_shapes=({0: "B"},))
-    with pytest.raises(UnboundSymbolError, match="B"):
-        _ = report.memory
-    assert report.subs(B=8).memory.peak == gf.count(linear(), (rows(8),)).memory.peak

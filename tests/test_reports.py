@@ -42,6 +42,7 @@ def test_every_question_has_an_answer(kind: data.Kind, reports: dict[str, Any]) 
         "compare_conventions": ("torch",),
         "diff": (report,),
         "subs": (),
+        "time": ("h100",),
     }
     for name in (*QUESTIONS, "records", "subs", "notes"):
         answer = getattr(report, name)

@@ -94,6 +94,7 @@ CANARIES: dict[str, Callable[[], bool]] = {
         not compat.cache_input_names().isdisjoint({"cache", "past_key_values"})
     ),
     "is_cache": caches,
+    "caches_in": lambda: bool(compat.caches_in(llama()(TOKENS, use_cache=True))),
     "default_cache_layers": lambda: len(compat.default_cache_layers(llama()) or ()) == 2,
     "has_own_generate": lambda: not compat.has_own_generate(llama()),
     "encode_prompt": encoded,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from graphflops.analysis.caching_allocator import Block, CachingAllocator
+from graphflops.analysis.optimizer_memory import OptimizerMemory
 from graphflops.core.arguments import check_choice
 from graphflops.core.storage_events import StorageEvent, StorageEvents, StorageKind
 
@@ -76,15 +77,13 @@ class AllocatorMemory:
         return 1 - self.allocated / self.reserved if self.reserved else 0.0
 
 
-def requests_of(
-    events: StorageEvents, sizes: Mapping[int, int], device: str
-) -> tuple[Request, ...]:
-    """Return the requests that storage events make on a device.
+def trace_requests(events: StorageEvents, device: str, optimizer: OptimizerMemory) -> RequestTrace:
+    """Return the requests that a pass makes.
 
     Args:
-        events: The events.
-        sizes: Bytes of each allocation.
+        events: Its storage events, of which all sizes are numbers.
         device: The device; storages on others request nothing.
+        optimizer: Memory of the step of an optimizer that follows.
     """
 
     def request(event: StorageEvent) -> Request:
@@ -92,10 +91,15 @@ def requests_of(
         if number is None:
             return Request(call, storage, None)
         allocation = events.allocations[number]
-        nbytes = sizes[number] if allocation.device == device else 0
+        nbytes = int(allocation.nbytes) if allocation.device == device else 0
         return Request(call, storage, nbytes, allocation.kind)
 
-    return tuple(map(request, events))
+    return RequestTrace(
+        requests=tuple(map(request, events)),
+        state=optimizer.state_sizes,
+        temporaries=optimizer.temporary_sizes,
+        trains=bool(events.gradients),
+    )
 
 
 def under_allocator(

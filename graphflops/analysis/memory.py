@@ -2,51 +2,40 @@
 
 Memory is what tensors occupy: bytes of storages that are alive, as the model's own Python code and
 autograd keep them. The allocator's rounding, its reserve and the context of a device come on top:
-``Memory.with_allocator`` adds them.
+:meth:`Memory.with_allocator` adds them.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
+
+import numpy as np
+import sympy
 
 from graphflops.analysis.allocator_memory import (
     Allocator,
     AllocatorMemory,
     RequestTrace,
-    requests_of,
+    trace_requests,
     under_allocator,
 )
+from graphflops.analysis.devices import Device
+from graphflops.analysis.largest_size import OpenPeak, parse_capacity
+from graphflops.analysis.live_tensors import Category, LiveTensor, PassCalls, live_tensors
 from graphflops.analysis.optimizer_memory import (
     Implementation,
     OptimizerMemory,
     optimizer_memory,
 )
 from graphflops.analysis.optimizers import OptimizerStep
-from graphflops.core.ir import OpCall, Phase
-from graphflops.core.storage_events import BEFORE, Allocation, StorageEvents, StorageKind
+from graphflops.analysis.storage_levels import StorageLevels
+from graphflops.core.cost import Dim, substitute
+from graphflops.core.storage_events import BEFORE, StorageEvents, StorageKind
 from graphflops.errors import CaptureError, UnboundSymbolError
-
-
-class Category(Enum):
-    """Category of memory, by what it is for.
-
-    An *activation* is a result that a later call needs: in a training step, one that autograd
-    saves for the backward pass. All other results are *temporaries*.
-    """
-
-    PARAMETERS = "parameters"
-    BUFFERS = "buffers"
-    INPUTS = "inputs"
-    GRADIENTS = "gradients"
-    OPTIMIZER = "optimizer"
-    KV_CACHE = "kv_cache"
-    ACTIVATIONS = "activations"
-    TEMPORARIES = "temporaries"
-
 
 _NO_EVENTS = (
     "when memory is freed is seen where the model runs as Python: it is not known of a graph that "
@@ -54,34 +43,6 @@ _NO_EVENTS = (
     "ask the report of the whole step."
 )
 _NO_OPTIMIZER = OptimizerMemory(name="", state=0)
-_KINDS = {
-    StorageKind.PARAMETER: Category.PARAMETERS,
-    StorageKind.BUFFER: Category.BUFFERS,
-    StorageKind.INPUT: Category.INPUTS,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveTensor:
-    """Memory that is occupied at the peak.
-
-    Attributes:
-        nbytes: Bytes of the storage.
-        category: What it is for.
-        name: Name of the parameter, buffer, input or gradient, or of the result.
-        dtype: Dtype of the first tensor in it.
-        operator: Operator that allocated it; empty for what was there before.
-        module_path: Path of the module that called the operator.
-        source_line: ``file:line`` of the call, if known.
-    """
-
-    nbytes: int
-    category: Category
-    name: str
-    dtype: str
-    operator: str = ""
-    module_path: str = ""
-    source_line: str = ""
 
 
 class TimelinePoint(NamedTuple):
@@ -98,26 +59,131 @@ class TimelinePoint(NamedTuple):
     after: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Memory:
     """Memory that a pass takes.
 
+    Where sizes are symbolic, :attr:`peak` is an expression, and :meth:`subs` gives the memory in
+    numbers. All but the peak is of numbers only.
+
     Attributes:
-        peak: Most bytes that are occupied at once.
-        device: Device whose memory it is; on others only little lies.
-        at_peak: What is occupied at the peak, the largest first.
-        timeline: Memory over the calls, in order.
-        call: Index of the call at which the peak is first reached; -1 before the first one, and
-            the number of calls for the step of an optimizer.
-        requests: Requests of memory, as an allocator gets them.
+        storages: When each storage is allocated and freed.
+        calls: The calls of the pass.
+        caches: Names of inputs that hold the state of earlier tokens.
+        after: Memory of the step of an optimizer that follows.
+        open_peak: Peak as a function of the sizes that the report keeps open.
     """
 
-    peak: int
-    device: str
-    at_peak: tuple[LiveTensor, ...]
-    timeline: tuple[TimelinePoint, ...]
-    call: int
-    requests: RequestTrace = field(repr=False, compare=False)
+    storages: StorageEvents = field(repr=False)
+    calls: PassCalls = field(repr=False)
+    caches: tuple[str, ...] = ()
+    after: OptimizerMemory = _NO_OPTIMIZER
+    open_peak: OpenPeak | None = field(default=None, repr=False)
+
+    @cached_property
+    def device(self) -> str:
+        """Device whose memory it is: where most storages are; on others only little lies."""
+        return main_device(self.storages)
+
+    @cached_property
+    def peak(self) -> Dim:
+        """Most bytes that are occupied at once; with symbols, the largest of some sums."""
+        found = self._levels.highest
+        return found[0] if len(found) == 1 else sympy.Max(*found, evaluate=False)
+
+    @cached_property
+    def call(self) -> int:
+        """Index of the call at which the peak is first reached.
+
+        -1 before the first one, and the number of calls for the step of an optimizer.
+        """
+        if self._is_in_optimizer_step:
+            return len(self.calls)
+        position = self._position
+        return int(self._levels.events.calls[position]) if position >= 0 else BEFORE
+
+    @cached_property
+    def at_peak(self) -> tuple[LiveTensor, ...]:
+        """Tensors that are alive at the peak, the largest first."""
+        self._check_numbers()
+        events = self._levels.events
+        position = len(events.calls) - 1 if self._is_in_optimizer_step else self._position
+        alive = live_tensors(self.storages, events, position, self.calls, self.caches)
+        found = [tensor for tensor in alive if tensor.device == self.device]
+        temporaries = self.after.temporaries * self._is_in_optimizer_step
+        found.append(self._of_optimizer(self.after.state, Category.OPTIMIZER))
+        found.append(self._of_optimizer(temporaries, Category.TEMPORARIES))
+        found = [tensor for tensor in found if tensor.nbytes]
+        return tuple(sorted(found, key=lambda tensor: -tensor.nbytes))
+
+    @cached_property
+    def timeline(self) -> tuple[TimelinePoint, ...]:
+        """Memory over the calls, in order."""
+        self._check_numbers()
+        calls, levels = self._levels.events.calls, self._levels.levels[:, 0]
+        starts = np.flatnonzero(np.diff(calls, prepend=BEFORE - 1))
+        ends = np.append(starts[1:], len(calls)) - 1
+        peaks = np.maximum.reduceat(levels, starts) if len(starts) else levels
+        columns = (calls[starts].tolist(), peaks.tolist(), levels[ends].tolist())
+        points = tuple(map(TimelinePoint, *columns))
+        if points and points[0].call == BEFORE:
+            return points
+        state = self.after.state
+        return (TimelinePoint(BEFORE, state, state), *points)
+
+    def subs(self, **sizes: int) -> Memory:
+        """Return the memory with numbers for symbolic sizes: ``memory.subs(B=8)``."""
+        bound = self.storages.map_sizes(lambda size: substitute(size, sizes))
+        return replace(self, storages=bound)
+
+    def keep_open(self, names: Iterable[str], check: Callable[[Mapping[str, int]], None]) -> Memory:
+        """Return the memory with sizes that :meth:`largest` takes.
+
+        Args:
+            names: Symbols of the sizes.
+            check: Function of their values that raises a ModelSpecError if the graph does not hold.
+        """
+
+        def peak_at(sizes: Mapping[str, int]) -> Dim:
+            check(sizes)
+            return substitute(self.peak, sizes)
+
+        return replace(self, open_peak=OpenPeak(tuple(names), peak_at))
+
+    def largest(self, size: str, fits: int | str | Device) -> int:
+        """Return the largest value of a symbolic size with which the pass fits into memory.
+
+        Args:
+            size: Symbol: the batch, or the number of tokens.
+            fits: Bytes, ``"80GB"``, ``"80GiB"``, a device or its name. What a process takes
+                beside tensors is not subtracted.
+
+        Raises:
+            ModelSpecError: The report has no such symbol, or not even the smallest size fits.
+            UnboundSymbolError: Other sizes are symbolic too.
+
+        Example:
+            >>> import torch, graphflops
+            >>> x, axes = torch.empty(4, 250), ({0: "B"},)
+            >>> report = graphflops.count(torch.nn.ReLU(), (x,), dynamic_shapes=axes)
+            >>> report.memory.peak
+            2000*B
+            >>> report.memory.largest("B", fits="80GB")
+            40000000
+        """
+        static = {
+            "parameters": self._initial(StorageKind.PARAMETER),
+            "optimizer state": self.after.state,
+        }
+        static = {what: nbytes for what, nbytes in static.items() if nbytes}
+        open_peak = self.open_peak or OpenPeak((), lambda _: self.peak)
+        return open_peak.largest(size, parse_capacity(fits), static)
+
+    @cached_property
+    def requests(self) -> RequestTrace:
+        """Requests of memory, as an allocator of the device gets them."""
+        self._check_numbers()
+        return trace_requests(self.storages, self.device, self.after)
 
     def with_allocator(self, allocator: Allocator = "cuda", *, context: int = 0) -> AllocatorMemory:
         """Return what the process takes of the device, where an allocator hands out the memory.
@@ -127,13 +193,13 @@ class Memory:
 
         Args:
             allocator: ``"cuda"``, PyTorch's caching allocator under its default settings.
-            context: Bytes that the process takes beside the allocator: the context of the device,
-                with the kernels that were loaded, and workspaces of libraries. It depends on the
-                device and the versions; a process on a GPU takes 0.3 to 0.6 GB before the first
-                tensor.
+            context: Bytes that the process takes beside the allocator: the context of the device
+                with the kernels that were loaded, and what libraries allocate. They depend on the
+                device and the versions, from 0.3 GB up.
 
         Raises:
             ModelSpecError: There is no such allocator.
+            UnboundSymbolError: Sizes are symbolic.
 
         Example:
             >>> import torch, graphflops as gf
@@ -143,6 +209,11 @@ class Memory:
             (41200, 41984, 2097152, 502097152)
         """
         return under_allocator(self.requests, allocator, context=context)
+
+    def _initial(self, kind: StorageKind) -> int:
+        """Return the bytes of what is there from the start, of a kind."""
+        allocations = self.storages.allocations.values()
+        return sum(int(made.nbytes) for made in allocations if made.kind is kind)
 
     def by_category(self) -> dict[str, int]:
         """Return the bytes at the peak by category."""
@@ -210,10 +281,47 @@ class Memory:
     def _category(self, category: Category) -> int:
         return sum(tensor.nbytes for tensor in self.at_peak if tensor.category is category)
 
+    @cached_property
+    def _levels(self) -> StorageLevels:
+        after = self.after
+        return StorageLevels(self.storages, self.device, after.state, after.temporaries)
+
+    @cached_property
+    def _position(self) -> int:
+        """Number of the event at which the peak is first reached; -1 before the first one."""
+        self._check_numbers()
+        levels = self._levels.levels[:, 0]
+        if not len(levels) or levels.max() <= self.after.state:
+            return -1
+        return int(levels.argmax())
+
+    @property
+    def _is_in_optimizer_step(self) -> bool:
+        self._check_numbers()
+        return self._levels.is_highest_in_step
+
+    def _check_numbers(self) -> None:
+        """Check that no size is symbolic.
+
+        Raises:
+            UnboundSymbolError: One is.
+        """
+        if not self._levels.is_numeric:
+            free = {s.name for term in self._levels.terms for s in term.free_symbols}
+            msg = (
+                f"what is alive at the peak is known in numbers, and {', '.join(sorted(free))} "
+                "are symbols: bind them by subs(). The peak itself is an expression."
+            )
+            raise UnboundSymbolError(msg)
+
+    def _of_optimizer(self, nbytes: int, category: Category) -> LiveTensor:
+        name, device = self.after.name, self.device
+        return LiveTensor(nbytes=nbytes, category=category, name=name, dtype="", device=device)
+
 
 def memory_of(
-    events: StorageEvents | None,
-    calls: Sequence[OpCall],
+    storages: StorageEvents | None,
+    calls: PassCalls,
     *,
     caches: Iterable[str] = (),
     optimizer: OptimizerStep | None = None,
@@ -222,160 +330,24 @@ def memory_of(
     """Return the memory that a pass takes.
 
     Args:
-        events: Its storage events, if they are known.
-        calls: Its calls, by index.
+        storages: Its storage events, if they are known.
+        calls: Its calls.
         caches: Names of inputs that hold the state of earlier tokens.
         optimizer: Step that follows, of an optimizer whose state is there from the start.
         implementation: Implementation of that step; by default that of ``torch.optim``.
 
     Raises:
         CaptureError: Its storage events are not known.
-        UnboundSymbolError: A size is symbolic.
     """
-    if events is None:
+    if storages is None:
         raise CaptureError(_NO_EVENTS)
-    sizes = _sizes(events)
-    device = main_device(events)
     after = _NO_OPTIMIZER
     if optimizer is not None:
-        after = optimizer_memory(optimizer, device, implementation)
-    level = state = after.state
-    peak, peak_event, points = state, -1, {BEFORE: TimelinePoint(BEFORE, state, state)}
-    alive: dict[int, int] = {}
-    released: dict[int, int] = {}
-    for position, (call, storage, allocation) in enumerate(events):
-        if allocation is None:
-            level -= alive.pop(storage)
-            released[storage] = call
-        else:
-            is_here = events.allocations[allocation].device == device
-            alive[storage] = sizes[allocation] if is_here else 0
-            level += alive[storage]
-        if level > peak:
-            peak, peak_event = level, position
-        before = points.get(call)
-        points[call] = TimelinePoint(call, max(level, before.peak if before else level), level)
-    labels = _Labels(events, calls, frozenset(caches), released)
-    in_step = level + after.temporaries > peak
-    if in_step:
-        peak, peak_event = level + after.temporaries, len(labels.events)
-    at_peak = [
-        *labels.alive_at(peak_event, device),
-        _of_optimizer(after, after.state, Category.OPTIMIZER),
-        _of_optimizer(after, after.temporaries * in_step, Category.TEMPORARIES),
-    ]
-    at_peak = [tensor for tensor in at_peak if tensor.nbytes]
-    at_peak.sort(key=lambda tensor: -tensor.nbytes)
-    return Memory(
-        peak=peak,
-        device=device,
-        at_peak=tuple(at_peak),
-        timeline=tuple(points.values()),
-        call=labels.call_at(peak_event),
-        requests=RequestTrace(
-            requests=requests_of(events, sizes, device),
-            state=after.state_sizes,
-            temporaries=after.temporary_sizes,
-            trains=bool(events.gradients),
-        ),
-    )
-
-
-def _of_optimizer(optimizer: OptimizerMemory, nbytes: int, category: Category) -> LiveTensor:
-    return LiveTensor(nbytes=nbytes, category=category, name=optimizer.name, dtype="")
-
-
-def _sizes(events: StorageEvents) -> dict[int, int]:
-    """Return the bytes of each allocation.
-
-    Raises:
-        UnboundSymbolError: One is symbolic.
-    """
-    sizes: dict[int, int] = {}
-    for number, allocation in events.allocations.items():
-        if not isinstance(allocation.nbytes, int):
-            names = ", ".join(sorted(map(str, allocation.nbytes.free_symbols)))
-            msg = f"memory is counted in numbers, and {names} are symbols: bind them by subs()."
-            raise UnboundSymbolError(msg)
-        sizes[number] = allocation.nbytes
-    return sizes
+        after = optimizer_memory(optimizer, main_device(storages), implementation)
+    return Memory(storages=storages, calls=calls, caches=tuple(caches), after=after)
 
 
 def main_device(events: StorageEvents) -> str:
     """Return the device on which most storages are allocated."""
     counts = Counter(allocation.device for allocation in events.allocations.values())
     return counts.most_common(1)[0][0] if counts else "cpu"
-
-
-class _Labels:
-    """Labels of the storages that are alive at a point: their purpose and origin."""
-
-    def __init__(
-        self,
-        events: StorageEvents,
-        calls: Sequence[OpCall],
-        caches: frozenset[str],
-        released: Mapping[int, int],
-    ) -> None:
-        self.events = list(events)
-        self._allocations, self._gradients = events.allocations, events.gradients
-        self._cached = events.caches
-        self._calls, self._caches, self._released = calls, caches, released
-        backward = (call.index for call in calls if call.phase is not Phase.FORWARD)
-        self._first_backward = next(backward, None)
-
-    def call_at(self, position: int) -> int:
-        """Return the index of the call at an event; the number of calls after the last one."""
-        if position < 0:
-            return BEFORE
-        return self.events[position].call if position < len(self.events) else len(self._calls)
-
-    def alive_at(self, position: int, device: str) -> Iterable[LiveTensor]:
-        """Return what is alive after an event."""
-        alive: dict[int, tuple[int, Allocation]] = {}
-        for call, storage, allocation in self.events[: position + 1]:
-            if allocation is None:
-                del alive[storage]
-            else:
-                alive[storage] = call, self._allocations[allocation]
-        return (
-            self._tensor(storage, call, allocation)
-            for storage, (call, allocation) in alive.items()
-            if allocation.device == device
-        )
-
-    def _tensor(self, storage: int, index: int, allocation: Allocation) -> LiveTensor:
-        call = self._calls[index] if 0 <= index < len(self._calls) else None
-        name = self._gradients.get(storage) or allocation.name or (call.name if call else "")
-        own = allocation.kind is not StorageKind.RESULT
-        is_gradient = storage in self._gradients
-        path = name.rpartition(".")[0] if own or is_gradient else call.module_path if call else ""
-        return LiveTensor(
-            nbytes=int(allocation.nbytes),
-            category=self._category(storage, call, index, allocation),
-            name=name,
-            dtype=allocation.dtype,
-            operator=call.op if call and not own else "",
-            module_path=path,
-            source_line=call.source_line if call and not own else "",
-        )
-
-    def _category(
-        self, storage: int, call: OpCall | None, index: int, allocation: Allocation
-    ) -> Category:
-        if storage in self._gradients:
-            return Category.GRADIENTS
-        is_input = allocation.kind is StorageKind.INPUT
-        if storage in self._cached or (is_input and allocation.name in self._caches):
-            return Category.KV_CACHE
-        if (category := _KINDS.get(allocation.kind)) is not None:
-            return category
-        released = self._released.get(storage)
-        if self._first_backward is None:
-            # What comes and goes within a call is its scratch memory.
-            is_kept = released is None or released > index
-        elif index < self._first_backward:
-            is_kept = released is None or released >= self._first_backward
-        else:
-            is_kept = call is not None and call.phase is Phase.RECOMPUTE
-        return Category.ACTIVATIONS if is_kept else Category.TEMPORARIES

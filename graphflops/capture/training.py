@@ -28,6 +28,7 @@ from graphflops.capture.fake.fake_model import FakeModel, fakify_model_and_input
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.fake.moe_strategies import ContextFactory, moe_strategies
 from graphflops.capture.fake.observers import bypass_observers
+from graphflops.capture.fake.symbolic_shapes import axis_specs
 from graphflops.capture.layer_reuse import LayerReplayer
 from graphflops.capture.layer_reuse.training_replay import AutogradTracer
 from graphflops.capture.record.autograd_attribution import LOSS, AutogradAttribution
@@ -72,6 +73,7 @@ def capture_training(  # noqa: PLR0913 - the model, its inputs, the loss and the
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     loss: Loss | None,
+    dynamic_shapes: Any = None,
     *,
     reuse_layers: bool = True,
     assume: Mapping[str, int] | None = None,
@@ -86,6 +88,7 @@ def capture_training(  # noqa: PLR0913 - the model, its inputs, the loss and the
         args: Positional inputs.
         kwargs: Keyword inputs.
         loss: Function from the model's output to a scalar; by default its own loss, or a sum.
+        dynamic_shapes: Argument of ``torch.export.export``; an axis may be named by a string.
         reuse_layers: True to run a repeated layer once.
         assume: Values of data-dependent sizes, by name.
 
@@ -99,7 +102,7 @@ def capture_training(  # noqa: PLR0913 - the model, its inputs, the loss and the
     failures: list[tuple[str, Exception]] = []
     for strategy, context in moe_strategies(model, failures):
         method = f"autograd, {strategy}" if strategy else "autograd"
-        attempt = _Attempt(model, args, kwargs, loss, context, assume or {})
+        attempt = _Attempt(model, args, kwargs, dynamic_shapes, loss, context, assume or {})
         try:
             step = attempt.run(reuse_layers=reuse_layers)
             refuse_decisive_placeholders(
@@ -126,12 +129,14 @@ class _Attempt:
         model: nn.Module,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
+        dynamic_shapes: Any,
         loss: Loss | None,
         context: ContextFactory,
         assume: Mapping[str, int],
     ) -> None:
         self._model, self._args, self._kwargs = model, args, kwargs
-        self._loss, self._context, self._assume = loss, context, assume
+        self._dynamic_shapes, self._loss = dynamic_shapes, loss
+        self._context, self._assume = context, assume
         self._placeholder = PLACEHOLDER_INT
         self._replayer: LayerReplayer | None = None
 
@@ -153,7 +158,9 @@ class _Attempt:
     def _trace(self, *, reuse_layers: bool) -> TrainingCapture:
         self._replayer = None
         with QUIET.holding():
-            fake = fakify_model_and_inputs(self._model, self._args, self._kwargs)
+            inputs = self._args, dict(self._kwargs)
+            specs = axis_specs(self._model, inputs, self._dynamic_shapes)
+            fake = fakify_model_and_inputs(self._model, *inputs, specs)
             fake.tracker.sizes.configure(self._assume, self._placeholder)
             with self._context(fake.model, fake.tracker):
                 return self._trace_fake(fake, reuse_layers=reuse_layers)

@@ -98,15 +98,15 @@ def cache_input_names() -> frozenset[str]:
 
 def is_cache(value: object) -> bool:
     """Return True for a cache object; older models keep tuples of tensors."""
-    from transformers import Cache
+    from transformers.cache_utils import Cache
 
     return isinstance(value, Cache)
 
 
 def caches_in(outputs: Any) -> list[Any]:
     """Return the caches among the outputs of a model, or among its inputs."""
-    if "transformers.cache_utils" not in sys.modules:
-        return []
+    if not hasattr(sys.modules.get("transformers.cache_utils"), "Cache"):
+        return []  # transformers may be absent, or broken
     caches = [leaf for leaf in pytree.tree_leaves(outputs, is_leaf=is_cache) if is_cache(leaf)]
     if isinstance(outputs, Mapping):
         caches += [outputs[name] for name in cache_input_names() if name in outputs]

@@ -132,9 +132,14 @@ class Repeat(Generic[T]):
     block: Block[T]
     relocation: Relocation
 
+    @property
+    def shift(self) -> int:
+        """Difference between the indices of its calls and those of the block's."""
+        return self.start - self.block.start
+
     def expand(self) -> Iterator[T]:
         """Yield the calls of this instance, or their records."""
-        shift = self.start - self.block.start
+        shift = self.shift
         for item in expand(self.block.items):
             yield self.relocation.apply(item, shift)
 

@@ -25,7 +25,8 @@ from graphflops.counting import forward
 from graphflops.counting.renamed import refuse_renamed
 from graphflops.errors import CaptureError
 from graphflops.pricing.registry import Registry
-from graphflops.reports.generation import DecodeGraph, GenerationReport
+from graphflops.reports.decoding import DecodeGraph
+from graphflops.reports.generation import GenerationReport
 from graphflops.reports.report import Report
 from graphflops.runtime.versions import translate_version_errors
 

@@ -29,6 +29,7 @@ def count_training(
     args: Sequence[Any] | Tensor = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
+    dynamic_shapes: Any = None,
     loss: Loss | None = None,
     optimizer: str | None = None,
     gradient_accumulation_steps: int = 1,
@@ -54,6 +55,7 @@ def count_training(
         args: Positional inputs; only their shapes and dtypes are used. A single tensor is one
             input.
         kwargs: Keyword inputs, likewise. With ``labels``, many models compute a loss.
+        dynamic_shapes: As in :func:`graphflops.count`.
         loss: Function from the model's output to a scalar tensor. The default is the output's
             ``loss`` if it has one, else the sum of all elements of its floating-point tensors.
         optimizer: ``"sgd"``, ``"momentum"``, ``"adam"`` or ``"adamw"``, to count its step too.
@@ -111,7 +113,13 @@ def count_training(
     prices = forward.resolve_registry(convention, registry)
     with translate_version_errors():
         captured = capture_training(
-            model, positional, named, loss, reuse_layers=reuse_layers, assume=assumed
+            model,
+            positional,
+            named,
+            loss,
+            dynamic_shapes,
+            reuse_layers=reuse_layers,
+            assume=assumed,
         )
     report = TrainingReport.of(
         forward.make_report(captured.capture, type(model).__name__, prices),

@@ -9,77 +9,18 @@ from typing import Any
 
 import sympy
 
+from graphflops.analysis.largest_size import OpenPeak
 from graphflops.analysis.memory import Memory
 from graphflops.core.arguments import whole_number
-from graphflops.core.closed_form import sum_over
 from graphflops.core.cost import Dim, OpCost, substitute
-from graphflops.core.guards import check_assumptions, holds_throughout
+from graphflops.core.guards import check_assumptions
 from graphflops.core.ir import OpRecord
 from graphflops.errors import ModelSpecError
 from graphflops.render import generation as rendering
 from graphflops.reports.base import CostReport
+from graphflops.reports.decoding import DecodeGraph, DecodeSegment
 from graphflops.reports.report import Report
 from graphflops.reports.summand import Summand
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodeGraph:
-    """The graph of one more token.
-
-    Attributes:
-        report: Its costs, in ``K``: tokens in the cache before the step.
-        cached: The number of them it was captured at.
-    """
-
-    report: Report
-    cached: int
-
-    def last(self, first: int, end: int, sizes: Mapping[str, int]) -> int:
-        """Up to how many tokens in the cache the graph holds from ``first`` on, at most ``end``.
-
-        Below ``first`` if it does not hold there.
-        """
-
-        def holds(last: int) -> bool:
-            conditions = self.report.capture.assumptions
-            return all(holds_throughout(c, sizes, "K", first, last) for c in conditions)
-
-        # A graph with one token in the cache is captured with two, as all symbols are.
-        low, high = (first if first == self.cached or holds(first) else first - 1), end
-        while low >= first and low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if holds(middle) else (low, middle - 1)
-        return low
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodeSegment:
-    """Steps that run one graph, one for each number of tokens in the cache.
-
-    Attributes:
-        report: What a step costs, in ``K``.
-        first: Tokens in the cache at the first of them.
-        last: Tokens in the cache at the last.
-    """
-
-    report: Report
-    first: int
-    last: int
-
-    @property
-    def steps(self) -> int:
-        """Number of steps."""
-        return self.last - self.first + 1
-
-    def summed(self, cost: OpCost) -> OpCost:
-        """Return the sum over these steps of a cost in ``K``."""
-        return cost.map(lambda value: sum_over(value, "K", self.first, self.last))
-
-    def records_of(self, run: float) -> Sequence[OpRecord]:
-        """Return the records of a step, from 0.0 (the first) to 1.0 (the last), in numbers."""
-        if "K" not in self.report.symbols:
-            return self.report.records
-        return self.report.subs(K=self.first + round(run * (self.steps - 1))).records
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -244,14 +185,28 @@ class GenerationReport(CostReport):
 
     @cached_property
     def memory(self) -> Memory:
-        """Memory of the pass that takes most: the prefill, or a decode step.
+        """Memory of the pass that takes most: the prefill, or the last step of a decode graph.
+
+        ``memory.largest`` takes the sizes that :meth:`subs` takes: the number of sequences that
+        are served, the longest prompt, the most tokens.
 
         Raises:
             CaptureError: A graph was exported, and did not run as Python.
         """
         last = (_bind_cached(decode.report, decode.last) for decode in self.decode_segments)
         passes = [report.memory for report in (self.prefill, *last)]
-        return max(passes, key=lambda memory: memory.peak)
+        largest = max(passes, key=lambda memory: memory.peak)
+        open_peak = OpenPeak(self.symbols, lambda sizes: self.subs(**sizes)._peak)
+        return replace(largest, open_peak=open_peak)
+
+    @property
+    def _peak(self) -> Dim:
+        """The peak of all passes, from symbolic ones: quicker than to bind every call."""
+        peaks = [substitute(self.symbolic_prefill.memory.peak, self._bound(self.symbolic_prefill))]
+        for graph, _, last in self._ranges():
+            sizes = {**self._bound(graph.report), "K": last}
+            peaks.append(substitute(graph.report.memory.peak, sizes))
+        return max(peaks)
 
     def memory_at(self, token: int) -> Memory:
         """Return the memory of the pass that produces one of the new tokens, numbered from 1.

@@ -10,6 +10,7 @@ from typing import Any
 
 from graphflops import conventions
 from graphflops.analysis.compare_conventions import differences, merge
+from graphflops.analysis.live_tensors import PassCalls
 from graphflops.analysis.memory import Memory, memory_of
 from graphflops.core.arguments import whole_number
 from graphflops.core.call_sequence import CallSequence
@@ -87,10 +88,12 @@ class Report(CostReport):
 
         Raises:
             CaptureError: The graph was exported or read from a file, and did not run as Python.
-            UnboundSymbolError: Sizes are symbolic; bind them first: ``report.subs(B=8).memory``.
         """
-        calls = [record.call for record in self.records]
-        return memory_of(self.capture.storages, calls, caches=self.capture.caches)
+        capture = self.capture
+        memory = memory_of(capture.storages, PassCalls(self.records), caches=capture.caches)
+        return memory.keep_open(
+            self.symbols, lambda sizes: check_assumptions(capture.assumptions, sizes, self.model)
+        )
 
     @cached_property
     def _sum(self) -> CostSum:

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from graphflops.analysis.live_tensors import PassCalls
 from graphflops.analysis.memory import Memory, memory_of
 from graphflops.analysis.optimizers import OptimizerStep
 from graphflops.analysis.utilization import Measurement
 from graphflops.core.arguments import check_choice
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.cost import Dim, OpCost, substitute
+from graphflops.core.guards import check_assumptions
 from graphflops.core.ir import OpCall, OpRecord, Phase, Status, TensorMeta
 from graphflops.core.module_tree import ModuleNode, roll_up
 from graphflops.core.storage_events import StorageEvents
@@ -146,11 +148,14 @@ class TrainingReport(CostReport):
 
         Raises:
             CaptureError: A report of it was read from a file.
-            UnboundSymbolError: Sizes are symbolic; bind them first by ``subs``.
         """
-        records = (record for part in self.parts for record in part.records)
-        calls = sorted((record.call for record in records), key=lambda call: call.index)
-        return memory_of(self.storages, calls, optimizer=self.optimizer)
+        assumptions = self.forward.capture.assumptions
+        later = self.backward.records, self.recompute.records
+        calls = PassCalls(self.forward.records, later)
+        memory = memory_of(self.storages, calls, optimizer=self.optimizer)
+        return memory.keep_open(
+            self.symbols, lambda sizes: check_assumptions(assumptions, sizes, self.model)
+        )
 
     @property
     def _module_tree(self) -> ModuleNode:

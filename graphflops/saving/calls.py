@@ -37,6 +37,7 @@ from graphflops.saving.codec import (
     within,
 )
 from graphflops.saving.expressions import CONDITION, DIM, decode_expression, encode_expression
+from graphflops.saving.storages import STORAGES
 
 TEXT, INTEGER, FLAG, SECONDS = scalar(str), scalar(int), scalar(bool), scalar(float, int)
 _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -236,6 +237,7 @@ _CAPTURE = structure(
     data_sizes=sequence(_DATA_SIZE),
     layer_reuse=structure(LayerReuse, layers=INTEGER, distinct=INTEGER),
     timings=mapping(SECONDS),
+    storages=optional(STORAGES),
 )
 CAPTURE = Codec(lambda capture: _CAPTURE.encode(replace(capture, calls=())), _CAPTURE.decode)
 """Codec of a capture, without its calls (the records have them) and values of constants."""

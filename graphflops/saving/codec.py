@@ -100,7 +100,7 @@ def enumeration(kind: type[Enum]) -> Codec:
     return Codec(lambda value: value.value, decode)
 
 
-def structure(kind: type, **codecs: Codec) -> Codec:
+def structure(kind: type, /, **codecs: Codec) -> Codec:
     """Return the codec of a dataclass or named tuple; fields at their defaults are left out.
 
     Args:

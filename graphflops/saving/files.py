@@ -14,7 +14,8 @@ from graphflops.analysis.utilization import Measurement
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import Phase
 from graphflops.errors import OutputError, ReportFileError
-from graphflops.reports.generation import DecodeGraph, GenerationReport
+from graphflops.reports.decoding import DecodeGraph
+from graphflops.reports.generation import GenerationReport
 from graphflops.reports.report import Report
 from graphflops.reports.training import TrainingReport
 from graphflops.saving.calls import (
@@ -37,6 +38,7 @@ from graphflops.saving.codec import (
     structure,
 )
 from graphflops.saving.prices import RecordedFallback, decode_registry, encode_registry
+from graphflops.saving.storages import STORAGES
 
 AnyReport: TypeAlias = Report | TrainingReport | GenerationReport
 FORMAT, VERSION = "graphflops report", 1
@@ -76,6 +78,7 @@ _OPTIMIZER_STEP = structure(
     parameters=INTEGER,
     cost=COST,
     state_bytes=INTEGER,
+    sizes=sequence(INTEGER),
 )
 _NUMBER = scalar(float, int)
 _KINDS: dict[str, tuple[type, Codec]] = {
@@ -90,6 +93,7 @@ _KINDS: dict[str, tuple[type, Codec]] = {
             gradient_accumulation_steps=INTEGER,
             steps=INTEGER,
             notes=sequence(TEXT),
+            storages=optional(STORAGES),
             measured=optional(
                 structure(Measurement, step_time=_NUMBER, peak_flops=_NUMBER, accelerator=TEXT)
             ),

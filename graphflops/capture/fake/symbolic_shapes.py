@@ -32,7 +32,6 @@ from graphflops.capture.torch_internals.symbolic import (
     StaticDim,
     check_dynamic_shapes,
     functions,
-    int_oo,
     tree_map_with_path,
 )
 from graphflops.capture.torch_internals.trees import pytree
@@ -42,6 +41,9 @@ from graphflops.errors import CaptureError, ModelSpecError
 from graphflops.runtime.interruption import raise_interruption
 
 Size = int | torch.SymInt
+_LARGEST = 2**31 - 1
+"""Largest size: ``x[:]`` is all of ``x`` if torch knows that its size, a product of two at most, is
+below 2**63."""
 
 
 class SymbolicShapes(ShapeEnv):
@@ -155,7 +157,8 @@ class Symbols:
             raise ModelSpecError(msg)
         source = ConstantSource(name)
         symbol = self.shape_env.create_symbol(sample, source, DimDynamic.DYNAMIC)
-        self.shape_env.constrain_symbol_range(symbol, max(lower or 2, 2), upper or int_oo)
+        largest = upper if isinstance(upper, int) else _LARGEST
+        self.shape_env.constrain_symbol_range(symbol, max(lower or 2, 2), largest)
         self._sizes[name] = self.shape_env.create_symintnode(symbol, hint=sample, source=source)
         readable = self.readable[symbol] = sympy.Symbol(name, positive=True, integer=True)
         # The user's range of the size is a condition of the costs too.

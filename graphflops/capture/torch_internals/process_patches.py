@@ -11,6 +11,7 @@ import inspect
 import math
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -216,6 +217,16 @@ def _nested_dummy(original: Callable[[], torch.Tensor]) -> torch.Tensor:
         return original()
 
 
+def _select_conv_backend(
+    original: Callable[..., Any], x: torch.Tensor, weight: torch.Tensor, **options: Any
+) -> Any:
+    # Which kernel computes a convolution is no assumption of its graph: torch asks whether a batch
+    # is 16 or more, and the cost is the same.
+    env = getattr(getattr(x, "fake_mode", None), "shape_env", None)
+    with nullcontext() if env is None else env.suppress_guards():
+        return original(x, weight, **options)
+
+
 def _call_graph_module(_: object, call: Any, module: Any, *args: Any, **kwargs: Any) -> Any:
     # torch's own prints the traceback of an error; the caller gets the error in any case.
     if call.cls_call is not None:
@@ -237,6 +248,7 @@ TORCH_PATCHES = (
     patch_function(torch.autograd, "_engine_run_backward", _differentiate),
     patch_function(forward_ad, "enter_dual_level", _differentiate),
     patch_function(torch.utils, "swap_tensors", _swap_tensors),
+    patch_function(torch._C, "_select_conv_backend", _select_conv_backend),
     patch_function(nested_tensor, "_nt_view_dummy", _nested_dummy),
     patch_function(Distribution, "__init__", _init_distribution),
     patch_function(torch.utils.checkpoint, _non_reentrant_checkpoint(), _checkpoint),
