@@ -9,7 +9,8 @@ last one is trained on, in a stream of its own: as bytes, then as floats.
 
 Every size in a count is a number of bytes for each image, or fixed. A batch of 61 images tells the
 two apart, and one count gives the requests of all batches; the caching allocator is simulated for
-each. What is beside it in the process (context, kernels, workspaces) is one constant.
+each. Workspaces of cuDNN are requested as Winograd's would be. What is beside the allocator in the
+process (context and kernels) is one constant.
 
 Counts are added to ``benchmarks/results/timm_memory.jsonl``, where a run goes on; ``--report``
 compares what is there. Models are taken in an order that says nothing of them.
@@ -38,8 +39,9 @@ from tabulate import tabulate
 from torch.nn import functional
 
 import graphflops as gf
-from graphflops.analysis.allocator_memory import RequestTrace, under_allocator
+from graphflops.analysis.allocator_memory import Request, RequestTrace, under_allocator
 from graphflops.analysis.caching_allocator import CachingAllocator
+from graphflops.core.ir import OpCall, TensorMeta
 from graphflops.core.storage_events import StorageKind
 from graphflops.models import Options, resolve
 from graphflops.models.optional_dependencies import repair_torchvision
@@ -49,6 +51,8 @@ RESULTS = Path(__file__).parent / "results" / "timm_memory.jsonl"
 BATCHES = (8, 16, 32, 64, 128)
 COUNTED_BATCH = 61
 """A prime that no model has as a width."""
+COLOURS = 3
+CONVOLUTIONS = ("aten::convolution", "aten::convolution_backward")
 SECONDS = 150
 MIB = 1 << 20
 LARGEST = 39_000
@@ -90,7 +94,9 @@ def predict(name: str) -> Row:
     step = gf.count_training(
         workload.model.train(), (), workload.kwargs, loss=_loss, optimizer="momentum"
     )
+    calls = [record.call for part in step.parts for record in part.records]
     trace = step.memory.requests
+    trace = replace(trace, requests=with_workspaces(trace.requests, workspaces(calls)))
     predictions = {batch: predict_batch(at_batch(trace, batch)) for batch in BATCHES}
     return {"model": name, "predicted": predictions, "seconds": time.perf_counter() - start}
 
@@ -99,6 +105,46 @@ def _loss(output: Any) -> torch.Tensor:
     scores = output if isinstance(output, torch.Tensor) else output[0]
     target = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
     return functional.cross_entropy(scores, target, label_smoothing=0.1)
+
+
+def workspaces(calls: Iterable[OpCall]) -> dict[int, int]:
+    """Return the bytes of cuDNN's workspaces by the index of the call.
+
+    Those of convolutions with kernels of 3 x 3 by non-fused Winograd of tiles of 4 x 4: the
+    transforms of inputs and results have 36 numbers for every 16. Which algorithm cuDNN finds the
+    fastest is not known; the others need less, or none.
+    """
+    found = {}
+    for call in calls:
+        if call.op in CONVOLUTIONS and _is_winograd(call):
+            images, result = (dict(call.tensors())["input"], _result(call))
+            found[call.index] = (int(images.nbytes) + int(result.nbytes)) * 36 // 16
+    return found
+
+
+def _result(call: OpCall) -> TensorMeta:
+    """Return the result of a convolution, or the gradient of it."""
+    return dict(call.tensors()).get("grad_output", call.outputs[0])
+
+
+def _is_winograd(call: OpCall) -> bool:
+    (_, channels, *kernel), attrs = dict(call.tensors())["weight"].shape, call.attrs
+    steps: Any = attrs["stride"], attrs["dilation"]
+    is_dense = attrs["groups"] == 1 and channels > COLOURS
+    return is_dense and kernel == [3, 3] and all(step == 1 for axes in steps for step in axes)
+
+
+def with_workspaces(requests: Sequence[Request], sizes: dict[int, int]) -> list[Request]:
+    """Return requests with those of workspaces, which follow the results of the call."""
+    result: list[Request] = []
+    waiting = sorted(sizes, reverse=True)
+    for request in requests:
+        while waiting and request.call > waiting[-1]:
+            index = waiting.pop()
+            storage = -1 - index
+            result += [Request(index, storage, sizes[index]), Request(index, storage, None)]
+        result.append(request)
+    return result
 
 
 def at_batch(trace: RequestTrace, batch: int) -> RequestTrace:
@@ -139,10 +185,12 @@ def loader_reserve(images: int) -> int:
 
 
 def live_bytes(trace: RequestTrace) -> int:
-    """Return the most bytes of tensors that are alive at once."""
+    """Return the most bytes of tensors that are alive at once, workspaces left out."""
     alive: dict[int, int] = {}
     level = peak = sum(trace.state)
     for _, storage, nbytes, _ in trace.requests:
+        if storage < 0:
+            continue
         if nbytes is None:
             level -= alive.pop(storage)
         else:

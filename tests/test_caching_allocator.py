@@ -244,6 +244,27 @@ def test_one_count_gives_the_requests_of_other_batches() -> None:
     assert scaled.requests == list(fresh.requests)
 
 
+@pytest.mark.parametrize(
+    ("convolution", "is_winograd"),
+    [
+        (nn.Conv2d(16, 32, 3, padding=1), True),
+        (nn.Conv2d(16, 32, 1), False),
+        (nn.Conv2d(16, 32, 3, padding=1, stride=2), False),
+        (nn.Conv2d(16, 32, 3, padding=2, dilation=2), False),
+        (nn.Conv2d(16, 32, 3, padding=1, groups=2), False),
+    ],
+    ids=["3 x 3", "1 x 1", "strided", "dilated", "grouped"],
+)
+def test_workspaces_of_winograd_convolutions(convolution: nn.Conv2d, is_winograd: bool) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), convolution).to("meta")
+    images = torch.empty(2, 3, 28, 28, device="meta")
+    step = gf.count_training(model, (images,), loss=lambda y: (y * y).sum())
+    calls = [record.call for part in step.parts for record in part.records]
+    # 7 x 7 tiles of 6 x 6 numbers, of 16 and of 32 channels: forward, gradients of both inputs.
+    tiles = 2 * 7 * 7 * (16 + 32) * 36 * 4
+    assert list(timm_memory.workspaces(calls).values()) == [tiles] * 3 * is_winograd
+
+
 def test_what_selective_checkpoints_save_of_a_layer() -> None:
     tokens = 8192
     two, three = (
