@@ -130,7 +130,7 @@ def _mark_peak(axes: Axes, calls: Sequence[int], report: PeakMemory, peak: int) 
     axes.annotate(
         text,
         (report.call, peak),
-        xytext=(8 if is_left else -8, 2),
+        xytext=(8 if is_left else -8, 5),
         textcoords="offset points",
         ha="left" if is_left else "right",
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
