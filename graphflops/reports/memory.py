@@ -72,7 +72,7 @@ class MemoryReport(Memory):
 
     @cached_property
     def shapes(self) -> tuple[tuple[Dim, ...] | None, ...]:
-        """Shapes of the tensors in :attr:`at_peak`; ``None`` where a shape is not known."""
+        """Shapes of the tensors in ``at_peak``; ``None`` where a shape is not known."""
         shapes = TensorShapes(self._in_order)
         return tuple(map(shapes.of, self.at_peak))
 
