@@ -48,7 +48,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(torch|sympy|os|collections|pathlib|typing|types|enum|dataclasses)(\..*)?"),
     ("py:.*", r"(nn|fx|nx)\..*"),  # the names by which modules import torch's and networkx
     # Parts of types that Sphinx takes apart at their commas, and type variables.
-    ("py:class", r"tuple\[.*|.*\.[A-Z]|Parameter"),
+    ("py:class", r"(tuple|dict)\[.*|.*\.[A-Z]|Parameter"),
 ]
 
 _process_docstring = napoleon._process_docstring
