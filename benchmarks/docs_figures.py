@@ -15,7 +15,16 @@ from typing import Any
 from tabulate import tabulate
 
 import graphflops as gf
-from benchmarks import capture, diff, memory_budget, page, scaling, training, vs_peers
+from benchmarks import (
+    capture,
+    diff,
+    fit_efficiency,
+    memory_budget,
+    page,
+    scaling,
+    training,
+    vs_peers,
+)
 from benchmarks.results import Results
 from graphflops.analysis.devices import known_devices
 from graphflops.models import Options, resolve
@@ -39,6 +48,12 @@ def _scaling() -> dict[str, Any]:
 @functools.cache
 def _diff() -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(diff.RESULTS.read_text("utf-8"))
+    return loaded
+
+
+@functools.cache
+def _latency() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(fit_efficiency.RESULTS.read_text("utf-8"))
     return loaded
 
 
@@ -140,4 +155,6 @@ FIGURES: dict[str, Callable[[], str]] = {
     ),
     "conventions": conventions_table,
     "devices": devices_table,
+    "time-errors": lambda: fit_efficiency.table(_latency()["summary"]),
+    "time-environment": lambda: _environment(_latency()["environment"]),
 }

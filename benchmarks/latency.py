@@ -1,36 +1,37 @@
-"""Predicted against measured latencies: ``python -m benchmarks.latency [--fit]``.
+"""Measured latencies, and the kernels of the passes that they are of.
 
 `measured/latency.csv` has the milliseconds of transformers on GPUs in float32 and eager mode, as
 the NeuSight project measured them (ASPLOS 2025, MIT licence); `measured/latency_models.json` has
-the configs. Constants are fitted on the rows of five GPUs, each GPU counting alike; the errors of
-the others, and of each model left out of the fit, are told.
+the configs. `results/gpu` has our own, in float32 and bfloat16. Counts are kept in a cache: a
+count takes longer than all that is done with it.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from statistics import mean
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from tabulate import tabulate
 
 import graphflops as gf
-from graphflops.analysis.call_time import Roofline
-from graphflops.analysis.devices import device
+from benchmarks.gpu.compare import report_of
+from benchmarks.gpu.plan import INFERENCE, TRAINING
+from benchmarks.gpu.plan import Row as Case
+from graphflops.analysis.devices import Device
 from graphflops.analysis.efficiency import Efficiency
+from graphflops.analysis.tiling import Product, product_of, time_of_tiles
 from graphflops.models.optional_dependencies import repair_torchvision
-from graphflops.reports.timing import pass_time
 
 MEASURED = Path(__file__).parent / "measured"
-RESULTS = Path(__file__).parent / "results" / "latency.json"
+OURS = Path(__file__).parent / "results" / "gpu"
+CACHE = Path(__file__).parent / ".cache" / "kernels.json"
 DEVICES = {
     "AMD_Instinct_MI100": "mi100",
     "AMD_Instinct_MI210": "mi210",
@@ -46,45 +47,85 @@ DEVICES = {
     "Tesla_V100-PCIE-32GB": "v100-pcie-32gb",
 }
 """Devices by the names in the table."""
-FITTED = ("a100-pcie-40gb", "p100-pcie-16gb", "p4", "t4", "v100-pcie-32gb")
-START = (0.7, 0.7, 0.3)
-DISPATCH = 18e-6
+_ATTENTION_DROPOUT = {"gpt2", "bert"}
+"""Models whose attention in training is one kernel on a GPU and many operators elsewhere."""
+OUR_DEVICES = {"h100": "h100-sxm", "h200": "h200"}
 
 
 class Workload(NamedTuple):
-    """Model and inputs of a row."""
+    """Model and inputs of a row of the table."""
 
     model: str
     mode: str
     sequence: int
     batch: int
 
+    def __str__(self) -> str:
+        return f"{self.model} {self.mode} {self.batch}x{self.sequence}"
+
 
 class Row(NamedTuple):
-    """A latency as it was measured."""
+    """A latency as it was measured.
+
+    Attributes:
+        device: Name of the device.
+        workload: What ran.
+        model: Model of the workload.
+        mode: ``"inf"`` or ``"train"``: forward and backward, without an optimizer.
+        seconds: How long it took.
+    """
 
     device: str
-    workload: Workload
+    workload: Workload | Case
+    model: str
+    mode: str
     seconds: float
 
+    @property
+    def name(self) -> str:
+        """Name of the workload."""
+        return self.workload.key if isinstance(self.workload, Case) else str(self.workload)
 
-def rows() -> list[Row]:
-    """Return the rows of eager mode on one device."""
+
+def rows(variant: str = "") -> list[Row]:
+    """Return the rows of the table on one device, in eager mode or another variant."""
     with (MEASURED / "latency.csv").open(encoding="utf-8") as file:
-        return [
-            Row(
-                DEVICES[row["device"]],
-                Workload(row["model"], row["mode"], int(row["sequence"]), int(row["batch"])),
-                float(row["milliseconds"]) / 1e3,
-            )
-            for row in csv.DictReader(file)
-            if not row["variant"]
-        ]
+        found = [row for row in csv.DictReader(file) if row["variant"] == variant]
+    return [
+        Row(
+            DEVICES[row["device"]],
+            Workload(row["model"], row["mode"], int(row["sequence"]), int(row["batch"])),
+            row["model"],
+            row["mode"],
+            float(row["milliseconds"]) / 1e3,
+        )
+        for row in found
+    ]
+
+
+def our_rows(precision: str) -> Iterator[Row]:
+    """Yield our own rows in a precision, in eager mode and with the default attention."""
+    for card, device in OUR_DEVICES.items():
+        for line in (OURS / f"{card}.jsonl").read_text("utf-8").splitlines():
+            record = json.loads(line)
+            if record["kind"] != "measurement" or record["mode"] not in {TRAINING, INFERENCE}:
+                continue
+            if record["precision"] != precision or record["attention"] != "default":
+                continue
+            if record["mode"] == TRAINING and record["case"] in _ATTENTION_DROPOUT:
+                continue
+            case = Case(**{field.name: record[field.name] for field in fields(Case)})
+            time = record["time"]
+            milliseconds = time["step"]["median"] - time.get("optimizer", {}).get("median", 0.0)
+            mode = "train" if record["mode"] == TRAINING else "inf"
+            yield Row(device, case, record["case"], mode, milliseconds / 1e3)
 
 
 @cache
-def report(workload: Workload) -> gf.Report | gf.TrainingReport:
+def report(workload: Workload | Case) -> gf.Report | gf.TrainingReport:
     """Return the count of a workload."""
+    if isinstance(workload, Case):
+        return report_of(workload)
     repair_torchvision()
     import transformers
 
@@ -108,80 +149,82 @@ def report(workload: Workload) -> gf.Report | gf.TrainingReport:
     return gf.count_training(model.train(), kwargs=kwargs)
 
 
-def expected(row: Row, efficiency: Efficiency) -> float:
-    """Return the seconds that are expected of a row."""
-    roofline = Roofline(device(row.device), efficiency)
-    runs = report(row.workload).timed_runs.values()
-    return float(sum(pass_time(part, roofline).expected for part in runs))
+class Kernel(NamedTuple):
+    """A call as the time of it depends on it, and how often it is made."""
+
+    dtype: str
+    is_contraction: bool
+    flops: int
+    nbytes: int
+    product: Product | None
+    times: int
 
 
-def bound(row: Row) -> float:
-    """Return the seconds that no execution can beat."""
-    return float(report(row.workload).time(row.device).bound)
-
-
-def fit(measured: Sequence[Row]) -> Efficiency:
-    """Return the constants with the least squared error of logarithms, a mean over devices."""
-    from scipy.optimize import minimize  # type: ignore[import-untyped]  # has none
-
-    by_device: defaultdict[str, list[Row]] = defaultdict(list)
-    for row in measured:
-        by_device[row.device].append(row)
-
-    def error(constants: Sequence[float]) -> float:
-        compute, memory, waves = constants
-        if not (0 < compute <= 1 and 0 < memory <= 1 and 0 <= waves <= 1):
-            return float("inf")
-        efficiency = _efficiency(constants)
-        return mean(
-            mean(float(np.log(expected(row, efficiency) / row.seconds)) ** 2 for row in group)
-            for group in by_device.values()
-        )
-
-    found = minimize(error, START, method="Nelder-Mead", options={"xatol": 2e-3, "fatol": 1e-5})
-    return _efficiency([round(float(value), 3) for value in found.x])
-
-
-def _efficiency(constants: Sequence[float]) -> Efficiency:
-    compute, memory, waves = constants
-    return Efficiency(compute=compute, memory=memory, waves=waves, dispatch=DISPATCH)
-
-
-def errors(measured: Iterable[Row], efficiency: Efficiency) -> list[float]:
-    """Return the relative errors of predictions."""
-    return [expected(row, efficiency) / row.seconds - 1 for row in measured]
-
-
-def main() -> None:
-    """Fit, compare, and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fit", action="store_true", help="fit the constants again")
-    options = parser.parse_args()
-    measured = rows()
-    train = [row for row in measured if row.device in FITTED]
-    efficiency = fit(train) if options.fit else _efficiency(START)
-    print(efficiency)
-    table = [
-        (
-            row.device,
-            *row.workload,
-            f"{row.seconds * 1e3:.1f}",
-            f"{bound(row) / row.seconds:.2f}",
-            f"{expected(row, efficiency) / row.seconds - 1:+.1%}",
-        )
-        for row in sorted(measured)
+def kernels(row: Row) -> list[list[Kernel]]:
+    """Return the kernels of each pass of a row's workload."""
+    cached = _cached()
+    if row.name not in cached:
+        cached[row.name] = [_distinct(runs) for runs in report(row.workload).timed_runs.values()]
+        report.cache_clear()
+        CACHE.parent.mkdir(exist_ok=True)
+        CACHE.write_text(json.dumps(cached))
+    return [
+        [
+            Kernel(dtype, is_product, flops, nbytes, Product(*sizes) if sizes else None, times)
+            for dtype, is_product, flops, nbytes, sizes, times in part
+        ]
+        for part in cached[row.name]
     ]
-    headers = ("device", "model", "mode", "sequence", "batch", "ms", "bound", "expected")
-    print(tabulate(table, headers, tablefmt="github", disable_numparse=True))
-    groups: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in measured:
-        groups[row.device, row.workload.mode].append(row)
-    for (name, mode), group in groups.items():
-        found = errors(group, efficiency)
-        print(name, mode, len(group), f"{mean(map(abs, found)):.1%} {mean(found):+.1%}")
-    held_out = [r for r in measured if r.device not in FITTED and not r.device.startswith("mi")]
-    print("not fitted on", f"{mean(map(abs, errors(held_out, efficiency))):.1%}", len(held_out))
 
 
-if __name__ == "__main__":
-    main()
+@cache
+def _cached() -> dict[str, Any]:
+    return json.loads(CACHE.read_text()) if CACHE.exists() else {}
+
+
+def _distinct(runs: Any) -> list[Kernel]:
+    found: Counter[tuple[str, bool, int, int, Product | None]] = Counter()
+    for record in runs.records(0.0):
+        call, cost = record.call, record.cost
+        nbytes = cost.bytes_read + cost.bytes_written if cost else 0
+        if cost and (cost.flops or nbytes):
+            product = product_of(call, cost.macs) if cost.macs else None
+            found[call.dtype, bool(cost.macs), int(cost.flops), int(nbytes), product] += 1
+    return [Kernel(*key, times=times) for key, times in found.items()]
+
+
+class Pass:
+    """Kernels of a pass on a device, as arrays: one prediction takes microseconds."""
+
+    def __init__(self, found: list[Kernel], device: Device) -> None:
+        rates = [_rate(device, kernel) for kernel in found]
+        self.arithmetic = np.array([k.flops / r for k, r in zip(found, rates, strict=True)])
+        self.traffic = np.array([kernel.nbytes / device.bandwidth for kernel in found])
+        self.tiles = np.array(
+            [
+                time_of_tiles(kernel.product, device.multiprocessors)
+                if kernel.product and device.multiprocessors
+                else 1.0
+                for kernel in found
+            ]
+        )
+        self.times = np.array([kernel.times for kernel in found])
+        self.launch = device.launch
+
+    @property
+    def bound(self) -> float:
+        """Seconds at the peak rates."""
+        return float(np.maximum(self.arithmetic, self.traffic) @ self.times)
+
+    def expected(self, constants: Efficiency) -> float:
+        """Return the seconds expected."""
+        arithmetic = self.arithmetic * (1 + constants.waves * (self.tiles - 1)) / constants.compute
+        each = np.maximum(arithmetic, self.traffic / constants.memory) + self.launch
+        return max(float(each @ self.times), float(self.times.sum()) * constants.dispatch)
+
+
+def _rate(device: Device, kernel: Kernel) -> float:
+    if kernel.is_contraction:
+        return device.rate(kernel.dtype, matrix=True)
+    rates = {**device.vector, **device.matrix}
+    return device.vector.get(kernel.dtype) or max(rates.values())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graphflops.analysis.devices import Device, device, load_devices
+    from graphflops.analysis.efficiency import Efficiency
     from graphflops.analysis.utilization import peak_flops
     from graphflops.compiler.annotation import annotate
     from graphflops.compiler.counting_backend import backend
@@ -42,11 +43,13 @@ if TYPE_CHECKING:
     from graphflops.reports.generation import GenerationReport
     from graphflops.reports.module_training import ModuleTraining
     from graphflops.reports.report import Report
+    from graphflops.reports.timing import TimeReport
     from graphflops.reports.training import TrainingReport
     from graphflops.saving.files import load, save
 
 _NAMES_BY_MODULE = {
     "analysis.devices": ("Device", "device", "load_devices"),
+    "analysis.efficiency": ("Efficiency",),
     "analysis.utilization": ("peak_flops",),
     "compiler.annotation": ("annotate",),
     "compiler.counting_backend": ("backend",),
@@ -79,6 +82,7 @@ _NAMES_BY_MODULE = {
     "reports.generation": ("GenerationReport",),
     "reports.report": ("Report",),
     "reports.module_training": ("ModuleTraining",),
+    "reports.timing": ("TimeReport",),
     "reports.training": ("TrainingReport",),
     "saving.files": ("load", "save"),
 }
@@ -91,6 +95,7 @@ __all__ = [
     "Device",
     "Dim",
     "DuplicateHandlerError",
+    "Efficiency",
     "GenerationReport",
     "GraphFlopsError",
     "HandlerError",
@@ -108,6 +113,7 @@ __all__ = [
     "ReportFileError",
     "Status",
     "TensorMeta",
+    "TimeReport",
     "TrainingReport",
     "UnboundSymbolError",
     "UnknownOpError",

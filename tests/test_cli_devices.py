@@ -150,7 +150,7 @@ def test_utilization_on_a_device_of_ones_own(run: Run, own: Path) -> None:
         ("10.5", "inf", "too large to be in that unit"),
         ("= 100", '= "100 GB/s"', "bandwidth_gb_per_second is '100 GB/s'. Give a number"),
         ("{ bfloat16 = 10.5 }", "10.5", "devices.mine.matrix_tflops is 10.5. Give a table."),
-        ('"nvidia"', '"nvida"', "devices.mine.family is 'nvida'. Give one of nvidia, amd, tpu"),
+        ('"nvidia"', '"nvida"', "devices.mine.family is 'nvida'. Give one of nvidia, nvidia-64"),
         ('"nvidia"', "1", "devices.mine.family is 1. Give a text"),
         ("memory_gb = 4", 'memory_gb = 4\naliases = "x"', "aliases is 'x'. Give a list of texts"),
         ("memory_gb = 4", 'memory_gb = 4\naliases = ["MINE"]', "'mine' names several devices"),

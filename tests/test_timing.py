@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import graphflops as gf
-from graphflops.analysis.call_time import unfilled_waves
 from graphflops.analysis.devices import device
 from graphflops.analysis.efficiency import Efficiency
-from graphflops.core.ir import OpCall, TensorMeta
 from graphflops.errors import ModelSpecError
 
 A100 = device("a100-sxm-80gb")  # 312 TFLOP/s in bfloat16, 19.5 in float32, 2,039 GB/s
@@ -89,27 +87,6 @@ def test_the_host_starts_kernels_at_its_own_pace() -> None:
     assert "host-bound" in found.table()
 
 
-@pytest.mark.parametrize(
-    ("op", "shape", "units", "time"),
-    [
-        # 8 x 10 tiles of 128 x 128 on 108 multiprocessors: 28 are idle.
-        ("aten::mm", (1024, 1280), 108, 108 / 80),
-        # 109 tiles: a second wave for one of them.
-        ("aten::mm", (109 * 128, 128), 108, 216 / 109),
-        # 100 columns of a tile of 128 are used.
-        ("aten::mm", (108 * 128, 100), 108, 128 / 100),
-        # Tiles are of one matrix: 16 of 64 x 64, each a quarter of a tile.
-        ("aten::bmm", (16, 64, 64), 4, 4 * 4 / 4),
-        # 2 images of 56 x 56 and 256 channels: 49 x 2 tiles.
-        ("aten::convolution", (2, 256, 56, 56), 49, 1),
-        ("aten::mm", (0, 128), 108, 1),
-    ],
-)
-def test_waves(op: str, shape: tuple[int, ...], units: int, time: float) -> None:
-    call = OpCall(op=op, outputs=(TensorMeta(shape),))
-    assert unfilled_waves(call, units) == pytest.approx(time)
-
-
 @pytest.fixture(scope="module")
 def layers() -> nn.Module:
     with torch.device("meta"):
@@ -178,6 +155,18 @@ def test_decode_steps_are_summed() -> None:
     steps = [segment.report.subs(K=k).time(A100) for k in range(segment.first, segment.last + 1)]
     assert len(steps) == found.runs == 39
     assert found.bound == pytest.approx(sum(step.bound for step in steps), rel=1e-4)
+    whole = report.time(A100)
+    first, each = (whole.figures[f"time_{name}"] for name in ("to_first_token", "per_token"))
+    assert first == whole.passes["prefill"].expected
+    assert each == pytest.approx(whole.passes["decode"].expected / 39)
+    # 2 sequences of 40 new tokens.
+    assert whole.figures["tokens_per_second"] == pytest.approx(2 * 40 / (first + 39 * each))
+    assert "Time to first token" in whole.table()
+    # In closed form: a step in sequences and tokens in the cache.
+    step = sympy.sympify(report.decode_graphs[0].report.time(A100).bound)
+    assert {symbol.name for symbol in step.free_symbols} == {"B", "K"}
+    values = {symbol: {"B": 2, "K": 60}[symbol.name] for symbol in step.free_symbols}
+    assert float(step.subs(values)) == pytest.approx(segment.report.subs(K=60).time(A100).bound)
 
 
 @pytest.mark.parametrize(
@@ -193,3 +182,24 @@ def test_bad_input(name: str, options: dict[str, Any], sentence: str) -> None:
     report = gf.count(Product(), SQUARE)
     with pytest.raises(ModelSpecError, match=sentence):
         report.time(name, **options)
+
+
+def test_modules_are_in_the_order_of_the_model(layers: nn.Module) -> None:
+    found = gf.count_training(layers, (meta(3, 7, 64),)).time("l4").by_module()
+    paths = [path for path, _ in layers.named_modules() if path in found]
+    assert list(found) == [*paths, "(loss)"]
+
+
+def test_utilization_of_a_training_step(layers: nn.Module) -> None:
+    report = gf.count_training(layers, (meta(3, 7, 64),), optimizer="adamw", steps=2)
+    found = report.time("h100", dtype="bfloat16")
+    # 989.4 TFLOP/s; two steps of three FLOPs forward and backward each.
+    step = report.forward.flops + report.backward.flops
+    assert found.figures["mfu"] == pytest.approx(2 * step / (found.expected * 989.4e12))
+    assert found.figures["hfu"] == found.figures["mfu"]
+    assert "MFU" in found.table()
+    assert "mfu" in found.to_dict()
+
+
+def test_a_model_without_contractions_has_no_utilization() -> None:
+    assert not gf.count_training(nn.LayerNorm(4), (meta(2, 4),)).time("a100").figures

@@ -44,8 +44,8 @@ def seen(record: Record) -> dict[str, int]:
     return {phase: total for phase, total in totals.items() if total}
 
 
-def counted(row: Row) -> dict[str, int]:
-    """Return the FLOPs of the same phases by graphflops, on the meta device."""
+def report_of(row: Row, convention: str = "exact") -> gf.Report | gf.TrainingReport:
+    """Return the count of a row on the meta device."""
     device: Any = SimpleNamespace(device=torch.device("meta"))
     model = model_of(row, device, tiny=False)
     work = work_of(row, model, device, tiny=False, tokens=0)
@@ -60,18 +60,24 @@ def counted(row: Row) -> dict[str, int]:
         kwargs = inputs | ({"use_cache": False} if case.family in CACHELESS else {})
     if row.mode == INFERENCE:
         with torch.no_grad():
-            report = gf.count(model, args, kwargs, convention="torch", on_unknown="ignore")
-        return {"forward": int(report.flops)}
+            return gf.count(model, args, kwargs, convention=convention, on_unknown="ignore")
 
     def loss(outputs: Any) -> torch.Tensor:
         return own_loss(outputs) if labels is None else classification(outputs, labels)
 
-    step = gf.count_training(
-        model, args, kwargs, loss=loss, convention="torch", on_unknown="ignore"
+    return gf.count_training(
+        model, args, kwargs, loss=loss, convention=convention, on_unknown="ignore"
     )
+
+
+def counted(row: Row) -> dict[str, int]:
+    """Return the FLOPs of the same phases by graphflops."""
+    report = report_of(row, "torch")
+    if isinstance(report, gf.Report):
+        return {"forward": int(report.flops)}
     # A fused attention's backward computes the scores again, which the report has apart.
-    backward = step.backward.flops + step.recompute.flops
-    return {"forward": int(step.forward.flops), "backward": int(backward)}
+    backward = report.backward.flops + report.recompute.flops
+    return {"forward": int(report.forward.flops), "backward": int(backward)}
 
 
 def compare() -> None:

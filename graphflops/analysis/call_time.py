@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from math import ceil, prod
 from typing import Any, TypeAlias
 
 import sympy
 
 from graphflops.analysis.devices import Device
 from graphflops.analysis.efficiency import Efficiency
+from graphflops.analysis.tiling import product_of, time_of_tiles
 from graphflops.core.call_sequence import Block, CallSequence, Repeat
-from graphflops.core.cost import Dim
-from graphflops.core.ir import OpCall, OpRecord, TensorMeta, dtype_bits
+from graphflops.core.cost import Dim, OpCost
+from graphflops.core.ir import OpRecord, TensorMeta, dtype_bits
 
 Seconds: TypeAlias = float | sympy.Expr
 """Time: a number, or an expression if sizes are symbolic."""
 _TF32 = "tf32"
-_TILE = 128
-"""Rows and columns of the part of a product that a multiprocessor computes at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,43 +79,81 @@ class Roofline:
         efficiency: What kernels reach of the peak rates, for ``expected``.
         dtype: Dtype of contractions and of all floating tensors, in place of the dtypes that were
             counted; ``"tf32"`` is that of contractions in float32 alone.
+        precision: Dtype of most contractions, whose rate is the peak.
 
     Attributes:
         rates: FLOP/s of the calls so far, by dtype and whether it is that of the matrix units.
     """
 
-    def __init__(self, device: Device, efficiency: Efficiency, dtype: str | None = None) -> None:
+    def __init__(
+        self,
+        device: Device,
+        efficiency: Efficiency,
+        dtype: str | None = None,
+        precision: str = "float32",
+    ) -> None:
         self.device, self.efficiency, self.dtype = device, efficiency, dtype
+        self.precision = precision
         self.rates: dict[tuple[str, bool], float] = {}
 
     def time(self, record: OpRecord) -> CallTime:
-        """Return the time of a call; a call without a price takes none.
+        """Return the time of a call as a kernel of its own; without a price it takes none.
 
         Raises:
             ModelSpecError: The device has no rate for a contraction in its dtype.
         """
-        cost, call = record.cost, record.call
+        cost = record.cost
         if cost is None or not (cost.flops or cost.bytes_read or cost.bytes_written):
             return CallTime()
-        is_contraction = bool(cost.macs)
-        nbytes = (cost.bytes_read + cost.bytes_written) * self._scale(call.dtype)
-        arithmetic = cost.flops / self._rate(call.dtype, matrix=is_contraction)
+        return self.time_of_kernel((record,), (0,))
+
+    def time_of_kernel(self, records: Sequence[OpRecord], on_chip: Sequence[Dim]) -> CallTime:
+        """Return the time of calls that run as one kernel.
+
+        Args:
+            records: The calls, with costs.
+            on_chip: Bytes that each of them reads and writes which do not reach the memory.
+
+        Raises:
+            ModelSpecError: The device has no rate for a contraction in its dtype.
+        """
+        work = [self._work(record, n) for record, n in zip(records, on_chip, strict=True)]
+        arithmetic, reached, nbytes = (
+            sum(column[1:], column[0]) for column in zip(*work, strict=True)
+        )
         traffic = nbytes / self.device.bandwidth
-        reached = arithmetic / self.efficiency.compute
-        if is_contraction and self.device.multiprocessors:
-            reached *= 1 + self.efficiency.waves * (
-                unfilled_waves(call, self.device.multiprocessors) - 1
-            )
         moved = traffic / self.efficiency.memory
         expected = _longer(reached, moved) + self.device.launch
         return CallTime(
             bound=_longer(arithmetic, traffic),
             expected=expected,
             compute_bound=expected * _is_longer(reached, moved),
-            flops=cost.flops,
+            flops=sum((r.cost.flops for r in records if r.cost is not None), start=0),
             nbytes=nbytes,
             kernels=1,
         )
+
+    def _work(self, record: OpRecord, on_chip: Dim) -> tuple[Seconds, Seconds, Any]:
+        """Return seconds of arithmetic at the peak rate and as reached, and bytes in memory."""
+        call, cost = record.call, record.cost or OpCost()
+        is_contraction = bool(cost.macs)
+        nbytes = (cost.bytes_read + cost.bytes_written - on_chip) * self._scale(call.dtype)
+        arithmetic = cost.flops / self._rate(call.dtype, matrix=is_contraction)
+        reached = arithmetic / self.efficiency.compute
+        if is_contraction and self.device.multiprocessors and self.efficiency.waves:
+            product = product_of(call, cost.macs)
+            tiles = time_of_tiles(product, self.device.multiprocessors) if product else 1.0
+            reached *= 1 + self.efficiency.waves * (tiles - 1)
+        return arithmetic, reached, nbytes
+
+    @property
+    def peak(self) -> float:
+        """FLOP/s that contractions reach at best in the precision.
+
+        Raises:
+            ModelSpecError: The device has no rate for them.
+        """
+        return self.device.rate(self.precision, matrix=True)
 
     def _rate(self, dtype: str, *, matrix: bool) -> float:
         key = self._replaced(dtype), matrix
@@ -149,46 +185,6 @@ class Roofline:
 
 def _is_floating(dtype: str) -> bool:
     return TensorMeta((), dtype=dtype).is_floating
-
-
-def unfilled_waves(call: OpCall, units: int) -> float:
-    """Return the time of a contraction over that of one whose parts fill all multiprocessors.
-
-    Its result is computed in tiles of 128 x 128, as many at a time as there are multiprocessors;
-    the last of these waves, and tiles at the edges, are not full (NVIDIA, "Matrix multiplication
-    background user's guide", on tile and wave quantization).
-
-    Args:
-        call: Call of a contraction; one with symbolic sizes fills all.
-        units: Number of multiprocessors.
-
-    Example:
-        >>> out = TensorMeta((1024, 1280))  # 8 x 10 tiles: 80 of 108 at a time
-        >>> unfilled_waves(OpCall(op="aten::mm", outputs=(out,)), 108)
-        1.35
-    """
-    shape = call.outputs[0].shape if call.outputs else ()
-    if len(shape) < _MATRIX or not all(isinstance(size, int) and size for size in shape):
-        return 1.0
-    batch, rows, columns = _result_matrix(call.op, tuple(map(int, shape)))
-    tiles = batch * ceil(rows / _TILE) * ceil(columns / _TILE)
-    full = batch * rows * columns / _TILE**2
-    return max(1.0, ceil(tiles / units) * units / full)
-
-
-_MATRIX = 2
-_CHANNELS_SECOND = ("convolution", "conv1d", "conv2d", "conv3d")
-_BATCHED = ("bmm", "baddbmm", "matmul")
-
-
-def _result_matrix(op: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Return the number of matrices in the result of a contraction, their rows and columns."""
-    name = op.rpartition("::")[2]
-    if name in _CHANNELS_SECOND:
-        return 1, prod(shape) // shape[1], shape[1]
-    if name in _BATCHED:
-        return prod(shape[:-2]), shape[-2], shape[-1]
-    return 1, prod(shape[:-1]), shape[-1]
 
 
 def _longer(one: Seconds, other: Seconds) -> Seconds:

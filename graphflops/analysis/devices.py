@@ -101,14 +101,14 @@ class Device:
             (989.4, 66.9)
         """
         rates = {**self.vector, **self.matrix} if matrix else self.vector
-        if (key := _rated_dtype(dtype)) in rates:
+        if (key := rated_dtype(dtype)) in rates:
             return rates[key]
         units = "" if matrix else " of the ordinary units"
         known = f"There is one for {', '.join(rates)}" if rates else "There is one for no dtype"
         raise ModelSpecError(f"no peak rate{units} of {self.name} for {dtype} is known. {known}.")
 
 
-def _rated_dtype(dtype: str) -> str:
+def rated_dtype(dtype: str) -> str:
     """Return the dtype whose rate holds for one of torch: ``"float8"`` for ``"float8_e5m2"``."""
     for family in ("float8", "float4"):
         if dtype.startswith(f"{family}_"):

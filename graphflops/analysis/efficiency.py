@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from graphflops.analysis.devices import Device
+from graphflops.analysis.devices import Device, rated_dtype
 from graphflops.errors import ModelSpecError
 
 _ANY = "any"
@@ -20,7 +20,7 @@ class Efficiency:
     Attributes:
         compute: Share of the peak rate that arithmetic reaches.
         memory: Share of the bandwidth that traffic reaches.
-        waves: Weight, from 0 to 1, of multiprocessors that a contraction leaves idle.
+        waves: Weight, from 0 to 1, of what a contraction loses by tiles that are not full.
         dispatch: Seconds that the host takes to start an operator: a step of many small kernels
             takes as long as these.
 
@@ -71,7 +71,7 @@ def efficiency_of(
         return Efficiency(compute=given, memory=given)
     families = _families()
     precisions = families.get(device.family, families[_ANY])
-    return precisions.get(dtype, precisions[_ANY])
+    return precisions.get(rated_dtype(dtype), precisions[_ANY])
 
 
 @cache

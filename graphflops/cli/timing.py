@@ -40,6 +40,10 @@ def time(
         float | None,
         typer.Option(help="Share of the peak rates that kernels reach; default: the family's."),
     ] = None,
+    fused: Annotated[
+        bool,
+        typer.Option("--fused", help="Let a compiler fuse operators, instead of one kernel each."),
+    ] = False,
     roofline: Annotated[
         Path | None,
         typer.Option(
@@ -71,7 +75,7 @@ def time(
             check_plot(path)
     report = load_or_count(
         model, flags, convention, symbolic, assume, reuse_layers=reuse_layers, passes=passes
-    ).time(device, dtype=precision, efficiency=efficiency)
+    ).time(device, dtype=precision, efficiency=efficiency, fused=fused)
     if roofline is not None:
         report.plot_roofline(roofline)
     if icicle is not None:

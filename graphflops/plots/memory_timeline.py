@@ -107,9 +107,11 @@ def _fill(
         edges = list(zip(calls, lower, upper, strict=True))
         # Where a band goes on as before, a point says nothing.
         steps = [edge for edge, last in pairwise(reversed(edges)) if edge[1:] != last[1:]]
-        drawn = sorted({edges[0], *steps, edges[-1]})
+        xs, lows, highs = zip(*sorted({edges[0], *steps, edges[-1]}), strict=True)
         axes.fill_between(
-            *zip(*drawn, strict=True),
+            xs,
+            lows,
+            highs,
             step="post",
             color=_COLORS[category],
             linewidth=0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from graphflops.analysis.budgets import LimitCheck
 from graphflops.analysis.call_time import CallTime, Roofline, Seconds
@@ -272,6 +272,10 @@ class TimedPasses(Protocol):
     def compute_bound(self) -> Seconds: ...
     @property
     def memory_bound(self) -> Seconds: ...
+    @property
+    def fused(self) -> bool: ...
+    @property
+    def figures(self) -> Mapping[str, Any]: ...
     def by_module(self) -> dict[str, CallTime]: ...
     def by_operator(self) -> dict[str, CallTime]: ...
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import sympy
 
-from graphflops.core.cost import as_dim
-from graphflops.render import data
 from graphflops.render.layout import aligned, pairs
 from graphflops.render.units import quantity
 
@@ -67,7 +65,7 @@ def _totals(report: TimedPasses) -> list[tuple[str, str]]:
     lines = [
         ("Model", f"{report.model}, {report.kind}"),
         ("Device", f"{device.title} ({device.name})" + (f", {dtype}" if dtype else "")),
-        ("Bound", f"{seconds_text(report.bound)}: at the peak rates, operator after operator"),
+        ("Bound", f"{seconds_text(report.bound)}: at the peak rates, {_kernels(report)}"),
         ("Expected", f"{seconds_text(report.expected)}: {_reached(efficiency)}"),
         ("  compute-bound", seconds_text(report.compute_bound)),
         ("  memory-bound", seconds_text(report.memory_bound)),
@@ -80,7 +78,22 @@ def _totals(report: TimedPasses) -> list[tuple[str, str]]:
                 f"{', '.join(slow_host)}: its kernels take longer to start than to run",
             )
         )
-    return lines
+    return [*lines, *_figures(report.figures)]
+
+
+def _figures(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in figures.items():
+        label = name.replace("_", " ").capitalize() if "_" in name else name.upper()
+        if isinstance(value, sympy.Expr):
+            yield label, str(value)
+        elif "time" in name:
+            yield label, seconds_text(value)
+        else:
+            yield label, f"{value:,.1f}" if "_" in name else f"{value:.1%} expected"
+
+
+def _kernels(report: TimedPasses) -> str:
+    return "operators fused" if report.fused else "operator after operator"
 
 
 def _is_host_bound(part: Any) -> bool:
@@ -142,6 +155,8 @@ def to_dict(report: TimedPasses) -> dict[str, Any]:
         },
         "bound": _number(report.bound),
         "expected": _number(report.expected),
+        "fused": report.fused,
+        **{name: _number(value) for name, value in report.figures.items()},
         "passes": {
             name: {"runs": part.runs, "host": _number(part.host), **_time(part.total)}
             for name, part in report.passes.items()
@@ -157,7 +172,7 @@ def _time(time: CallTime) -> dict[str, Any]:
         "expected": _number(time.expected),
         "compute_bound": _number(time.compute_bound),
         "memory_bound": _number(time.memory_bound),
-        "flops": data.number(as_dim(time.flops)),
+        "flops": _number(time.flops),
         "bytes": _number(time.nbytes),
         "kernels": _number(time.kernels),
     }

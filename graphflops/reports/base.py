@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from graphflops.analysis.devices import Device
-from graphflops.analysis.efficiency import Efficiency
 from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import OpRecord, Status
 from graphflops.core.module_tree import ModuleNode
@@ -21,10 +19,10 @@ from graphflops.reports.calls import SortKey, find_records, sort_records
 from graphflops.reports.comparison import ConventionComparison
 from graphflops.reports.diff import CostDiff, Workload, diff_reports
 from graphflops.reports.summand import CapturedPass, Summand
-from graphflops.reports.timing import Runs, TimeReport, pass_time, roofline_of
+from graphflops.reports.timed import Timed
 
 
-class CostReport(ABC):
+class CostReport(Timed, ABC):
     """Base of all reports.
 
     Costs are integers, or sympy expressions where sizes are symbolic. Those of a module include
@@ -33,10 +31,6 @@ class CostReport(ABC):
     """
 
     if TYPE_CHECKING:  # fields of some reports, which properties here would take the place of
-
-        @property
-        def model(self) -> str:
-            """Name of what was counted."""
 
         @property
         def records(self) -> Sequence[OpRecord]:
@@ -49,18 +43,8 @@ class CostReport(ABC):
 
     @property
     @abstractmethod
-    def kind(self) -> str:
-        """Kind of report, in words."""
-
-    @property
-    @abstractmethod
     def workload(self) -> Mapping[str, str]:
         """Sizes that the costs are for, by what they are sizes of."""
-
-    @property
-    @abstractmethod
-    def passes_by_name(self) -> Mapping[str, Summand]:
-        """Passes by name, also those that the totals leave out."""
 
     @property
     def _first(self) -> CapturedPass:
@@ -273,44 +257,6 @@ class CostReport(ABC):
             6
         """
         return diff_reports(self, other, workload)
-
-    def time(
-        self,
-        device: Device | str,
-        *,
-        dtype: str | None = None,
-        efficiency: Efficiency | float | None = None,
-    ) -> TimeReport:
-        """Return the time on a device: a bound that holds, and a prediction.
-
-        Args:
-            device: Device, or its name as ``graphflops devices`` has it.
-            dtype: Dtype of contractions and floating tensors, in place of those counted;
-                ``"tf32"`` is that of contractions in float32 alone.
-            efficiency: What kernels reach of the peak rates, or one share for all; by default
-                that of the family of the device.
-
-        Raises:
-            ModelSpecError: There is no such device, it has no rate for a dtype, or the efficiency
-                is no share.
-
-        Example:
-            >>> import torch, graphflops
-            >>> linear = torch.nn.Linear(4096, 4096, bias=False, device="meta")
-            >>> report = graphflops.count(linear, (torch.empty(8192, 4096, device="meta"),))
-            >>> bound = report.time("a100", dtype="bfloat16").bound
-            >>> round(bound * 312e12 / (2 * 8192 * 4096 * 4096), 3)  # 312 TFLOP/s
-            1.0
-        """
-        dtypes = {name: cost.macs for name, cost in self.by_dtype().items()}
-        roofline = roofline_of(device, dtype, efficiency, dtypes)
-        passes = {name: pass_time(runs, roofline) for name, runs in self.timed_runs.items()}
-        return TimeReport(model=self.model, kind=self.kind, roofline=roofline, passes=passes)
-
-    @property
-    def timed_runs(self) -> Mapping[str, Runs]:
-        """Passes that take time, by name."""
-        return {name: Runs(s.records, s.times) for name, s in self.passes_by_name.items()}
 
     def tree(self, depth: int | None = None, width: int | None = None) -> str:
         """Return the module tree in PyTorch's ``repr`` style, each line with its costs.

@@ -9,6 +9,7 @@ from typing import Any
 
 import sympy
 
+from graphflops.analysis.call_time import Roofline
 from graphflops.analysis.largest_size import OpenPeak
 from graphflops.core.arguments import whole_number
 from graphflops.core.cost import Dim, OpCost, substitute
@@ -21,6 +22,7 @@ from graphflops.reports.decoding import DecodeGraph, DecodeSegment
 from graphflops.reports.memory import MemoryReport
 from graphflops.reports.report import Report
 from graphflops.reports.summand import Summand
+from graphflops.reports.timing import PassTime, generation_figures
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -68,6 +70,9 @@ class GenerationReport(CostReport):
         """Prefill and decode; further decode graphs have a number."""
         names = ("prefill", "decode", *(f"decode {i}" for i in range(2, len(self.summands))))
         return dict(zip(names, self.summands, strict=False))
+
+    def _figures(self, passes: Mapping[str, PassTime], roofline: Roofline) -> dict[str, Any]:  # noqa: ARG002
+        return generation_figures(passes, self.sizes["B"])
 
     @property
     def new_tokens(self) -> int:

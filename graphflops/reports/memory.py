@@ -30,7 +30,7 @@ class MemoryReport(Memory):
     Attributes:
         model: Name of what was counted.
         kind: Kind of pass.
-        outputs: Tensors that the model returns.
+        outputs: Tensors that the model returns, if they outlive the pass.
     """
 
     model: str
@@ -45,7 +45,7 @@ class MemoryReport(Memory):
 
         Args:
             memory: Its memory.
-            outputs: Tensors that the model returns.
+            outputs: Tensors that the model returns, if they outlive the pass.
             model: Name of what was counted.
             kind: Kind of pass.
         """

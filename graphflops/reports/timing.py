@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,8 @@ from graphflops.analysis.call_time import (
 from graphflops.analysis.devices import Device
 from graphflops.analysis.devices import device as find_device
 from graphflops.analysis.efficiency import Efficiency, efficiency_of
-from graphflops.core.cost import Dim
+from graphflops.analysis.fused_time import times_of_kernels
+from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import OpRecord
 from graphflops.plots.icicle import plot_icicle
 from graphflops.plots.roofline import plot_roofline
@@ -76,12 +77,20 @@ class TimeReport:
         kind: Kind of its report.
         roofline: Device, dtype and what kernels reach of the peak rates.
         passes: Time of each pass by name.
+        fused: True if operators run fused, as a compiler makes them.
+        modules: Paths of the modules in the order of the model.
+        figures: What follows from the times expected, by name. Of a generation: seconds
+            ``time_to_first_token`` and ``time_per_token``, ``tokens_per_second`` of all sequences.
+            Of a training step: ``mfu`` and ``hfu``.
     """
 
     model: str
     kind: str
     roofline: Roofline
     passes: Mapping[str, PassTime]
+    fused: bool = False
+    modules: tuple[str, ...] = ()
+    figures: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> Device:
@@ -119,14 +128,18 @@ class TimeReport:
         return self.total.memory_bound
 
     def by_module(self) -> dict[str, CallTime]:
-        """Return the time of each module by path, children included; ``""`` is the model."""
+        """Return the time of each module by path, children included; ``""`` is the model.
+
+        They are in the order of the model, parents before children.
+        """
         times: defaultdict[str, CallTime] = defaultdict(CallTime)
         for (path, _), time in self._calls():
             times[path] += time
             while path:
                 path = path.rpartition(".")[0]  # noqa: PLW2901 - climbing to the root
                 times[path] += time
-        return dict(times)
+        order = {path: position for position, path in enumerate(self.modules)}
+        return dict(sorted(times.items(), key=lambda item: order.get(item[0], len(order))))
 
     def by_operator(self) -> dict[str, CallTime]:
         """Return the time of each operator."""
@@ -191,7 +204,7 @@ def roofline_of(
     device: Device | str,
     dtype: str | None,
     efficiency: Efficiency | float | None,
-    macs_by_dtype: Mapping[str, Dim],
+    records: Iterable[OpRecord],
 ) -> Roofline:
     """Return the roofline of a device.
 
@@ -199,12 +212,37 @@ def roofline_of(
         device: Device, or its name.
         dtype: Dtype in place of those counted, if any.
         efficiency: What kernels reach, or one share for all; by default that of the family.
-        macs_by_dtype: Multiply-accumulates by dtype, of which most say the precision.
+        records: Records whose contractions say the precision.
     """
     found = find_device(device) if isinstance(device, str) else device
-    numbers = {name: macs if isinstance(macs, int) else 1 for name, macs in macs_by_dtype.items()}
-    precision = dtype or max(numbers, key=numbers.__getitem__, default="float32")
-    return Roofline(found, efficiency_of(efficiency, found, precision), dtype)
+    precision = dtype or _main_dtype(records)
+    return Roofline(found, efficiency_of(efficiency, found, precision), dtype, precision)
+
+
+def _main_dtype(records: Iterable[OpRecord]) -> str:
+    """Return the dtype of most multiply-accumulates; of symbolic ones, of most contractions."""
+    macs: Counter[str] = Counter()
+    for record in CallSequence.of(records).distinct():
+        if record.cost is not None and record.cost.macs:
+            macs[record.call.dtype] += record.cost.macs if isinstance(record.cost.macs, int) else 1
+    return max(macs, key=macs.__getitem__, default="float32")
+
+
+def generation_figures(passes: Mapping[str, PassTime], sequences: int) -> dict[str, Any]:
+    """Return time to the first token, for each further one, and tokens per second.
+
+    Args:
+        passes: Prefill, and decode if there is any.
+        sequences: Number of sequences.
+    """
+    prefill, *decode = passes.values()
+    steps = sum(part.runs for part in decode)
+    seconds = sum((part.expected for part in decode), start=0.0)
+    figures = {"time_to_first_token": prefill.expected}
+    if steps:
+        figures["time_per_token"] = seconds / steps
+    tokens = sequences * (1 + steps)
+    return {**figures, "tokens_per_second": tokens / (prefill.expected + seconds)}
 
 
 class Runs(NamedTuple):
@@ -219,19 +257,43 @@ class Runs(NamedTuple):
     times: int
 
 
-def pass_time(runs: Runs, roofline: Roofline) -> PassTime:
+def times_of_passes(
+    runs: Mapping[str, Runs], roofline: Roofline, kept: Mapping[str, frozenset[str]] | None
+) -> dict[str, PassTime]:
+    """Return the time of each pass.
+
+    Args:
+        runs: Runs of the passes.
+        roofline: Device, dtype and what kernels reach of the peak rates.
+        kept: Storages that are read after each pass, if operators are fused.
+    """
+    of_fused: Mapping[str, frozenset[str]] = kept or {}
+    return {name: pass_time(part, roofline, of_fused.get(name)) for name, part in runs.items()}
+
+
+def pass_time(runs: Runs, roofline: Roofline, kept: frozenset[str] | None = None) -> PassTime:
     """Return the time of a pass in all its runs.
+
+    Args:
+        runs: Runs of the pass.
+        roofline: Device, dtype and what kernels reach of the peak rates.
+        kept: Storages that are read after the pass, if its operators are fused.
 
     Of three and more runs the first, the middle and the last are looked at, and the sum is
     Simpson's: exact where no call changes on the way between compute-bound and memory-bound.
     """
     records_of, times = runs
-    weights = {1: {0.0: 1.0}, 2: {0.0: 1.0, 1.0: 1.0}}.get(
+    weights = {1: {0.0: 1}, 2: {0.0: 1, 1.0: 1}}.get(
         times, {0.0: times / 6, 0.5: 4 * times / 6, 1.0: times / 6}
     )
     calls: defaultdict[tuple[str, str], CallTime] = defaultdict(CallTime)
     for position, weight in weights.items():
-        for key, time in times_by_module_and_operator(records_of(position), roofline).items():
+        records = records_of(position)
+        if kept is None:
+            times_by_key = times_by_module_and_operator(records, roofline)
+        else:
+            times_by_key = times_of_kernels(records, roofline, kept)
+        for key, time in times_by_key.items():
             calls[key] += time * weight
     kernels = sum((time.kernels for time in calls.values()), start=0)
     return PassTime(runs=times, calls=dict(calls), host=kernels * roofline.efficiency.dispatch)

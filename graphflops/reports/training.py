@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from graphflops.analysis.call_time import Roofline
+from graphflops.analysis.fused_time import kept_by_pass
 from graphflops.analysis.live_tensors import PassCalls
 from graphflops.analysis.memory import memory_of
 from graphflops.analysis.optimizers import OptimizerStep
@@ -29,7 +31,7 @@ from graphflops.reports.memory import MemoryReport
 from graphflops.reports.module_training import ModuleTraining
 from graphflops.reports.report import Report
 from graphflops.reports.summand import Summand
-from graphflops.reports.timing import Runs
+from graphflops.reports.timing import PassTime, Runs
 
 UNATTRIBUTED = "(unattributed)"
 """Path of backward calls that no module is known to have caused."""
@@ -146,16 +148,13 @@ class TrainingReport(CostReport):
         The gradients are made anew in each step, as after ``zero_grad()``; the model's outputs
         are dropped once the loss is computed. The optimizer works as ``torch.optim`` does by
         default: on lists of parameters on a GPU, on one parameter after the other on the CPU.
-
-        Raises:
-            CaptureError: A report of it was read from a file.
         """
-        outputs, assumptions = self.forward.capture.outputs, self.forward.capture.assumptions
         calls = PassCalls(self.forward.records, (self.backward.records, self.recompute.records))
         memory = memory_of(self.storages, calls, optimizer=self.optimizer)
-        report = MemoryReport.of(memory, outputs, model=self.model, kind=self.kind)
+        report = MemoryReport.of(memory, (), model=self.model, kind=self.kind)
+        conditions = self.forward.capture.assumptions
         return report.keep_open(
-            self.symbols, lambda sizes: check_assumptions(assumptions, sizes, self.model)
+            self.symbols, lambda sizes: check_assumptions(conditions, sizes, self.model)
         )
 
     @property
@@ -210,6 +209,19 @@ class TrainingReport(CostReport):
             step = OpRecord(call=call, status=Status.COUNTED, cost=self.optimizer.cost)
             runs["optimizer"] = Runs(lambda _: (step,), self.steps)
         return runs
+
+    def _figures(self, passes: Mapping[str, PassTime], roofline: Roofline) -> dict[str, Any]:
+        seconds = sum((part.expected for part in passes.values()), start=0.0) / self.steps
+        if not (isinstance(seconds, float) and isinstance(self.flops, int) and self.macs):
+            return {}
+        peak = roofline.peak
+        return {"mfu": self.mfu(seconds, peak), "hfu": self.hfu(seconds, peak)}
+
+    @property
+    def _kept_storages(self) -> Mapping[str, frozenset[str]]:
+        """Outputs, and what each pass reads of the others: activations that are saved."""
+        passes = {name: part.report.records for name, part in self.passes_by_name.items()}
+        return kept_by_pass(passes, self.forward.capture.outputs)
 
     @property
     def unattributed(self) -> OpCost:
