@@ -93,8 +93,8 @@ class Roofline:
         precision: str = "float32",
     ) -> None:
         self.device, self.efficiency, self.dtype = device, efficiency, dtype
-        self.rates: dict[tuple[str, bool], float] = {}
         self.precision = precision
+        self.rates: dict[tuple[str, bool], float] = {}
 
     def time(self, record: OpRecord) -> CallTime:
         """Return the time of a call as a kernel of its own; without a price it takes none.

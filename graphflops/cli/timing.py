@@ -41,7 +41,8 @@ def time(
         typer.Option(help="Share of the peak rates that kernels reach; default: the family's."),
     ] = None,
     fused: Annotated[
-        bool, typer.Option("--fused", help="Fuse pointwise operators, as a compiler does.")
+        bool,
+        typer.Option("--fused", help="Let a compiler fuse operators, instead of one kernel each."),
     ] = False,
     roofline: Annotated[
         Path | None,

@@ -55,6 +55,8 @@ def place_labels(
 ) -> None:
     """Write labels beside their points, the first ones first; one without room is left out.
 
+    They cover neither points, nor each other, nor text that is there already.
+
     Args:
         axes: Axes of matplotlib, whose limits and size are final.
         labels: The labels, the most important first.
@@ -67,6 +69,7 @@ def place_labels(
     taken = [
         _around(x, y, label.radius * scale) for label, (x, y) in zip(labels, places, strict=True)
     ]
+    taken += [_Box(*text.get_window_extent().extents) for text in axes.texts]
     taken += [box for line in lines for box in _along(axes.transData.transform(line), 3 * scale)]
     for label, (x, y) in zip(labels, places, strict=True):
         width = len(label.text) * _CHARACTER * fontsize * scale

@@ -107,12 +107,11 @@ def _fill(
         edges = list(zip(calls, lower, upper, strict=True))
         # Where a band goes on as before, a point says nothing.
         steps = [edge for edge, last in pairwise(reversed(edges)) if edge[1:] != last[1:]]
-        drawn = sorted({edges[0], *steps, edges[-1]})
-        at, below, above = zip(*drawn, strict=True)
+        xs, lows, highs = zip(*sorted({edges[0], *steps, edges[-1]}), strict=True)
         axes.fill_between(
-            at,
-            below,
-            above,
+            xs,
+            lows,
+            highs,
             step="post",
             color=_COLORS[category],
             linewidth=0,
@@ -133,7 +132,7 @@ def _mark_peak(axes: Axes, calls: Sequence[int], report: PeakMemory, peak: int) 
     axes.annotate(
         text,
         (report.call, peak),
-        xytext=(8 if is_left else -8, 2),
+        xytext=(8 if is_left else -8, 5),
         textcoords="offset points",
         ha="left" if is_left else "right",
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},

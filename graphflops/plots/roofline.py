@@ -29,6 +29,8 @@ _SMALLEST, _LARGEST = 18.0, 600.0
 _LEAST = 0.0005
 """Share of the time from which on an operator is drawn."""
 _MARGIN = 3.0
+_ROOM = 40.0
+"""Factor beyond the largest intensity, for the names of roofs and operators."""
 _GREY = "#666666"
 
 
@@ -128,7 +130,7 @@ def _limit(axes: Axes, points: Sequence[_Point], rates: dict[float, str], bandwi
     ridges = [rate / bandwidth for rate in rates]
     intensities = [point.intensity for point in points] + ridges or [1.0]
     heights = [point.expected for point in points] + list(rates) or [bandwidth]
-    axes.set_xlim(min(intensities) / _MARGIN, max(intensities) * _MARGIN**2)
+    axes.set_xlim(min(intensities) / _MARGIN, max(intensities) * _ROOM)
     axes.set_ylim(min(heights) / _MARGIN, max(heights) * _MARGIN)
 
 

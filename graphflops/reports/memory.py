@@ -30,7 +30,7 @@ class MemoryReport(Memory):
     Attributes:
         model: Name of what was counted.
         kind: Kind of pass.
-        outputs: Tensors that the model returns.
+        outputs: Tensors that the model returns, if they outlive the pass.
     """
 
     model: str
@@ -45,7 +45,7 @@ class MemoryReport(Memory):
 
         Args:
             memory: Its memory.
-            outputs: Tensors that the model returns.
+            outputs: Tensors that the model returns, if they outlive the pass.
             model: Name of what was counted.
             kind: Kind of pass.
         """
@@ -72,7 +72,7 @@ class MemoryReport(Memory):
 
     @cached_property
     def shapes(self) -> tuple[tuple[Dim, ...] | None, ...]:
-        """Shapes of the tensors in :attr:`at_peak`; ``None`` where a shape is not known."""
+        """Shapes of the tensors in ``at_peak``; ``None`` where a shape is not known."""
         shapes = TensorShapes(self._in_order)
         return tuple(map(shapes.of, self.at_peak))
 

@@ -148,16 +148,13 @@ class TrainingReport(CostReport):
         The gradients are made anew in each step, as after ``zero_grad()``; the model's outputs
         are dropped once the loss is computed. The optimizer works as ``torch.optim`` does by
         default: on lists of parameters on a GPU, on one parameter after the other on the CPU.
-
-        Raises:
-            CaptureError: A report of it was read from a file.
         """
-        outputs, assumptions = self.forward.capture.outputs, self.forward.capture.assumptions
         calls = PassCalls(self.forward.records, (self.backward.records, self.recompute.records))
         memory = memory_of(self.storages, calls, optimizer=self.optimizer)
-        report = MemoryReport.of(memory, outputs, model=self.model, kind=self.kind)
+        report = MemoryReport.of(memory, (), model=self.model, kind=self.kind)
+        conditions = self.forward.capture.assumptions
         return report.keep_open(
-            self.symbols, lambda sizes: check_assumptions(assumptions, sizes, self.model)
+            self.symbols, lambda sizes: check_assumptions(conditions, sizes, self.model)
         )
 
     @property
