@@ -123,11 +123,15 @@ def _cells(time: CallTime, whole: CallTime) -> tuple[str, ...]:
     return (
         seconds_text(time.bound),
         seconds_text(time.expected),
-        f"{time.expected / whole.expected:.1%}" if whole.expected else "",
+        _share(time.expected, whole.expected),
         _bound_by(time),
         f"{float(time.intensity):.3g}",
         quantity(round(rate), "FLOP/s"),
     )
+
+
+def _share(part: Seconds, whole: Seconds) -> str:
+    return f"{part / whole:.1%}" if isinstance(whole, float) and whole else ""
 
 
 def _bound_by(time: CallTime) -> str:
