@@ -27,7 +27,7 @@ def seconds_text(seconds: Seconds) -> str:
         ('12.3 ms', '2.5 s', '0 s')
     """
     if isinstance(seconds, sympy.Expr):
-        return str(seconds)
+        return f"{seconds.evalf(4)} s"
     for scale, unit in _UNITS:
         if seconds >= scale:
             return f"{seconds / scale:.4g} {unit}"
