@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from graphflops.counting.training import count_training
     from graphflops.errors import (
         CaptureError,
+        DeviceOutOfMemoryError,
         DuplicateHandlerError,
         GraphFlopsError,
         HandlerError,
@@ -64,6 +65,7 @@ _NAMES_BY_MODULE = {
     "counting.training": ("count_training",),
     "errors": (
         "CaptureError",
+        "DeviceOutOfMemoryError",
         "DuplicateHandlerError",
         "GraphFlopsError",
         "HandlerError",
@@ -93,6 +95,7 @@ __all__ = [
     "CaptureError",
     "CostDiff",
     "Device",
+    "DeviceOutOfMemoryError",
     "Dim",
     "DuplicateHandlerError",
     "Efficiency",

@@ -52,3 +52,7 @@ class UnknownOpWarning(UserWarning):
 
 class PluginWarning(UserWarning):
     """Plugin with handlers that could not be loaded."""
+
+
+class DeviceOutOfMemoryError(GraphFlopsError):
+    """A request finds no room on the device, even after the cache is emptied."""

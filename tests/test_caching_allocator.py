@@ -16,9 +16,8 @@ from graphflops.analysis.allocator_memory import RequestTrace
 from graphflops.analysis.caching_allocator import (
     Block,
     CachingAllocator,
-    DeviceOutOfMemoryError,
 )
-from graphflops.errors import ModelSpecError
+from graphflops.errors import DeviceOutOfMemoryError, ModelSpecError
 
 KIB, MIB = 1 << 10, 1 << 20
 

@@ -16,7 +16,7 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from graphflops.errors import GraphFlopsError
+from graphflops.errors import DeviceOutOfMemoryError
 
 MIN_BLOCK = 512
 """Bytes to whose multiples sizes are rounded: ``kMinBlockSize``."""
@@ -30,10 +30,6 @@ LARGE_SEGMENT = 20 << 20
 """Bytes of a segment of blocks below that size: ``large_segment_size``."""
 ROUND_LARGE = 2 << 20
 """Bytes to whose multiples segments of their own are rounded: ``kRoundLarge``."""
-
-
-class DeviceOutOfMemoryError(GraphFlopsError):
-    """A request finds no room on the device, even after the cache is emptied."""
 
 
 @dataclass(slots=True, eq=False)
