@@ -161,6 +161,17 @@ def architecture(name: str) -> tuple[nn.Module, dict[str, Any]]:
             }
 
 
+def test_what_the_backward_pass_reads_is_written() -> None:
+    """The exponential is read again through a view, a detached one."""
+    model, x = nn.Linear(32, 32, bias=False, device="meta"), torch.empty(64, 32, device="meta")
+    report = gf.count_training(model, (x,), loss=lambda y: y.exp().sum())
+    forward = report.time(A100, fused=True).passes["forward"].total.nbytes
+    weight = 32 * 32 * 4
+    # x and the weight are read, the exponential is written, and read for the sum; the loss and
+    # its gradient are written.
+    assert forward == N + weight + 2 * N + 2 * 4
+
+
 NAMES = ("llama", "bert", "gpt2", "t5", "vit", "resnet")
 
 

@@ -35,8 +35,10 @@ def storages_read(records: Iterable[OpRecord]) -> frozenset[str]:
             if isinstance(item, Repeat):
                 read.update(map(item.relocation.map_name, of_block(item.block)))
             else:
-                read |= storages_of(tensor for _, tensor in item.call.tensors())
-                made |= storages_of(item.call.outputs)
+                # A view or a shape is not read: what computes with the view is.
+                if item.cost is None or item.cost.bytes_read:
+                    read |= storages_of(tensor for _, tensor in item.call.tensors())
+                made |= {tensor.name for tensor in item.call.outputs if not tensor.storage}
         return frozenset(read - made)
 
     return of_items(CallSequence.of(records).items)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from graphflops.analysis.call_time import Roofline
 from graphflops.analysis.devices import Device
 from graphflops.analysis.efficiency import Efficiency
-from graphflops.analysis.fused_time import storages_of
+from graphflops.analysis.fused_time import kept_by_pass
+from graphflops.analysis.traffic_roles import bytes_by_role
+from graphflops.core.cost import Dim
+from graphflops.core.ir import Capture, OpRecord
 from graphflops.reports.summand import CapturedPass, Summand
 from graphflops.reports.timing import (
     PassTime,
@@ -93,8 +96,32 @@ class Timed(ABC):
     @property
     def _kept_storages(self) -> Mapping[str, frozenset[str]]:
         """Storages that each pass leaves in memory for what comes after it, by pass."""
-        passes = self.passes_by_name.items()
-        return {name: storages_of(part.report.capture.outputs) for name, part in passes}
+        kept: dict[str, frozenset[str]] = {}
+        for records, capture in self._captures():
+            kept |= kept_by_pass(records, capture.outputs)
+        return kept
+
+    def bytes_by_role(self) -> dict[str, dict[str, Dim]]:
+        """Return the bytes that a run of each pass moves, by what they are.
+
+        Roles are ``weights`` (parameters and buffers), ``inputs``, ``kv_cache``,
+        ``saved_activations`` (made in one pass and read in another), ``activations`` and
+        ``gradients``. Each operator is taken on its own, nothing fused.
+        """
+        found: dict[str, dict[str, Dim]] = {}
+        for records, capture in self._captures():
+            found |= bytes_by_role(records, capture)
+        return found
+
+    def _captures(self) -> Iterator[tuple[dict[str, Sequence[OpRecord]], Capture]]:
+        """Yield each capture with the records of its passes by name."""
+        passes = self.passes_by_name
+        records = {name: part.report.records for name, part in passes.items()}
+        if len({part.report.phase for part in passes.values()}) == len(passes):
+            yield records, self._first.capture  # the phases of one step
+            return
+        for name, part in passes.items():
+            yield {name: records[name]}, part.report.capture
 
     @property
     def timed_runs(self) -> Mapping[str, Runs]:

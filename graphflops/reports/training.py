@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 from graphflops.analysis.call_time import Roofline
-from graphflops.analysis.fused_time import kept_by_pass
 from graphflops.analysis.live_tensors import PassCalls
 from graphflops.analysis.memory import memory_of
 from graphflops.analysis.optimizers import OptimizerStep
@@ -216,11 +215,6 @@ class TrainingReport(CostReport):
             return {}
         peak = roofline.peak
         return {"mfu": self.mfu(seconds, peak), "hfu": self.hfu(seconds, peak)}
-
-    @property
-    def _kept_storages(self) -> Mapping[str, frozenset[str]]:
-        parts = {name: part.report.records for name, part in self.passes_by_name.items()}
-        return kept_by_pass(parts, self.forward.capture.outputs)
 
     @property
     def unattributed(self) -> OpCost:
