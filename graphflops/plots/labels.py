@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_CHARACTER = 0.62
+_CHARACTER = 0.66
 """Width of a character in font sizes, a little more than the mean."""
 _LINE = 1.3
 """Height of a line in font sizes."""

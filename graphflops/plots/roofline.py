@@ -83,7 +83,7 @@ def plot_roofline(report: TimedPasses, path: Path) -> None:
         axes.set(xscale="log", yscale="log")
         axes.set_title(
             f"{report.model}, {report.kind} on {report.device.title}: "
-            f"{seconds_text(report.expected)} expected",
+            f"{seconds_text(report.expected)} expected" + (", fused" if report.fused else ""),
             loc="left",
         )
         _limit(axes, points, rates, report.device.bandwidth)
@@ -209,7 +209,6 @@ def _label_points(
     ridge = max(rates, default=right * bandwidth) / bandwidth
     lines = [((left, left * bandwidth), (ridge, ridge * bandwidth))]
     lines += [((rate / bandwidth, rate), (right, rate)) for rate in rates]
-    lines += [((p.intensity, p.expected), (p.intensity, p.bound)) for p in points]
     labels = [
         Label(p.operator.removeprefix("aten::"), p.intensity, p.expected, sqrt(p.area) / 2)
         for p in sorted(points, key=lambda point: -point.share)
