@@ -2,8 +2,8 @@
 
 Two oracles run a model eagerly, in full depth, on fake or real tensors of the CPU: torch's
 ``MemTracker``, and a mode of ours that knows nothing of graphflops, with a weak reference on the
-storage of every result. The command compares graphflops with both on transformers models of small
-depth, and writes ``benchmarks/results/memory_oracles.json``.
+storage of every result. The command compares graphflops with both on the architectures of the
+tests, two layers deep, and writes ``benchmarks/results/memory_oracles.json``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from weakref import ref
@@ -33,7 +33,7 @@ from graphflops.analysis.live_tensors import PassCalls
 from graphflops.analysis.memory import Memory, memory_of
 from graphflops.analysis.optimizer_memory import Implementation
 from graphflops.capture.record.loss import loss_of
-from graphflops.models import Options, resolve
+from graphflops.models.optional_dependencies import repair_torchvision
 
 RESULTS = Path(__file__).parent / "results" / "memory_oracles.json"
 CATEGORIES = {
@@ -207,30 +207,53 @@ def _optimizer(step: Step, model: nn.Module) -> torch.optim.Optimizer | None:
     return OPTIMIZERS[step.optimizer](step.implementation == "foreach")(model.parameters())
 
 
-MODELS = ("llama", "qwen3", "gpt2", "bert", "t5", "bart", "vit", "dinov2", "convnext", "resnet")
+REAL_LIMIT = 10**9
+"""Most parameters of a model that the oracles run on real tensors."""
+
+
+def compare(model: nn.Module, inputs: Mapping[str, Any], optimizer: str | None) -> dict[str, Any]:
+    """Return the peak as predicted and by both oracles, of a training step with an optimizer.
+
+    Without one, of a forward pass. A model that branches on values runs on real tensors too.
+    """
+    step = Step(model=model, inputs=inputs, trained=optimizer is not None, optimizer=optimizer)
+    ours = graphflops_memory(step).peak
+    row: dict[str, Any] = {"graphflops": ours, "tensors": "fake"}
+    row |= {"MemTracker": mem_tracker(step)["Total"], "live storages": live_storages(step)}
+    small = sum(p.numel() for p in model.parameters()) < REAL_LIMIT
+    if ours != row["MemTracker"] and optimizer is None and small:
+        step = replace(step, real=True)
+        row |= {"tensors": "real", "MemTracker": mem_tracker(step)["Total"]}
+        row |= {"live storages": live_storages(step)}
+    return row
 
 
 def main(names: Iterable[str] = ()) -> None:
     """Compare, print, and save."""
     warnings.simplefilter("ignore")
+    repair_torchvision()  # transformers imports it
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from architectures import ARCHITECTURES, at_depth
+
     rows = []
-    for name in names or MODELS:
-        workload = resolve(f"hf:{name}", Options(overrides={"num_hidden_layers": 3}))
-        workload.model.eval()  # dropout on the CPU is composed of other operators than on a GPU
-        for trained, optimizer in ((False, None), (True, None), (True, "sgd"), (True, "adamw")):
-            step = Step(
-                model=workload.model,
-                inputs=workload.kwargs,
-                trained=trained,
-                optimizer=optimizer,
-            )
-            ours = graphflops_memory(step).peak
-            theirs, alive = mem_tracker(step)["Total"], live_storages(step)
-            run = f"training, {optimizer}" if optimizer else "training" if trained else "forward"
-            rows.append({"model": name, "run": run, "graphflops": ours})
-            rows[-1] |= {"MemTracker": theirs, "live storages": alive}
-            print(rows[-1], flush=True)
+    for name in names or ARCHITECTURES:
+        for optimizer in (None, "sgd", "adamw"):
+            with at_depth(2):
+                case = ARCHITECTURES[name]()
+            case.model.eval()  # dropout on the CPU is composed of other operators than on a GPU
+            run = f"training, {optimizer}" if optimizer else "forward"
+            row = {"model": name, "run": run}
+            try:
+                row |= compare(case.model, case.inputs, optimizer)
+            except Exception as error:  # noqa: BLE001 - an oracle that fails is a row
+                row["failed"] = f"{type(error).__name__}: {error}"[:200]
+            rows.append(row)
+            print(row, flush=True)
     print(tabulate(rows, headers="keys"))
+    for run in dict.fromkeys(row["run"] for row in rows):
+        ran = [row for row in rows if row["run"] == run and "MemTracker" in row]
+        equal = sum(row["graphflops"] == row["MemTracker"] for row in ran)
+        print(f"{run}: {equal} of {len(ran)} equal to MemTracker, {len(rows) // 3} tried")
     if not names:
         where = environment(("torch", "transformers"))
         RESULTS.write_text(json.dumps({"environment": where, "rows": rows}, indent=1) + "\n")
