@@ -3,7 +3,8 @@
 Two oracles run a model eagerly, in full depth, on fake or real tensors of the CPU: torch's
 ``MemTracker``, and a mode of ours that knows nothing of graphflops, with a weak reference on the
 storage of every result. The command compares graphflops with both on the architectures of the
-tests, two layers deep, and writes ``benchmarks/results/memory_oracles.json``.
+tests, two layers deep, and on models of torchvision, and writes
+``benchmarks/results/memory_oracles.json``.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from graphflops.analysis.live_tensors import PassCalls
 from graphflops.analysis.memory import Memory, memory_of
 from graphflops.analysis.optimizer_memory import Implementation
 from graphflops.capture.record.loss import loss_of
+from graphflops.models import Options, resolve
 from graphflops.models.optional_dependencies import repair_torchvision
 
 RESULTS = Path(__file__).parent / "results" / "memory_oracles.json"
@@ -207,6 +209,11 @@ def _optimizer(step: Step, model: nn.Module) -> torch.optim.Optimizer | None:
     return OPTIMIZERS[step.optimizer](step.implementation == "foreach")(model.parameters())
 
 
+TORCHVISION = (
+    *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "maxvit_t"),
+    *("mnasnet1_0", "mobilenet_v3_large", "resnet18", "resnet50", "shufflenet_v2_x1_0"),
+    *("squeezenet1_1", "swin_v2_t", "vgg11", "vit_b_16", "wide_resnet50_2"),
+)
 REAL_LIMIT = 10**9
 """Most parameters of a model that the oracles run on real tensors."""
 
@@ -235,16 +242,23 @@ def main(names: Iterable[str] = ()) -> None:
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from architectures import ARCHITECTURES, at_depth
 
-    rows = []
-    for name in names or ARCHITECTURES:
-        for optimizer in (None, "sgd", "adamw"):
+    def build(name: str) -> tuple[nn.Module, dict[str, Any]]:
+        if name in ARCHITECTURES:
             with at_depth(2):
                 case = ARCHITECTURES[name]()
-            case.model.eval()  # dropout on the CPU is composed of other operators than on a GPU
+            return case.model, dict(case.inputs)
+        workload = resolve(f"torchvision:{name}", Options(batch_size=2))
+        return workload.model, dict(workload.kwargs)
+
+    rows = []
+    for name in names or (*ARCHITECTURES, *TORCHVISION):
+        for optimizer in (None, "sgd", "adamw"):
+            model, inputs = build(name)
+            model.eval()  # dropout on the CPU is composed of other operators than on a GPU
             run = f"training, {optimizer}" if optimizer else "forward"
             row = {"model": name, "run": run}
             try:
-                row |= compare(case.model, case.inputs, optimizer)
+                row |= compare(model, inputs, optimizer)
             except Exception as error:  # noqa: BLE001 - an oracle that fails is a row
                 row["failed"] = f"{type(error).__name__}: {error}"[:200]
             rows.append(row)

@@ -214,3 +214,16 @@ def test_an_exported_program_says_why_it_has_no_memory() -> None:
     step = gf.count_training(nn.Linear(2, 2), (torch.ones(1, 2),))
     with pytest.raises(CaptureError, match="report of the whole step"):
         _ = step.forward.memory
+
+
+@pytest.mark.parametrize(
+    ("p", "mode", "tensors"), [(0.1, True, 4), (0.1, False, 3), (0.0, True, 3)]
+)
+def test_dropout_that_drops_nothing_is_its_input(p: float, mode: bool, tensors: int) -> None:
+    class Dropped(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            y = x + 1
+            dropped = nn.functional.dropout(y, p, mode)
+            return y, dropped, dropped * 2
+
+    assert gf.count(Dropped(), (rows(1),)).memory.peak == tensors * WIDTH * FLOAT

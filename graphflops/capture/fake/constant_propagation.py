@@ -16,19 +16,13 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakIdKeyDictionary
 
+from graphflops.capture.fake import shape_rules
 from graphflops.capture.fake.data_sizes import DataSizes
 from graphflops.capture.fake.dispatch_cache import DispatchCache
 from graphflops.capture.fake.distinct_values import DistinctValues
 from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
 from graphflops.capture.fake.leaves import are_small, fakes_in, is_real, storage_ref, tensors_in
 from graphflops.capture.fake.mask_elements import SymbolicElements
-from graphflops.capture.fake.shape_rules import (
-    FILL_OPERATORS,
-    SHAPE_RULES,
-    depends_on_values,
-    is_composite,
-    is_determined,
-)
 from graphflops.capture.fake.sparse_tensors import SparseRules
 from graphflops.capture.fake.storages import StorageTracker
 from graphflops.capture.fake.symbolic_shapes import SymbolicShapes
@@ -275,9 +269,9 @@ class ValueTracker:
             return self._dispatch(func, types, args, kwargs)
         if threading.get_ident() != self._thread:
             raise CaptureError(f"the forward computes in another thread, {THREAD_NOT_COUNTED}")
-        if is_composite(func) and _FAKE_ONLY.issuperset(types):
+        if shape_rules.is_composite(func) and _FAKE_ONLY.issuperset(types):
             with self.mode:
-                return func.decompose(*args, **kwargs)
+                return shape_rules.decompose(func, args, kwargs)
         if func._schema.is_mutable:
             args, kwargs = self._fake_real(args, kwargs)
         out = self._run_shape_rule(func, args, kwargs)
@@ -287,9 +281,9 @@ class ValueTracker:
         """Run an operator by our own shape rule; return None if it has none."""
         if self.sparse.in_use and self.sparse.applies(args, kwargs):
             return self.sparse.run(func, args, kwargs)
-        rule = SHAPE_RULES.get(func)
+        rule = shape_rules.SHAPE_RULES.get(func)
         out = None if rule is None else rule(self, func, args, kwargs)
-        if out is None and depends_on_values(func):
+        if out is None and shape_rules.depends_on_values(func):
             value = self._compute(func, args, kwargs)
             if value is not _UNKNOWN:
                 out = self._fake_from_value(value, args)
@@ -302,7 +296,10 @@ class ValueTracker:
         out = self.sizes.run(func, args, kwargs)
         if out is None:
             out = self._dispatch(func, types, args, kwargs)
-        if depends_on_values(func) or len(self.symbols.shape_env.new_symbols) > num_symbols:
+        if (
+            shape_rules.depends_on_values(func)
+            or len(self.symbols.shape_env.new_symbols) > num_symbols
+        ):
             out = self.sizes.finalize(func, args, kwargs, out, num_symbols)
         self.operator_count += isinstance(out, torch.Tensor)
         element = self.elements.propagate(func, out, args, kwargs)
@@ -318,10 +315,10 @@ class ValueTracker:
 
     def _propagate_value(self, func: Any, out: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
         """Compute the value of an operator's result, if it is known."""
-        if func in FILL_OPERATORS and are_small(out, self.max_numel):
+        if func in shape_rules.FILL_OPERATORS and are_small(out, self.max_numel):
             like = torch.empty_strided(out.shape, out.stride(), dtype=out.dtype)
             self._set_values(out, self._compute(func, (like, *args[1:]), kwargs))
-        elif is_determined(func) and (func.is_view or are_small(out, self.max_numel)):
+        elif shape_rules.is_determined(func) and (func.is_view or are_small(out, self.max_numel)):
             self._set_values(out, self._compute(func, args, kwargs))
             self._propagate_origins(out, (args, kwargs))
         elif func is torch.ops.aten.rand.default and are_small(out, 1):
