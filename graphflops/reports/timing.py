@@ -31,7 +31,7 @@ from graphflops.render import timing as rendering
 _Times = Mapping[tuple[str, str], CallTime]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PassTime:
     """Time of one pass of a report, in all its runs.
 
@@ -45,7 +45,7 @@ class PassTime:
     calls: _Times
     host: Seconds
 
-    @property
+    @cached_property
     def total(self) -> CallTime:
         """Time of all calls, as if the host kept up."""
         return sum(self.calls.values(), start=CallTime())
@@ -135,9 +135,9 @@ class TimeReport:
         times: defaultdict[str, CallTime] = defaultdict(CallTime)
         for (path, _), time in self._calls():
             times[path] += time
-            while path:
-                path = path.rpartition(".")[0]  # noqa: PLW2901 - climbing to the root
-                times[path] += time
+        for depth in range(max(map(_depth, times), default=0), 0, -1):
+            for path in [path for path in times if _depth(path) == depth]:
+                times[path.rpartition(".")[0]] += times[path]
         order = {path: position for position, path in enumerate(self.modules)}
         return dict(sorted(times.items(), key=lambda item: order.get(item[0], len(order))))
 
@@ -297,3 +297,7 @@ def pass_time(runs: Runs, roofline: Roofline, kept: frozenset[str] | None = None
             calls[key] += time * weight
     kernels = sum((time.kernels for time in calls.values()), start=0)
     return PassTime(runs=times, calls=dict(calls), host=kernels * roofline.efficiency.dispatch)
+
+
+def _depth(path: str) -> int:
+    return path.count(".") + 1 if path else 0
