@@ -74,7 +74,8 @@ def fill(record: Record, row: Row, device: Device, limits: Limits, *, tiny: bool
         _count(record, prefill)
         return
     record["time"] = observe.times(device, step, limits)
-    _count(record, step)
+    if not row.compiled:  # whose operators no mode sees
+        _count(record, step)
 
 
 def _count(record: Record, step: observe.Step) -> None:

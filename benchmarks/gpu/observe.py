@@ -47,7 +47,7 @@ class Limits:
     fewest_slow: int = 3
     fewest_wall: int = 3
     tokens: int = 32
-    row: float = 60.0
+    row: float = 120.0
 
     def repetitions(self, seconds: float, share: float = 1.0) -> int:
         """How often a step of so many seconds is repeated in a share of the time."""

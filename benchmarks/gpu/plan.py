@@ -28,6 +28,7 @@ class Row:
         batch: How many samples.
         length: Tokens of each, or the side of an image.
         attention: transformers' attention implementation; ``default`` leaves it its choice.
+        compiled: Whether the model runs compiled by ``torch.compile`` with its defaults.
     """
 
     case: str
@@ -36,12 +37,14 @@ class Row:
     batch: int
     length: int
     attention: str = "default"
+    compiled: bool = False
 
     @property
     def key(self) -> str:
         """What the row is called in files."""
         size = f"{self.batch}x{self.length}"
-        return f"{self.case}/{self.attention}/{self.precision}/{self.mode}/{size}"
+        how = "/compiled" if self.compiled else ""
+        return f"{self.case}/{self.attention}/{self.precision}/{self.mode}/{size}{how}"
 
 
 # Per model its sizes (batch, tokens), the one that is measured first before the others.
@@ -72,6 +75,7 @@ _MORE_TRANSFORMERS = ("t5_base", "qwen3_0.6b", "siglip_b16", "whisper_small", "m
 _SMALL_ENOUGH = tuple(case for case in _MAIN if case != "llama_1b")
 _AUTOCAST = ("gpt2", "resnet50", "vit_b16")
 _EAGER = ("gpt2", "bert")
+_COMPILED = ("vit_b16", "bert", "resnet50", "gpt2", "llama_1b", "convnext_tiny")
 _GENERATIONS = ("gpt2", "llama_1b", "qwen3_0.6b", "llama_8b")
 # Rows whose operators and allocator events are recorded too.
 _TRACED = (
@@ -98,6 +102,7 @@ def _rows(
     modes: Iterable[str] = BOTH_MODES,
     precisions: Iterable[str] = BOTH_PRECISIONS,
     attention: str = "default",
+    compiled: bool = False,
 ) -> Iterator[Row]:
     """Rows of models at the size of an index, where they have one.
 
@@ -115,6 +120,7 @@ def _rows(
                         batch=batch,
                         length=length,
                         attention=attention,
+                        compiled=compiled,
                     )
 
 
@@ -148,6 +154,7 @@ def rows() -> list[Row]:
                 *_rows(_AUTOCAST, 1, precisions=(AUTOCAST,)),
                 *_rows(("mamba_130m",), 0, precisions=half),
                 *_rows(_MORE_CONVOLUTIONAL, 1),
+                *_rows(_COMPILED, 0, precisions=half, compiled=True),
             ]
         )
     )

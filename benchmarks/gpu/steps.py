@@ -96,6 +96,8 @@ def model_of(row: Row, device: Device, *, tiny: bool) -> nn.Module:
         settings: Any = model.generation_config
         settings.eos_token_id = None  # random weights must not end a text early
         settings.pad_token_id = 0
+    if row.compiled:
+        model.compile()  # type: ignore[no-untyped-call]
     return model.train(row.mode == TRAINING)
 
 
