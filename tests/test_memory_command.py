@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from commands import Run
+from test_generate_loop import TEXT, built
 
 import graphflops as gf
 
@@ -150,6 +151,7 @@ def test_a_snapshot(net: Run, tmp_path: Path) -> None:
         (["nets.py:net", "--plot", "net.gif"], "Let it end in .svg or .png"),
         (["nets.py:net", "--snapshot", "nowhere/net.pickle"], "there is no folder nowhere"),
         (["nets.py:net", "--snapshot", "."], ". is a folder"),
+        (["nets.py:net", "--context", "5"], "add --allocator"),
     ],
 )
 def test_bad_input(net: Run, arguments: list[str], sentence: str) -> None:
@@ -176,6 +178,20 @@ def test_the_largest_batch(run: Run) -> None:
     assert peak(run, *model, "--batch-size", str(largest + 1))["peak"] > 5 * 10**6
     code, out, _ = run("memory", *model, "--symbolic", "batch")
     assert (code, out) == (0, f"Peak in closed form {found['peak_expression']} bytes\n")
+
+
+def test_what_fits_of_a_saved_report(net: Run) -> None:
+    x = torch.empty(8, 64)
+    gf.save(gf.count(torch.nn.ReLU(), (x,), dynamic_shapes=({0: "B"},)), "open.json")
+    assert peak(net, "open.json", "--fits", "1MB")["largest"] == {"B": 10**6 // (2 * 64 * 4)}
+    gf.save(gf.count(torch.nn.ReLU(), (x,)), "closed.json")
+    code, _, err = net("memory", "closed.json", "--fits", "1MB")
+    assert (code, "is no function of 'B'" in " ".join(err.replace("│", " ").split())) == (2, True)
+    inputs = {"input_ids": torch.zeros(1, 8, dtype=torch.int64)}
+    generation = gf.count_generation(built("LlamaForCausalLM", **TEXT), inputs, max_new_tokens=3)
+    gf.save(generation, "generation.json")
+    found = peak(net, "generation.json", "--fits", "1GB")
+    assert (found["peak"], {*found["largest"]}) == (generation.memory.peak, {"B", "P", "N"})
 
 
 @pytest.mark.parametrize("extra", [(), ("--fits", "1GB")])

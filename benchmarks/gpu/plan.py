@@ -95,7 +95,7 @@ def _sizes(case: str) -> tuple[Size, ...]:
     return _TEXT.get(case) or tuple((batch, side) for batch in _BATCHES)
 
 
-def _rows(
+def _rows(  # noqa: PLR0913 - what rows differ in
     cases: Iterable[str],
     index: int,
     *,

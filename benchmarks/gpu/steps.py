@@ -97,7 +97,7 @@ def model_of(row: Row, device: Device, *, tiny: bool) -> nn.Module:
         settings.eos_token_id = None  # random weights must not end a text early
         settings.pad_token_id = 0
     if row.compiled:
-        model.compile()  # type: ignore[no-untyped-call]
+        model.compile()
     return model.train(row.mode == TRAINING)
 
 

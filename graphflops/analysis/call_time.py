@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any, TypeAlias
 
 import sympy
@@ -13,9 +11,9 @@ import sympy
 from graphflops.analysis.devices import Device
 from graphflops.analysis.efficiency import Efficiency
 from graphflops.analysis.tiling import product_of, time_of_tiles
-from graphflops.core.call_sequence import Block, CallSequence, Repeat
 from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import OpRecord, TensorMeta, dtype_bits
+from graphflops.core.sums import sum_by_key
 
 Seconds: TypeAlias = float | sympy.Expr
 """Time: a number, or an expression if sizes are symbolic."""
@@ -207,21 +205,8 @@ def times_by_module_and_operator(
 
     A repeated layer is summed once.
     """
-
-    @cache
-    def sum_block(block: Block[OpRecord]) -> dict[tuple[str, str], CallTime]:
-        return sum_items(block.items)
-
-    def sum_items(
-        items: Iterable[OpRecord | Repeat[OpRecord]],
-    ) -> dict[tuple[str, str], CallTime]:
-        times: defaultdict[tuple[str, str], CallTime] = defaultdict(CallTime)
-        for item in items:
-            if isinstance(item, Repeat):
-                for (path, op), time in sum_block(item.block).items():
-                    times[item.relocation.map_path(path), op] += time
-            else:
-                times[item.call.module_path, item.call.op] += roofline.time(item)
-        return dict(times)
-
-    return sum_items(CallSequence.of(records).items)
+    return sum_by_key(
+        records,
+        lambda record: (((record.call.module_path, record.call.op), roofline.time(record)),),
+        lambda key, relocation: (relocation.map_path(key[0]), key[1]),
+    )

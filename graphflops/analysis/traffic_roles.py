@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from graphflops.analysis.fused_time import storages_of, storages_read
 from graphflops.analysis.fusible_operators import distinct_inputs
 from graphflops.core.call_sequence import Block, CallSequence, Repeat
 from graphflops.core.cost import Dim
 from graphflops.core.ir import Capture, OpRecord, TensorMeta
+from graphflops.core.sums import sum_by_key
 
 WEIGHTS, INPUTS, KV_CACHE = "weights", "inputs", "kv_cache"
 SAVED, ACTIVATIONS, GRADIENTS = "saved_activations", "activations", "gradients"
@@ -72,33 +73,16 @@ def bytes_by_role(
             own=made[name],
             foreign=foreign,
         )
-        found[name] = _sum(records, roles)
+        found[name] = sum_by_key(records, partial(_terms, roles=roles))
     return found
 
 
-def _sum(records: Iterable[OpRecord], roles: _Roles) -> dict[str, Dim]:
-    """Return the bytes by role. Those of a repeated layer are as those of its first instance."""
-
-    @cache
-    def of_block(block: Block[OpRecord]) -> dict[str, Dim]:
-        return of_items(block.items)
-
-    def of_items(items: Iterable[OpRecord | Repeat[OpRecord]]) -> dict[str, Dim]:
-        sums: defaultdict[str, Dim] = defaultdict(int)
-        for item in items:
-            parts = of_block(item.block) if isinstance(item, Repeat) else _of_call(item, roles)
-            for role, nbytes in parts.items():
-                sums[role] += nbytes
-        return dict(sums)
-
-    return of_items(CallSequence.of(records).items)
-
-
-def _of_call(record: OpRecord, roles: _Roles) -> dict[str, Dim]:
+def _terms(record: OpRecord, roles: _Roles) -> Iterable[tuple[str, Dim]]:
+    """Return the bytes of a call by role; those of a repeated layer are as its first instance's."""
     sums: defaultdict[str, Dim] = defaultdict(int)
     call, cost = record.call, record.cost
     if cost is None or not (cost.bytes_read or cost.bytes_written):
-        return sums
+        return ()
     tensors = list(distinct_inputs(call).values())
     read = sum((tensor.nbytes for tensor in tensors[1:]), start=0)
     for tensor in tensors[1:]:
@@ -112,7 +96,7 @@ def _of_call(record: OpRecord, roles: _Roles) -> dict[str, Dim]:
         sums[roles.of(first)] += cost.bytes_written - written
     else:
         sums[roles.made] += cost.bytes_written
-    return sums
+    return sums.items()
 
 
 def _made(records: Iterable[OpRecord]) -> frozenset[str]:

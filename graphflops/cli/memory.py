@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from graphflops.cli.compared import load_or_count
+from graphflops.cli.compared import is_saved, load_or_count
 from graphflops.cli.flags import (
     Assume,
     Depth,
@@ -20,6 +20,7 @@ from graphflops.cli.flags import (
 )
 from graphflops.cli.output import TableFormat, TableFormatFlag, table_text, writes_output
 from graphflops.cli.pass_flags import PassFlags
+from graphflops.errors import ModelSpecError
 
 if TYPE_CHECKING:
     from graphflops.reports.memory import MemoryReport
@@ -65,9 +66,9 @@ def memory(
         typer.Option(help="Tell what PyTorch's caching allocator reserves for it, too."),
     ] = None,
     context: Annotated[
-        int,
+        int | None,
         typer.Option(min=0, help="With --allocator: bytes that the process takes beside it."),
-    ] = 0,
+    ] = None,
     symbolic: Symbolic = None,
     assume: Assume = None,
     reuse_layers: ReuseLayers = True,
@@ -80,35 +81,58 @@ def memory(
     With --fits and without --symbolic, the batch of a forward pass or a training step is open; the
     tables are for the largest one.
     """
-    from graphflops.plots.files import check_folder, check_plot
-
-    if plot is not None:
-        check_plot(plot)
-    if snapshot is not None:
-        check_folder(snapshot)
-    if fits is not None and not passes.generate:
-        symbolic = symbolic or "batch"
+    _check(plot, snapshot, allocator, context)
+    saved = is_saved(model)
+    if fits is not None and symbolic is None and not passes.generate and not saved:
+        symbolic = "batch"
     counted = load_or_count(
         model, flags, "exact", symbolic, assume, reuse_layers=reuse_layers, passes=passes
     )
     report = counted.memory
-    facts: dict[str, Any] = {}
-    if symbolic is not None:
-        facts["peak_expression"] = str(report.peak)
+    is_open = not isinstance(report.peak, int)
+    facts: dict[str, Any] = {"peak_expression": str(report.peak)} if is_open else {}
     if fits is not None:
-        sizes = report.open_peak.names if report.open_peak else ()
-        facts["largest"] = {size: report.largest(size, fits) for size in sizes}
-        report = counted.subs(**facts["largest"]).memory if symbolic is not None else report
-    elif symbolic is not None and not (plot or snapshot or allocator):
+        facts["largest"] = _largest(report, fits)
+        report = counted.subs(**facts["largest"]).memory if is_open else report
+    elif is_open and (symbolic or saved) and not (plot or snapshot or allocator):
         return _facts_text(facts, fits, output_format, width)
     if allocator is not None:
-        found = report.with_allocator(allocator, context=context)
+        found = report.with_allocator(allocator, context=context or 0)
         facts |= {"allocated": found.allocated, "reserved": found.reserved, "process": found.peak}
     if plot is not None:
         report.plot(plot)
     if snapshot is not None:
         report.snapshot(snapshot)
     return _with_facts(report, facts, fits, output_format, depth, width)
+
+
+def _check(
+    plot: Path | None, snapshot: Path | None, allocator: str | None, context: int | None
+) -> None:
+    """Refuse, before anything is counted, flags that cannot be followed.
+
+    Raises:
+        ModelSpecError: The plot has no known format, or there is a context and no allocator.
+        OutputError: A file cannot be written.
+    """
+    from graphflops.plots.files import check_folder, check_plot
+
+    if plot is not None:
+        check_plot(plot)
+    if snapshot is not None:
+        check_folder(snapshot)
+    if context is not None and allocator is None:
+        raise ModelSpecError("--context is added to what the allocator reserves: add --allocator.")
+
+
+def _largest(report: MemoryReport, fits: str) -> dict[str, int]:
+    """Return the largest value that fits of each open size; of a report in numbers, of a batch.
+
+    Raises:
+        ModelSpecError: No size is open, or not even the smallest fits.
+    """
+    names = report.open_peak.names if report.open_peak else ()
+    return {name: report.largest(name, fits) for name in names or ("B",)}
 
 
 def _with_facts(  # noqa: PLR0917 - what the output is made of

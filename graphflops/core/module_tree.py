@@ -56,6 +56,16 @@ class ModuleNode(NamedTuple):
                 yield from child.walk(None if depth is None else depth - 1)
 
 
+def path_depth(path: str) -> int:
+    """Return the number of levels that a module path is below the root.
+
+    Example:
+        >>> path_depth(""), path_depth("encoder.layers.0")
+        (0, 3)
+    """
+    return path.count(".") + 1 if path else 0
+
+
 def roll_up(records: Iterable[OpRecord], modules: Iterable[Module]) -> ModuleNode:
     """Roll records up to a module tree.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from graphflops.core.module_tree import path_depth
 from graphflops.core.storage_events import BEFORE
 from graphflops.render import units
 from graphflops.render.layout import aligned, pairs
@@ -26,7 +27,7 @@ def table(report: PeakMemory, depth: int | None, tablefmt: str, width: int | Non
     modules = {
         path or "(model)": nbytes
         for path, nbytes in report.by_module().items()
-        if depth is None or _depth(path) <= depth
+        if depth is None or path_depth(path) <= depth
     }
     parts = [
         pairs(_totals(report, peak), tablefmt, width),
@@ -37,10 +38,6 @@ def table(report: PeakMemory, depth: int | None, tablefmt: str, width: int | Non
     if report.at_peak:
         parts.append(aligned(_TENSOR_COLUMNS, [*_tensor_rows(report)], tablefmt, width))
     return "\n\n".join(parts)
-
-
-def _depth(path: str) -> int:
-    return path.count(".") + 1 if path else 0
 
 
 def _totals(report: PeakMemory, peak: int) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sympy
 
+from graphflops.core.module_tree import path_depth
 from graphflops.render.layout import aligned, pairs
 from graphflops.render.units import quantity
 
@@ -37,7 +38,7 @@ def seconds_text(seconds: Seconds) -> str:
 def table(report: TimedPasses, depth: int | None, tablefmt: str, width: int | None = None) -> str:
     """Return summary, passes, modules down to a depth and operators."""
     modules = report.by_module()
-    shown = [path for path in modules if _depth(path) <= (_depth(path) if depth is None else depth)]
+    shown = [path for path in modules if depth is None or path_depth(path) <= depth]
     parts = [pairs(_totals(report), tablefmt, width)]
     if len(report.passes) > 1:
         passes = ((name, part.total) for name, part in report.passes.items())
@@ -48,10 +49,6 @@ def table(report: TimedPasses, depth: int | None, tablefmt: str, width: int | No
     by_operator = ((name, time) for name, time in operators if time.kernels)
     parts.append(_times("operator", by_operator, report.total, tablefmt, width))
     return "\n\n".join(parts)
-
-
-def _depth(path: str) -> int:
-    return path.count(".") + 1 if path else 0
 
 
 def _longest_first(item: tuple[str, CallTime]) -> Any:

@@ -71,7 +71,7 @@ class GenerationReport(CostReport):
         names = ("prefill", "decode", *(f"decode {i}" for i in range(2, len(self.summands))))
         return dict(zip(names, self.summands, strict=False))
 
-    def _figures(self, passes: Mapping[str, PassTime], roofline: Roofline) -> dict[str, Any]:  # noqa: ARG002
+    def _figures(self, passes: Mapping[str, PassTime], roofline: Roofline) -> dict[str, Any]:  # noqa: ARG002 - as others take it
         return generation_figures(passes, self.sizes["B"])
 
     @property

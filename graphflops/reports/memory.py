@@ -19,12 +19,12 @@ from graphflops.core.cost import Dim
 from graphflops.core.ir import OpCall, TensorMeta
 from graphflops.plots.files import write_bytes
 from graphflops.plots.memory_timeline import plot_timeline
-from graphflops.render import data
 from graphflops.render import memory as rendering
+from graphflops.reports.tabular import TabularReport
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class MemoryReport(Memory):
+class MemoryReport(TabularReport, Memory):
     """Memory that a pass takes: its peak, what is alive then, and the timeline.
 
     Attributes:
@@ -114,26 +114,9 @@ class MemoryReport(Memory):
         )
         write_bytes(Path(path), pickle.dumps(found, protocol=PICKLE_PROTOCOL))
 
-    def table(self, depth: int | None = 1, width: int | None = None) -> str:
-        """Return summary, modules down to ``depth``, operators and the largest tensors.
-
-        Args:
-            depth: Levels of modules below the root.
-            width: Columns to fit the tables into; by default they are as wide as they are.
-        """
-        return rendering.table(self, depth, "simple", width)
-
-    def to_markdown(self, depth: int | None = 1) -> str:
-        """Return the same as Markdown tables."""
-        return rendering.table(self, depth, "github")
-
     def to_dict(self) -> dict[str, Any]:
         """Return the memory as plain data, in bytes."""
         return rendering.to_dict(self)
 
-    def to_json(self) -> str:
-        """Return :meth:`to_dict` as JSON."""
-        return data.json_text(self.to_dict())
-
-    def __repr__(self) -> str:
-        return self.table()
+    def _tables(self, depth: int | None, tablefmt: str, width: int | None) -> str:
+        return rendering.table(self, depth, tablefmt, width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 from graphflops import conventions
@@ -13,12 +13,13 @@ from graphflops.analysis.compare_conventions import differences, merge
 from graphflops.analysis.live_tensors import PassCalls
 from graphflops.analysis.memory import memory_of
 from graphflops.core.arguments import whole_number
-from graphflops.core.call_sequence import Block, CallSequence, Repeat
+from graphflops.core.call_sequence import CallSequence
 from graphflops.core.cost import OpCost
 from graphflops.core.guards import check_assumptions
 from graphflops.core.ir import Capture, OpCall, OpRecord, Phase, Status
 from graphflops.core.module_tree import CostSum, ModuleNode, roll_up, sum_costs
 from graphflops.core.substitution import Substitution
+from graphflops.core.sums import sum_by_key
 from graphflops.errors import ModelSpecError
 from graphflops.graph.operator_graph import OperatorGraph
 from graphflops.pricing.price import price_all
@@ -265,20 +266,7 @@ class Report(CostReport):
 
 
 def _sum_by(records: Iterable[OpRecord], key: Callable[[OpCall], str]) -> dict[str, OpCost]:
-    """Return costs by a property that calls of a repeated layer share, which is summed once."""
-
-    @cache
-    def sum_block(block: Block[OpRecord]) -> dict[str, OpCost]:
-        return sum_items(block.items)
-
-    def sum_items(items: Iterable[OpRecord | Repeat[OpRecord]]) -> dict[str, OpCost]:
-        costs: defaultdict[str, OpCost] = defaultdict(OpCost)
-        for item in items:
-            if isinstance(item, Repeat):
-                for name, cost in sum_block(item.block).items():
-                    costs[name] += cost
-            elif item.cost is not None:
-                costs[key(item.call)] += item.cost
-        return dict(costs)
-
-    return sum_items(CallSequence.of(records).items)
+    """Return costs by a property that the calls of a repeated layer share."""
+    return sum_by_key(
+        records, lambda record: () if record.cost is None else ((key(record.call), record.cost),)
+    )

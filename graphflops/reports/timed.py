@@ -90,7 +90,7 @@ class Timed(ABC):
             figures=self._figures(passes, roofline),
         )
 
-    def _figures(self, passes: Mapping[str, PassTime], roofline: Roofline) -> dict[str, Any]:  # noqa: ARG002
+    def _figures(self, passes: Mapping[str, PassTime], roofline: Roofline) -> dict[str, Any]:  # noqa: ARG002 - reports with figures read them
         return {}
 
     @property

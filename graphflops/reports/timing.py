@@ -23,10 +23,11 @@ from graphflops.analysis.efficiency import Efficiency, efficiency_of
 from graphflops.analysis.fused_time import times_of_kernels
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import OpRecord
+from graphflops.core.module_tree import path_depth
 from graphflops.plots.icicle import plot_icicle
 from graphflops.plots.roofline import plot_roofline
-from graphflops.render import data
 from graphflops.render import timing as rendering
+from graphflops.reports.tabular import TabularReport
 
 _Times = Mapping[tuple[str, str], CallTime]
 
@@ -65,7 +66,7 @@ class PassTime:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class TimeReport:
+class TimeReport(TabularReport):
     """Time of what a report counts, on a device.
 
     Seconds are numbers, or sympy expressions where sizes are symbolic. ``bound`` is what no
@@ -135,8 +136,8 @@ class TimeReport:
         times: defaultdict[str, CallTime] = defaultdict(CallTime)
         for (path, _), time in self._calls():
             times[path] += time
-        for depth in range(max(map(_depth, times), default=0), 0, -1):
-            for path in [path for path in times if _depth(path) == depth]:
+        for depth in range(max(map(path_depth, times), default=0), 0, -1):
+            for path in [path for path in times if path_depth(path) == depth]:
                 times[path.rpartition(".")[0]] += times[path]
         order = {path: position for position, path in enumerate(self.modules)}
         return dict(sorted(times.items(), key=lambda item: order.get(item[0], len(order))))
@@ -175,29 +176,12 @@ class TimeReport:
         """
         plot_icicle(self, Path(path))
 
-    def table(self, depth: int | None = 1, width: int | None = None) -> str:
-        """Return summary, passes, modules down to ``depth`` and operators as plain-text tables.
-
-        Args:
-            depth: Levels of modules below the root.
-            width: Columns to fit the tables into; by default they are as wide as they are.
-        """
-        return rendering.table(self, depth, "simple", width)
-
-    def to_markdown(self, depth: int | None = 1) -> str:
-        """Return the same as Markdown tables."""
-        return rendering.table(self, depth, "github")
-
     def to_dict(self) -> dict[str, Any]:
-        """Return the times as plain data; expressions become strings."""
+        """Return the times as plain data: seconds, FLOPs and bytes; expressions become strings."""
         return rendering.to_dict(self)
 
-    def to_json(self) -> str:
-        """Return :meth:`to_dict` as JSON."""
-        return data.json_text(self.to_dict())
-
-    def __str__(self) -> str:
-        return self.table()
+    def _tables(self, depth: int | None, tablefmt: str, width: int | None) -> str:
+        return rendering.table(self, depth, tablefmt, width)
 
 
 def roofline_of(
@@ -286,7 +270,7 @@ def pass_time(runs: Runs, roofline: Roofline, kept: frozenset[str] | None = None
     weights = {1: {0.0: 1}, 2: {0.0: 1, 1.0: 1}}.get(
         times, {0.0: times / 6, 0.5: 4 * times / 6, 1.0: times / 6}
     )
-    calls: defaultdict[tuple[str, str], CallTime] = defaultdict(CallTime)
+    calls: dict[tuple[str, str], CallTime] = {}
     for position, weight in weights.items():
         records = records_of(position)
         if kept is None:
@@ -294,10 +278,7 @@ def pass_time(runs: Runs, roofline: Roofline, kept: frozenset[str] | None = None
         else:
             times_by_key = times_of_kernels(records, roofline, kept)
         for key, time in times_by_key.items():
-            calls[key] += time * weight
+            weighted = time if weight == 1 else time * weight
+            calls[key] = calls[key] + weighted if key in calls else weighted
     kernels = sum((time.kernels for time in calls.values()), start=0)
-    return PassTime(runs=times, calls=dict(calls), host=kernels * roofline.efficiency.dispatch)
-
-
-def _depth(path: str) -> int:
-    return path.count(".") + 1 if path else 0
+    return PassTime(runs=times, calls=calls, host=kernels * roofline.efficiency.dispatch)
