@@ -30,8 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import graphflops as gf
 from benchmarks.results import environment
-from graphflops.analysis.live_tensors import PassCalls
-from graphflops.analysis.memory import Memory, memory_of
+from graphflops.analysis.memory import Memory
 from graphflops.analysis.optimizer_memory import Implementation
 from graphflops.capture.record.loss import loss_of
 from graphflops.models import Options, resolve
@@ -82,18 +81,15 @@ class Step:
 
 
 def graphflops_memory(step: Step, *, reuse_layers: bool = True) -> Memory:
-    """Memory as graphflops predicts it, without running the model."""
+    """Memory as graphflops predicts it, without running the model: on the CPU, as the oracles."""
+    model, inputs = copies(step, FakeTensorMode())
     if not step.trained:
-        return gf.count(step.model, (), step.inputs, reuse_layers=reuse_layers).memory
+        return gf.count(model, (), inputs, reuse_layers=reuse_layers).memory
     report = gf.count_training(
-        step.model, (), step.inputs, optimizer=step.optimizer, reuse_layers=reuse_layers
+        model, (), inputs, optimizer=step.optimizer, reuse_layers=reuse_layers
     )
-    return memory_of(
-        report.storages,
-        PassCalls(report.forward.records, (report.backward.records, report.recompute.records)),
-        optimizer=report.optimizer,
-        implementation=step.implementation,
-    )
+    memory = report.memory
+    return memory.with_implementation(step.implementation) if step.implementation else memory
 
 
 def mem_tracker(step: Step) -> dict[str, int]:

@@ -50,7 +50,7 @@ GIB = 1 << 30
 DIM, LAYERS, HEADS, KV_HEADS, HIDDEN, VOCABULARY = 4096, 32, 32, 8, 14336, 128256
 SAVED = (
     torch.ops.aten.mm.default,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
 )
 """Operators whose results selective checkpoints save; of the first, every second one."""
 Row = dict[str, Any]

@@ -79,12 +79,22 @@ def test_what_autograd_saves() -> None:
     model = nn.Sequential(linear(), nn.Tanh(), linear())
     memory = gf.count_training(model, (rows(8),), optimizer="adamw").memory
     row = 8 * WIDTH * FLOAT
+    state = 2 * 2 * WEIGHT  # two moments of two weights; counters lie on the CPU
+    assert memory.optimizer == state
+    loss = 4  # which the caller holds
+    # In the step of the optimizer, the denominators of both weights.
+    assert memory.peak == 4 * WEIGHT + row + state + 2 * WEIGHT + loss
+    assert memory.gradients == 2 * WEIGHT
+
+
+def test_what_an_optimizer_takes_on_the_cpu() -> None:
+    model = nn.Sequential(*(nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(2)))
+    memory = gf.count_training(model, (torch.empty(8, WIDTH),), optimizer="adamw").memory
+    row = 8 * WIDTH * FLOAT
     state = 2 * 2 * WEIGHT + 2 * 4  # two moments of two weights, and a counter for each
     assert memory.optimizer == state
     # In the step of the optimizer, the denominator of the weight before, a root and a quotient.
-    scalars = 2 * 4 - 4  # the loss, which the caller holds
-    assert memory.peak == 4 * WEIGHT + row + state + 3 * WEIGHT + scalars
-    assert memory.gradients == 2 * WEIGHT
+    assert memory.peak == 4 * WEIGHT + row + state + 3 * WEIGHT + 4
 
 
 def test_the_largest_tensors_have_source_lines() -> None:

@@ -196,7 +196,9 @@ def test_utilization_of_a_training_step(layers: nn.Module) -> None:
     # 989.4 TFLOP/s; two steps of three FLOPs forward and backward each.
     step = report.forward.flops + report.backward.flops
     assert found.figures["mfu"] == pytest.approx(2 * step / (found.expected * 989.4e12))
-    assert found.figures["hfu"] == found.figures["mfu"]
+    # On a GPU attention with dropout is one kernel, whose backward computes the scores again.
+    again = step + report.recompute.flops
+    assert found.figures["hfu"] == pytest.approx(2 * again / (found.expected * 989.4e12))
     assert "MFU" in found.table()
     assert "mfu" in found.to_dict()
 

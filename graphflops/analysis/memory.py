@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, get_args
 
 import numpy as np
 import sympy
@@ -33,6 +33,7 @@ from graphflops.analysis.optimizer_memory import (
 )
 from graphflops.analysis.optimizers import OptimizerStep
 from graphflops.analysis.storage_levels import StorageLevels
+from graphflops.core.arguments import check_choice
 from graphflops.core.cost import Dim, substitute
 from graphflops.core.storage_events import BEFORE, StorageEvents, StorageKind
 from graphflops.errors import CaptureError, UnboundSymbolError
@@ -70,20 +71,53 @@ class Memory:
         storages: When each storage is allocated and freed.
         calls: The calls of the pass.
         caches: Names of inputs that hold the state of earlier tokens.
-        after: Memory of the step of an optimizer that follows.
+        optimizer_step: Step of an optimizer that follows; its state is there from the start.
+        implementation: Implementation of that step; by default that of ``torch.optim``.
         open_peak: Peak as a function of the sizes that the report keeps open.
     """
 
     storages: StorageEvents = field(repr=False)
     calls: PassCalls = field(repr=False)
     caches: tuple[str, ...] = ()
-    after: OptimizerMemory = _NO_OPTIMIZER
+    optimizer_step: OptimizerStep | None = field(default=None, repr=False)
+    implementation: Implementation | None = None
     open_peak: OpenPeak | None = field(default=None, repr=False)
 
     @cached_property
     def device(self) -> str:
         """Device whose memory it is: where most storages are; on others only little lies."""
         return main_device(self.storages)
+
+    @cached_property
+    def after(self) -> OptimizerMemory:
+        """Memory of the step of the optimizer."""
+        return self._after_on(self.device)
+
+    def _after_on(self, device: str) -> OptimizerMemory:
+        if self.optimizer_step is None:
+            return _NO_OPTIMIZER
+        return optimizer_memory(self.optimizer_step, device, self.implementation)
+
+    def with_implementation(self, implementation: Implementation) -> Self:
+        """Return the memory with another implementation of the optimizer's step.
+
+        Args:
+            implementation: ``"for-loop"``, the default of ``torch.optim`` on the CPU, one parameter
+                after the other; ``"foreach"``, its default on a GPU, all at once; ``"fused"``.
+
+        Raises:
+            ModelSpecError: There is no such implementation.
+
+        Example:
+            >>> import torch, graphflops as gf
+            >>> x, layers = torch.empty(1, 100), [torch.nn.Linear(100, 100) for _ in range(3)]
+            >>> model = torch.nn.Sequential(*layers)
+            >>> memory = gf.count_training(model, (x,), optimizer="adamw").memory
+            >>> memory.peak, memory.with_implementation("foreach").peak
+            (565628, 606428)
+        """
+        check_choice("implementation", implementation, get_args(Implementation))
+        return replace(self, implementation=implementation)
 
     @cached_property
     def peak(self) -> Dim:
@@ -188,7 +222,8 @@ class Memory:
         """Return what the process takes of the device, where an allocator hands out the memory.
 
         The allocator rounds requests up, and keeps what is freed for later ones: it reserves
-        more than is alive. A training step is repeated until it reserves no more.
+        more than is alive. A training step is repeated until it reserves no more; its optimizer
+        works on lists of parameters, unless :meth:`with_implementation` has said otherwise.
 
         Args:
             allocator: ``"cuda"``, PyTorch's caching allocator under its default settings.
@@ -211,9 +246,9 @@ class Memory:
 
     @cached_property
     def requests(self) -> RequestTrace:
-        """Requests of memory on the device, as an allocator gets them."""
+        """Requests of memory on the device, as the allocator of a GPU gets them."""
         self._check_numbers()
-        return trace_requests(self.storages, self.device, self.after)
+        return trace_requests(self.storages, self.device, self._after_on("cuda"))
 
     def by_category(self) -> dict[str, int]:
         """Return the bytes at the peak by category."""
@@ -334,7 +369,6 @@ def memory_of(
     *,
     caches: Iterable[str] = (),
     optimizer: OptimizerStep | None = None,
-    implementation: Implementation | None = None,
 ) -> Memory:
     """Return the memory that a pass takes.
 
@@ -343,17 +377,13 @@ def memory_of(
         calls: Its calls.
         caches: Names of inputs that hold the state of earlier tokens.
         optimizer: Step that follows, of an optimizer whose state is there from the start.
-        implementation: Implementation of that step; by default that of ``torch.optim``.
 
     Raises:
         CaptureError: Its storage events are not known.
     """
     if storages is None:
         raise CaptureError(_NO_EVENTS)
-    after = _NO_OPTIMIZER
-    if optimizer is not None:
-        after = optimizer_memory(optimizer, main_device(storages), implementation)
-    return Memory(storages=storages, calls=calls, caches=tuple(caches), after=after)
+    return Memory(storages=storages, calls=calls, caches=tuple(caches), optimizer_step=optimizer)
 
 
 def main_device(events: StorageEvents) -> str:

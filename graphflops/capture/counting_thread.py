@@ -14,6 +14,7 @@ from typing import ParamSpec, TypeVar
 import torch
 
 from graphflops.capture.fake.class_attributes import CLASS_ATTRIBUTES
+from graphflops.capture.torch_internals.composite_kernels import COMPOSITE_KERNELS
 from graphflops.capture.torch_internals.count_flags import COUNT_FLAGS
 from graphflops.capture.torch_internals.process_patches import (
     TORCH_PATCHES,
@@ -42,6 +43,7 @@ COUNTING = Patches(
     ReadableValues(),
     CLASS_ATTRIBUTES,
     *TORCH_PATCHES,
+    *COMPOSITE_KERNELS,
 )
 """Patches of a thread that counts."""
 

@@ -42,7 +42,11 @@ from graphflops.capture.record.module_hierarchy import (
 )
 from graphflops.capture.record.module_stack import ModuleStack, patch_call_impl
 from graphflops.capture.record.resolve_data_sizes import refuse_decisive_placeholders, with_sizes
-from graphflops.capture.torch_internals.count_flags import NeedsAutogradError, below_autograd
+from graphflops.capture.torch_internals.count_flags import (
+    NeedsAutogradError,
+    below_autograd,
+    on_gpu,
+)
 from graphflops.capture.torch_internals.dynamo import OptimizedModule, TorchDynamoException
 from graphflops.capture.torch_internals.export_isolation import exporting
 from graphflops.capture.transformers_compat import register_caches
@@ -208,7 +212,7 @@ class _Attempt:
                 )
                 patch_call_impl(modules, replayer.run)
                 operator_count = tracker.operator_count
-                with tape.recording():
+                with on_gpu(fake.is_on_meta), tape.recording():
                     results = fake.model(*args, **kwargs)
                 refuse_empty_trace(tracker.operator_count - operator_count, tape.length)
             refuse_mixed_dtypes(tape.traced_calls())
@@ -228,7 +232,7 @@ class _Attempt:
                 assumptions=tracker.symbols.assumptions(),
                 data_sizes=tuple(tracker.sizes.by_name.values()),
                 layer_reuse=replayer.counts,
-                storages=storage_events(tracker, outputs=results),
+                storages=storage_events(tracker, outputs=results, on_gpu=fake.is_on_meta),
                 timings={
                     "forward": end - start - replayer.seconds,
                     "region check": replayer.seconds,
@@ -239,7 +243,7 @@ class _Attempt:
 
     def _export(self) -> Capture:
         """Export the model and read the calls of its graph."""
-        with self._fakified() as fake, torch.no_grad(), exporting():
+        with self._fakified() as fake, torch.no_grad(), exporting(), on_gpu(fake.is_on_meta):
             modules, tracker = fake.modules, fake.tracker
             start = time.perf_counter()
             with (

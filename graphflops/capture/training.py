@@ -44,7 +44,7 @@ from graphflops.capture.record.resolve_data_sizes import (
     with_sizes,
 )
 from graphflops.capture.record.training_tape import TrainingTape
-from graphflops.capture.torch_internals.count_flags import model_running
+from graphflops.capture.torch_internals.count_flags import model_running, on_gpu
 from graphflops.capture.torch_internals.dynamo import OptimizedModule
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import Capture, Module
@@ -180,7 +180,8 @@ class _Attempt:
         patch_call_impl(modules, replayer.run)
         checkpoints = attribution.track_checkpoints(gradients.hook_nodes)
         operator_count = tracker.operator_count
-        with torch.enable_grad(), tracker.eager(), model_running(), checkpoints, tape:
+        gpu = on_gpu(fake.is_on_meta)
+        with torch.enable_grad(), tracker.eager(), model_running(), gpu, checkpoints, tape:
             loss, description = loss_of(fake.model(*fake.args, **fake.kwargs), self._loss)
             attribution.finish_forward()
             gradients.hook_nodes(loss)
@@ -208,6 +209,7 @@ class _Attempt:
             storages=storage_events(
                 tracker,
                 gradients={tape.name_of(x): x.grad for x in differentiated if x.grad is not None},
+                on_gpu=fake.is_on_meta,
             ),
             timings={
                 "forward and backward": time.perf_counter() - start - replayer.seconds,

@@ -69,6 +69,10 @@ def memory(
         int | None,
         typer.Option(min=0, help="With --allocator: bytes that the process takes beside it."),
     ] = None,
+    implementation: Annotated[
+        Literal["for-loop", "foreach", "fused"] | None,
+        typer.Option(help="With --train --optimizer: how its step is computed, as in torch.optim."),
+    ] = None,
     symbolic: Symbolic = None,
     assume: Assume = None,
     reuse_layers: ReuseLayers = True,
@@ -89,6 +93,8 @@ def memory(
         model, flags, "exact", symbolic, assume, reuse_layers=reuse_layers, passes=passes
     )
     report = counted.memory
+    if implementation is not None:
+        report = report.with_implementation(implementation)
     is_open = not isinstance(report.peak, int)
     facts: dict[str, Any] = {"peak_expression": str(report.peak)} if is_open else {}
     if fits is not None:

@@ -18,6 +18,8 @@ from graphflops.core.cost import Dim
 
 BEFORE = -1
 """Index of the call, for what is allocated before the first one."""
+GPU = "gpu"
+"""Device of a model on meta, which is counted as on a GPU."""
 
 
 class StorageKind(Enum):
@@ -35,7 +37,7 @@ class Allocation(NamedTuple):
     Attributes:
         nbytes: Size in bytes, of the storage and not of a view of it.
         dtype: Dtype of the first tensor in it.
-        device: Device, e.g. ``"cuda:0"``.
+        device: Device, e.g. ``"cuda:0"``; :data:`GPU` for a model on meta.
         kind: What it holds.
         name: Qualified name of a parameter or a buffer, name of an input; empty for a result.
     """

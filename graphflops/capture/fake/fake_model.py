@@ -27,6 +27,7 @@ from graphflops.capture.fake.tensor_converters import (
     MetaTensorConverter,
     ModelTensorConverter,
     device_of,
+    is_on_meta,
 )
 from graphflops.capture.named_modules import Modules, modules_in
 from graphflops.capture.torch_internals.dispatch import DisableTorchFunction
@@ -47,6 +48,7 @@ class FakeModel(NamedTuple):
         args: Copies of the positional inputs.
         kwargs: Copies of the keyword inputs.
         tracker: Mode of the fake tensors, and their values.
+        is_on_meta: True if the model is on the meta device, which stands for a GPU.
     """
 
     model: Any
@@ -54,6 +56,7 @@ class FakeModel(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     tracker: ValueTracker
+    is_on_meta: bool
 
 
 def fakify_model_and_inputs(
@@ -78,14 +81,18 @@ def fakify_model_and_inputs(
     tracker = ValueTracker()
     inputs = (args, dict(kwargs))
     first = next(chain(model.parameters(), model.buffers()), None)
-    device = device_of(first, pytree.tree_leaves(inputs))
+    leaves = pytree.tree_leaves(inputs)
+    device = device_of(first, leaves)
     input_converter = InputTensorConverter(tracker, device, specs or {})
     copier = _ModelCopier(ModelTensorConverter(tracker))
     with DisableTorchFunction():
         fake_model = copier.deepcopy(model)
         copier.input_converter = input_converter
         fake_args, fake_kwargs = copier.deepcopy(list(inputs))
-    return FakeModel(fake_model, modules_in(fake_model), fake_args, fake_kwargs, tracker)
+    modules = modules_in(fake_model)
+    return FakeModel(
+        fake_model, modules, fake_args, fake_kwargs, tracker, is_on_meta(first, leaves)
+    )
 
 
 def copy_to_meta(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:

@@ -66,13 +66,6 @@ def is_composite(func: Any) -> bool:
     return has_kernels and has_kernel_for_key(name, _COMPOSITE)
 
 
-def decompose(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
-    """Run a composite operator as the operators that it consists of."""
-    if func is torch.ops.aten.dropout.default and not (args[1] and args[2]):
-        return args[0]  # as its kernel does: torch's decomposition in Python makes a copy
-    return func.decompose(*args, **kwargs)
-
-
 def _pack(tracker: _Tracker, _: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
     return packed_sequences.pack(tracker, *args, **kwargs)
 

@@ -6,11 +6,12 @@ as long as the storage itself, notices when it is freed. This holds only as long
 count refers to the tensors of the model: records of them are weak, and recorded layers keep copies
 without memory of the model's.
 
-What is seen is what the CPU's operators do under fake tensors, with two differences from a run on a
-device. Sums of gradients are new tensors, as they are for every subclass of tensors, where autograd
-adds to a plain tensor in place if nothing else refers to it. Dropout is one operator with a mask of
-booleans, as on a GPU; on the CPU it is composed of others, with a mask of numbers. Memory within a
-kernel is not seen, nor are sparse and nested tensors.
+What is seen is what the CPU's operators do under fake tensors, those of a model on meta with the
+attention kernels of a GPU, with two differences from a run on a device. Sums of gradients are new
+tensors, as they are for every subclass of tensors, where autograd adds to a plain tensor in place
+if nothing else refers to it. Dropout is one operator with a mask of booleans, as on a GPU; on the
+CPU it is composed of others, with a mask of numbers. Memory within a kernel is not seen, nor are
+sparse and nested tensors.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from graphflops.capture.torch_internals.functorch_levels import functorch
 from graphflops.capture.torch_internals.operators import OpOverload, has_kernel_for_key
 from graphflops.core.storage_events import (
     BEFORE,
+    GPU,
     Allocation,
     EventBlock,
     EventItem,
@@ -176,8 +178,10 @@ class StorageTracker:
             block: The block.
             is_traced: True for the traced instance itself, whose events were cut out.
         """
-        first_storage = block.first_storage if is_traced else self.count
-        repeat = EventRepeat(block, self.position, first_storage)
+        start = (self.position, self.count)
+        if is_traced:
+            start = (block.first_call, block.first_storage)
+        repeat = EventRepeat(block, *start)
         self.items.append(repeat)
         if not is_traced:
             self.count += block.storages
@@ -212,15 +216,21 @@ class StorageTracker:
         self,
         gradients: Mapping[str, torch.Tensor] | None = None,
         caches: Iterable[torch.Tensor] = (),
+        *,
+        on_gpu: bool = False,
     ) -> StorageEvents:
         """Return the events so far.
 
         Args:
             gradients: Gradients by the names of the parameters.
             caches: Tensors of KV caches.
+            on_gpu: True if the CPU, where the fake tensors are, stands for a GPU.
         """
+        names: dict[str, str] = {"cpu": GPU, "meta": GPU} if on_gpu else {}
         allocations = {
-            number: Allocation(dim(nbytes), dtype_name(dtype), str(device), kind, name)
+            number: Allocation(
+                *(dim(nbytes), dtype_name(dtype), names.get(str(device), str(device)), kind, name)
+            )
             for number, (nbytes, dtype, device, kind, name) in self._allocations.items()
         }
         return StorageEvents(

@@ -228,8 +228,24 @@ def device_of(parameter: torch.Tensor | None, inputs: Sequence[Any]) -> torch.de
         parameter: One of the model's parameters or buffers, if it has any.
         inputs: Leaves of the inputs, whose device is used if it has none.
     """
-    tensors = (leaf for leaf in inputs if isinstance(leaf, torch.Tensor))
-    first = next(tensors, None) if parameter is None else parameter
+    first = _first_tensor(parameter, inputs)
     if first is None or (parameter is not None and parameter.is_meta):
         return CPU
     return first.device
+
+
+def is_on_meta(parameter: torch.Tensor | None, inputs: Sequence[Any]) -> bool:
+    """Return True if a model is on the meta device.
+
+    Args:
+        parameter: One of the model's parameters or buffers, if it has any.
+        inputs: Leaves of the inputs, whose device is used if it has none.
+    """
+    first = _first_tensor(parameter, inputs)
+    return first is not None and first.is_meta
+
+
+def _first_tensor(parameter: torch.Tensor | None, inputs: Sequence[Any]) -> torch.Tensor | None:
+    if parameter is not None:
+        return parameter
+    return next((leaf for leaf in inputs if isinstance(leaf, torch.Tensor)), None)

@@ -55,6 +55,7 @@ def storage_events(
     *,
     gradients: Mapping[str, torch.Tensor] | None = None,
     outputs: Any = None,
+    on_gpu: bool = False,
 ) -> StorageEvents:
     """Return the storage events of a capture, with resolved symbols.
 
@@ -62,9 +63,11 @@ def storage_events(
         values: Tracker of the fake tensors.
         gradients: Gradients by the names of the parameters.
         outputs: Outputs of the model, among which caches may be.
+        on_gpu: True if the CPU, where the fake tensors are, stands for a GPU.
     """
     caches = tensors_in(caches_in(outputs))
-    events, sizes = values.storages.events(gradients, caches), values.symbols.finalize()
+    events = values.storages.events(gradients, caches, on_gpu=on_gpu)
+    sizes = values.symbols.finalize()
     return events.map_sizes(Substitution(sizes).dim) if sizes else events
 
 

@@ -32,6 +32,7 @@ class _CountFlags(threading.local):
     Attributes:
         model_runs: True while the model runs, not the count itself.
         exporting: True if ``is_exporting()`` is true for the model.
+        on_gpu: True if composite operators choose kernels as on a GPU.
         below_autograd: True if there is no autograd graph that a backward pass could run.
         checkpoint: Function that wraps the function of a checkpoint.
         stack: Mode stack of the PreDispatch key; torch has one for all threads.
@@ -42,7 +43,7 @@ class _CountFlags(threading.local):
 
     def reset(self) -> None:
         """Set every flag to its default."""
-        self.model_runs = self.exporting = self.below_autograd = False
+        self.model_runs = self.exporting = self.below_autograd = self.on_gpu = False
         self.checkpoint: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
         self.stack: Any = _PreDispatchStack()
 
@@ -91,3 +92,13 @@ def below_autograd() -> Iterator[None]:
             yield
     finally:
         COUNT_FLAGS.below_autograd = before
+
+
+@contextmanager
+def on_gpu(is_on_gpu: bool) -> Iterator[None]:
+    """Let composite operators choose kernels as on a GPU, if a model is counted for one."""
+    before, COUNT_FLAGS.on_gpu = COUNT_FLAGS.on_gpu, is_on_gpu
+    try:
+        yield
+    finally:
+        COUNT_FLAGS.on_gpu = before
