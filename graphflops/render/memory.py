@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from graphflops.core.module_tree import path_depth
@@ -56,7 +57,19 @@ def _totals(report: PeakMemory, peak: int) -> list[tuple[str, str]]:
             "Freed at last use",
             f"{quantity(report.last_use_peak, 'B')}: the peak if no variable kept a result longer",
         ),
+        *(_savings(report, peak) if report.is_training else ()),
     ]
+
+
+def _savings(report: PeakMemory, peak: int) -> Iterable[tuple[str, str]]:
+    """Yield the peaks that FSDP and checkpoints would lead to, where they save anything."""
+    found = report.savings()
+    for label, saved, where in (
+        (f"With FSDP over {found.ranks}", found.sharding, "on each of them"),
+        ("With checkpoints", found.checkpointing, f"within {found.layers} layers"),
+    ):
+        if saved:
+            yield label, f"{quantity(peak - saved, 'B')}: saves {quantity(saved, 'B')} {where}"
 
 
 def place(report: PeakMemory) -> str:
@@ -110,6 +123,7 @@ def to_dict(report: PeakMemory) -> dict[str, Any]:
             "module": call.module_path if call else None,
             "source_line": call.source_line if call else None,
         },
+        "savings": asdict(report.savings()) if report.is_training else None,
         "categories": categories,
         "modules": report.by_module(),
         "operators": report.by_operator(),

@@ -13,10 +13,12 @@ from graphflops.analysis.category_timeline import CategoryTimeline, category_tim
 from graphflops.analysis.last_use import last_use_peak
 from graphflops.analysis.live_tensors import LiveTensor, label_storages
 from graphflops.analysis.memory import Memory
+from graphflops.analysis.memory_savings import Savings, SavingsEstimate
 from graphflops.analysis.memory_snapshot import PICKLE_PROTOCOL, memory_snapshot
 from graphflops.analysis.tensor_shapes import TensorShapes
 from graphflops.core.cost import Dim
 from graphflops.core.ir import OpCall, TensorMeta
+from graphflops.errors import ModelSpecError
 from graphflops.plots.files import write_bytes
 from graphflops.plots.memory_timeline import plot_timeline
 from graphflops.render import memory as rendering
@@ -91,6 +93,36 @@ class MemoryReport(TabularReport, Memory):
     def _labels(self) -> Mapping[int, LiveTensor]:
         self._check_numbers()
         return label_storages(self.storages, self.calls, self.caches)
+
+    @property
+    def is_training(self) -> bool:
+        """True for a training step, which has gradients."""
+        return bool(self.storages.gradients)
+
+    def savings(self, ranks: int = 8) -> Savings:
+        """Return what FSDP and checkpoints of layers would take off the peak of a training step.
+
+        Args:
+            ranks: Number of devices that share weights, gradients and the optimizer's state.
+
+        Raises:
+            ModelSpecError: This is no training step, or there is less than one device.
+
+        Example:
+            >>> import torch, graphflops as gf
+            >>> layers = [torch.nn.Linear(1000, 1000, bias=False) for _ in range(8)]
+            >>> x = torch.empty(1, 1000)
+            >>> step = gf.count_training(torch.nn.Sequential(*layers), (x,), optimizer="sgd")
+            >>> step.memory.savings(ranks=8).sharding  # of 8 weights and gradients of 4 MB
+            45500000
+        """
+        if not self.is_training:
+            msg = "sharding and checkpoints are of training: ask the report of a training step."
+            raise ModelSpecError(msg)
+        if ranks < 1:
+            raise ModelSpecError(f"ranks is {ranks}. Give at least 1.")
+        estimate = SavingsEstimate(self._levels, self._labels, self._in_order, self.after)
+        return estimate.savings(ranks)
 
     def plot(self, path: str | Path) -> None:
         """Plot memory by category over the calls into an SVG or PNG file.
