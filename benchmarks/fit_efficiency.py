@@ -29,6 +29,8 @@ import numpy as np
 from tabulate import tabulate
 
 from benchmarks.gpu.cases import CASES
+from benchmarks.gpu.results import CARDS
+from benchmarks.gpu.results import measured as measured_on
 from benchmarks.latency import Pass, Row, kernels, our_rows, report, rows
 from benchmarks.results import environment
 from graphflops.analysis.devices import device
@@ -44,6 +46,7 @@ DISPATCH = 25e-6
 so small that it matters."""
 _WAVES = 1.0
 _BUSY, _IDLE = 0.4, 0.2
+_PRODUCT = "matmul bf16 8192"
 
 
 class Fit(NamedTuple):
@@ -127,18 +130,30 @@ def fit_one_class(measured: Sequence[Row], memory: float) -> Efficiency:
 
 
 def fit_half(measured: Sequence[Row]) -> Efficiency:
-    """Return the constants of bfloat16, by the absolute error of logarithms.
+    """Return the constants of bfloat16: ``memory`` by the absolute error of logarithms.
 
-    On transformers, as float32, where the bound is above 40% of what was measured: of the others
-    most wait for the host.
+    ``compute`` is what a product of 8,192 x 8,192 matrices reaches; fitted together, each of the
+    two makes up for the other. The rows are transformers, as of float32, whose bound is above 40%
+    of what was measured: of the others most wait for the host.
     """
-    busy = busy_transformers(measured)
+    busy, compute = busy_transformers(measured), _product_share()
 
     def error(values: Sequence[float]) -> float:
-        half = _efficiency(*values)
+        half = _efficiency(compute, values[0])
         return mean(abs(float(np.log(expected(row, half) / row.seconds))) for row in busy)
 
-    return _efficiency(*_minimum(error, (0.7, 0.7)))
+    return _efficiency(compute, *_minimum(error, (0.7,)))
+
+
+def _product_share() -> float:
+    """Return the mean share of the peak rate that a large product in bfloat16 reaches."""
+    shares = [
+        record["value"] * 1e12 / device(name).rate("bfloat16", matrix=True)
+        for card, name in CARDS.items()
+        for record in measured_on(card)
+        if record.get("name") == _PRODUCT
+    ]
+    return mean(shares)
 
 
 def busy_transformers(measured: Iterable[Row]) -> list[Row]:
@@ -192,8 +207,9 @@ _TEXT = """# What kernels of a family of devices reach of the peak rates, by dty
 # benchmarks/measured/latency.csv. compute is {compute}, times {wide} where a multiprocessor has 128
 # float32 lanes instead of 64, times {low_power} on boards of at most 75 W. dispatch is from our own
 # measurements of small models.
-# NVIDIA, bfloat16: fitted on our own transformers on H100 and H200, {rows} rows. float16, float8
-# and tf32 take the same, for they run on the same units: they are not fitted.
+# NVIDIA, bfloat16: compute is what large products reached on an H100 and an H200; memory is fitted
+# on our own transformers there, {rows} rows. float16, float8 and tf32 take the same, for they run
+# on the same units: they are not fitted.
 # All other makers: the constants that five NVIDIA GPUs get as one class. They are not fitted.
 """
 

@@ -24,13 +24,13 @@ import graphflops as gf
 from benchmarks.gpu.compare import report_of
 from benchmarks.gpu.plan import INFERENCE, TRAINING
 from benchmarks.gpu.plan import Row as Case
+from benchmarks.gpu.results import CARDS, measured
 from graphflops.analysis.devices import Device
 from graphflops.analysis.efficiency import Efficiency
 from graphflops.analysis.tiling import Product, product_of, time_of_tiles
 from graphflops.models.optional_dependencies import repair_torchvision
 
 MEASURED = Path(__file__).parent / "measured"
-OURS = Path(__file__).parent / "results" / "gpu"
 CACHE = Path(__file__).parent / ".cache" / "kernels.json"
 DEVICES = {
     "AMD_Instinct_MI100": "mi100",
@@ -47,9 +47,6 @@ DEVICES = {
     "Tesla_V100-PCIE-32GB": "v100-pcie-32gb",
 }
 """Devices by the names in the table."""
-_ATTENTION_DROPOUT = {"gpt2", "bert"}
-"""Models whose attention in training is one kernel on a GPU and many operators elsewhere."""
-OUR_DEVICES = {"h100": "h100-sxm", "h200": "h200"}
 
 
 class Workload(NamedTuple):
@@ -105,16 +102,16 @@ def rows(variant: str = "") -> list[Row]:
 
 def our_rows(precision: str) -> Iterator[Row]:
     """Yield our own rows in a precision, in eager mode and with the default attention."""
-    for card, device in OUR_DEVICES.items():
-        for line in (OURS / f"{card}.jsonl").read_text("utf-8").splitlines():
-            record = json.loads(line)
+    for card, device in CARDS.items():
+        for record in measured(card):
             if record["kind"] != "measurement" or record["mode"] not in {TRAINING, INFERENCE}:
                 continue
             if record["precision"] != precision or record["attention"] != "default":
                 continue
-            if record["mode"] == TRAINING and record["case"] in _ATTENTION_DROPOUT:
+            if record.get("compiled"):
                 continue
-            case = Case(**{field.name: record[field.name] for field in fields(Case)})
+            names = [field.name for field in fields(Case) if field.name in record]
+            case = Case(**{name: record[name] for name in names})
             time = record["time"]
             milliseconds = time["step"]["median"] - time.get("optimizer", {}).get("median", 0.0)
             mode = "train" if record["mode"] == TRAINING else "inf"
