@@ -1,4 +1,4 @@
-"""``graphflops view``: the questions to a graph, as a user asks them."""
+"""``graphflops graph``: the questions to a graph, as a user asks them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def saved(tmp_path: Path) -> str:
 def test_path(run: Run, saved: str) -> None:
     # By hand: 2 x 4 x 8 x 32 and 4 x 32 of the wide linear, its exp and both additions 4 x 32; 2 x
     # 4 x 8 + 4 of each narrow linear, their product 4, the sum 32, exp of the bias 32.
-    _, out, _ = run("view", "path", saved)
+    _, out, _ = run("graph", "path", saved)
     lines = out.splitlines()
     assert lines[0].split() == [
         "Critical",
@@ -56,16 +56,16 @@ def test_path(run: Run, saved: str) -> None:
 
 
 def test_stages(run: Run, saved: str) -> None:
-    _, out, _ = run("view", "stages", saved, "-n", "2")
+    _, out, _ = run("graph", "stages", saved, "-n", "2")
     lines = out.splitlines()
     assert [line.split()[0] for line in lines[2:]] == ["0", "1"]
-    code, _, err = run("view", "stages", saved, "-n", "20")
+    code, _, err = run("graph", "stages", saved, "-n", "20")
     assert code == 2
     assert "9 items cannot be cut into 20 stages" in err
 
 
 def test_waste(run: Run, saved: str) -> None:
-    _, out, _ = run("view", "waste", saved)
+    _, out, _ = run("graph", "waste", saved)
     lines = out.splitlines()
     assert [line.split()[:2] for line in lines[:3]] == [
         ["computed", "twice"],
@@ -83,6 +83,6 @@ def test_a_generation_has_many_graphs(run: Run, tmp_path: Path) -> None:
     inputs = {"input_ids": torch.zeros(1, 4, dtype=torch.int64)}
     report = gf.count_generation(model, inputs, max_new_tokens=3)
     gf.save(report, tmp_path / "generation.json")
-    code, _, err = run("view", "path", str(tmp_path / "generation.json"))
+    code, _, err = run("graph", "path", str(tmp_path / "generation.json"))
     assert code == 2
     assert "the report of a generation, which has a graph for each step" in err
