@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from graphflops.cli.compared import load_or_count
-from graphflops.cli.files import write_file
+from graphflops.cli.files import check_writable, write_file
 from graphflops.cli.flags import Assume, Convention, Model, ModelFlags, expand_flag_groups
 from graphflops.cli.output import writes_output
 from graphflops.cli.pass_flags import PassFlags
@@ -47,6 +47,10 @@ def view(
 
     if to is None:
         raise typer.BadParameter("--to is missing. Add --to speedscope, or another format.")
+    if precision is not None and device is None:
+        raise typer.BadParameter(
+            "--precision is a dtype on a device. Add --device, or leave it out."
+        )
     viewer = viewer_format(to, device)
     if viewer.has_companions and output is None:
         raise OutputError(f"{to} is several files. Give --output FILE, the others go beside it.")
@@ -54,6 +58,9 @@ def view(
     times = None if device is None else report.time(device, dtype=precision)
     texts = dict(viewer.texts(report, times))
     main = texts.pop("")
-    for name, text in texts.items():
-        write_file(beside(output or Path(), name), text)
+    others = {beside(output or Path(), name): text for name, text in texts.items()}
+    for path in others:
+        check_writable(path)
+    for path, text in others.items():
+        write_file(path, text)
     return main

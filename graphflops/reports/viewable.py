@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphflops.plots.files import write_bytes
+from graphflops.plots.files import check_folder, write_bytes
 from graphflops.reports.timed import Timed
 from graphflops.viewers.formats import beside, viewer_format
 from graphflops.viewers.viewed import Execution
@@ -67,6 +67,8 @@ class Viewable(Timed, ABC):
         times = None if device is None else self.time(device, dtype=dtype)
         texts = viewer.texts(self, times)
         files = {beside(Path(path), name): text for name, text in texts.items()}
+        for file in files:
+            check_folder(file)
         for file, text in files.items():
             write_bytes(file, text.encode("utf-8", "backslashreplace"))
         return tuple(files)

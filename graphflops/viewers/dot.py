@@ -34,7 +34,8 @@ def check_pydot() -> None:
 def dot(report: Viewed) -> str:
     """Return the graphs of a report in DOT, as one graph.
 
-    The colour of a call is deeper the more FLOPs it has, next to the one that has most.
+    The colour of a call is deeper the more FLOPs it has, next to the one that has most. Parameters
+    and constants are left out, which would hide what the graph does.
 
     Args:
         report: Report of any kind. Of a graph that runs several times, it is the first run's.
@@ -46,6 +47,8 @@ def dot(report: Viewed) -> str:
     import pydot
 
     graph = joined_graph(report)
+    kinds = graph.nodes(data="kind")
+    graph.remove_nodes_from([name for name, kind in kinds if kind == "parameter"])
     whole = pydot.Dot(_quoted(report.model), graph_type="digraph", compound="true")
     whole.set_node_defaults(shape="box", style="filled", fillcolor="white", fontname="sans-serif")
     clusters = _Clusters(whole)
@@ -77,8 +80,8 @@ class _Clusters:
         import pydot
 
         if place not in self._clusters:
-            cluster = pydot.Cluster(str(len(self._clusters)), label=_quoted(place[-1]))
             outer = self.of(place[:-1])
+            cluster = pydot.Cluster(str(len(self._clusters)), label=_quoted(place[-1]))
             outer.add_subgraph(cluster)  # type: ignore[arg-type]  # all of pydot's graphs will do
             self._clusters[place] = cluster
         return self._clusters[place]

@@ -19,6 +19,7 @@ from graphflops.core.module_tree import ModuleNode, roll_up
 from graphflops.graph.operator_graph import OperatorGraph
 from graphflops.render.escape import visible
 from graphflops.render.protocols import TimedPasses
+from graphflops.render.units import exact
 from graphflops.viewers.viewed import Viewed, as_number
 
 _GRADIENT = [{"stop": 0, "bgColor": "#ffffff"}, {"stop": 1, "bgColor": "#f28e2b"}]
@@ -164,9 +165,9 @@ def _call_facts(record: OpRecord) -> dict[str, str]:
 
 def _module_facts(module: ModuleNode) -> dict[str, str]:
     facts = {"class": visible(module.module_class), "extra": visible(module.extra)}
-    facts |= {**_cost_facts(module.total), "parameters": f"{module.params_total:,}"}
+    facts |= {**_cost_facts(module.total), "parameters": exact(module.params_total)}
     return {key: value for key, value in facts.items() if value}
 
 
 def _cost_facts(cost: OpCost) -> dict[str, str]:
-    return {name: f"{value:,}" for name, value in cost.items() if value}
+    return {name: exact(value) for name, value in cost.items() if value}

@@ -1,7 +1,8 @@
 """Predicted time lines for Perfetto and ``chrome://tracing``.
 
 The format is the Trace Event Format: ``B`` and ``E`` open and close slices of a thread, ``C`` sets
-a counter, ``M`` names a thread; ``ts`` is in microseconds.
+a counter, ``M`` names a thread; ``ts`` is in microseconds. Slices with a length (``X``) would
+overlap by a nanosecond where a reader rounds start and length, and Perfetto drops those that do.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def perfetto(report: Viewed, times: TimedPasses) -> str:
     in_graphs = {part for execution in report.executions.values() for part in execution.passes}
     for name, timed in times.passes.items():
         if name not in in_graphs:
-            line.add_slice(name, float(as_number(timed.total.expected)))
+            line.add_slice(name, float(timed.expected))
     device = times.device.title
     names = {"process_name": f"{report.model}, {report.kind}", "thread_name": device}
     events: list[_Event] = [
@@ -52,8 +53,9 @@ def perfetto(report: Viewed, times: TimedPasses) -> str:
     ]
     events += sorted(line.events, key=lambda event: event["ts"])
     facts = {"time": f"predicted for {device}", **line.facts}
-    trace = {"traceEvents": events, "displayTimeUnit": "ns", "otherData": facts}
-    return json.dumps(trace, separators=(",", ":"))
+    trace = {"traceEvents": events, "otherData": facts}
+    # Some versions of Perfetto read no escapes of characters that need none.
+    return json.dumps(trace, separators=(",", ":"), ensure_ascii=False)
 
 
 class _TimeLine:
@@ -69,7 +71,7 @@ class _TimeLine:
         self.facts: dict[str, str] = {}
         self._times = times
         self._now = 0.0
-        self._open: tuple[str, ...] = ()
+        self._open: list[str] = []
 
     def add_execution(self, name: str, execution: Execution) -> None:
         """Add the runs of a graph."""
@@ -98,18 +100,16 @@ class _TimeLine:
         labels = ModuleLabels(run.graph.capture.modules)
         phases = {record.call.phase for record in run.graph.records}
         starts: dict[int, float] = {}
-        self._begin(name, {})
         for record in run.graph.records:
             call, time = record.call, self._times.roofline.time(record)
             starts[call.index] = self._now
             if time.kernels:
                 phase = (call.phase.value,) if len(phases) > 1 else ()
-                self._enter((*phase, *labels.of(call.module_path)))
+                self._enter((name, *phase, *labels.of(call.module_path)))
                 self._begin(call.op, _call_facts(record, time))
                 self._now += float(time.expected)
                 self._end()
         self._enter(())
-        self._end()
         try:
             memory = run.memory
         except CaptureError as error:
@@ -147,18 +147,19 @@ class _TimeLine:
         """Close and open slices until those with these labels are open."""
         pairs = zip(self._open, labels, strict=False)
         common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        for _ in self._open[common:]:
+        while len(self._open) > common:
             self._end()
         for label in labels[common:]:
             self._begin(label, {})
-        self._open = labels
 
     def _begin(self, name: str, facts: Mapping[str, Any]) -> None:
+        self._open.append(name)
         event = {"ph": "B", **_THREAD, "name": name, "ts": self._moment(self._now) / 1e3}
         self.events.append({**event, "args": facts} if facts else event)
 
     def _end(self) -> None:
-        self.events.append({"ph": "E", **_THREAD, "ts": self._moment(self._now) / 1e3})
+        name, ts = self._open.pop(), self._moment(self._now) / 1e3
+        self.events.append({"ph": "E", **_THREAD, "name": name, "ts": ts})
 
     @staticmethod
     def _moment(seconds: float) -> int:
