@@ -48,9 +48,7 @@ def view(
     if to is None:
         raise typer.BadParameter("--to is missing. Add --to speedscope, or another format.")
     if precision is not None and device is None:
-        raise typer.BadParameter(
-            "--precision is a dtype on a device. Add --device, or leave it out."
-        )
+        raise typer.BadParameter("--precision is of a device. Add --device, or leave it out.")
     viewer = viewer_format(to, device)
     if viewer.has_companions and output is None:
         raise OutputError(f"{to} is several files. Give --output FILE, the others go beside it.")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pydot
 
 _SOURCE_STYLE = {"shape": "ellipse", "fillcolor": '"#e8e8e8"'}
+_ESCAPES = str.maketrans({"&": "&amp;", "\\": r"\\", '"': "&quot;"})
 _HUE = 0.083
 """Hue of the calls that cost something: orange, deeper for a larger share."""
 
@@ -98,19 +99,19 @@ def _node_style(facts: Mapping[str, Any], most: int) -> dict[str, str]:
         return {**_SOURCE_STYLE, "label": label}
     flops = facts.get("flops", 0)
     lines = [facts["op"], *([quantity(flops, "FLOPs")] if isinstance(flops, int) and flops else [])]
+    place = f"{facts['module_class']} {facts['module']}, {facts['line']}".strip()
     share = flops / most if len(lines) > 1 else 0.0
     return {
         "label": _quoted(*lines),
         "fillcolor": _quoted(f"{_HUE} {share:.3f} 1.0"),
-        "tooltip": _quoted(f"{facts['module_class']} {facts['module']}, {facts['line']}"),
+        # Some versions of Graphviz read escapes in a tooltip twice.
+        "tooltip": _quoted(visible(place).replace("\\", "\u29f5")),
     }
 
 
 def _quoted(*lines: str) -> str:
     """Return lines as a string of DOT that is shown as it is.
 
-    A backslash begins an escape in a label, a quote ends the string, and a string in ``<`` and
-    ``>`` without quotes would be HTML.
+    A quote ends the string, a backslash begins an escape, and Graphviz reads entities of HTML.
     """
-    escaped = (visible(line).replace("\\", r"\\").replace('"', r"\"") for line in lines)
-    return '"' + r"\n".join(escaped) + '"'
+    return '"' + r"\n".join(visible(line).translate(_ESCAPES) for line in lines) + '"'

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from graphflops.core.arguments import check_choice
 from graphflops.errors import ModelSpecError
+from graphflops.render.protocols import TimedPasses
+from graphflops.runtime.patches import WITHOUT_GARBAGE_COLLECTION
 from graphflops.viewers.dot import check_pydot, dot
 from graphflops.viewers.graphml import graphml
 from graphflops.viewers.model_explorer import model_explorer
@@ -23,14 +25,27 @@ class ViewerFormat(NamedTuple):
     """Format of a viewer.
 
     Attributes:
-        texts: Function from a report and its time on a device to the texts of files.
+        write: Function from a report and its time on a device to the texts of files.
         needs_time: True if it shows times only.
         has_companions: True if it is several files.
     """
 
-    texts: Callable[[Viewed, Any], Texts]
+    write: Callable[[Viewed, Any], Texts]
     needs_time: bool = False
     has_companions: bool = False
+
+    def texts(self, report: Viewed, times: TimedPasses | None) -> Texts:
+        """Return a report as files.
+
+        Args:
+            report: Report of any kind.
+            times: Its time on a device.
+
+        Raises:
+            UnboundSymbolError: Costs are symbolic, and the format shows numbers.
+        """
+        with WITHOUT_GARBAGE_COLLECTION.holding():
+            return self.write(report, times)
 
 
 FORMATS: Mapping[str, ViewerFormat] = {

@@ -79,7 +79,8 @@ def _values(record: OpRecord, roofline: Roofline | None) -> dict[str, Any]:
     }
     if roofline is not None:
         time = roofline.time(record)
-        values |= {"bound_us": time.bound * 1e6, "expected_us": time.expected * 1e6}
+        seconds = {"bound_us": time.bound, "expected_us": time.expected}
+        values |= {name: round(as_number(value) * 1e6, 3) for name, value in seconds.items()}
     return values
 
 
