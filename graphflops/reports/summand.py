@@ -45,7 +45,7 @@ class Summand:
         times: Number of runs.
         total_of: Function from the cost of something in one run to its cost in all runs.
         run_of: Function from a run, 0.0 for the first to 1.0 for the last, to its report in
-            numbers, where runs differ; by default all have :attr:`report`.
+            numbers, where runs differ; by default all are that one run.
     """
 
     report: CapturedPass
