@@ -12,7 +12,6 @@ from graphflops.cli.files import check_writable, write_file
 from graphflops.cli.flags import Assume, Convention, Model, ModelFlags, expand_flag_groups
 from graphflops.cli.output import writes_output
 from graphflops.cli.pass_flags import PassFlags
-from graphflops.errors import OutputError
 
 
 @writes_output
@@ -49,9 +48,7 @@ def view(
         raise typer.BadParameter("--to is missing. Add --to speedscope, or another format.")
     if precision is not None and device is None:
         raise typer.BadParameter("--precision is of a device. Add --device, or leave it out.")
-    viewer = viewer_format(to, device)
-    if viewer.has_companions and output is None:
-        raise OutputError(f"{to} is several files. Give --output FILE, the others go beside it.")
+    viewer = viewer_format(to, device, output)
     report = load_or_count(model, flags, convention, None, assume, reuse_layers=True, passes=passes)
     times = None if device is None else report.time(device, dtype=precision)
     texts = dict(viewer.texts(report, times))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphflops.plots.files import check_folder, write_bytes
+from graphflops.plots.files import check_folder, text_bytes, write_bytes
 from graphflops.reports.timed import Timed
 from graphflops.viewers.formats import beside, viewer_format
 from graphflops.viewers.viewed import Execution
@@ -41,7 +41,8 @@ class Viewable(Timed, ABC):
         """Write files that a viewer opens.
 
         Args:
-            path: The file; those beside it, if any, have its name with that of a figure.
+            path: The file, compressed if it ends in ``.gz``; those beside it, if any, have its name
+                with that of a figure.
             to: ``"speedscope"``, ``"perfetto"``, ``"model-explorer"``, ``"dot"`` or ``"graphml"``.
             device: Device, or its name, for times on it; ``"perfetto"`` needs one.
             dtype: Dtype on the device, in place of those counted.
@@ -50,7 +51,8 @@ class Viewable(Timed, ABC):
             Paths of the files.
 
         Raises:
-            ModelSpecError: There is no such format, or it needs a device.
+            ModelSpecError: There is no such format, or it needs a device, or a file that ends in
+                ``.json``.
             OutputError: A file cannot be written, or a package is not installed.
             UnboundSymbolError: Costs are symbolic, and the format shows numbers.
 
@@ -63,12 +65,12 @@ class Viewable(Timed, ABC):
             >>> profiles[0]["name"], sum(profiles[0]["weights"]), report.flops
             ('FLOPs', 56, 56)
         """
-        viewer = viewer_format(to, device)
+        viewer = viewer_format(to, device, Path(path))
         times = None if device is None else self.time(device, dtype=dtype)
         texts = viewer.texts(self, times)
         files = {beside(Path(path), name): text for name, text in texts.items()}
         for file in files:
             check_folder(file)
         for file, text in files.items():
-            write_bytes(file, text.encode("utf-8", "backslashreplace"))
+            write_bytes(file, text_bytes(file, text))
         return tuple(files)

@@ -57,18 +57,22 @@ FORMATS: Mapping[str, ViewerFormat] = {
 }
 
 
-def viewer_format(to: str, device: object) -> ViewerFormat:
+def viewer_format(to: str, device: object, path: Path | None) -> ViewerFormat:
     """Return a format that can be written, before the work whose result it shows.
 
     Args:
         to: Its name.
         device: Device for times, if any.
+        path: The file, if it is one.
 
     Raises:
-        ModelSpecError: There is no such format, or it needs a device.
+        ModelSpecError: There is no such format, or it needs a device or a file of another name.
         OutputError: A package is not installed.
     """
     check_choice("to", to, FORMATS)
+    if FORMATS[to].has_companions and (path is None or path.suffix != ".json"):
+        msg = f"{to} is several files, which lie side by side. Give a file that ends in .json."
+        raise ModelSpecError(msg)
     if FORMATS[to].needs_time and device is None:
         msg = f"{to} shows times, on a device such as h100-sxm. Name one of `graphflops devices`."
         raise ModelSpecError(msg)
