@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import torch
 from hostile_names import HOSTILE, names, report_of
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from viewer_reports import KINDS, Model, report_of_kind, tokens
 
 import graphflops as gf
@@ -231,6 +231,7 @@ def test_formulas_are_refused() -> None:
 
 
 @given(names)
+@settings(deadline=None)  # the first example imports
 @example(HOSTILE[7])
 @example("<script>alert(1)</script>")
 @example('"}],"\\')
