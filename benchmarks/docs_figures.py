@@ -25,6 +25,7 @@ from benchmarks import (
     scaling,
     timm_memory,
     training,
+    viewers,
     vs_peers,
 )
 from benchmarks.results import Results
@@ -50,6 +51,12 @@ def _scaling() -> dict[str, Any]:
 @functools.cache
 def _diff() -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(diff.RESULTS.read_text("utf-8"))
+    return loaded
+
+
+@functools.cache
+def _viewers() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(viewers.RESULTS.read_text("utf-8"))
     return loaded
 
 
@@ -137,6 +144,8 @@ FIGURES: dict[str, Callable[[], str]] = {
     "scaling-environment": lambda: _environment(_scaling()["environment"]),
     "diff": lambda: diff.table(_diff()),
     "diff-environment": lambda: _environment(_diff()["environment"]),
+    "viewers": lambda: viewers.table(_viewers()),
+    "viewers-environment": lambda: _environment(_viewers()["environment"]),
     "diff-seconds": lambda: f"{max(row['seconds'] for row in _diff()['rows']):.2f} s",
     "training": lambda: training.table(json.loads(training.RESULTS.read_text("utf-8"))["rows"]),
     "llama-seconds": lambda: f"{_llama('seconds')['graphflops']:.2f} s",

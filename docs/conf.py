@@ -57,7 +57,7 @@ nitpick_ignore_regex = [
     ),
     ("py:.*", r"(nn|fx|nx)\..*"),  # the names by which modules import torch's and networkx
     # Parts of types that Sphinx takes apart at their commas, and type variables.
-    ("py:class", r"(tuple|dict)\[.*|.*\.[A-Z]|Parameter|Trainer"),
+    ("py:class", r"(tuple|dict)\[.*|.*\.[A-Z]|Parameter|Trainer|Path"),
 ]
 
 _process_docstring = napoleon._process_docstring

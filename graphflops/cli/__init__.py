@@ -8,11 +8,22 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import typer
 
-from graphflops.cli import catalog, count, diff, generate, memory, timing, trace, train, view
+from graphflops.cli import (
+    catalog,
+    count,
+    diff,
+    generate,
+    graph,
+    memory,
+    timing,
+    trace,
+    train,
+    view,
+)
 from graphflops.cli.stdout import claim_stdout, retire_stdout
 from graphflops.errors import GraphFlopsError, ModelSpecError, UnknownOpError
 from graphflops.render.escape import one_line
@@ -39,7 +50,8 @@ app.command()(diff.check)
 app.command()(timing.time)
 app.command()(memory.memory)
 app.command()(trace.annotate_trace)
-app.add_typer(view.app, name="view")
+app.command()(view.view)
+app.add_typer(graph.app, name="graph")
 app.command()(catalog.models)
 app.command()(catalog.conventions)
 app.command()(catalog.devices)
@@ -52,9 +64,15 @@ _RENAMED_FLAGS = {
     "--reconcile": "--compare-conventions",
 }
 """Flags of version 0.1 with their present names."""
+_RENAMED_COMMANDS = {f"view {name}": f"graph {name}" for name in ("path", "stages", "waste")}
+"""Commands of version 0.1 with their present names."""
 
 
-def _reject_renamed_flags(arguments: Iterable[str]) -> None:
+def _reject_renamed(arguments: Sequence[str]) -> None:
+    """Raise a ModelSpecError for a name that a flag or a command had before."""
+    command = " ".join(arguments[:2])
+    if command in _RENAMED_COMMANDS:
+        raise ModelSpecError(f"`{command}` is called `{_RENAMED_COMMANDS[command]}` now.")
     for argument in arguments:
         if (new_name := _RENAMED_FLAGS.get(argument.partition("=")[0])) is not None:
             raise ModelSpecError(f"{argument} is called {new_name} now.")
@@ -66,7 +84,7 @@ def main() -> None:
     gc.set_threshold(_GC_THRESHOLD)
     claim_stdout()
     try:
-        _reject_renamed_flags(sys.argv)
+        _reject_renamed(sys.argv[1:])
         with translate_version_errors():
             app(prog_name="graphflops")
     except GraphFlopsError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import os
 import secrets
 import stat
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from graphflops.errors import OutputError
+from graphflops.plots.files import text_bytes
 
 
 def check_writable(path: Path) -> None:
@@ -45,9 +45,7 @@ def write_file(path: Path, text: str) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    data = text.encode("utf-8", "backslashreplace")
-    if path.suffix == ".gz":
-        data = gzip.compress(data)
+    data = text_bytes(path, text)
     with _translate_os_errors(path):
         if not _is_replaced(path):
             with path.open("wb", buffering=0) as device:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from graphflops.reports.comparison import ConventionComparison
 
 _STDOUT = {"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
+_PROVIDED = {"layout", "width", "output"}
+"""Parameters of commands that follow from the flags of the output."""
 _CHECK_FAILED = 1
 """Exit status of a command if a check failed."""
 _SIGPIPE_STATUS = 128 + 13
@@ -82,12 +84,14 @@ def writes_output(command: Callable[..., str | Verdict]) -> Callable[..., None]:
     """Write the text that a command returns to stdout or ``--output``.
 
     Prints of the command itself go to stderr. A command with a parameter ``layout`` gets the
-    flags ``--wide`` and ``--columns``, one with a parameter ``width`` the first of them. Checks
-    that failed are written to stderr, and the exit status is 1.
+    flags ``--wide`` and ``--columns``, one with a parameter ``width`` the first of them, and one
+    with a parameter ``output`` the path of the file. Checks that failed are written to stderr, and
+    the exit status is 1.
     """
     parameters = inspect.signature(command, eval_str=True).parameters.values()
     takes_layout = any(p.name == "layout" for p in parameters)
     takes_width = any(p.name == "width" for p in parameters)
+    takes_output = any(p.name == "output" for p in parameters)
 
     @functools.wraps(command)
     def run(
@@ -102,6 +106,8 @@ def writes_output(command: Callable[..., str | Verdict]) -> Callable[..., None]:
             width = None if wide or output is not None else _width(stdout)
             if takes_width:
                 arguments["width"] = width
+            if takes_output:
+                arguments["output"] = None if str(output) in _STDOUT else output
             if takes_layout:
                 selected_columns = None if columns is None else tuple(columns.split(","))
                 arguments["layout"] = Layout(width=width, columns=selected_columns)
@@ -124,7 +130,7 @@ def writes_output(command: Callable[..., str | Verdict]) -> Callable[..., None]:
         for name, (kind, default) in output_flags.items()
     ]
     command_parameters = [
-        p.replace(kind=p.KEYWORD_ONLY) for p in parameters if p.name not in {"layout", "width"}
+        p.replace(kind=p.KEYWORD_ONLY) for p in parameters if p.name not in _PROVIDED
     ]
     set_signature(run, [*command_parameters, *flags])
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import io
 from collections.abc import Iterator
@@ -87,6 +88,12 @@ def figure_file(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
         metadata = {"Date": None} if kind == "svg" else {}
         figure.savefig(file, format=kind, dpi=_PNG_DPI, metadata=metadata)
     write_bytes(path, file.getvalue())
+
+
+def text_bytes(path: Path, text: str) -> bytes:
+    """Return a text as a file has it: in UTF-8, compressed if its name ends in ``.gz``."""
+    data = text.encode("utf-8", "backslashreplace")
+    return gzip.compress(data) if path.suffix == ".gz" else data
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -19,10 +19,10 @@ from graphflops.reports.calls import SortKey, find_records, sort_records
 from graphflops.reports.comparison import ConventionComparison
 from graphflops.reports.diff import CostDiff, Workload, diff_reports
 from graphflops.reports.summand import CapturedPass, Summand
-from graphflops.reports.timed import Timed
+from graphflops.reports.viewable import Viewable
 
 
-class CostReport(Timed, ABC):
+class CostReport(Viewable, ABC):
     """Base of all reports.
 
     Costs are integers, or sympy expressions where sizes are symbolic. Those of a module include

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from graphflops.core.closed_form import sum_over
 from graphflops.core.cost import OpCost
 from graphflops.core.guards import holds_throughout
-from graphflops.core.ir import OpRecord
 from graphflops.reports.report import Report
 
 
@@ -65,8 +64,8 @@ class DecodeSegment:
         """Return the sum over these steps of a cost in ``K``."""
         return cost.map(lambda value: sum_over(value, "K", self.first, self.last))
 
-    def records_of(self, run: float) -> Sequence[OpRecord]:
-        """Return the records of a step, from 0.0 (the first) to 1.0 (the last), in numbers."""
+    def step(self, position: float) -> Report:
+        """Return the report of a step, from 0.0 (the first) to 1.0 (the last), in numbers."""
         if "K" not in self.report.symbols:
-            return self.report.records
-        return self.report.subs(K=self.first + round(run * (self.steps - 1))).records
+            return self.report
+        return self.report.subs(K=self.first + round(position * (self.steps - 1)))

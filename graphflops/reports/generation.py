@@ -51,7 +51,7 @@ class GenerationReport(CostReport):
     @cached_property
     def summands(self) -> tuple[Summand, ...]:
         """Prefill once, and each decode graph over the lengths of the cache that it serves."""
-        decode = (Summand(d.report, d.steps, d.summed, d.records_of) for d in self.decode_segments)
+        decode = (Summand(d.report, d.steps, d.summed, d.step) for d in self.decode_segments)
         return (Summand(self.prefill), *decode)
 
     @property

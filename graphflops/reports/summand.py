@@ -10,6 +10,7 @@ from graphflops.core.cost import OpCost
 from graphflops.core.ir import OpRecord
 from graphflops.render.protocols import PassCosts
 from graphflops.reports.comparison import ConventionComparison
+from graphflops.reports.memory import MemoryReport
 
 
 def once(cost: OpCost) -> OpCost:
@@ -23,6 +24,10 @@ class CapturedPass(PassCosts, Protocol):
     @property
     def symbols(self) -> tuple[str, ...]:
         """Names of the symbolic sizes that inputs and costs depend on."""
+
+    @property
+    def memory(self) -> MemoryReport:
+        """Memory that the pass takes."""
 
     def by_module_and_operator(self) -> dict[str, dict[str, OpCost]]:
         """Return the cost of each operator within each module, children included."""
@@ -39,15 +44,19 @@ class Summand:
         report: Report of one run.
         times: Number of runs.
         total_of: Function from the cost of something in one run to its cost in all runs.
-        records_of: Function from a run, 0.0 for the first to 1.0 for the last, to its records,
-            where runs differ; by default all have those of the report.
+        run_of: Function from a run, 0.0 for the first to 1.0 for the last, to its report in
+            numbers, where runs differ; by default all are that one run.
     """
 
     report: CapturedPass
     times: int = 1
     total_of: Callable[[OpCost], OpCost] = once
-    records_of: Callable[[float], Sequence[OpRecord]] | None = None
+    run_of: Callable[[float], CapturedPass] | None = None
 
-    def records(self, run: float) -> Sequence[OpRecord]:
+    def run(self, position: float) -> CapturedPass:
+        """Return the report of a run, from 0.0 (the first) to 1.0 (the last)."""
+        return self.report if self.run_of is None else self.run_of(position)
+
+    def records(self, position: float) -> Sequence[OpRecord]:
         """Return the records of a run, from 0.0 (the first) to 1.0 (the last)."""
-        return self.report.records if self.records_of is None else self.records_of(run)
+        return self.run(position).records

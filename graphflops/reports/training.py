@@ -31,6 +31,7 @@ from graphflops.reports.module_training import ModuleTraining
 from graphflops.reports.report import Report
 from graphflops.reports.summand import Summand
 from graphflops.reports.timing import PassTime, Runs
+from graphflops.viewers.viewed import Execution
 
 UNATTRIBUTED = "(unattributed)"
 """Path of backward calls that no module is known to have caused."""
@@ -113,6 +114,11 @@ class TrainingReport(CostReport):
         names = (phase.value for phase in (Phase.FORWARD, Phase.BACKWARD, Phase.RECOMPUTE))
         parts = (Summand(part, self.passes, in_all) for part in self.parts)
         return dict(zip(names, parts, strict=True))
+
+    @property
+    def executions(self) -> Mapping[str, Execution]:
+        """The graph of a pass with all its phases, as often as it runs."""
+        return {"pass": Execution(lambda _: self, self.passes, tuple(self.passes_by_name))}
 
     def by_pass(self) -> dict[str, OpCost]:
         """Return the cost of each pass in all runs, and of the optimizer's steps, if any."""
