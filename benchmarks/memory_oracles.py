@@ -127,6 +127,17 @@ def live_storages(step: Step) -> int:
     return live.peak
 
 
+def live_storages_accumulating(model: nn.Module, inputs: dict[str, Any], passes: int) -> int:
+    """Peak of the bytes of storages over passes that add up gradients, on real tensors."""
+    live = _LiveStorages()
+    for tensor in (*model.parameters(), *pytree.tree_leaves(inputs)):
+        live.add(tensor)
+    with live:
+        for _ in range(passes):
+            loss_of(model(**inputs), None)[0].backward()  # type: ignore[no-untyped-call]  # likewise
+    return live.peak
+
+
 def copies(step: Step, mode: AbstractContextManager[Any]) -> tuple[nn.Module, dict[str, Any]]:
     """Return copies of a model and its inputs on the CPU, made in a mode; integers are zero."""
     made: dict[int, torch.Tensor] = {}

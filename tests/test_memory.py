@@ -16,6 +16,7 @@ from benchmarks.memory_oracles import (
     Step,
     graphflops_memory,
     live_storages,
+    live_storages_accumulating,
     mem_tracker,
 )
 from graphflops.errors import CaptureError
@@ -215,6 +216,21 @@ class Smooth(nn.Module):
 def test_training_of_small_models_against_mem_tracker(model: nn.Module, reuse_layers: bool) -> None:
     step = Step(model=model, inputs={"x": rows(16)}, trained=True)
     assert graphflops_memory(step, reuse_layers=reuse_layers).peak == mem_tracker(step)["Total"]
+
+
+@pytest.mark.parametrize("reuse_layers", [True, False])
+@pytest.mark.parametrize("count", [1, 16, 256])
+def test_accumulated_gradients_are_there_from_the_start(count: int, reuse_layers: bool) -> None:
+    model, x = Blocks(checkpointed=False).to_empty(device="cpu"), torch.zeros(count, WIDTH)
+    step = gf.count_training(
+        model, (x,), gradient_accumulation_steps=3, reuse_layers=reuse_layers
+    ).memory
+    assert step.gradients >= sum(p.nbytes for p in model.parameters())
+    # Gradients that one node of autograd makes are added together; ours, one after the other.
+    measured = live_storages_accumulating(model, {"x": x}, 3)
+    assert step.peak == pytest.approx(measured, rel=0.01)
+    once = gf.count_training(model, (x,), reuse_layers=reuse_layers).memory.peak
+    assert once < 0.96 * measured
 
 
 def test_an_exported_program_says_why_it_has_no_memory() -> None:

@@ -9,7 +9,7 @@ another instance allocates as many storages, numbered from another one on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NamedTuple, TypeAlias
@@ -166,3 +166,38 @@ class StorageEvents:
             for number, allocation in self.allocations.items()
         }
         return replace(self, allocations=allocations)
+
+    def with_kept_gradients(self) -> StorageEvents:
+        """Return the events of a pass that adds to gradients which are there from the start.
+
+        Autograd frees the gradient that it adds before the next call.
+        """
+        flat = list(self)
+        first = 1 + max((event.storage for event in flat), default=0)
+        kept = {number: first + place for place, number in enumerate(self.gradients)}
+        sources = {
+            event.storage: event.allocation
+            for event in flat
+            if event.storage in kept and event.allocation is not None
+        }
+        starts = [StorageEvent(BEFORE, kept[number], source) for number, source in sources.items()]
+        return replace(
+            self,
+            items=(*starts, *_freed_before_next_call(flat, kept)),
+            gradients={kept[number]: name for number, name in self.gradients.items()},
+        )
+
+
+def _freed_before_next_call(
+    events: Iterable[StorageEvent], storages: Container[int]
+) -> Iterator[StorageEvent]:
+    """Yield events, with some storages freed before the call that follows their allocation."""
+    added: list[StorageEvent] = []
+    for event in events:
+        while added and event.call > added[0].call:
+            yield StorageEvent(event.call, added.pop(0).storage, None)
+        yield event
+        if event.storage in storages:
+            added.append(event)
+    for event in added:
+        yield StorageEvent(event.call, event.storage, None)

@@ -153,9 +153,13 @@ class TrainingReport(CostReport):
         The gradients are made anew in each step, as after ``zero_grad()``; the model's outputs
         are dropped once the loss is computed. The optimizer works as ``torch.optim`` does by
         default: on lists of parameters on a GPU, on one parameter after the other on the CPU.
+        Where gradients are accumulated, it is a pass that adds to those of others.
         """
         calls = PassCalls(self.forward.records, (self.backward.records, self.recompute.records))
-        memory = memory_of(self.storages, calls, optimizer=self.optimizer)
+        storages = self.storages
+        if storages is not None and self.gradient_accumulation_steps > 1:
+            storages = storages.with_kept_gradients()
+        memory = memory_of(storages, calls, optimizer=self.optimizer)
         report = MemoryReport.of(memory, (), model=self.model, kind=self.kind)
         conditions = self.forward.capture.assumptions
         return report.keep_open(
