@@ -1,12 +1,15 @@
-"""A report as a notebook shows it: totals, and the module tree with bars."""
+"""A report as a notebook shows it: totals, an icicle where scripts run, and the tree with bars."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from html import escape
 
 from graphflops.core.cost import OpCost
 from graphflops.core.module_tree import ModuleNode
+from graphflops.html import assets
+from graphflops.html.content import in_javascript, module_columns
 from graphflops.render.escape import visible, visible_lines
 from graphflops.render.units import parameters, percent, quantity
 
@@ -17,12 +20,20 @@ _STYLE = (
     ".graphflops details{margin-left:1.5em}.graphflops summary{cursor:pointer}"
     ".graphflops .leaf{margin-left:2.6em}.graphflops .free{color:#888}"
     ".graphflops .bar{display:inline-block;width:8em;background:#8883;margin:0 .5em}"
-    ".graphflops .bar i{display:block;height:.7em;background:#4a7bd0}</style>"
+    ".graphflops .bar i{display:block;height:.7em;background:#4a7bd0}"
+    ".graphflops iframe{width:100%;border:0}</style>"
 )
+_SCRIPTS = ("dom", "figures", "metrics", "tree", "chart", "icicle", "notebook")
+_ROW, _AROUND = 30, 190
+"""Pixels of a row of the icicle, and of what stands above and below it."""
 
 
 def html(summary: Sequence[tuple[str, str]], root: ModuleNode) -> str:
     """Return a report as HTML.
+
+    The icicle is a document of its own, with libraries of 0.3 MB, whose names and styles the
+    notebook does not see. A viewer that runs no scripts, or that lets no such frame pass, shows the
+    rest.
 
     Args:
         summary: Totals as ``(label, text)`` lines.
@@ -32,7 +43,32 @@ def html(summary: Sequence[tuple[str, str]], root: ModuleNode) -> str:
         f"<tr><td>{_text(label.strip())}</td><td>{_text(text)}</td></tr>" for label, text in summary
     )
     tree = "".join(_lines(root, root.total, 0))
-    return f'{_STYLE}<div class="graphflops"><table>{rows}</table>{tree}</div>'
+    return f'{_STYLE}<div class="graphflops"><table>{rows}</table>{_frame(root)}{tree}</div>'
+
+
+def _frame(root: ModuleNode) -> str:
+    """Return the icicle in a frame; nothing where there are no numbers to draw."""
+    if not isinstance(root.total.flops, int) or not (root.total.flops or root.params_total):
+        return ""
+    style, script = assets.style("page"), assets.script(*_SCRIPTS)
+    columns = in_javascript(module_columns(root))
+    document = assets.text("notebook.html").format(
+        policy=escape(assets.policy(style, script, ["charts"])),
+        style=style,
+        licences=assets.licences().replace("--", "-"),
+        data=assets.packed(json.dumps(columns, separators=(",", ":"))),
+        libraries=assets.library("charts"),
+        script=script,
+    )
+    height = _ROW * _rows(root) + _AROUND
+    return (
+        f'<iframe title="Icicle of modules" sandbox="allow-scripts" height="{height}" '
+        f'srcdoc="{escape(document)}"></iframe>'
+    )
+
+
+def _rows(node: ModuleNode) -> int:
+    return 1 + max(map(_rows, node.children), default=0)
 
 
 def preformatted(text: str) -> str:

@@ -1,0 +1,49 @@
+// Charts by Vega, on a canvas. Expressions are interpreted: the page's policy forbids to make code.
+
+/**
+ * Draw a chart that is as wide as its place, and drawn again when the page turns light or dark.
+ *
+ * @param place element to draw in
+ * @param description what it shows, for those who do not see it
+ * @param makeSpec function that returns the specification in Vega's terms, in the colours of now
+ * @param prepare function of each new view, once it has run, to listen to its events
+ * @returns an object whose `view` is the one on the page
+ */
+function drawChart(place, description, makeSpec, prepare = () => {}) {
+  const chart = { view: null, redraw };
+
+  function redraw() {
+    chart.view?.finalize();
+    const runtime = charts.parse({ ...makeSpec(), description }, config(), { ast: true });
+    chart.view = new charts.View(runtime, {
+      renderer: "canvas",
+      container: place,
+      hover: true,
+      expr: charts.expressionInterpreter,
+    });
+    chart.view.width(width());
+    chart.view.run();
+    prepare(chart.view);
+  }
+
+  const width = () => Math.max(280, place.clientWidth);
+  new ResizeObserver(() => {
+    if (place.clientWidth && chart.view.width() !== width()) chart.view.width(width()).run();
+  }).observe(place);
+  onColorScheme(redraw);
+  redraw();
+  return chart;
+}
+
+function config() {
+  const ink = color("ink");
+  const axis = { labelColor: ink, titleColor: ink, domainColor: color("muted"), tickColor: color("muted") };
+  return {
+    background: null,
+    font: "system-ui, sans-serif",
+    axis: { ...axis, gridColor: color("line"), labelFontSize: 11, titleFontSize: 12, titleFontWeight: "normal" },
+    legend: { labelColor: ink, titleColor: ink, labelFontSize: 12 },
+    text: { fill: ink },
+    title: { color: ink },
+  };
+}
