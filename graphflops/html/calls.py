@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import Any
 
-from graphflops.analysis.call_time import Roofline
+from graphflops.analysis.call_time import Roofline, Seconds
 from graphflops.analysis.own_calls import signature
 from graphflops.core.call_sequence import Block, CallSequence, Repeat
 from graphflops.core.ir import OpRecord, TensorMeta
@@ -18,6 +18,8 @@ COLUMNS = (
     *("index", "path", "name", "line", "operator", "status", "inputs", "outputs"),
     *("flops", "macs", "read", "written", "seconds", "explanation"),
 )
+_DIGITS = 4
+"""Digits of the numbers in expressions."""
 
 
 class FoldedCalls:
@@ -94,8 +96,7 @@ class FoldedCalls:
     def _seconds(self, record: OpRecord) -> float | str | None:
         if self._roofline is None:
             return None
-        expected = self._roofline.time(record).expected
-        return expected if isinstance(expected, int | float) else str(expected)
+        return seconds_number(self._roofline.time(record).expected)
 
     def _explain(self, record: OpRecord, registry: Registry) -> int:
         call = record.call
@@ -105,6 +106,11 @@ class FoldedCalls:
             explanation = {"lines": list(details(record, registry)), "parts": list(parts(record))}
             self._explanations.append(explanation)
         return self._positions[key]
+
+
+def seconds_number(value: Seconds) -> float | str:
+    """Return seconds as a number; an expression as text, its numbers with few digits."""
+    return value if isinstance(value, int | float) else str(value.evalf(_DIGITS))
 
 
 def _renaming(repeat: Repeat[OpRecord]) -> list[str]:

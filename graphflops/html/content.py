@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from graphflops.analysis.call_time import CallTime
 from graphflops.core.module_tree import ModuleNode
-from graphflops.errors import GraphFlopsError
-from graphflops.html.calls import FoldedCalls
+from graphflops.errors import GraphFlopsError, UnboundSymbolError
+from graphflops.html.calls import FoldedCalls, seconds_number
 from graphflops.html.protocols import PassRuns, ShownReport
 from graphflops.render.data import number, operator_dicts
 from graphflops.render.protocols import PeakMemory, TimedPasses
@@ -39,10 +40,14 @@ def content(report: ShownReport, summary: Summary, time: TimedPasses | None) -> 
         summary: Totals and what they cover, as ``(label, text)`` lines.
         time: Its times on a device, if one was chosen.
     """
-    seconds = None if time is None else {k: _seconds(t) for k, t in time.by_module().items()}
-    memory = _or_why(lambda: _memory(report.memory))
+    seconds = (
+        None
+        if time is None
+        else {k: seconds_number(t.expected) for k, t in time.by_module().items()}
+    )
+    memory = _or_why(lambda: _memory_or_peak(report))
     calls = FoldedCalls(None if time is None else time.roofline)
-    passes = [_pass(name, part, calls) for name, part in report.passes_by_name.items()]
+    passes = report.passes_by_name.items()
     shown = {
         "model": report.model,
         "kind": report.kind,
@@ -57,7 +62,7 @@ def content(report: ShownReport, summary: Summary, time: TimedPasses | None) -> 
         ],
         "modules": module_columns(report.root, seconds, memory.pop("modules", None)),
         "operators": _operators(report, time),
-        "passes": passes,
+        "passes": [_pass(name, part, calls) for name, part in passes if part.report.records],
         "explanations": calls.explanations,
         "time": {"why": _NO_DEVICE} if time is None else _or_why(lambda: _roofline(time)),
         "memory": memory,
@@ -83,6 +88,14 @@ def _or_why(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return function()
     except GraphFlopsError as error:
         return {"why": str(error)}
+
+
+def _memory_or_peak(report: ShownReport) -> dict[str, Any]:
+    """Return the memory of a report; where sizes are symbolic, its peak as an expression."""
+    try:
+        return _memory(report.memory)
+    except UnboundSymbolError as error:
+        return {"why": f"{error} It is {report.memory.peak} bytes."}
 
 
 def _conditions(report: ShownReport) -> list[tuple[str, str]]:
@@ -125,12 +138,16 @@ def module_columns(
 
 
 def _operators(report: ShownReport, time: TimedPasses | None) -> list[dict[str, Any]]:
-    seconds = {} if time is None else {k: _seconds(t) for k, t in time.by_operator().items()}
+    seconds = (
+        {}
+        if time is None
+        else {k: seconds_number(t.expected) for k, t in time.by_operator().items()}
+    )
     return [{**row, "seconds": seconds.get(row["operator"])} for row in operator_dicts(report)]
 
 
-def _seconds(time: Any) -> float | str:
-    return time.expected if isinstance(time.expected, int | float) else str(time.expected)
+def _expected(times: Mapping[str, CallTime]) -> dict[str, float | str]:
+    return {name: seconds_number(time.expected) for name, time in times.items()}
 
 
 def _pass(name: str, part: PassRuns, calls: FoldedCalls) -> dict[str, Any]:

@@ -24,7 +24,7 @@ _STYLE = (
     ".graphflops iframe{width:100%;border:0}</style>"
 )
 _SCRIPTS = ("dom", "figures", "metrics", "tree", "chart", "icicle", "notebook")
-_ROW, _AROUND = 30, 190
+_ROW, _AROUND = 30, 230
 """Pixels of a row of the icicle, and of what stands above and below it."""
 
 
@@ -50,7 +50,7 @@ def _frame(root: ModuleNode) -> str:
     """Return the icicle in a frame; nothing where there are no numbers to draw."""
     if not isinstance(root.total.flops, int) or not (root.total.flops or root.params_total):
         return ""
-    style, script = assets.style("page"), assets.script(*_SCRIPTS)
+    style, script = assets.style("page", "notebook"), assets.script(*_SCRIPTS)
     columns = in_javascript(module_columns(root))
     document = assets.text("notebook.html").format(
         policy=escape(assets.policy(style, script, ["charts"])),

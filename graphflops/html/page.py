@@ -77,9 +77,9 @@ def _subtitle(reports: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _summaries(reports: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for report in reports:
+    for name, report in zip(("Before", "After"), reports, strict=False):
         if len(reports) > 1:
-            yield f"<h3>{text(report['model'])}</h3>"
+            yield f"<h3>{name}: {text(report['model'])}</h3>"
         yield summary_list(report["summary"])
 
 
@@ -88,7 +88,7 @@ def _warnings(reports: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     for report in reports:
         if report["complete"]:
             continue
-        names = ", ".join(f"{op} ({calls} calls)" for op, calls in report["unsupported"].items())
+        names = ", ".join(f"{op} x {calls}" for op, calls in report["unsupported"].items())
         yield (
             f'<p class="warning" role="note"><strong>Lower bounds.</strong> All figures of '
             f"{text(report['model'])} lack operators without a price: {text(names)}.</p>"

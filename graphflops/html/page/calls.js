@@ -1,22 +1,30 @@
 // Calls one by one, each with its formula and the line of the model that makes it.
 
 function callsView(report) {
-  const places = report.passes.map(() => element("div", {}));
-  const drawn = new Set();
+  const tables = new Map();
+  const place = element("div", {});
+  let terms = "";
 
   function show(number) {
-    places.forEach((place, i) => (place.hidden = i !== number));
-    if (drawn.has(number)) return;
-    drawn.add(number);
-    places[number].append(callsTable(report, report.passes[number]));
+    if (!tables.has(number)) tables.set(number, callsTable(report, report.passes[number]));
+    const table = tables.get(number);
+    place.replaceChildren(table.element);
+    table.find(terms);
   }
 
   const options = report.passes.map((pass, i) => element("option", { value: i }, passTitle(pass)));
-  const choice = element("select", { change: (event) => show(Number(event.target.value)) }, options);
+  const choice = element("select", { change: () => show(Number(choice.value)) }, options);
   const label = element("label", { class: "tools" }, "Pass ", choice);
+
+  function find(text) {
+    terms = text;
+    show(Number(choice.value));
+  }
+
   return {
-    element: element("div", {}, report.passes.length > 1 && label, places),
+    element: element("div", {}, report.passes.length > 1 && label, place),
     draw: () => show(Number(choice.value)),
+    find,
   };
 }
 
@@ -39,7 +47,7 @@ function callsTable(report, pass) {
     caption: `Calls of the pass ${pass.name}`,
     noun: "calls",
     rows,
-    search: (row) => `${row.operator} ${row.path} ${row.line} ${row.name} ${statusWord(row.status)}`,
+    search: (row) => `${row.operator} ${row.path}. ${row.line} ${row.name} ${statusWord(row.status)}`,
     detail: (row) => explanation(report, row),
     columns: [
       word("operator", "operator"),
@@ -53,7 +61,7 @@ function callsTable(report, pass) {
       word("status", "status", (row) => statusText(row.status)),
       word("line", "source"),
     ],
-  }).element;
+  });
 }
 
 function statusWord(status) {

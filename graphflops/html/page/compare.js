@@ -16,12 +16,13 @@ function compareView(reports, diff) {
   const metrics = metricsOf(reports[0].modules).filter(({ id }) => id in reports[1].modules);
 
   function showMetric(metric) {
+    const colors = colorsByName(roots.flatMap(walk), metric);
     roots.forEach((root, i) => {
       if (!numeric(root[metric.id])) {
-        places[i].replaceChildren(element("p", { class: "why" }, whyEmpty(root, metric)));
+        places[i].replaceChildren(element("p", { class: "why" }, whyEmpty(root, metric, reports[i].symbols)));
         return;
       }
-      const chart = icicle(root, metric);
+      const chart = icicle(root, metric, colors);
       places[i].replaceChildren(chart.element);
       chart.draw();
     });

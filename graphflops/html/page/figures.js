@@ -8,7 +8,7 @@ const METRICS = [
   { id: "macs", title: "MACs", text: (value) => quantity(value, "MACs") },
   { id: "params", title: "Parameters", text: (value) => quantity(value).replace("G", "B") },
   { id: "bytes", title: "Bytes moved", text: (value) => quantity(value, "B") },
-  { id: "seconds", title: "Time", text: seconds },
+  { id: "seconds", title: "Kernel time", text: seconds },
   { id: "memory", title: "Memory at the peak", text: (value) => quantity(value, "B") },
 ];
 

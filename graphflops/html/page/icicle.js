@@ -4,6 +4,7 @@ const ROW = 30;
 const PALETTE = [
   ..."#8ab8e6 #f6b26b #93c47d #e6cf5c #ea9999 #c9a6d6 #7fc4bb #d9b38c #f4a6c6 #b5bd61".split(" "),
 ];
+let icicles = 0;
 const PLAIN = "#c4c8ce";
 
 /**
@@ -11,14 +12,16 @@ const PLAIN = "#c4c8ce";
  *
  * @param root module tree
  * @param metric metric that it shows
+ * @param colors colours by name of module, as `colorsByName` has them
  * @param onSelect function of the node that is selected
+ * @param openCalls function that shows the calls of modules at a prefix of paths, if there is one
  * @returns the element, and `show` to select a module by its path
  */
-function icicle(root, metric, onSelect = () => {}) {
+function icicle(root, metric, colors, { onSelect = () => {}, openCalls } = {}) {
   const nodes = walk(root);
+  const hintId = `icicle-keys-${++icicles}`;
   nodes.forEach((node, key) => (node.key = key));
   const whole = numeric(root[metric.id]);
-  const colors = colorsByName(nodes, metric);
   let [selected, zoomed] = [root, root];
 
   const place = element("div", {
@@ -26,12 +29,18 @@ function icicle(root, metric, onSelect = () => {}) {
     role: "application",
     tabindex: "0",
     "aria-label": `Icicle of modules by ${metric.title}`,
-    "aria-describedby": "icicle-keys",
+    "aria-describedby": hintId,
     keydown: onKey,
   });
+  const hint = element(
+    "p",
+    { class: "hint", id: hintId },
+    "Each module stands below the one that it is part of, as wide as its figure. Click or press Enter to zoom in, ",
+    "Escape to zoom out; arrow keys go from module to module.",
+  );
   const crumbs = element("nav", { class: "crumbs", "aria-label": "Zoomed module" });
   const details = element("div", { class: "details", "aria-live": "polite" });
-  const box = element("div", {}, crumbs, place, legend(colors), details);
+  const box = element("div", {}, hint, crumbs, place, legend(colors), details);
   const chart = { view: null };
 
   /** Draw it, once it is on the page. */
@@ -86,7 +95,11 @@ function icicle(root, metric, onSelect = () => {}) {
       chart.view.signal("left", span.x0).signal("right", span.x1).signal("selected", selected.key).run();
     }
     crumbs.replaceChildren(...lineage(zoomed).map(crumb));
-    details.replaceChildren(...description(selected, root));
+    details.replaceChildren(...description(selected, root), ...(openCalls ? [callsButton()] : []));
+  }
+
+  function callsButton() {
+    return element("button", { type: "button", click: () => openCalls(selected.path && `${selected.path}.`) }, "Show its calls");
   }
 
   function crumb(node) {
@@ -138,15 +151,15 @@ function description(node, root) {
     return element("span", {}, `${title} `, element("b", {}, text(node[id])), share && ` (${share})`);
   });
   const name = element("strong", {}, pathText(node));
-  const unknown = node.unknown ? element("em", {}, `${node.unknown} calls without a price`) : null;
+  const unknown = node.unknown ? element("em", {}, `unsupported calls: ${node.unknown}`) : null;
   return [name, element("span", {}, node.class), ...figures, unknown].filter(Boolean);
 }
 
 /** Colours of the names that have most; numbers of layers have none. */
 function colorsByName(nodes, metric) {
   const totals = new Map();
-  for (const { name, [metric.id]: figure } of nodes.slice(1)) {
-    if (!/^\d/.test(name)) totals.set(name, (totals.get(name) ?? 0) + (numeric(figure) ?? 0));
+  for (const { name, parent, [metric.id]: figure } of nodes) {
+    if (parent && !/^\d/.test(name)) totals.set(name, (totals.get(name) ?? 0) + (numeric(figure) ?? 0));
   }
   const names = [...totals].filter(([, total]) => total).sort((a, b) => b[1] - a[1]);
   return new Map(PALETTE.slice(0, names.length).map((shade, i) => [names[i][0], shade]));
@@ -166,12 +179,12 @@ function icicleSpec(values, root) {
   const place = {
     x: { scale: "x", field: "x0" },
     x2: { scale: "x", field: "x1" },
-    y: { signal: `datum.depth * ${ROW}` },
+    y: { signal: `datum.depth * ${ROW} + 1` },
     height: { value: ROW - 1 },
   };
   return {
     height: rows * ROW,
-    padding: 1,
+    padding: 0,
     autosize: "none",
     signals: [
       { name: "left", value: 0 },
@@ -202,7 +215,7 @@ function icicleSpec(values, root) {
       },
     ],
     scales: [
-      { name: "x", type: "linear", domain: { signal: "[left, right]" }, range: "width", clamp: true, zero: false },
+      { name: "x", type: "linear", domain: { signal: "[left, right]" }, range: { signal: "[1, width - 1]" }, clamp: true, zero: false },
     ],
     marks: [
       {
@@ -227,7 +240,7 @@ function icicleSpec(values, root) {
           enter: { fill: { value: "#14171a" }, fontSize: { value: 12 }, baseline: { value: "middle" } },
           update: {
             x: { signal: "scale('x', datum.x0) + 5" },
-            y: { signal: `datum.depth * ${ROW} + ${ROW / 2}` },
+            y: { signal: `datum.depth * ${ROW} + ${ROW / 2 + 1}` },
             limit: { signal: "datum.room - 8" },
             text: {
               signal: "datum.room > 190 ? datum.label + '   ' + datum.figure : datum.room > 22 ? datum.label : ''",

@@ -15,7 +15,11 @@ async function main() {
 
   function show(report) {
     const compare = diff ? [{ id: "compare", title: "Compare", make: () => compareView(reports, diff) }] : [];
-    const views = VIEWS.map(([id, title, make]) => ({ id, title, make: () => make(report) }));
+    const views = VIEWS.map(([id, title, make]) => ({ id, title, make: () => make(report, openCalls) }));
+    const openCalls = (prefix) => {
+      made.show("calls").find(prefix);
+      document.getElementById("tab-calls").focus();
+    };
     const made = tabs([...compare, ...views]);
     app.replaceChildren(...(diff ? [reportChoice(reports, show, report)] : []), made.element);
     made.first();

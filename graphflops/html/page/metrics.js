@@ -23,9 +23,8 @@ function metricsOf(columns) {
 }
 
 /** Why there is no chart of a metric. */
-function whyEmpty(root, metric) {
-  if (numeric(root[metric.id]) === undefined) {
-    return `${metric.title} is an expression, ${root[metric.id]}: a chart shows numbers. Put them in by report.subs().`;
-  }
-  return `${metric.title}: nothing.`;
+function whyEmpty(root, metric, symbols) {
+  if (numeric(root[metric.id]) !== undefined) return `${metric.title}: nothing.`;
+  const numbers = symbols.map((name) => `${name}=...`).join(", ");
+  return `${metric.title} is ${root[metric.id]}: a chart shows numbers. Put them in: report.subs(${numbers}).`;
 }

@@ -2,7 +2,7 @@
 
 const OPEN_LEVELS = 3;
 
-function modulesView(report) {
+function modulesView(report, openCalls) {
   const root = moduleTree(report.modules);
   const metrics = metricsOf(report.modules);
   const merge = element("input", { type: "checkbox", checked: true, change: () => showMetric(metric) });
@@ -40,11 +40,13 @@ function modulesView(report) {
     const whole = numeric(root[metric.id]);
     table.render();
     if (!whole) {
-      place.replaceChildren(element("p", { class: "why" }, whyEmpty(root, metric)));
+      place.replaceChildren(element("p", { class: "why" }, whyEmpty(root, metric, report.symbols)));
       chart = null;
       return;
     }
-    chart = icicle(merge.checked ? mergeEqual(root) : root, metric, (node) => table.reveal(node.id));
+    const shown = merge.checked ? mergeEqual(root) : root;
+    const onSelect = (node) => table.reveal(node.id);
+    chart = icicle(shown, metric, colorsByName(walk(shown), metric), { onSelect, openCalls });
     place.replaceChildren(chart.element);
     chart.draw();
   }
@@ -54,12 +56,6 @@ function modulesView(report) {
     {},
     element("div", { class: "tools" }, metricChoice(metrics, showMetric), element("label", {}, merge, " equal layers as one")),
     missingMetrics(report),
-    element(
-      "p",
-      { class: "hint", id: "icicle-keys" },
-      "Each module stands below the one that it is part of, as wide as its figure. Click or press Enter to zoom in, ",
-      "Escape to zoom out; arrow keys go from module to module.",
-    ),
     place,
     table.element,
   );

@@ -9,7 +9,7 @@ async function main() {
   const app = document.getElementById("app");
 
   function showMetric(metric) {
-    const chart = icicle(root, metric);
+    const chart = icicle(root, metric, colorsByName(walk(root), metric));
     place.replaceChildren(chart.element);
     chart.draw();
   }

@@ -5,9 +5,11 @@
  *
  * @param views `{id, title, make}`: `make` returns an element, and `draw`, which is called once it
  *   is on the page
+ * @returns the element, `first` to show the view that the address names, and `show`, which returns
+ *   what was made
  */
 function tabs(views) {
-  const made = new Set();
+  const made = new Map();
   const heads = views.map(({ id, title }) =>
     element("button", { type: "button", role: "tab", id: `tab-${id}`, "aria-controls": id, click: () => show(id) }, title),
   );
@@ -23,13 +25,13 @@ function tabs(views) {
       heads[i].tabIndex = isShown ? 0 : -1;
       panels[i].hidden = !isShown;
       if (isShown && !made.has(id)) {
-        made.add(id);
-        const { element: content, draw } = view.make();
-        panels[i].append(content);
-        draw?.();
+        made.set(id, view.make());
+        panels[i].append(made.get(id).element);
+        made.get(id).draw?.();
       }
     });
     history.replaceState(null, "", `#${id}`);
+    return made.get(id);
   }
 
   function onKey(event) {
@@ -47,5 +49,5 @@ function tabs(views) {
     show((views.find(({ id }) => id === wanted) ?? views[0]).id);
   }
 
-  return { element: element("div", { class: "tabs" }, list, panels), first };
+  return { element: element("div", { class: "tabs" }, list, panels), first, show };
 }
