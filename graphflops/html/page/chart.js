@@ -3,21 +3,22 @@
 /**
  * Draw a chart that is as wide as its place, and drawn again when the page turns light or dark.
  *
- * @param place element to draw in
- * @param description what it shows, for those who do not see it
+ * @param place element to draw in, which says what the chart shows to those who do not see it
  * @param makeSpec function that returns the specification in Vega's terms, in the colours of now
  * @param prepare function of each new view, once it has run, to listen to its events
  * @returns an object whose `view` is the one on the page
  */
-function drawChart(place, description, makeSpec, prepare = () => {}) {
+function drawChart(place, makeSpec, prepare = () => {}) {
   const chart = { view: null, redraw };
+  const canvas = element("div", { "aria-hidden": "true" }); // Vega gives it a role and a label
+  place.replaceChildren(canvas);
 
   function redraw() {
     chart.view?.finalize();
-    const runtime = charts.parse({ ...makeSpec(), description }, config(), { ast: true });
+    const runtime = charts.parse(makeSpec(), config(), { ast: true });
     chart.view = new charts.View(runtime, {
       renderer: "canvas",
-      container: place,
+      container: canvas,
       hover: true,
       expr: charts.expressionInterpreter,
     });

@@ -62,13 +62,14 @@ function totalsTable(totals) {
   const head = ["total", "before", "after", "difference", "%"].map((title, i) =>
     element("th", { scope: "col", class: i ? "number" : null }, title),
   );
-  return element(
+  const table = element(
     "table",
-    { class: "totals" },
+    {},
     element("caption", { class: "hidden" }, "Totals of both reports"),
     element("thead", {}, element("tr", {}, head)),
     element("tbody", {}, rows),
   );
+  return element("div", { class: "scroll totals", role: "region", tabindex: "0", "aria-label": "Totals" }, table);
 }
 
 /** The table of what differs; `describe` gives the name of a change and words on it. */

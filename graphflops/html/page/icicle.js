@@ -38,15 +38,14 @@ function icicle(root, metric, colors, { onSelect = () => {}, openCalls } = {}) {
     "Each module stands below the one that it is part of, as wide as its figure. Click or press Enter to zoom in, ",
     "Escape to zoom out; arrow keys go from module to module.",
   );
-  const crumbs = element("nav", { class: "crumbs", "aria-label": "Zoomed module" });
+  const crumbs = element("div", { class: "crumbs", role: "group", "aria-label": "Zoomed module" });
   const details = element("div", { class: "details", "aria-live": "polite" });
   const box = element("div", {}, hint, crumbs, place, legend(colors), details);
   const chart = { view: null };
 
   /** Draw it, once it is on the page. */
   function draw() {
-    const text = `${metric.title} of ${nodes.length} modules; the table of modules has the same figures.`;
-    drawChart(place, text, () => icicleSpec(values(), root), listen);
+    drawChart(place, () => icicleSpec(values(), root), listen);
   }
 
   function values() {

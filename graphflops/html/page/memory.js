@@ -53,7 +53,7 @@ function memoryView(report) {
       left > 0 && element("p", { class: "hint" }, `The ${tensors.length} largest; ${exact(left)} smaller ones are left out.`),
       table.element,
     ),
-    draw: () => (chart = drawChart(place, memoryText(memory), () => memorySpec(memory, rest.checked))),
+    draw: () => (chart = drawChart(place, () => memorySpec(memory, rest.checked))),
   };
 }
 

@@ -40,7 +40,7 @@ function rooflineView(report) {
   const hint = "A point is an operator in a pass, as large as its share of the time; the line above it ends at the rate that the device allows. Operators with little or no arithmetic are not shown.";
   return {
     element: element("div", {}, element("p", { class: "hint" }, hint), place, table.element),
-    draw: () => drawChart(place, rooflineText(time), () => rooflineSpec(time)),
+    draw: () => drawChart(place, () => rooflineSpec(time)),
   };
 }
 
