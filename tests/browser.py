@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+from benchmarks.browser import READY
 
 TIMEOUT = 5000  # milliseconds
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """Chromium, that of the system."""
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
 
 
 @dataclass
@@ -45,7 +34,7 @@ class Opened:
         page.on("console", lambda message: opened.errors.append(message.text))
         page.on("dialog", lambda dialog: opened.errors.append(dialog.message))
         page.goto(f"{path.as_uri()}{fragment}")
-        page.locator("#app[aria-busy=false]").wait_for()
+        page.locator(READY).wait_for()
         return opened
 
     def tab(self, name: str) -> Locator:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, Open, chromium, reader
+from browser import Open, reader
 from commands import Run
 from playwright.sync_api import Browser
 
+from benchmarks.browser import CHROMIUM, chromium
 from graphflops.cli import main
 
 MODELS = '''

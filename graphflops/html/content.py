@@ -175,6 +175,7 @@ def _memory(memory: PeakMemory) -> dict[str, Any]:
         "kind": memory.kind,
         "peak": number(memory.peak),
         "call": memory.call,
+        "backward": memory.calls.first_later,
         "operator": "" if call is None else call.op,
         "path": "" if call is None else call.module_path,
         "calls": [timeline.calls[position] for position in shown],

@@ -62,7 +62,7 @@ function memoryText(memory) {
   return `Peak ${quantity(memory.peak, "B")} on ${memory.device} at call ${exact(memory.call)}${where}: ${memory.kind}.`;
 }
 
-function memorySpec({ calls, categories, call, peak }, isVarying) {
+function memorySpec({ calls, categories, call, peak, backward }, isVarying) {
   const names = Object.keys(CATEGORY_COLORS).filter((name) => name in categories);
   const floors = names.map((name) => (isVarying ? Math.min(...categories[name]) : 0));
   const values = names.flatMap((name, order) =>
@@ -82,6 +82,7 @@ function memorySpec({ calls, categories, call, peak }, isVarying) {
         values,
         transform: [{ type: "stack", groupby: ["call"], sort: { field: "order" }, field: "nbytes" }],
       },
+      { name: "backward", values: backward === null ? [] : [{ call: backward }] },
       { name: "peak", values: [{ call, peak: highest, text: `peak ${quantity(peak, "B")}` }] },
     ],
     scales: [
@@ -113,6 +114,22 @@ function memorySpec({ calls, categories, call, peak }, isVarying) {
             },
           },
         ],
+      },
+      {
+        type: "rule",
+        from: { data: "backward" },
+        encode: {
+          enter: { stroke: { value: color("ink") }, strokeDash: { value: [2, 3] }, y: { value: 0 } },
+          update: { x: { scale: "x", field: "call" }, y2: { signal: "height" } },
+        },
+      },
+      {
+        type: "text",
+        from: { data: "backward" },
+        encode: {
+          enter: { text: { value: "backward" }, dx: { value: 4 }, y: { value: 10 }, fontSize: { value: 11 } },
+          update: { x: { scale: "x", field: "call" }, fill: { value: color("ink") } },
+        },
       },
       {
         type: "symbol",
