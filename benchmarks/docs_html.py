@@ -34,8 +34,11 @@ def _open(
 def _picture(page: Page, name: str, top: str = "[role=tablist]", height: int = 700) -> None:
     """Write a picture of the page from an element on."""
     start = page.locator(top).evaluate("(e) => e.getBoundingClientRect().top + scrollY")
-    clip = {"x": 0, "y": start, "width": 1100, "height": height}
-    page.screenshot(path=FOLDER / f"{name}.png", full_page=True, clip=clip)
+    page.screenshot(
+        path=FOLDER / f"{name}.png",
+        full_page=True,
+        clip={"x": 0, "y": start, "width": 1100, "height": height},
+    )
     page.close()
 
 

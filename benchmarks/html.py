@@ -97,7 +97,7 @@ def main() -> None:
             "chromium": browser.version,
         }
     RESULTS.write_text(json.dumps({"environment": versions, "rows": rows}, indent=1) + "\n")
-    fill(PAGE, "html", table())
+    fill(PAGE, "html", table(rows))
 
 
 def _opened(browser: Browser, path: Path) -> tuple[float, float]:

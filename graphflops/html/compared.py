@@ -1,4 +1,4 @@
-"""How two reports differ, as a page shows it."""
+"""Difference of two reports, as a page shows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a page shows of a report, as plain data."""
+"""Content of a page on a report, as plain data."""
 
 from __future__ import annotations
 

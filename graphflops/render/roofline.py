@@ -1,4 +1,4 @@
-"""What a roofline chart shows: operators of each pass, and the peak rates above them."""
+"""Content of a roofline chart: operators of each pass, and the peak rates above them."""
 
 from __future__ import annotations
 
