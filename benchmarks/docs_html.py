@@ -46,13 +46,13 @@ def main() -> None:
     """Draw a forward pass of Llama 3 8B, a training step of ResNet-50, and two ResNets."""
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         llama, step, pair = (Path(folder) / f"{name}.html" for name in ("llama", "step", "pair"))
-        _count(_LLAMA, seq_len=2048).to_html(llama, device="h100-sxm")
+        _count(_LLAMA, seq_len=2048).to_html(llama, device="h100-sxm", dtype="bfloat16")
         resnet = resolve("torchvision:resnet50", Options(batch_size=32))
         resnet.model.train()
         trained = gf.count_training(resnet.model, resnet.args, resnet.kwargs, optimizer="adamw")
-        trained.to_html(step, device="h100-sxm")
+        trained.to_html(step, device="h100-sxm", dtype="bfloat16")
         resnets = [_count(f"torchvision:resnet{n}", batch_size=8) for n in (34, 50)]
-        resnets[0].to_html(pair, device="h100-sxm", compare=resnets[1])
+        resnets[0].to_html(pair, device="h100-sxm", dtype="bfloat16", compare=resnets[1])
 
         _picture(_open(browser, llama, "Modules"), "html_modules", top="h1", height=1010)
         calls = _open(browser, llama, "Calls")

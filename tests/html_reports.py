@@ -11,7 +11,12 @@ from torch import nn
 
 import graphflops as gf
 
-HOSTILE = ('<script>alert("1")</script>', '"><img src=x onerror=alert(2)>', "{{7*7}}`${1}`&amp;")
+HOSTILE = (
+    '<script>alert("1")</script>',
+    '"><img src=x onerror=alert(2)>',
+    "{{7*7}}`${1}`&amp;",
+    "\u202e\x1b[2J\n",
+)
 WIDTH = 16
 LAYERS = 5
 

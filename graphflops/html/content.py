@@ -11,6 +11,7 @@ from graphflops.errors import GraphFlopsError, UnboundSymbolError
 from graphflops.html.calls import FoldedCalls, seconds_number
 from graphflops.html.protocols import PassRuns, ShownReport
 from graphflops.render.data import number, operator_dicts
+from graphflops.render.escape import visible
 from graphflops.render.protocols import PeakMemory, TimedPasses
 from graphflops.render.roofline import roofline_points, roofs
 from graphflops.render.timing import seconds_text
@@ -72,11 +73,13 @@ def content(report: ShownReport, summary: Summary, time: TimedPasses | None) -> 
 
 
 def in_javascript(value: Any) -> Any:
-    """Return data whose integers are exact in JavaScript: long ones as their digits."""
+    """Return data for JavaScript: long integers as their digits, text in which all can be seen."""
+    if isinstance(value, str):
+        return visible(value)
     if isinstance(value, int):
         return str(value) if abs(value) >= _LARGEST else value
     if isinstance(value, dict):
-        return {key: in_javascript(item) for key, item in value.items()}
+        return {visible(key): in_javascript(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [in_javascript(item) for item in value]
     return value

@@ -340,6 +340,7 @@ class CostReport(Timed, ABC):
         path: str | Path,
         *,
         device: Device | str | None = None,
+        dtype: str | None = None,
         compare: CostReport | None = None,
         workload: Workload = "same",
     ) -> None:
@@ -351,6 +352,7 @@ class CostReport(Timed, ABC):
         Args:
             path: Name of the file.
             device: Device whose times are shown, or its name as ``graphflops devices`` has it.
+            dtype: Dtype that times are for, in place of those counted, as in :meth:`time`.
             compare: Report of the same kind that is shown beside this one: what this one became.
             workload: ``"any"`` to compare costs for other inputs as well, which are refused.
 
@@ -367,11 +369,11 @@ class CostReport(Timed, ABC):
         check_folder(Path(path))
         reports = [self] if compare is None else [self, compare]
         diff = None if compare is None else compared(self.diff(compare, workload=workload))
-        shown = [report._shown(device) for report in reports]
+        shown = [report._shown(device, dtype) for report in reports]
         write_bytes(Path(path), page(shown, diff).encode())
 
-    def _shown(self, device: Device | str | None) -> dict[str, Any]:
-        time = None if device is None else self.time(device)
+    def _shown(self, device: Device | str | None, dtype: str | None) -> dict[str, Any]:
+        time = None if device is None else self.time(device, dtype=dtype)
         return content(self, [*self._totals(), *self._coverage()], time)
 
     def __repr__(self) -> str:

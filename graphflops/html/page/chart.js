@@ -28,10 +28,12 @@ function drawChart(place, makeSpec, prepare = () => {}) {
   }
 
   const width = () => Math.max(280, place.clientWidth);
-  new ResizeObserver(() => {
-    if (place.clientWidth && chart.view.width() !== width()) chart.view.width(width()).run();
-  }).observe(place);
-  onColorScheme(redraw);
+  const observer = new ResizeObserver(() => {
+    if (!place.isConnected) observer.disconnect();
+    else if (place.clientWidth && chart.view.width() !== width()) chart.view.width(width()).run();
+  });
+  observer.observe(place);
+  onColorScheme(() => place.isConnected && redraw());
   redraw();
   return chart;
 }

@@ -16,7 +16,7 @@ function modulesView(report, openCalls) {
     title,
     isNumber: true,
     value: (node) => numeric(node[id]),
-    cell: (node) => text(node[id]),
+    cell: (node) => element("span", { title: exact(node[id]) }, text(node[id])),
   }));
   const table = dataTable({
     caption: "Modules",
