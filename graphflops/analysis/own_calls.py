@@ -168,14 +168,14 @@ def _key_function(pass_name: str, fingerprints: Fingerprints) -> Callable[[OpRec
         index = record.call.template_index
         key = by_template.get(index)
         if key is None:
-            key = fingerprints.number((pass_name, *signature(record.call)))
+            key = fingerprints.number((pass_name, *_signature(record.call)))
             by_template[index] = key
         return key
 
     return key_of
 
 
-def signature(call: OpCall) -> Iterator[Hashable]:
+def _signature(call: OpCall) -> Iterator[Hashable]:
     """Yield what makes two calls equal: operator, shapes, dtypes and attributes."""
     yield from (call.op, call.overload, call.trip_count)
     yield tuple((name, _shapes(value)) for name, value in call.inputs.items())

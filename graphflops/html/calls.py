@@ -6,9 +6,9 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 from graphflops.analysis.call_time import Roofline, Seconds
-from graphflops.analysis.own_calls import signature
 from graphflops.core.call_sequence import Block, CallSequence, Repeat
 from graphflops.core.ir import OpRecord, TensorMeta
+from graphflops.pricing.price import price_key
 from graphflops.pricing.registry import Registry
 from graphflops.render.data import number
 from graphflops.render.explain import details, parts
@@ -99,8 +99,7 @@ class FoldedCalls:
         return seconds_number(self._roofline.time(record).expected)
 
     def _explain(self, record: OpRecord, registry: Registry) -> int:
-        call = record.call
-        key = (registry.name, record.status, call.torch_function, *signature(call))
+        key = id(registry), price_key(record.call), record.status, record.cost
         if key not in self._positions:
             self._positions[key] = len(self._explanations)
             explanation = {"lines": list(details(record, registry)), "parts": list(parts(record))}

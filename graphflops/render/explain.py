@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from string import ascii_uppercase
 
 import sympy
@@ -101,9 +102,14 @@ def _price(record: OpRecord, registry: Registry) -> Iterator[tuple[str, str]]:
         yield from (("where", f"{letter} = {size}") for size, letter in symbols.items())
     for name, value in record.cost.items():
         expression = symbolic.get(name, value)
-        in_letters = "" if isinstance(expression, int) else f" = {sympy.factor(expression)}"
+        in_letters = "" if isinstance(expression, int) else f" = {_factored(expression)}"
         if value != 0:
             yield name.replace("_", " "), f"{exact(value)}{in_letters}"
+
+
+@lru_cache(maxsize=1024)
+def _factored(expression: sympy.Expr) -> str:
+    return str(sympy.factor(expression))
 
 
 def _with_letters(call: OpCall) -> tuple[OpCall, dict[Dim, sympy.Symbol]]:
