@@ -54,12 +54,12 @@ def main() -> None:
         resnets = [_count(f"torchvision:resnet{n}", batch_size=8) for n in (34, 50)]
         resnets[0].to_html(pair, device="h100-sxm", dtype="bfloat16", compare=resnets[1])
 
-        _picture(_open(browser, llama, "Modules"), "html_modules", top="h1", height=1010)
+        _picture(_open(browser, llama, "Modules"), "html_modules", top="h1", height=1190)
         calls = _open(browser, llama, "Calls")
         calls.get_by_role("searchbox", name="Search calls").fill("layers.7. linear")
         calls.get_by_role("button", name="aten::linear").nth(2).click()
         _picture(calls, "html_calls", height=560)
-        _picture(_open(browser, step, "Roofline", "dark"), "html_roofline", height=560)
+        _picture(_open(browser, step, "Roofline", "dark"), "html_roofline", height=625)
         _picture(_open(browser, step, "Memory"), "html_memory", height=560)
         _picture(_open(browser, pair, "Compare"), "html_compare", height=760)
 
