@@ -20,6 +20,7 @@ import torch
 from html_reports import HOSTILE, Stack, generated, named, stack, symbolic, trained
 
 import graphflops as gf
+import graphflops.html
 from graphflops.errors import OutputError
 from graphflops.html.content import in_javascript
 from graphflops.render.escape import visible
@@ -31,6 +32,8 @@ REPORTS: dict[str, Callable[[], Any]] = {
     "symbolic": symbolic,
     "hostile names": named,
 }
+
+PAGE = Path(graphflops.html.__file__).parent / "page"
 
 
 class Markup(HTMLParser):
@@ -144,6 +147,14 @@ def test_licences_of_the_libraries_are_in_the_page(tmp_path: Path) -> None:
         assert f"{name} {versions[name]} (" in licences
     for holder in ("Mike Bostock", "Tanner Linsley", "University of Washington"):
         assert holder in licences
+
+
+@pytest.mark.parametrize("path", sorted(PAGE.glob("*.js")), ids=lambda path: path.stem)
+def test_scripts_take_no_markup_and_make_no_code(path: Path) -> None:
+    text = path.read_text("utf-8")
+    for word in ("HTML", "document.write", "eval(", "Function(", "setTimeout(", "javascript:"):
+        assert word not in text
+    assert len(text.splitlines()) <= 400
 
 
 @pytest.mark.parametrize(

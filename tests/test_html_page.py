@@ -103,6 +103,10 @@ def test_the_keyboard_reaches_every_module(opened: Open) -> None:
     expect(crumbs).to_have_text(["(model)", "stages"])
     icicle.press("Escape")
     expect(crumbs).to_have_text(["(model)"])
+    for key in ("ArrowDown", "Enter", "ArrowRight"):
+        icicle.press(key)
+    expect(details).to_have_text("stages.1")
+    expect(crumbs).to_have_text(["(model)", "stages"])  # what is selected comes into sight
 
 
 def test_equal_layers_are_one_or_many(opened: Open) -> None:

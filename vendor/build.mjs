@@ -42,7 +42,9 @@ writeFileSync(join(folder, "LICENSES.txt"), licences.join(`\n${"-".repeat(78)}\n
 
 const files = [...bundles.map((name) => `${name}.min.js`), "LICENSES.txt"];
 const sums = files.map((file) => {
-  const sum = createHash("sha256").update(readFileSync(join(folder, file))).digest("hex");
+  const sum = createHash("sha256")
+    .update(readFileSync(join(folder, file)))
+    .digest("hex");
   return `${sum}  ${file}\n`;
 });
 writeFileSync(join(folder, "SHA256SUMS"), sums.join(""));

@@ -42,21 +42,43 @@ function callsTable(report, pass) {
     value: (row) => numeric(value(row)),
     cell: (row) => (row.status === "unknown" ? "" : text(value(row))),
   });
-  const word = (id, title, cell = (row) => row[id]) => ({ id, title, value: (row) => row[id], cell });
+  const word = (id, title, cell = (row) => row[id]) => ({
+    id,
+    title,
+    value: (row) => row[id],
+    cell,
+  });
   return dataTable({
     caption: `Calls of the pass ${pass.name}`,
     noun: "calls",
     rows,
-    search: (row) => `${row.operator} ${row.path}. ${row.line} ${row.name} ${statusWord(row.status)}`,
+    search: (row) =>
+      `${row.operator} ${row.path}. ${row.line} ${row.name} ${statusWord(row.status)}`,
     detail: (row) => explanation(report, row),
     columns: [
       word("operator", "operator"),
-      { id: "index", title: "call", isNumber: true, value: (row) => row.index, cell: (row) => String(row.index) },
+      {
+        id: "index",
+        title: "call",
+        isNumber: true,
+        value: (row) => row.index,
+        cell: (row) => String(row.index),
+      },
       word("path", "module", (row) => row.path || "(model)"),
       word("inputs", "inputs"),
       word("outputs", "outputs"),
-      figure("flops", "FLOPs", (row) => row.flops, (value) => quantity(value, "FLOPs")),
-      figure("bytes", "bytes", (row) => bytesOf({ bytes_read: row.read, bytes_written: row.written }), (value) => quantity(value, "B")),
+      figure(
+        "flops",
+        "FLOPs",
+        (row) => row.flops,
+        (value) => quantity(value, "FLOPs"),
+      ),
+      figure(
+        "bytes",
+        "bytes",
+        (row) => bytesOf({ bytes_read: row.read, bytes_written: row.written }),
+        (value) => quantity(value, "B"),
+      ),
       ...(report.modules.seconds ? [figure("seconds", "time", (row) => row.seconds, seconds)] : []),
       word("status", "status", (row) => statusText(row.status)),
       word("line", "source"),
@@ -77,13 +99,16 @@ function explanation(report, row) {
     ...(row.line ? [["source", row.line]] : []),
   ];
   const grouped = new Map();
-  for (const [label, text] of [...where, ...lines]) grouped.set(label, [...(grouped.get(label) ?? []), text]);
+  for (const [label, text] of [...where, ...lines])
+    grouped.set(label, [...(grouped.get(label) ?? []), text]);
   const items = [...grouped].map(([label, texts]) => [
     element("dt", {}, label),
     element("dd", { class: label === "formula" ? "formula" : null }, texts.join("\n")),
   ]);
   const list = element("dl", {}, items);
   if (!parts.length) return list;
-  const made = parts.map(([operator, flops, shapes]) => element("li", {}, `${operator}: ${flops} FLOPs, ${shapes}`));
+  const made = parts.map(([operator, flops, shapes]) =>
+    element("li", {}, `${operator}: ${flops} FLOPs, ${shapes}`),
+  );
   return [list, element("p", {}, "It decomposes into:"), element("ol", {}, made)];
 }

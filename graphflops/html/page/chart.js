@@ -40,11 +40,22 @@ function drawChart(place, makeSpec, prepare = () => {}) {
 
 function config() {
   const ink = color("ink");
-  const axis = { labelColor: ink, titleColor: ink, domainColor: color("muted"), tickColor: color("muted") };
+  const axis = {
+    labelColor: ink,
+    titleColor: ink,
+    domainColor: color("muted"),
+    tickColor: color("muted"),
+  };
   return {
     background: null,
     font: "system-ui, sans-serif",
-    axis: { ...axis, gridColor: color("line"), labelFontSize: 11, titleFontSize: 12, titleFontWeight: "normal" },
+    axis: {
+      ...axis,
+      gridColor: color("line"),
+      labelFontSize: 11,
+      titleFontSize: 12,
+      titleFontWeight: "normal",
+    },
     legend: { labelColor: ink, titleColor: ink, labelFontSize: 12 },
     text: { fill: ink },
     title: { color: ink },

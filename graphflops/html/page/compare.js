@@ -19,7 +19,9 @@ function compareView(reports, diff) {
     const colors = colorsByName(roots.flatMap(walk), metric);
     roots.forEach((root, i) => {
       if (!numeric(root[metric.id])) {
-        places[i].replaceChildren(element("p", { class: "why" }, whyEmpty(root, metric, reports[i].symbols)));
+        places[i].replaceChildren(
+          element("p", { class: "why" }, whyEmpty(root, metric, reports[i].symbols)),
+        );
         return;
       }
       const chart = icicle(root, metric, colors);
@@ -29,7 +31,12 @@ function compareView(reports, diff) {
   }
 
   const sides = reports.map((report, i) =>
-    element("section", {}, element("h3", {}, `${i ? "After" : "Before"}: ${report.model}`), places[i]),
+    element(
+      "section",
+      {},
+      element("h3", {}, `${i ? "After" : "Before"}: ${report.model}`),
+      places[i],
+    ),
   );
   const view = element(
     "div",
@@ -69,7 +76,11 @@ function totalsTable(totals) {
     element("thead", {}, element("tr", {}, head)),
     element("tbody", {}, rows),
   );
-  return element("div", { class: "scroll totals", role: "region", tabindex: "0", "aria-label": "Totals" }, table);
+  return element(
+    "div",
+    { class: "scroll totals", role: "region", tabindex: "0", "aria-label": "Totals" },
+    table,
+  );
 }
 
 /** The table of what differs; `describe` gives the name of a change and words on it. */
@@ -84,17 +95,37 @@ function changes(rows, noun, describe) {
     search: (row) => `${row.title} ${row.words} ${row.change}`,
     columns: [
       { id: "title", title: noun, value: (row) => row.title, cell: (row) => row.title },
-      { id: "change", title: "change", value: (row) => row.change, cell: (row) => element("span", { class: row.change }, row.change) },
+      {
+        id: "change",
+        title: "change",
+        value: (row) => row.change,
+        cell: (row) => element("span", { class: row.change }, row.change),
+      },
       { id: "words", title: "what", value: (row) => row.words, cell: (row) => row.words },
-      figure("before", "FLOPs before", (row) => numeric(row.before.flops), (row) => quantity(row.before.flops)),
-      figure("after", "after", (row) => numeric(row.after.flops), (row) => quantity(row.after.flops)),
+      figure(
+        "before",
+        "FLOPs before",
+        (row) => numeric(row.before.flops),
+        (row) => quantity(row.before.flops),
+      ),
+      figure(
+        "after",
+        "after",
+        (row) => numeric(row.after.flops),
+        (row) => quantity(row.after.flops),
+      ),
       figure(
         "difference",
         "difference",
         (row) => difference(row.before.flops, row.after.flops),
         (row) => signed(row.before.flops, row.after.flops, quantity),
       ),
-      figure("percent", "%", (row) => relative(row.before.flops, row.after.flops), (row) => increase(row.before.flops, row.after.flops)),
+      figure(
+        "percent",
+        "%",
+        (row) => relative(row.before.flops, row.after.flops),
+        (row) => increase(row.before.flops, row.after.flops),
+      ),
       figure(
         "bytes",
         "bytes difference",
@@ -111,7 +142,10 @@ function moduleChange({ path, before_path: before, class: name }) {
 }
 
 function operatorChange({ operator, calls }) {
-  const words = calls.before === calls.after ? `${calls.after} calls` : `${calls.before} → ${calls.after} calls`;
+  const words =
+    calls.before === calls.after
+      ? `${calls.after} calls`
+      : `${calls.before} → ${calls.after} calls`;
   return { title: operator, words };
 }
 
@@ -126,7 +160,9 @@ function difference(before, after) {
 
 function relative(before, after) {
   const increase = difference(before, after);
-  return increase === undefined || !numeric(before) ? undefined : (100 * increase) / numeric(before);
+  return increase === undefined || !numeric(before)
+    ? undefined
+    : (100 * increase) / numeric(before);
 }
 
 function signed(before, after, text) {

@@ -1,7 +1,14 @@
 // Numbers as people read them. Figures are numbers, strings of digits where these are too many for
 // a number, or expressions of symbolic sizes.
 
-const PREFIXES = [[1e18, "E"], [1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "K"]];
+const PREFIXES = [
+  [1e18, "E"],
+  [1e15, "P"],
+  [1e12, "T"],
+  [1e9, "G"],
+  [1e6, "M"],
+  [1e3, "K"],
+];
 
 const METRICS = [
   { id: "flops", title: "FLOPs", text: (value) => quantity(value, "FLOPs") },
@@ -28,14 +35,19 @@ function quantity(value, unit = "") {
 
 /** Every digit of a figure, with separators. */
 function exact(value) {
-  if (typeof value === "string" && numeric(value) !== undefined) return BigInt(value).toLocaleString("en");
+  if (typeof value === "string" && numeric(value) !== undefined)
+    return BigInt(value).toLocaleString("en");
   return typeof value === "number" ? value.toLocaleString("en") : (value ?? "");
 }
 
 /** A time with a fitting unit. */
 function seconds(value) {
   if (typeof value !== "number") return value ?? "";
-  for (const [scale, unit] of [[1, "s"], [1e-3, "ms"], [1e-6, "us"]]) {
+  for (const [scale, unit] of [
+    [1, "s"],
+    [1e-3, "ms"],
+    [1e-6, "us"],
+  ]) {
     if (value >= scale) return `${Number((value / scale).toPrecision(4))} ${unit}`;
   }
   return value ? `${Number((value / 1e-9).toPrecision(4))} ns` : "0 s";

@@ -4,8 +4,8 @@ const ROW = 30;
 const PALETTE = [
   ..."#8ab8e6 #f6b26b #93c47d #e6cf5c #ea9999 #c9a6d6 #7fc4bb #d9b38c #f4a6c6 #b5bd61".split(" "),
 ];
-let icicles = 0;
 const PLAIN = "#c4c8ce";
+let icicles = 0;
 
 /**
  * Make an icicle.
@@ -50,7 +50,10 @@ function icicle(root, metric, colors, { onSelect = () => {}, openCalls } = {}) {
 
   function values() {
     return nodes.map((node) => {
-      const parts = node.children.reduce((total, child) => total + (numeric(child[metric.id]) ?? 0), 0);
+      const parts = node.children.reduce(
+        (total, child) => total + (numeric(child[metric.id]) ?? 0),
+        0,
+      );
       const figure = `${metric.text(node[metric.id])} ${percent(node[metric.id], whole)}`;
       return {
         key: node.key,
@@ -77,13 +80,15 @@ function icicle(root, metric, colors, { onSelect = () => {}, openCalls } = {}) {
 
   function select(node) {
     selected = node;
+    const isInSight = lineage(node).includes(zoomed) || lineage(zoomed).includes(node);
+    if (!isInSight) zoomed = node.parent ?? root;
     update();
     onSelect(node);
   }
 
   /** Let a module take the whole width. */
   function zoom(node) {
-    zoomed = node;
+    if (numeric(node[metric.id])) zoomed = node;
     update();
   }
 
@@ -91,19 +96,31 @@ function icicle(root, metric, colors, { onSelect = () => {}, openCalls } = {}) {
     const spans = new Map(chart.view?.data("nodes").map((datum) => [datum.key, datum]) ?? []);
     const span = spans.get(zoomed.key);
     if (span && span.x1 > span.x0) {
-      chart.view.signal("left", span.x0).signal("right", span.x1).signal("selected", selected.key).run();
+      chart.view
+        .signal("left", span.x0)
+        .signal("right", span.x1)
+        .signal("selected", selected.key)
+        .run();
     }
     crumbs.replaceChildren(...lineage(zoomed).map(crumb));
     details.replaceChildren(...description(selected, root), ...(openCalls ? [callsButton()] : []));
   }
 
   function callsButton() {
-    return element("button", { type: "button", click: () => openCalls(selected.path && `${selected.path}.`) }, "Show its calls");
+    return element(
+      "button",
+      { type: "button", click: () => openCalls(selected.path && `${selected.path}.`) },
+      "Show its calls",
+    );
   }
 
   function crumb(node) {
     const attributes = { type: "button", click: () => zoom(node) };
-    return element("button", { ...attributes, "aria-current": node === zoomed ? "true" : null }, node.name);
+    return element(
+      "button",
+      { ...attributes, "aria-current": node === zoomed ? "true" : null },
+      node.name,
+    );
   }
 
   function onKey(event) {
@@ -111,7 +128,8 @@ function icicle(root, metric, colors, { onSelect = () => {}, openCalls } = {}) {
     const next = {
       ArrowRight: () => siblings[siblings.indexOf(selected) + 1],
       ArrowLeft: () => siblings[siblings.indexOf(selected) - 1],
-      ArrowDown: () => selected.children.find((child) => numeric(child[metric.id])) ?? selected.children[0],
+      ArrowDown: () =>
+        selected.children.find((child) => numeric(child[metric.id])) ?? selected.children[0],
       ArrowUp: () => selected.parent,
       Home: () => root,
     }[event.key];
@@ -147,7 +165,13 @@ function pathText(node) {
 function description(node, root) {
   const figures = METRICS.filter(({ id }) => id in node).map(({ id, title, text }) => {
     const share = percent(node[id], root[id]);
-    return element("span", {}, `${title} `, element("b", {}, text(node[id])), share && ` (${share})`);
+    return element(
+      "span",
+      {},
+      `${title} `,
+      element("b", {}, text(node[id])),
+      share && ` (${share})`,
+    );
   });
   const name = element("strong", {}, pathText(node));
   const unknown = node.unknown ? element("em", {}, `unsupported calls: ${node.unknown}`) : null;
@@ -158,7 +182,8 @@ function description(node, root) {
 function colorsByName(nodes, metric) {
   const totals = new Map();
   for (const { name, parent, [metric.id]: figure } of nodes) {
-    if (parent && !/^\d/.test(name)) totals.set(name, (totals.get(name) ?? 0) + (numeric(figure) ?? 0));
+    if (parent && !/^\d/.test(name))
+      totals.set(name, (totals.get(name) ?? 0) + (numeric(figure) ?? 0));
   }
   const names = [...totals].filter(([, total]) => total).sort((a, b) => b[1] - a[1]);
   return new Map(PALETTE.slice(0, names.length).map((shade, i) => [names[i][0], shade]));
@@ -214,17 +239,31 @@ function icicleSpec(values, root) {
       },
     ],
     scales: [
-      { name: "x", type: "linear", domain: { signal: "[left, right]" }, range: { signal: "[1, width - 1]" }, clamp: true, zero: false },
+      {
+        name: "x",
+        type: "linear",
+        domain: { signal: "[left, right]" },
+        range: { signal: "[1, width - 1]" },
+        clamp: true,
+        zero: false,
+      },
     ],
     marks: [
       {
         type: "rect",
         from: { data: "shown" },
         encode: {
-          enter: { fill: { field: "color" }, cursor: { value: "pointer" }, tooltip: { field: "tip" } },
+          enter: {
+            fill: { field: "color" },
+            cursor: { value: "pointer" },
+            tooltip: { field: "tip" },
+          },
           update: {
             ...place,
-            stroke: [{ test: "datum.key === selected", value: color("ink") }, { value: color("paper") }],
+            stroke: [
+              { test: "datum.key === selected", value: color("ink") },
+              { value: color("paper") },
+            ],
             strokeWidth: [{ test: "datum.key === selected", value: 2.5 }, { value: 0.5 }],
             zindex: [{ test: "datum.key === selected", value: 1 }, { value: 0 }],
           },
@@ -236,13 +275,18 @@ function icicleSpec(values, root) {
         from: { data: "shown" },
         interactive: false,
         encode: {
-          enter: { fill: { value: "#14171a" }, fontSize: { value: 12 }, baseline: { value: "middle" } },
+          enter: {
+            fill: { value: "#14171a" },
+            fontSize: { value: 12 },
+            baseline: { value: "middle" },
+          },
           update: {
             x: { signal: "scale('x', datum.x0) + 5" },
             y: { signal: `datum.depth * ${ROW} + ${ROW / 2 + 1}` },
             limit: { signal: "datum.room - 8" },
             text: {
-              signal: "datum.room > 190 ? datum.label + '   ' + datum.figure : datum.room > 22 ? datum.label : ''",
+              signal:
+                "datum.room > 190 ? datum.label + '   ' + datum.figure : datum.room > 22 ? datum.label : ''",
             },
           },
         },

@@ -14,8 +14,14 @@ async function main() {
   const app = document.getElementById("app");
 
   function show(report) {
-    const compare = diff ? [{ id: "compare", title: "Compare", make: () => compareView(reports, diff) }] : [];
-    const views = VIEWS.map(([id, title, make]) => ({ id, title, make: () => make(report, openCalls) }));
+    const compare = diff
+      ? [{ id: "compare", title: "Compare", make: () => compareView(reports, diff) }]
+      : [];
+    const views = VIEWS.map(([id, title, make]) => ({
+      id,
+      title,
+      make: () => make(report, openCalls),
+    }));
     const openCalls = (prefix) => {
       made.show("calls").find(prefix);
       document.getElementById("tab-calls").focus();
@@ -36,7 +42,11 @@ function reportChoice(reports, onChange, shown) {
     const title = `${i ? "after" : "before"}: ${report.model}`;
     return element("option", { value: i, selected: report === shown }, title);
   });
-  const choice = element("select", { change: (event) => onChange(reports[event.target.value]) }, options);
+  const choice = element(
+    "select",
+    { change: (event) => onChange(reports[event.target.value]) },
+    options,
+  );
   return element("label", { class: "tools" }, "Report shown ", choice);
 }
 

@@ -17,19 +17,35 @@ function memoryView(report) {
   const { memory } = report;
   if (memory.why) return { element: element("p", { class: "why" }, memory.why) };
   const place = element("div", { class: "chart", role: "img", "aria-label": memoryText(memory) });
-  const tensors = memory.tensors.map(([name, category, nbytes, dtype, operator, path, line], id) => ({
-    id, name, category: category.replaceAll("_", " "), nbytes, dtype, operator, path, line,
-  }));
+  const tensors = memory.tensors.map(
+    ([name, category, nbytes, dtype, operator, path, line], id) => ({
+      id,
+      name,
+      category: category.replaceAll("_", " "),
+      nbytes,
+      dtype,
+      operator,
+      path,
+      line,
+    }),
+  );
   const word = (id, title) => ({ id, title, value: (row) => row[id], cell: (row) => row[id] });
   const table = dataTable({
     caption: "Tensors that are alive at the peak, the largest first",
     noun: "tensors",
     rows: tensors,
-    search: (row) => `${row.name} ${row.category} ${row.dtype} ${row.operator} ${row.path} ${row.line}`,
+    search: (row) =>
+      `${row.name} ${row.category} ${row.dtype} ${row.operator} ${row.path} ${row.line}`,
     columns: [
       word("name", "tensor"),
       word("category", "category"),
-      { id: "nbytes", title: "bytes", isNumber: true, value: (row) => numeric(row.nbytes), cell: (row) => quantity(row.nbytes, "B") },
+      {
+        id: "nbytes",
+        title: "bytes",
+        isNumber: true,
+        value: (row) => numeric(row.nbytes),
+        cell: (row) => quantity(row.nbytes, "B"),
+      },
       { id: "share", title: "share", cell: (row) => shareBar(row.nbytes, memory.peak) },
       word("dtype", "dtype"),
       word("operator", "made by"),
@@ -47,10 +63,20 @@ function memoryView(report) {
       "div",
       {},
       element("p", {}, memoryText(memory)),
-      element("label", { class: "tools" }, rest, ` without what is there throughout, ${quantity(constant, "B")}`),
+      element(
+        "label",
+        { class: "tools" },
+        rest,
+        ` without what is there throughout, ${quantity(constant, "B")}`,
+      ),
       place,
       element("h3", {}, "Alive at the peak"),
-      left > 0 && element("p", { class: "hint" }, `The ${tensors.length} largest; ${exact(left)} smaller ones are left out.`),
+      left > 0 &&
+        element(
+          "p",
+          { class: "hint" },
+          `The ${tensors.length} largest; ${exact(left)} smaller ones are left out.`,
+        ),
       table.element,
     ),
     draw: () => (chart = drawChart(place, () => memorySpec(memory, rest.checked))),
@@ -67,7 +93,12 @@ function memorySpec({ calls, categories, call, peak, backward }, isVarying) {
   const floors = names.map((name) => (isVarying ? Math.min(...categories[name]) : 0));
   const values = names.flatMap((name, order) =>
     categories[name].map((nbytes, i) => {
-      return { call: calls[i], name: name.replaceAll("_", " "), order, nbytes: nbytes - floors[order] };
+      return {
+        call: calls[i],
+        name: name.replaceAll("_", " "),
+        order,
+        nbytes: nbytes - floors[order],
+      };
     }),
   );
   const titles = names.map((name) => name.replaceAll("_", " "));
@@ -80,15 +111,28 @@ function memorySpec({ calls, categories, call, peak, backward }, isVarying) {
       {
         name: "table",
         values,
-        transform: [{ type: "stack", groupby: ["call"], sort: { field: "order" }, field: "nbytes" }],
+        transform: [
+          { type: "stack", groupby: ["call"], sort: { field: "order" }, field: "nbytes" },
+        ],
       },
       { name: "backward", values: backward === null ? [] : [{ call: backward }] },
       { name: "peak", values: [{ call, peak: highest, text: `peak ${quantity(peak, "B")}` }] },
     ],
     scales: [
-      { name: "x", type: "linear", domain: [calls[0], Math.max(calls.at(-1), calls[0] + 1)], range: "width", zero: false },
+      {
+        name: "x",
+        type: "linear",
+        domain: [calls[0], Math.max(calls.at(-1), calls[0] + 1)],
+        range: "width",
+        zero: false,
+      },
       { name: "y", type: "linear", domain: [0, (highest || 1) * 1.12], range: "height" },
-      { name: "color", type: "ordinal", domain: titles, range: names.map((name) => CATEGORY_COLORS[name]) },
+      {
+        name: "color",
+        type: "ordinal",
+        domain: titles,
+        range: names.map((name) => CATEGORY_COLORS[name]),
+      },
     ],
     axes: [
       { orient: "bottom", scale: "x", title: "operator call", tickCount: 8 },
@@ -119,7 +163,11 @@ function memorySpec({ calls, categories, call, peak, backward }, isVarying) {
         type: "rule",
         from: { data: "backward" },
         encode: {
-          enter: { stroke: { value: color("ink") }, strokeDash: { value: [2, 3] }, y: { value: 0 } },
+          enter: {
+            stroke: { value: color("ink") },
+            strokeDash: { value: [2, 3] },
+            y: { value: 0 },
+          },
           update: { x: { scale: "x", field: "call" }, y2: { signal: "height" } },
         },
       },
@@ -127,7 +175,12 @@ function memorySpec({ calls, categories, call, peak, backward }, isVarying) {
         type: "text",
         from: { data: "backward" },
         encode: {
-          enter: { text: { value: "backward" }, dx: { value: 4 }, y: { value: 10 }, fontSize: { value: 11 } },
+          enter: {
+            text: { value: "backward" },
+            dx: { value: 4 },
+            y: { value: 10 },
+            fontSize: { value: 11 },
+          },
           update: { x: { scale: "x", field: "call" }, fill: { value: color("ink") } },
         },
       },
@@ -147,7 +200,12 @@ function memorySpec({ calls, categories, call, peak, backward }, isVarying) {
         type: "text",
         from: { data: "peak" },
         encode: {
-          enter: { fontSize: { value: 12 }, fill: { value: color("ink") }, dy: { value: -10 }, text: { field: "text" } },
+          enter: {
+            fontSize: { value: 12 },
+            fill: { value: color("ink") },
+            dy: { value: -10 },
+            text: { field: "text" },
+          },
           update: {
             x: { scale: "x", field: "call" },
             y: { scale: "y", field: "peak" },

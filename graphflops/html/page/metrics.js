@@ -12,7 +12,12 @@ function metricChoice(metrics, onChange) {
   const name = `metric-${++choices}`;
   const radios = metrics.map((metric, i) => {
     const attributes = { type: "radio", name, value: metric.id, checked: i === 0 };
-    return element("label", {}, element("input", { ...attributes, change: () => onChange(metric) }), metric.title);
+    return element(
+      "label",
+      {},
+      element("input", { ...attributes, change: () => onChange(metric) }),
+      metric.title,
+    );
   });
   return element("fieldset", {}, element("legend", { class: "hidden" }, "Figure"), radios);
 }

@@ -5,12 +5,20 @@ const OPEN_LEVELS = 3;
 function modulesView(report, openCalls) {
   const root = moduleTree(report.modules);
   const metrics = metricsOf(report.modules);
-  const merge = element("input", { type: "checkbox", checked: true, change: () => showMetric(metric) });
+  const merge = element("input", {
+    type: "checkbox",
+    checked: true,
+    change: () => showMetric(metric),
+  });
   const place = element("div", {});
   let [metric] = metrics;
   let chart = null;
 
-  const share = { id: "share", title: "share", cell: (node) => shareBar(node[metric.id], root[metric.id]) };
+  const share = {
+    id: "share",
+    title: "share",
+    cell: (node) => shareBar(node[metric.id], root[metric.id]),
+  };
   const figures = metrics.map(({ id, title, text }) => ({
     id,
     title,
@@ -31,7 +39,13 @@ function modulesView(report, openCalls) {
       { id: "class", title: "class", value: (node) => node.class, cell: classOf },
       share,
       ...figures,
-      { id: "calls", title: "runs", isNumber: true, value: (node) => numeric(node.calls), cell: (node) => exact(node.calls) },
+      {
+        id: "calls",
+        title: "runs",
+        isNumber: true,
+        value: (node) => numeric(node.calls),
+        cell: (node) => exact(node.calls),
+      },
     ],
   });
 
@@ -54,7 +68,12 @@ function modulesView(report, openCalls) {
   const view = element(
     "div",
     {},
-    element("div", { class: "tools" }, metricChoice(metrics, showMetric), element("label", {}, merge, " equal layers as one")),
+    element(
+      "div",
+      { class: "tools" },
+      metricChoice(metrics, showMetric),
+      element("label", {}, merge, " equal layers as one"),
+    ),
     missingMetrics(report),
     place,
     table.element,
@@ -72,7 +91,9 @@ function missingMetrics(report) {
 }
 
 function classOf(node) {
-  const unknown = node.unknown ? element("em", { class: "unknown" }, ` ${node.unknown} unsupported`) : null;
+  const unknown = node.unknown
+    ? element("em", { class: "unknown" }, ` ${node.unknown} unsupported`)
+    : null;
   return element("span", { title: node.extra || null }, node.class, unknown);
 }
 
@@ -82,5 +103,10 @@ function shareBar(part, whole) {
   if (!text) return "";
   const bar = element("i", {});
   bar.style.width = `${Math.min(100, (100 * numeric(part)) / numeric(whole))}%`;
-  return element("span", { class: "share" }, element("span", { class: "bar", "aria-hidden": "true" }, bar), text);
+  return element(
+    "span",
+    { class: "share" },
+    element("span", { class: "bar", "aria-hidden": "true" }, bar),
+    text,
+  );
 }

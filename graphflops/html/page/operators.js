@@ -15,9 +15,25 @@ function operatorsView(report) {
     search: (row) => `${row.operator} ${row.status}`,
     sort: [{ id: "flops", desc: true }],
     columns: [
-      { id: "operator", title: "operator", value: (row) => row.operator, cell: (row) => row.operator },
-      { id: "status", title: "status", value: (row) => row.status, cell: (row) => statusText(row.status) },
-      { id: "calls", title: "calls", isNumber: true, value: (row) => row.calls, cell: (row) => exact(row.calls) },
+      {
+        id: "operator",
+        title: "operator",
+        value: (row) => row.operator,
+        cell: (row) => row.operator,
+      },
+      {
+        id: "status",
+        title: "status",
+        value: (row) => row.status,
+        cell: (row) => statusText(row.status),
+      },
+      {
+        id: "calls",
+        title: "calls",
+        isNumber: true,
+        value: (row) => row.calls,
+        cell: (row) => exact(row.calls),
+      },
       { id: "share", title: "share of FLOPs", cell: (row) => shareBar(row.flops, whole("flops")) },
       ...figures.map(([id, title, value, text]) => ({
         id,
@@ -33,10 +49,16 @@ function operatorsView(report) {
 
 function bytesOf(row) {
   const parts = [row.bytes_read, row.bytes_written];
-  return parts.every((part) => numeric(part) !== undefined) ? sum(parts) : parts.filter(Boolean).join(" + ");
+  return parts.every((part) => numeric(part) !== undefined)
+    ? sum(parts)
+    : parts.filter(Boolean).join(" + ");
 }
 
 function statusText(status) {
   const isUnknown = status === "unknown";
-  return element("span", { class: isUnknown ? "unknown" : null }, isUnknown ? "unsupported" : status);
+  return element(
+    "span",
+    { class: isUnknown ? "unknown" : null },
+    isUnknown ? "unsupported" : status,
+  );
 }

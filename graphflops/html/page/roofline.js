@@ -15,7 +15,12 @@ function rooflineView(report) {
     search: (row) => `${row.operator} ${row.pass_name}`,
     sort: [{ id: "share", desc: true }],
     columns: [
-      { id: "operator", title: "operator", value: (row) => row.operator, cell: (row) => row.operator },
+      {
+        id: "operator",
+        title: "operator",
+        value: (row) => row.operator,
+        cell: (row) => row.operator,
+      },
       { id: "pass", title: "pass", value: (row) => row.pass_name, cell: (row) => row.pass_name },
       {
         id: "share",
@@ -25,7 +30,11 @@ function rooflineView(report) {
         cell: (row) => shareBar(row.share, 1),
       },
       ...[
-        ["intensity", "FLOPs per byte", (value) => Number(value.toPrecision(3)).toLocaleString("en")],
+        [
+          "intensity",
+          "FLOPs per byte",
+          (value) => Number(value.toPrecision(3)).toLocaleString("en"),
+        ],
         ["expected", "FLOP/s expected", (value) => quantity(Math.round(value), "FLOP/s")],
         ["bound", "FLOP/s at the roof", (value) => quantity(Math.round(value), "FLOP/s")],
       ].map(([id, title, text]) => ({
@@ -37,7 +46,8 @@ function rooflineView(report) {
       })),
     ],
   });
-  const hint = "A point is an operator in a pass, as large as its share of the time; the line above it ends at the rate that the device allows. Operators with little or no arithmetic are not shown.";
+  const hint =
+    "A point is an operator in a pass, as large as its share of the time; the line above it ends at the rate that the device allows. Operators with little or no arithmetic are not shown.";
   return {
     element: element("div", {}, element("p", { class: "hint" }, hint), place, table.element),
     draw: () => drawChart(place, () => rooflineSpec(time)),
@@ -49,7 +59,10 @@ function rooflineText(time) {
 }
 
 function rooflineSpec({ points, roofs, bandwidth }) {
-  const xs = [...points.map((point) => point.intensity), ...roofs.map(({ rate }) => rate / bandwidth)];
+  const xs = [
+    ...points.map((point) => point.intensity),
+    ...roofs.map(({ rate }) => rate / bandwidth),
+  ];
   const ys = [...points.map((point) => point.expected), ...roofs.map(({ rate }) => rate)];
   const [left, right] = [Math.min(...xs) / 3, Math.max(...xs) * 30];
   const [bottom, top] = [Math.min(...ys) / 4, Math.max(...ys) * 4];
@@ -78,7 +91,10 @@ function rooflineSpec({ points, roofs, bandwidth }) {
       { name: "lines", values: lines },
       {
         name: "roofs",
-        values: roofs.map(({ rate, name }) => ({ rate, text: `${name}: ${quantity(Math.round(rate), "FLOP/s")}` })),
+        values: roofs.map(({ rate, name }) => ({
+          rate,
+          text: `${name}: ${quantity(Math.round(rate), "FLOP/s")}`,
+        })),
       },
     ],
     scales: [
@@ -88,10 +104,27 @@ function rooflineSpec({ points, roofs, bandwidth }) {
       { name: "pass", type: "ordinal", domain: names, range: PASS_COLORS },
     ],
     axes: [
-      { orient: "bottom", scale: "x", title: "arithmetic intensity in FLOPs per byte", grid: true, values: decades(left, right), encode: tickText("datum.value < 1 ? format(datum.value, '~g') : format(datum.value, ',')") },
-      { orient: "left", scale: "y", title: "FLOP/s", grid: true, values: decades(bottom, top), format: "~s" },
+      {
+        orient: "bottom",
+        scale: "x",
+        title: "arithmetic intensity in FLOPs per byte",
+        grid: true,
+        values: decades(left, right),
+        encode: tickText("datum.value < 1 ? format(datum.value, '~g') : format(datum.value, ',')"),
+      },
+      {
+        orient: "left",
+        scale: "y",
+        title: "FLOP/s",
+        grid: true,
+        values: decades(bottom, top),
+        format: "~s",
+      },
     ],
-    legends: names.length > 1 ? [{ fill: "pass", orient: "bottom", direction: "horizontal", symbolType: "circle" }] : [],
+    legends:
+      names.length > 1
+        ? [{ fill: "pass", orient: "bottom", direction: "horizontal", symbolType: "circle" }]
+        : [],
     marks: [
       {
         type: "rule",
@@ -110,8 +143,17 @@ function rooflineSpec({ points, roofs, bandwidth }) {
         type: "text",
         from: { data: "roofs" },
         encode: {
-          enter: { text: { field: "text" }, align: { value: "right" }, dy: { value: -5 }, fontSize: { value: 11 } },
-          update: { x: { signal: "width" }, y: { scale: "y", field: "rate" }, fill: { value: color("muted") } },
+          enter: {
+            text: { field: "text" },
+            align: { value: "right" },
+            dy: { value: -5 },
+            fontSize: { value: 11 },
+          },
+          update: {
+            x: { signal: "width" },
+            y: { scale: "y", field: "rate" },
+            fill: { value: color("muted") },
+          },
         },
       },
       {
@@ -147,7 +189,11 @@ function rooflineSpec({ points, roofs, bandwidth }) {
         from: { data: "circles" },
         interactive: false,
         encode: {
-          enter: { text: { field: "datum.label" }, fontSize: { value: 11 }, fill: { value: color("ink") } },
+          enter: {
+            text: { field: "datum.label" },
+            fontSize: { value: 11 },
+            fill: { value: color("ink") },
+          },
         },
         transform: [
           {
@@ -166,7 +212,10 @@ function rooflineSpec({ points, roofs, bandwidth }) {
 /** Powers of ten within a range. */
 function decades(low, high) {
   const first = Math.ceil(Math.log10(low));
-  return Array.from({ length: Math.floor(Math.log10(high)) - first + 1 }, (_, i) => 10 ** (first + i));
+  return Array.from(
+    { length: Math.floor(Math.log10(high)) - first + 1 },
+    (_, i) => 10 ** (first + i),
+  );
 }
 
 function tickText(signal) {

@@ -31,7 +31,11 @@ function dataTable(options) {
   let marked = null;
   let closed = null;
 
-  const input = element("input", { type: "search", "aria-label": `Search ${noun}`, input: onSearch });
+  const input = element("input", {
+    type: "search",
+    "aria-label": `Search ${noun}`,
+    input: onSearch,
+  });
   input.placeholder = `Search ${noun}`;
   const count = element("output", { "aria-live": "polite" });
   const headers = columns.map(header);
@@ -62,7 +66,11 @@ function dataTable(options) {
       table.getColumn(column.id).toggleSorting();
       render();
     };
-    return element("th", attributes, element("button", { type: "button", click: toggle }, column.title));
+    return element(
+      "th",
+      attributes,
+      element("button", { type: "button", click: toggle }, column.title),
+    );
   }
 
   function onSearch() {
@@ -88,7 +96,12 @@ function dataTable(options) {
   /** A button that opens and closes a row, where there is more of it. */
   function opener(row, title) {
     const isOpen = children ? row.getIsExpanded() : opened.has(row.id);
-    const attributes = { type: "button", class: "opener", "aria-expanded": String(isOpen), "data-row": row.id };
+    const attributes = {
+      type: "button",
+      class: "opener",
+      "aria-expanded": String(isOpen),
+      "data-row": row.id,
+    };
     return element("button", { ...attributes, click: () => toggle(row) }, title);
   }
 
@@ -104,7 +117,11 @@ function dataTable(options) {
 
   function rendered(row) {
     const attributes = { "aria-current": row.id === marked ? "true" : null, "data-id": row.id };
-    const shown = element("tr", attributes, columns.map((column, i) => cell(row, column, i)));
+    const shown = element(
+      "tr",
+      attributes,
+      columns.map((column, i) => cell(row, column, i)),
+    );
     if (options.onSelect) shown.addEventListener("click", () => options.onSelect(row.original));
     if (!opened.has(row.id)) return [shown];
     const content = element("td", { colspan: columns.length }, detail(row.original));

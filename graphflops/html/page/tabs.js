@@ -11,10 +11,20 @@
 function tabs(views) {
   const made = new Map();
   const heads = views.map(({ id, title }) =>
-    element("button", { type: "button", role: "tab", id: `tab-${id}`, "aria-controls": id, click: () => show(id) }, title),
+    element(
+      "button",
+      { type: "button", role: "tab", id: `tab-${id}`, "aria-controls": id, click: () => show(id) },
+      title,
+    ),
   );
   const panels = views.map(({ id }) =>
-    element("section", { role: "tabpanel", id, "aria-labelledby": `tab-${id}`, tabindex: "0", hidden: true }),
+    element("section", {
+      role: "tabpanel",
+      id,
+      "aria-labelledby": `tab-${id}`,
+      tabindex: "0",
+      hidden: true,
+    }),
   );
   const list = element("div", { role: "tablist", "aria-label": "Views", keydown: onKey }, heads);
 

@@ -59,7 +59,9 @@ function isNumber(node) {
 }
 
 function chunks(items, size) {
-  return Array.from({ length: items.length / size }, (_, i) => items.slice(i * size, (i + 1) * size));
+  return Array.from({ length: items.length / size }, (_, i) =>
+    items.slice(i * size, (i + 1) * size),
+  );
 }
 
 /** The sum of figures; the first where they are expressions. */
