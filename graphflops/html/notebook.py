@@ -16,9 +16,9 @@ from graphflops.render.units import parameters, percent, quantity
 _OPEN = 2
 """Levels of the tree that are open when a report is shown."""
 _STYLE = (
-    "<style>.graphflops{font:12px/1.5 monospace}.graphflops td{text-align:left;padding:0 1em 0 0}"
-    ".graphflops details{margin-left:1.5em}.graphflops summary{cursor:pointer}"
-    ".graphflops .leaf{margin-left:2.6em}.graphflops .free{color:#888}"
+    "<style>.graphflops{font:12px/1.5 monospace}.graphflops summary{cursor:pointer}"
+    ".graphflops table td{text-align:left!important;padding:0 1em 0 0}"
+    ".graphflops ul{margin:0;padding-left:1.5em;list-style:none!important}.graphflops .free{color:#888}"
     ".graphflops .bar{display:inline-block;width:8em;background:#8883;margin:0 .5em}"
     ".graphflops .bar i{display:block;height:.7em;background:#4a7bd0}"
     ".graphflops iframe{width:100%;border:0}</style>"
@@ -81,15 +81,16 @@ def _lines(node: ModuleNode, whole: OpCost, level: int) -> Iterator[str]:
     working = [child for child in node.children if child.total != OpCost()]
     free = [child for child in node.children if child.total == OpCost()]
     if not node.children:
-        yield f'<div class="leaf">{line}</div>'
+        yield f"<div>{line}</div>"
         return
-    yield f"<details{' open' if level < _OPEN else ''}><summary>{line}</summary>"
+    # Lists are indented where a viewer leaves out the styles, too.
+    yield f"<details{' open' if level < _OPEN else ''}><summary>{line}</summary><ul>"
     for child in working:
-        yield from _lines(child, whole, level + 1)
+        yield f"<li>{''.join(_lines(child, whole, level + 1))}</li>"
     if free:
         names = ", ".join(child.name for child in free)
-        yield f'<div class="leaf free">{len(free)} without cost: {_text(names)}</div>'
-    yield "</details>"
+        yield f'<li class="free">{len(free)} without cost: {_text(names)}</li>'
+    yield "</ul></details>"
 
 
 def _line(node: ModuleNode, whole: OpCost) -> str:
