@@ -18,7 +18,8 @@ _OPEN = 2
 _STYLE = (
     "<style>.graphflops{font:12px/1.5 monospace}.graphflops summary{cursor:pointer}"
     ".graphflops table td{text-align:left!important;padding:0 1em 0 0}"
-    ".graphflops ul{margin:0;padding-left:1.5em;list-style:none!important}.graphflops .free{color:#888}"
+    ".graphflops ul{margin:0;padding-left:1.5em;list-style:none!important}"
+    ".graphflops .free{color:#888}"
     ".graphflops .bar{display:inline-block;width:8em;background:#8883;margin:0 .5em}"
     ".graphflops .bar i{display:block;height:.7em;background:#4a7bd0}"
     ".graphflops iframe{width:100%;border:0}</style>"
