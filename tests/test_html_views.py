@@ -12,6 +12,7 @@ from browser import Open, Opened, Rows
 from calls import Call
 from html_reports import generated, named, stack, symbolic, trained
 from playwright.sync_api import Browser, expect
+from torch import nn
 
 import graphflops as gf
 from graphflops.render.escape import visible
@@ -169,6 +170,30 @@ def test_every_pass_has_its_calls(report: Any, names: list[str], opened: Open) -
         flops = sum(amount(row["FLOPs"]) for row in rows)
         if len(rows) == len(records):
             assert flops == pytest.approx(sum(r.cost.flops for r in records), rel=0.01)
+
+
+ODD: dict[str, tuple[Any, dict[str, Any]]] = {
+    "There are no calls.": (lambda: gf.count(nn.Identity(), (torch.empty(3),)), {}),
+    "before the first call": (lambda: gf.count(Call(torch.t), (torch.empty(3, 4),)), {}),
+    "in the step of the optimizer": (trained, {"compare": trained}),
+    "FLOPs is": (symbolic, {"compare": symbolic}),
+    "decode, the last of 7 runs": (generated, {"compare": generated}),
+    "it is not known of a graph that was exported": (
+        lambda: gf.count(torch.export.export(nn.ReLU(), (torch.zeros(3),))),
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_odd_reports_open_in_every_view(text: str, opened: Open) -> None:
+    report, others = ODD[text]
+    options = {name: other() for name, other in others.items()}
+    found = opened(report(), device="a100", **options)
+    seen = ""
+    for tab in found.page.get_by_role("tab").all_inner_texts():
+        seen += found.tab(tab).inner_text()
+    assert text in seen
 
 
 def test_a_page_reads_without_scripts(browser: Browser, tmp_path: Path) -> None:

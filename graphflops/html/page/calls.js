@@ -1,6 +1,7 @@
 // Calls one by one, each with its formula and the line of the model that makes it.
 
 function callsView(report) {
+  if (!report.passes.length) return { element: element("p", {}, "There are no calls."), find() {} };
   const tables = new Map();
   const place = element("div", {});
   let terms = "";

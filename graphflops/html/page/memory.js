@@ -84,8 +84,12 @@ function memoryView(report) {
 }
 
 function memoryText(memory) {
-  const where = memory.operator ? `, in ${memory.operator} of ${memory.path || "(model)"}` : "";
-  return `Peak ${quantity(memory.peak, "B")} on ${memory.device} at call ${exact(memory.call)}${where}: ${memory.kind}.`;
+  const at = memory.operator
+    ? `at call ${exact(memory.call)}, in ${memory.operator} of ${memory.path || "(model)"}`
+    : memory.call < 0
+      ? "before the first call"
+      : "in the step of the optimizer";
+  return `Peak ${quantity(memory.peak, "B")} on ${memory.device} ${at}: ${memory.kind}.`;
 }
 
 function memorySpec({ calls, categories, call, peak, backward }, isVarying) {
