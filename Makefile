@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all test-latest test-lowest lint types docs docs-examples wheel bench others clean
+.PHONY: demo test test-all test-latest test-lowest lint types docs docs-examples wheel vendor bench others clean
 
 demo: $(INSTALLED)  ## Count the Llama-3-8B shape, 2,048 tokens, without weights
 	$(BIN)/graphflops count hf:examples/configs/llama-3-8b --seq-len 2048
@@ -38,6 +38,9 @@ wheel: $(INSTALLED)  ## Build the wheel and count a model with it in an empty en
 	.venv-wheel/bin/pip install -q -c constraints.txt dist/*.whl
 	cd .ci && ../.venv-wheel/bin/python smoke_wheel.py
 
+vendor:  ## Bundle the libraries that HTML pages draw with: pinned versions, with checksums
+	cd vendor && npm ci --ignore-scripts --no-audit --no-fund && node build.mjs
+
 bench: .venv/.bench  ## Side by side with other counters
 	$(BIN)/python -m benchmarks.vs_peers
 
@@ -45,7 +48,7 @@ others: .venv-others/.installed  ## Models of other packages, counted and compar
 	.venv-others/bin/python -m benchmarks.others --resume
 
 clean:
-	rm -rf .venv .venv-latest .venv-lowest .venv-others .venv-wheel dist build docs/_build *.egg-info
+	rm -rf .venv .venv-latest .venv-lowest .venv-others .venv-wheel dist build docs/_build vendor/node_modules *.egg-info
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

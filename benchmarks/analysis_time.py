@@ -12,6 +12,7 @@ import gc
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -68,7 +69,7 @@ def measure(count: Callable[[], Report]) -> dict[str, float]:
         spent, report = seconds_of(count)
         seconds["count"].append(spent)
         for name, analysis in ANALYSES.items():
-            seconds[name].append(seconds_of(lambda a=analysis, r=report: a(r))[0])
+            seconds[name].append(seconds_of(partial(analysis, report))[0])
     return {name: round(median(values[1:]), 5) for name, values in seconds.items()}
 
 

@@ -19,6 +19,7 @@ from benchmarks import (
     capture,
     diff,
     fit_efficiency,
+    html,
     memory_budget,
     page,
     published_memory,
@@ -149,6 +150,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "diff-seconds": lambda: f"{max(row['seconds'] for row in _diff()['rows']):.2f} s",
     "training": lambda: training.table(json.loads(training.RESULTS.read_text("utf-8"))["rows"]),
     "llama-seconds": lambda: f"{_llama('seconds')['graphflops']:.2f} s",
+    "html": lambda: html.table(json.loads(html.RESULTS.read_text("utf-8"))["rows"]),
     "memory-budget": lambda: memory_budget.table(
         json.loads(memory_budget.RESULTS.read_text("utf-8"))["rows"]
     ),

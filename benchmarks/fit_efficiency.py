@@ -153,7 +153,7 @@ def _product_share() -> float:
         for record in measured_on(card)
         if record.get("name") == _PRODUCT
     ]
-    return mean(shares)
+    return float(mean(shares))
 
 
 def busy_transformers(measured: Iterable[Row]) -> list[Row]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser import Open, reader
 from commands import Run
+from playwright.sync_api import Browser
 
+from benchmarks.browser import CHROMIUM, chromium
 from graphflops.cli import main
 
 MODELS = '''
@@ -49,6 +53,20 @@ def stubborn(): return Stubborn(), (torch.zeros(3, 5),)
 def broken(): raise RuntimeError("out of luck")
 def letters(): return "abc"
 '''
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("there is no browser: apt-get install chromium")
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path: Path) -> Iterator[Open]:
+    with reader(browser, tmp_path) as open_page:
+        yield open_page
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -32,7 +33,9 @@ def reports() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["forward", "training", "generation"])
-def test_every_question_has_an_answer(kind: data.Kind, reports: dict[str, Any]) -> None:
+def test_every_question_has_an_answer(
+    kind: data.Kind, reports: dict[str, Any], tmp_path: Path
+) -> None:
     report = reports[kind]
     assert isinstance(report, CostReport)
     first = report.records[0]
@@ -44,7 +47,9 @@ def test_every_question_has_an_answer(kind: data.Kind, reports: dict[str, Any]) 
         "subs": (),
         "time": ("h100",),
     }
-    for name in (*QUESTIONS, "records", "subs", "notes"):
+    report.to_html(tmp_path / "report.html")
+    questions = set(QUESTIONS) - {"to_html"}
+    for name in (*questions, "records", "subs", "notes"):
         answer = getattr(report, name)
         assert answer(*arguments.get(name, ())) is not None if callable(answer) else True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
 from graphflops.analysis.live_tensors import Category, LiveTensor
 from graphflops.analysis.optimizer_memory import OptimizerMemory
@@ -28,6 +29,17 @@ class CategoryTimeline:
     def totals(self) -> list[int]:
         """Bytes of all categories."""
         return [sum(row) for row in zip(*self.nbytes.values(), strict=True)]
+
+    def highest(self, points: int) -> list[int]:
+        """Return positions to draw: of equal ranges the highest each, and both ends.
+
+        Args:
+            points: Number of ranges: about one for each pixel of a curve's width.
+        """
+        totals = self.totals
+        count = len(totals)
+        bins = groupby(range(count), key=lambda i: i * points // count)
+        return sorted({0, *(max(group, key=totals.__getitem__) for _, group in bins), count - 1})
 
 
 def category_timeline(

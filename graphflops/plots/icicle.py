@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from graphflops.plots.files import figure_file
-from graphflops.plots.seconds import drawable
 from graphflops.plots.units import si_formatter
+from graphflops.render.roofline import whole_time
 from graphflops.render.timing import seconds_text
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def plot_icicle(report: TimedPasses, path: Path) -> None:
         OutputError: matplotlib is not installed, or the file cannot be written.
         UnboundSymbolError: Times are symbolic.
     """
-    whole = drawable(report.total.expected, report.model)
+    whole = whole_time(report)
     seconds = {name: float(time.expected) for name, time in report.by_module().items()}
     cells = [cell for cell in _cells(seconds) if cell.seconds >= _NARROWEST * whole]
     rows = 1 + max(cell.depth for cell in cells)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from itertools import groupby, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ def plot_timeline(report: PeakMemory, path: Path) -> None:
     timeline = report.category_timeline
     totals = timeline.totals
     peak = max(1, *totals)
-    shown = _highest_of_each_bin(totals)
+    shown = timeline.highest(_POINTS)
     calls = [timeline.calls[i] for i in shown]
     stacks = {
         category: [timeline.nbytes[category][i] for i in shown]
@@ -85,14 +85,6 @@ def plot_timeline(report: PeakMemory, path: Path) -> None:
         panels[-1].set_xlim(calls[0], max(calls[-1], calls[0] + 1))
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-
-
-def _highest_of_each_bin(totals: Sequence[int]) -> list[int]:
-    """Return the positions to draw: of equal ranges the highest, and both ends."""
-    count = len(totals)
-    bins = groupby(range(count), key=lambda i: i * _POINTS // count)
-    highest = {max(group, key=totals.__getitem__) for _, group in bins}
-    return sorted({0, *highest, count - 1})
 
 
 def _fill(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import atan2, degrees, sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from graphflops.analysis.call_time import CallTime
-from graphflops.core.ir import TensorMeta
 from graphflops.plots.files import figure_file
 from graphflops.plots.labels import Label, place_labels
-from graphflops.plots.seconds import drawable
 from graphflops.plots.units import si_formatter
+from graphflops.render.roofline import LEAST_SHARE, RooflinePoint, roofline_points, roofs
 from graphflops.render.timing import seconds_text
 from graphflops.render.units import quantity
 
@@ -26,36 +23,10 @@ _COLORS = ("#4e79a7", "#f28e2b", "#59a14f", "#b07aa1", "#e15759", "#76b7b2")
 _MARKERS = "osD^v<"
 _SMALLEST, _LARGEST = 18.0, 600.0
 """Areas of points in square points: of no time, and of all of it."""
-_LEAST = 0.0005
-"""Share of the time from which on an operator is drawn."""
 _MARGIN = 3.0
 _ROOM = 40.0
 """Factor beyond the largest intensity, for the names of roofs and operators."""
 _GREY = "#666666"
-
-
-class _Point(NamedTuple):
-    """An operator in a pass.
-
-    Attributes:
-        series: Number of the pass.
-        operator: Name of the operator.
-        intensity: FLOPs per byte.
-        expected: FLOP/s that are expected.
-        bound: FLOP/s that the peak rates allow.
-        share: Share of the time.
-    """
-
-    series: int
-    operator: str
-    intensity: float
-    expected: float
-    bound: float
-    share: float
-
-    @property
-    def area(self) -> float:
-        return _SMALLEST + (_LARGEST - _SMALLEST) * self.share
 
 
 def plot_roofline(report: TimedPasses, path: Path) -> None:
@@ -73,9 +44,8 @@ def plot_roofline(report: TimedPasses, path: Path) -> None:
         OutputError: matplotlib is not installed, or the file cannot be written.
         UnboundSymbolError: Times are symbolic.
     """
-    whole = drawable(report.total.expected, report.model)
-    points = list(_points(report, whole))
-    rates = _rates(report)
+    points = list(roofline_points(report))
+    rates = roofs(report)
     with figure_file(path, (9, 6)) as figure:
         from matplotlib.ticker import FuncFormatter
 
@@ -100,33 +70,9 @@ def plot_roofline(report: TimedPasses, path: Path) -> None:
         _label_points(axes, points, rates, report.device.bandwidth)
 
 
-def _points(report: TimedPasses, whole: float) -> Iterable[_Point]:
-    for series, part in enumerate(report.passes.values()):
-        times: defaultdict[str, CallTime] = defaultdict(CallTime)
-        for (_, operator), time in part.calls.items():
-            times[operator] += time
-        for operator, time in times.items():
-            if time.flops and time.nbytes and time.expected >= _LEAST * whole:
-                yield _Point(
-                    series=series,
-                    operator=operator,
-                    intensity=float(time.intensity),
-                    expected=float(time.flops / time.expected),
-                    bound=float(time.flops / time.bound),
-                    share=float(time.expected / whole),
-                )
-
-
-def _rates(report: TimedPasses) -> dict[float, str]:
-    """Return the peak rates of the calls with their names, equal ones once."""
-    names: defaultdict[float, dict[str, None]] = defaultdict(dict)
-    for (dtype, is_matrix), rate in report.roofline.rates.items():
-        if TensorMeta((), dtype=dtype).is_floating:
-            names[rate][f"{dtype}, matrix units" if is_matrix else dtype] = None
-    return {rate: " / ".join(found) for rate, found in sorted(names.items())}
-
-
-def _limit(axes: Axes, points: Sequence[_Point], rates: dict[float, str], bandwidth: float) -> None:
+def _limit(
+    axes: Axes, points: Sequence[RooflinePoint], rates: dict[float, str], bandwidth: float
+) -> None:
     ridges = [rate / bandwidth for rate in rates]
     intensities = [point.intensity for point in points] + ridges or [1.0]
     heights = [point.expected for point in points] + list(rates) or [bandwidth]
@@ -152,13 +98,13 @@ def _draw_roofs(axes: Axes, rates: dict[float, str], bandwidth: float) -> None:
         )
 
 
-def _draw_points(axes: Axes, points: Sequence[_Point], names: Sequence[str]) -> None:
+def _draw_points(axes: Axes, points: Sequence[RooflinePoint], names: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
     handles = []
     for series, name in enumerate(names):
         color, marker = _COLORS[series % len(_COLORS)], _MARKERS[series % len(_MARKERS)]
-        own = [point for point in points if point.series == series]
+        own = [point for point in points if point.pass_name == name]
         if not own:
             continue
         xs, ys = [point.intensity for point in own], [point.expected for point in own]
@@ -166,7 +112,7 @@ def _draw_points(axes: Axes, points: Sequence[_Point], names: Sequence[str]) -> 
         axes.scatter(
             xs,
             ys,
-            [point.area for point in own],
+            list(map(_area, own)),
             color=color,
             marker=marker,
             alpha=0.75,
@@ -178,10 +124,10 @@ def _draw_points(axes: Axes, points: Sequence[_Point], names: Sequence[str]) -> 
         axes.legend(handles=handles, frameon=False, loc="lower right")
 
 
-def _left_out(points: Sequence[_Point]) -> str:
+def _left_out(points: Sequence[RooflinePoint]) -> str:
     """Return what the chart leaves out, in words."""
     rest = 1 - sum(point.share for point in points)
-    return f"   (no or little arithmetic: {rest:.1%} of the time)" if rest >= _LEAST else ""
+    return f"   (no or little arithmetic: {rest:.1%} of the time)" if rest >= LEAST_SHARE else ""
 
 
 def _label_bandwidth(axes: Axes, bandwidth: float) -> None:
@@ -203,14 +149,18 @@ def _label_bandwidth(axes: Axes, bandwidth: float) -> None:
 
 
 def _label_points(
-    axes: Axes, points: Sequence[_Point], rates: dict[float, str], bandwidth: float
+    axes: Axes, points: Sequence[RooflinePoint], rates: dict[float, str], bandwidth: float
 ) -> None:
     left, right = axes.get_xlim()
     ridge = max(rates, default=right * bandwidth) / bandwidth
     lines = [((left, left * bandwidth), (ridge, ridge * bandwidth))]
     lines += [((rate / bandwidth, rate), (right, rate)) for rate in rates]
     labels = [
-        Label(p.operator.removeprefix("aten::"), p.intensity, p.expected, sqrt(p.area) / 2)
+        Label(p.operator.removeprefix("aten::"), p.intensity, p.expected, sqrt(_area(p)) / 2)
         for p in sorted(points, key=lambda point: -point.share)
     ]
     place_labels(axes, labels, 7.5, lines)
+
+
+def _area(point: RooflinePoint) -> float:
+    return _SMALLEST + (_LARGEST - _SMALLEST) * point.share

@@ -23,7 +23,7 @@ def price_all(
     records: dict[Hashable, OpRecord] = {}
 
     def price_once(call: OpCall) -> tuple[OpRecord]:
-        key = _key(call)
+        key = price_key(call)
         equal = records.get(key)
         if equal is not None:
             return (OpRecord(call=call, status=equal.status, cost=equal.cost, parts=equal.parts),)
@@ -39,7 +39,7 @@ def price_all(
     return CallSequence.of(calls).expand_where(is_position_dependent).map_items(price_once)
 
 
-def _key(call: OpCall) -> Hashable:
+def price_key(call: OpCall) -> Hashable:
     """Return the fields of a call that determine its price: all but its position."""
     return (
         *(

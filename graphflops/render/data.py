@@ -89,7 +89,7 @@ def common_dict(
         },
         "modules": [module_dict(node) for node in report.root.walk()],
         "uncalled_modules": sorted(report.uncalled_modules()),
-        "operators": _operators(report),
+        "operators": operator_dicts(report),
         "dtypes": {dtype: cost_dict(cost) for dtype, cost in report.by_dtype().items()},
     }
 
@@ -217,7 +217,8 @@ def module_dict(node: ModuleNode) -> dict[str, Any]:
     }
 
 
-def _operators(report: Costs) -> list[dict[str, Any]]:
+def operator_dicts(report: Costs) -> list[dict[str, Any]]:
+    """Return operators with the number and the cost of their calls, in order of the first."""
     calls = Counter(record.call.op for record in report.records)
     statuses = {record.call.op: record.status.value for record in report.records}
     costs = report.by_operator()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from string import ascii_uppercase
 
 import sympy
@@ -32,23 +33,42 @@ def explain(record: OpRecord, registry: Registry) -> str:
     return "\n".join(map(visible, _lines(record, registry)))
 
 
-def _lines(record: OpRecord, registry: Registry) -> Iterator[str]:
+def details(record: OpRecord, registry: Registry) -> Iterator[tuple[str, str]]:
+    """Yield what explains the cost of a call as ``(label, text)`` lines.
+
+    They are the same for equal calls of a repeated layer: where a call is made is not among them.
+
+    Args:
+        record: A priced call.
+        registry: What it was priced with.
+    """
     call, entry = record.call, registry.lookup(record.call)
-    yield f"{call.op}.{call.overload}"
-    yield from _rows(_where(call))
-    yield from _rows((("input", _tensor(name, t)) for name, t in call.tensors()))
-    yield from _rows(
-        (("attribute", f"{n} = {v!r}") for n, v in call.attrs.items() if v is not None)
-    )
-    yield from _rows(("output", _tensor("", t)) for t in call.outputs)
-    yield from _rows(_price(record, registry))
-    yield from _rows(("formula", line) for line in formula(record, registry))
+    if call.torch_function:
+        yield "called as", call.torch_function
+    yield "computes in", call.dtype
+    if call.trip_count != 1:
+        yield "runs", f"{call.trip_count} times"
+    yield from (("input", _tensor(name, t)) for name, t in call.tensors())
+    yield from (("attribute", f"{n} = {v!r}") for n, v in call.attrs.items() if v is not None)
+    yield from (("output", _tensor("", t)) for t in call.outputs)
+    yield from _price(record, registry)
+    yield from (("formula", line) for line in formula(record, registry))
     if entry is not None:
-        yield from _rows([("priced by", f"{registry.name} convention, {_home(entry)}")])
+        yield "priced by", f"{registry.name} convention, {_home(entry)}"
+
+
+def parts(record: OpRecord) -> Iterator[tuple[str, str, str]]:
+    """Yield operator, FLOPs and outputs of the calls that a call was decomposed into."""
     for part in record.parts:
         flops = part.cost.flops if part.cost is not None else 0
-        shapes = ", ".join(_tensor("", t) for t in part.call.outputs)
-        yield f"    {part.call.op:<34} {exact(flops):>20} FLOPs  -> {shapes}"
+        yield part.call.op, exact(flops), ", ".join(_tensor("", t) for t in part.call.outputs)
+
+
+def _lines(record: OpRecord, registry: Registry) -> Iterator[str]:
+    yield f"{record.call.op}.{record.call.overload}"
+    yield from _rows((*_where(record.call), *details(record, registry)))
+    for op, flops, shapes in parts(record):
+        yield f"    {op:<34} {flops:>20} FLOPs  -> {shapes}"
 
 
 def _rows(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
@@ -63,11 +83,6 @@ def _where(call: OpCall) -> Iterator[tuple[str, str]]:
     yield "node", f"{call.name}, call {call.index}"
     if call.source_line:
         yield "source", call.source_line
-    if call.torch_function:
-        yield "called as", call.torch_function
-    yield "computes in", call.dtype
-    if call.trip_count != 1:
-        yield "runs", f"{call.trip_count} times"
 
 
 def _tensor(name: str, meta: TensorMeta) -> str:
@@ -87,9 +102,14 @@ def _price(record: OpRecord, registry: Registry) -> Iterator[tuple[str, str]]:
         yield from (("where", f"{letter} = {size}") for size, letter in symbols.items())
     for name, value in record.cost.items():
         expression = symbolic.get(name, value)
-        in_letters = "" if isinstance(expression, int) else f" = {sympy.factor(expression)}"
+        in_letters = "" if isinstance(expression, int) else f" = {_factored(expression)}"
         if value != 0:
             yield name.replace("_", " "), f"{exact(value)}{in_letters}"
+
+
+@lru_cache(maxsize=1024)
+def _factored(expression: sympy.Expr) -> str:
+    return str(sympy.factor(expression))
 
 
 def _with_letters(call: OpCall) -> tuple[OpCall, dict[Dim, sympy.Symbol]]:

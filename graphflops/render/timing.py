@@ -39,7 +39,7 @@ def table(report: TimedPasses, depth: int | None, tablefmt: str, width: int | No
     """Return summary, passes, modules down to a depth and operators."""
     modules = report.by_module()
     shown = [path for path in modules if depth is None or path_depth(path) <= depth]
-    parts = [pairs(_totals(report), tablefmt, width)]
+    parts = [pairs(totals(report), tablefmt, width)]
     if len(report.passes) > 1:
         passes = ((name, part.total) for name, part in report.passes.items())
         parts.append(_times("pass", passes, report.total, tablefmt, width))
@@ -56,7 +56,8 @@ def _longest_first(item: tuple[str, CallTime]) -> Any:
     return -expected if isinstance(expected, float) else 0
 
 
-def _totals(report: TimedPasses) -> list[tuple[str, str]]:
+def totals(report: TimedPasses) -> list[tuple[str, str]]:
+    """Return the times of the whole as ``(label, text)`` lines."""
     device, efficiency = report.roofline.device, report.roofline.efficiency
     dtype = report.roofline.dtype
     lines = [

@@ -6,18 +6,26 @@ from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphflops.analysis.devices import Device
 from graphflops.core.cost import Dim, OpCost
 from graphflops.core.ir import OpRecord, Status
 from graphflops.core.module_tree import ModuleNode
-from graphflops.render import data, notebook
+from graphflops.html import notebook
+from graphflops.html.compared import compared
+from graphflops.html.content import content
+from graphflops.html.page import page
+from graphflops.plots.files import check_folder, write_bytes
+from graphflops.render import data
 from graphflops.render.explain import explain
 from graphflops.render.layout import labelled
 from graphflops.render.tree import render_tree
 from graphflops.reports.calls import SortKey, find_records, sort_records
 from graphflops.reports.comparison import ConventionComparison
 from graphflops.reports.diff import CostDiff, Workload, diff_reports
+from graphflops.reports.memory import MemoryReport
 from graphflops.reports.summand import CapturedPass, Summand
 from graphflops.reports.viewable import Viewable
 
@@ -35,6 +43,10 @@ class CostReport(Viewable, ABC):
         @property
         def records(self) -> Sequence[OpRecord]:
             """Calls of each pass once, with their costs, in order."""
+
+        @property
+        def memory(self) -> MemoryReport:
+            """Memory that it takes: its peak, what is alive then, and the timeline."""
 
     @property
     @abstractmethod
@@ -322,6 +334,47 @@ class CostReport(Viewable, ABC):
     def to_csv(self, depth: int | None = None) -> str:
         """Return one line per module, numbers unformatted."""
         return data.module_csv(self.root, depth)
+
+    def to_html(
+        self,
+        path: str | Path,
+        *,
+        device: Device | str | None = None,
+        dtype: str | None = None,
+        compare: CostReport | None = None,
+        workload: Workload = "same",
+    ) -> None:
+        """Write a page for a browser: one file that works offline and fetches nothing.
+
+        It has an icicle of the modules, operators, calls with formulas and source lines, memory
+        over the calls and, with a device, times and the roofline.
+
+        Args:
+            path: Name of the file.
+            device: Device whose times are shown, or its name as ``graphflops devices`` has it.
+            dtype: Dtype that times are for, in place of those counted, as in :meth:`time`.
+            compare: Report of the same kind that is shown beside this one: what this one became.
+            workload: ``"any"`` to compare costs for other inputs as well, which are refused.
+
+        Raises:
+            ModelSpecError: There is no such device, or the two cannot be compared.
+            OutputError: The file cannot be written.
+
+        Example:
+            >>> import tempfile, torch, graphflops
+            >>> report = graphflops.count(torch.nn.Linear(3, 4), (torch.empty(2, 3),))
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     report.to_html(f"{folder}/report.html", device="a100")
+        """
+        check_folder(Path(path))
+        reports = [self] if compare is None else [self, compare]
+        diff = None if compare is None else compared(self.diff(compare, workload=workload))
+        shown = [report._shown(device, dtype) for report in reports]
+        write_bytes(Path(path), page(shown, diff).encode())
+
+    def _shown(self, device: Device | str | None, dtype: str | None) -> dict[str, Any]:
+        time = None if device is None else self.time(device, dtype=dtype)
+        return content(self, [*self._totals(), *self._coverage()], time)
 
     def __repr__(self) -> str:
         return self.table(depth=1)

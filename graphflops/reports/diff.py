@@ -21,7 +21,8 @@ from graphflops.core.arguments import check_choice
 from graphflops.core.cost import OpCost
 from graphflops.core.ir import OpRecord
 from graphflops.errors import ModelSpecError
-from graphflops.render import data, notebook
+from graphflops.html import notebook
+from graphflops.render import data
 from graphflops.render import diff as rendering
 from graphflops.render.protocols import Costs
 
