@@ -89,7 +89,13 @@ def test_torch_is_not_needed(saved: str, tmp_path: Path) -> None:
 REQUESTS = {
     "near format": (("--to", "speedscop"), "to is 'speedscop'. Did you mean 'speedscope'?"),
     "other format": (("--to", "svg"), "to is 'svg'. Give one of 'speedscope', 'perfetto',"),
-    "no format": ((), "--to is missing. Add --to speedscope, or another format."),
+    "nothing to write": ((), "--html FILE, or --to speedscope or another format."),
+    "no page": (("--to", "dot", "--compare", "x.json"), "--compare is shown on a page. Add --html"),
+    "nothing to compare": (
+        ("--html", "x.html", "--any-workload"),
+        "--any-workload is of --compare",
+    ),
+    "no folder of a page": (("--html", "nowhere/x.html"), "there is no folder nowhere"),
     "no device": (("--to", "perfetto"), "perfetto shows times, on a device such as h100-sxm."),
     "near device": (("--to", "perfetto", "--device", "h100-sxn"), "h100-sxm"),
     "no device of a dtype": (("--to", "dot", "--precision", "float8"), "Add --device, or leave it"),
@@ -106,6 +112,18 @@ def test_what_is_wrong_is_said_in_a_sentence(run: Run, saved: str, case: str) ->
     code, out, err = run("view", saved, *arguments)
     assert (code, out) == (2, "")
     assert sentence in " ".join(err.replace("│", " ").split())
+
+
+def test_a_page(run: Run, saved: str, tmp_path: Path) -> None:
+    page, compared = tmp_path / "page.html", tmp_path / "compared.html"
+    code, out, _ = run("view", saved, "--html", str(page), "--device", "a100")
+    assert (code, out) == (0, "")
+    run("view", saved, "--html", str(compared), "--compare", saved)
+    expected = tmp_path / "expected.html"
+    gf.load(saved).to_html(expected, device="a100")
+    assert page.read_bytes() == expected.read_bytes()
+    gf.load(saved).to_html(expected, compare=gf.load(saved))
+    assert compared.read_bytes() == expected.read_bytes()
 
 
 def test_no_permission(
