@@ -27,7 +27,7 @@ from graphflops.render import training as rendering
 from graphflops.reports.base import CostReport
 from graphflops.reports.comparison import ConventionComparison
 from graphflops.reports.memory import MemoryReport
-from graphflops.reports.module_training import ModuleTraining
+from graphflops.reports.module_training import ModuleTraining, costs_of_modules
 from graphflops.reports.report import Report
 from graphflops.reports.summand import Summand
 from graphflops.reports.timing import PassTime, Runs
@@ -237,21 +237,10 @@ class TrainingReport(CostReport):
 
     @cached_property
     def _by_module_and_phase(self) -> dict[str, ModuleTraining]:
-        backward = self.backward.records
-        of_weights = _totals(self, [r for r in backward if r.call.is_weight_gradient])
-        of_inputs = _totals(self, [r for r in backward if not r.call.is_weight_gradient])
-        forward, recompute = self.forward.by_module(), self.recompute.by_module()
-        nothing = OpCost()
-        paths = {**forward, **of_inputs, **of_weights, **recompute}
-        return {
-            path: ModuleTraining(
-                forward=forward.get(path, nothing),
-                input_gradient=of_inputs.get(path, nothing),
-                weight_gradient=of_weights.get(path, nothing),
-                recompute=recompute.get(path, nothing),
-            )
-            for path in paths
-        }
+        modules = self.forward.capture.modules
+        return costs_of_modules(
+            self.forward.by_module(), self.backward.records, self.recompute.by_module(), modules
+        )
 
     def mfu(self, step_time: float, peak_flops: float, *, causal: bool = False) -> float:
         """Model FLOPs utilization: model FLOPs of a step over what the hardware could do.
@@ -396,8 +385,3 @@ def _part(whole_number: Report, phase: Phase) -> Report:
         capture=replace(whole_number.capture, calls=calls, storages=None),
         phase=phase,
     )
-
-
-def _totals(report: TrainingReport, records: list[OpRecord]) -> dict[str, OpCost]:
-    root = roll_up(records, report.forward.capture.modules)
-    return {node.path: node.total for node in root.walk()}
