@@ -24,11 +24,15 @@ if TYPE_CHECKING:
     from graphflops.counting.generation import count_generation
     from graphflops.counting.training import count_training
     from graphflops.errors import (
+        BatchError,
         CaptureError,
         DeviceOutOfMemoryError,
         DuplicateHandlerError,
+        ForwardError,
         GraphFlopsError,
         HandlerError,
+        InputError,
+        ModelNameError,
         ModelSpecError,
         OutputError,
         PluginWarning,
@@ -64,11 +68,15 @@ _NAMES_BY_MODULE = {
     "counting.generation": ("count_generation",),
     "counting.training": ("count_training",),
     "errors": (
+        "BatchError",
         "CaptureError",
         "DeviceOutOfMemoryError",
         "DuplicateHandlerError",
+        "ForwardError",
         "GraphFlopsError",
         "HandlerError",
+        "InputError",
+        "ModelNameError",
         "ModelSpecError",
         "OutputError",
         "PluginWarning",
@@ -91,6 +99,7 @@ _NAMES_BY_MODULE = {
 _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 __all__ = [
+    "BatchError",
     "BudgetCheck",
     "CaptureError",
     "CostDiff",
@@ -99,9 +108,12 @@ __all__ = [
     "Dim",
     "DuplicateHandlerError",
     "Efficiency",
+    "ForwardError",
     "GenerationReport",
     "GraphFlopsError",
     "HandlerError",
+    "InputError",
+    "ModelNameError",
     "ModelSpecError",
     "ModuleNode",
     "ModuleTraining",

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import typer
 
-from graphflops.cli import catalog, count, diff, generate, memory, timing, trace, train, view
+from graphflops.cli import batch, catalog, count, diff, generate, memory, timing, trace, train, view
 from graphflops.cli.stdout import claim_stdout, retire_stdout
 from graphflops.errors import GraphFlopsError, ModelSpecError, UnknownOpError
 from graphflops.render.escape import one_line
@@ -40,6 +40,7 @@ app.command()(timing.time)
 app.command()(memory.memory)
 app.command()(trace.annotate_trace)
 app.add_typer(view.app, name="view")
+app.add_typer(batch.app, name="batch")
 app.command()(catalog.models)
 app.command()(catalog.conventions)
 app.command()(catalog.devices)
