@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from graphflops.analysis.devices import Device, device, load_devices
     from graphflops.analysis.efficiency import Efficiency
     from graphflops.analysis.utilization import peak_flops
+    from graphflops.batch.table import read_batch
     from graphflops.compiler.annotation import annotate
     from graphflops.compiler.counting_backend import backend
     from graphflops.compiler.pipeline_split import split_policy
@@ -56,6 +57,7 @@ _NAMES_BY_MODULE = {
     "analysis.devices": ("Device", "device", "load_devices"),
     "analysis.efficiency": ("Efficiency",),
     "analysis.utilization": ("peak_flops",),
+    "batch.table": ("read_batch",),
     "compiler.annotation": ("annotate",),
     "compiler.counting_backend": ("backend",),
     "compiler.pipeline_split": ("split_policy",),
@@ -146,6 +148,7 @@ __all__ = [
     "load",
     "load_devices",
     "peak_flops",
+    "read_batch",
     "register",
     "save",
     "split_policy",

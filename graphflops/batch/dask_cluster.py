@@ -40,9 +40,7 @@ class DaskCluster:
         except ModuleNotFoundError as error:
             msg = "--executor dask needs Dask. Run: pip install 'graphflops[dask]'"
             raise BatchError(msg) from error
-        # What is lost is told once, in a sentence.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
-        logging.getLogger("tornado").setLevel(logging.CRITICAL)
+        _silence_logs()
         self._address, self._limits = address, limits
         self._distributed: Any = distributed
         try:
@@ -94,13 +92,17 @@ class DaskCluster:
             BatchError: The scheduler is lost.
         """
         futures = {self._submit(function, value): key for key, value in arguments.items()}
-        left = len(futures)
-        for future in self._distributed.as_completed(futures):
+        keys = {future.key: key for future, key in futures.items()}
+        done = self._distributed.as_completed(futures, loop=self._client.loop)
+        # What nobody refers to is not computed again when the worker that has it is lost.
+        futures.clear()
+        for future in done:
             if future.cancelled():
                 break
-            yield futures[future], self._outcome(future)
-            left -= 1
-        if left and not self._stopped:
+            outcome = self._outcome(future)
+            future.release()
+            yield keys.pop(future.key), outcome
+        if keys and not self._stopped:
             raise self._lost()
 
     def stop(self) -> None:
@@ -132,6 +134,13 @@ class DaskCluster:
             "again, and go on with --resume."
         )
         return BatchError(msg)
+
+
+def _silence_logs() -> None:
+    """Let what is lost be told once, in a sentence."""
+    for name in [*logging.root.manager.loggerDict]:
+        if name.partition(".")[0] in {"distributed", "tornado"}:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _isolated(limits: Limits, function: Callable[..., Any], args: tuple[Any, ...]) -> Outcome:

@@ -134,7 +134,7 @@ class ResultsFile:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a file, one for each item; a torn last line is left out.
+    """Return the records of a file, one for each item, sorted; a torn last line is left out.
 
     Raises:
         BatchError: The file cannot be read, or is of another schema.
@@ -148,7 +148,14 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     if not whole:
         raise BatchError(f"{path} has no record. Give the file that `batch` wrote.")
     records = parse_records(path, whole)
-    return [*{item_key(record["item"]): record for record in records}.values()]
+    by_item = {item_key(record["item"]): record for record in records}
+    return sorted(by_item.values(), key=_order)
+
+
+def _order(record: Record) -> list[tuple[bool, Any]]:
+    """Return a key that sorts by model, mode and sizes; what an item does not have comes first."""
+    axes = record["item"] | {"set": item_key(record["item"]["set"])}
+    return [(value is not None, value) for value in axes.values()]
 
 
 def parse_records(path: Path, content: bytes) -> Iterator[dict[str, Any]]:

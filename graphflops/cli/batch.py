@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import threading
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -14,8 +15,10 @@ import typer
 from typer.core import TyperGroup
 
 from graphflops.cli.batch_progress import BatchProgress
+from graphflops.cli.output import writes_output
 from graphflops.cli.stdout import reserved_stdout
 from graphflops.errors import GraphFlopsError
+from graphflops.plots.files import check_folder, write_bytes
 
 if TYPE_CHECKING:
     from graphflops.batch.executor import Executor
@@ -114,6 +117,43 @@ def run(
     progress.conclude()
     if strict and progress.failures:
         raise typer.Exit(_FAILED)
+
+
+class SummaryFormat(StrEnum):
+    """Output format of a summary."""
+
+    TEXT = "text"
+    CSV = "csv"
+    MD = "md"
+
+
+@app.command()
+@writes_output
+def summary(
+    *,
+    results: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="What `batch` wrote.")],
+    output_format: Annotated[
+        SummaryFormat, typer.Option("--format", help="Shape of the output; csv has all columns.")
+    ] = SummaryFormat.TEXT,
+    parquet: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", readable=False, help="Write all columns as Parquet, too."),
+    ] = None,
+    width: int | None,
+) -> str:
+    """Show what was counted, and what failed and why."""
+    from graphflops.batch import summary as rendering
+    from graphflops.batch import table
+    from graphflops.batch.results import read_records
+
+    records = read_records(results)
+    if parquet is not None:
+        check_folder(parquet)
+        write_bytes(parquet, table.parquet(results))
+    if output_format is SummaryFormat.CSV:
+        return table.csv(records)
+    tablefmt = "github" if output_format is SummaryFormat.MD else "simple"
+    return rendering.summary(records, tablefmt, width)
 
 
 def _executor(name: ExecutorName, address: str | None, workers: int, limits: Any) -> Executor:
