@@ -16,7 +16,7 @@ from graphflops.batch.isolation import Isolation
 from graphflops.errors import BatchError, GraphFlopsError
 
 T = TypeVar("T")
-_PATIENCE = 30
+_PATIENCE = 10
 """Seconds to wait for the scheduler, and for its first worker."""
 
 

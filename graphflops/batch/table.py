@@ -87,8 +87,8 @@ def parquet(path: Path) -> bytes:
         BatchError: The file cannot be read, or pandas or pyarrow is not installed.
     """
     frame = read_batch(path)
-    for name in frame.columns[frame.dtypes == object]:
-        # Of 128 bits.
+    for name in frame.select_dtypes("object").columns:
+        # Integers of 128 bits.
         frame[name] = [None if value is None else Decimal(value) for value in frame[name]]
     try:
         content: bytes = frame.to_parquet(None, engine="pyarrow")
