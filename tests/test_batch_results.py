@@ -106,7 +106,7 @@ def test_another_file_stays_as_it_is(tmp_path: Path, run: Run, content: str) -> 
 
 def test_a_file_that_exists_is_not_written_over(written: Path) -> None:
     before = written.read_bytes()
-    with pytest.raises(BatchError, match="exists. Add --resume to go on with it"):
+    with pytest.raises(BatchError, match=r"exists\. Add --resume to go on with it"):
         ResultsFile(written, resume=False)
     assert written.read_bytes() == before
 
@@ -150,9 +150,12 @@ def test_a_record_that_there_is_no_room_for_is_taken_back(written: Path, room: i
 
 
 def test_a_device_that_is_full() -> None:
-    with ResultsFile(Path("/dev/full"), resume=False) as results:
-        with pytest.raises(OutputError, match="cannot be written: No space left on device"):
-            results.append(RECORDS[0])
+    said = "cannot be written: No space left on device"
+    with (
+        ResultsFile(Path("/dev/full"), resume=False) as results,
+        pytest.raises(OutputError, match=said),
+    ):
+        results.append(RECORDS[0])
     assert Path("/dev/full").exists()
 
 

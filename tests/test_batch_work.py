@@ -163,7 +163,7 @@ def test_a_pattern_that_matches_nothing() -> None:
 
 
 def test_a_dtype_that_is_none() -> None:
-    with pytest.raises(InputError, match="'bfloat17' is not a dtype. Did you mean bfloat16"):
+    with pytest.raises(InputError, match=r"'bfloat17' is not a dtype. Did you mean bfloat16"):
         match_names(["hf:bert"], ["bfloat17"])
 
 
