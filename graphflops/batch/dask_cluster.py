@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from graphflops.batch.executor import Limits, Outcome
 from graphflops.batch.failures import LostProcessError
-from graphflops.batch.isolation import Isolation
+from graphflops.batch.isolation import PRELOAD, Isolation
 from graphflops.errors import BatchError, GraphFlopsError
 
 T = TypeVar("T")
@@ -159,4 +159,5 @@ def _isolated(limits: Limits, function: Callable[..., Any], args: tuple[Any, ...
 
 @functools.cache
 def _isolation(limits: Limits) -> Isolation:
-    return Isolation(limits)
+    # A process runs the main module of the one that starts it, which imports Dask.
+    return Isolation(limits, ("distributed", PRELOAD))

@@ -55,8 +55,9 @@ class LocalProcesses:
                     outcome = future.result()
                     if outcome is not None:
                         yield keys[future], outcome
-            finally:
+            except BaseException:
                 self.stop()
+                raise
 
     def stop(self) -> None:
         """End the calls that run, and make no more."""

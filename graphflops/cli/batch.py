@@ -163,9 +163,11 @@ def _executor(name: ExecutorName, address: str | None, workers: int, limits: Any
         from graphflops.batch.dask_cluster import DaskCluster
 
         return DaskCluster(address, limits)
+    from graphflops.batch.isolation import PRELOAD
     from graphflops.batch.local import LocalProcesses
 
-    return LocalProcesses(workers, limits)
+    # A process runs the main module of the one that starts it, which imports the command line.
+    return LocalProcesses(workers, limits, ("graphflops.cli", PRELOAD))
 
 
 class _StopOnSignal:
