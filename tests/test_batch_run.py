@@ -176,6 +176,19 @@ def test_what_stops_a_batch_before_it_begins(folder: Path) -> None:
         assert not (folder / "results.jsonl").exists()
 
 
+def test_the_example_of_the_docs_is_what_its_spec_gives(folder: Path) -> None:
+    examples = Path(__file__).parents[1] / "examples"
+    _run(folder, str(examples / "batch.toml"), "-o", "results.jsonl")
+    shown, counted = (
+        sorted(
+            (row["item"]["model"], str(row["item"]), row["totals"], row.get("time"))
+            for row in _rows(path)
+        )
+        for path in (examples / "batch.jsonl", folder / "results.jsonl")
+    )
+    assert shown == counted
+
+
 def test_failures_are_exit_status_1_on_request(folder: Path) -> None:
     (folder / "one.toml").write_text("models = 'models.py:broken'")
     _run(folder, "one.toml", "-o", "results.jsonl", "--strict", code=1)

@@ -8,7 +8,7 @@ import resource
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as PoolTimeoutError  # pebble raises this one
 from typing import Any
 
@@ -47,7 +47,7 @@ class Isolation:
         context.set_forkserver_preload([*preload])
         self._limits = limits
         self._fork = concurrent.process(timeout=limits.seconds, context=context)(_limited)
-        self._running: set[Future[Any]] = set()
+        self._waiting: set[threading.Event] = set()
         self._lock = threading.Lock()
         self._stopped = False
 
@@ -65,38 +65,41 @@ class Isolation:
         return outcome
 
     def stop(self) -> None:
-        """End the processes that run, and start no more."""
+        """Wait for no process any longer, and start no more; those that run end with this one."""
         with self._lock:
             self._stopped = True
-            for future in self._running:
-                future.cancel()
+            for event in self._waiting:
+                event.set()
 
     def _attempt(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Outcome | None:
-        from pebble import ProcessExpired
-
+        done = threading.Event()
         with self._lock:
             if self._stopped:
                 return None
-            future = self._start(function, args)
-            self._running.add(future)
+            self._waiting.add(done)
         try:
-            return Outcome(value=future.result())
-        except CancelledError:
-            return None
-        except ProcessExpired as error:
-            return Outcome(error=lost_process(error.exitcode))
-        except BaseException as error:  # noqa: BLE001 - what a call raises is its outcome
-            return Outcome(error=self._time_limit_error(error) or error)
+            # Not cancelled when it is stopped: pebble may set its result all the same, and fail.
+            future = self._start(function, args)
+            future.add_done_callback(lambda _: done.set())
+            done.wait()
         finally:
             with self._lock:
-                self._running.discard(future)
+                self._waiting.discard(done)
+        return self._outcome(future) if future.done() else None
 
-    def _time_limit_error(self, error: BaseException) -> TimeLimitError | None:
+    def _outcome(self, future: Future[Any]) -> Outcome:
+        from pebble import ProcessExpired
+
+        error, seconds = future.exception(), self._limits.seconds
+        if error is None:
+            return Outcome(value=future.result())
+        if isinstance(error, ProcessExpired):
+            return Outcome(error=lost_process(error.exitcode))
         # A function's own TimeoutError has no limit among its arguments.
-        seconds = self._limits.seconds
-        if not isinstance(error, PoolTimeoutError) or error.args[1:] != (seconds,):
-            return None
-        return TimeLimitError(f"no result after {seconds:g} seconds. Raise --timeout.")
+        if isinstance(error, PoolTimeoutError) and error.args[1:] == (seconds,):
+            msg = f"no result after {seconds:g} seconds. Raise --timeout."
+            return Outcome(error=TimeLimitError(msg))
+        return Outcome(error=error)
 
     def _start(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Future[Any]:
         try:
@@ -113,6 +116,8 @@ class Isolation:
 def _limited(limits: Limits, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Call a function with limits on this process."""
     resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
+    # There is nothing to clean up, and code in C would not let a handler run.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # The process that enforces the limit on time may be killed.
     signal.alarm(math.ceil(limits.seconds) + _GRACE)
     return function(*args)
