@@ -124,7 +124,7 @@ def _generate(workload: models.Workload, item: Item) -> _Counted:
     )
     decode = sum((d.summed(d.report.total) for d in report.decode_segments), start=OpCost())
     generation = {
-        "prompt_tokens": report.sizes["P"],
+        "prompt_tokens": report.sizes.get("P"),
         "prefill": data.cost_dict(report.prefill.total),
         "decode": data.cost_dict(decode),
         "kv_cache_bytes": data.number(report.kv_cache_bytes),
