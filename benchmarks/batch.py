@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -25,11 +26,14 @@ from tabulate import tabulate
 
 from benchmarks import zoo_worker
 from benchmarks.results import environment, fill
-from graphflops.batch import runner
-from graphflops.batch.executor import Limits
+from graphflops.batch.executor import Limits, Outcome
+from graphflops.batch.failures import Stage, failure_of
 from graphflops.batch.item import Item
+from graphflops.batch.isolation import PRELOAD
 from graphflops.batch.local import LocalProcesses
+from graphflops.batch.record import failed_record
 from graphflops.batch.results import ResultsFile, read_records
+from graphflops.batch.work import count_item
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "batch.json"
@@ -59,75 +63,102 @@ def measure(models: int, workers: int) -> dict[str, Any]:
         workers: Processes at a time.
     """
     where = environment(("torch", "transformers", "timm", "torchvision", "pebble"))
-    engine = LocalProcesses(workers, Limits())
+    engine = LocalProcesses(workers, Limits(), (PRELOAD, "benchmarks.batch"))
     begin = time.perf_counter()
     zoo = engine.call(_zoo)
+    load = time.perf_counter() - begin
     names = [zoo[i * len(zoo) // models] for i in range(models)]
-    seconds = {"load": time.perf_counter() - begin, "batch": 0.0, "processes": 0.0}
-    chunks, loads = [], []
+    chunks = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "results.jsonl"
-        for chunk in _chunks(names):
-            loads.append(round(os.getloadavg()[0], 1))
-            row = {"batch": _batch(chunk, engine, path), "processes": _processes(chunk, workers)}
-            chunks.append({"models": len(chunk)} | row)
-            for way, spent in row.items():
-                seconds[way] += spent
+        for start in range(CHUNKS):
+            # Every so manieth name, so that chunks are alike.
+            chunk = names[start::CHUNKS]
+            row = {
+                "models": len(chunk),
+                "load": round(os.getloadavg()[0], 1),
+                "batch": _batch(chunk, engine, path),
+                "processes": _processes(chunk, workers),
+            }
+            chunks.append(row)
+            print(row, file=sys.stderr)
         statuses = Counter(record["status"] for record in read_records(path))
     engine.stop()
     return {
-        "environment": where | {"load": loads},
+        "environment": where,
         "zoo": len(zoo),
         "models": models,
         "workers": workers,
         "statuses": dict(statuses),
-        "seconds": seconds,
+        "load_seconds": load,
         "chunks": chunks,
     }
 
 
 def table(data: dict[str, Any]) -> str:
-    """Return both ways in Markdown, with the ratio of their times."""
-    seconds, models = data["seconds"], data["models"]
+    """Return both ways in Markdown: wall and processor time, and their ratios."""
+    models = data["models"]
+    total = {
+        way: {kind: sum(chunk[way][kind] for chunk in data["chunks"]) for kind in ("wall", "cpu")}
+        for way in ("batch", "processes")
+    }
     rows = [
-        (name, f"{_MINUTE * models / seconds[way]:.0f}", f"{seconds[way] / seconds['batch']:.1f}")
+        (
+            name,
+            f"{_MINUTE * models / total[way]['wall']:.0f}",
+            f"{total[way]['wall'] / total['batch']['wall']:.1f}",
+            f"{total[way]['cpu'] / models:.2f} s",
+            f"{total[way]['cpu'] / total['batch']['cpu']:.1f}",
+        )
         for way, name in (("batch", "`graphflops batch`"), ("processes", "one process per model"))
     ]
     headers = (
         f"{models} models of the zoo, {data['workers']} at a time",
-        "models a minute",
-        "time",
+        *("models a minute", "time", "processor time a model", "processor time"),
     )
     return tabulate(rows, headers, "github", disable_numparse=True)
+
+
+Spent = dict[str, float]
+"""Seconds by the clock and of processors."""
 
 
 def _zoo() -> list[str]:
     return sorted(zoo_worker.listed_models(SOURCES))
 
 
-def _chunks(names: Sequence[str]) -> list[Sequence[str]]:
-    """Return every so manieth name, so that chunks are alike."""
-    return [names[start::CHUNKS] for start in range(CHUNKS)]
-
-
-def _batch(names: Sequence[str], engine: LocalProcesses, path: Path) -> float:
-    items = (Item(model=name, convention="exact") for name in names)
-    begin = time.perf_counter()
+def _batch(names: Sequence[str], engine: LocalProcesses, path: Path) -> Spent:
+    items = {name: Item(model=name, convention="exact") for name in names}
+    begin, cpu = time.perf_counter(), -time.process_time()
     with ResultsFile(path, resume=True) as results:
-        runner.run({item.key: item for item in items}, engine, results, _show)
-    return time.perf_counter() - begin
+        for name, outcome in engine.run(_count_item, items):
+            record, spent = outcome.value or (_lost(items[name], outcome), 0.0)
+            results.append(record)
+            cpu += spent
+            print(name, record["status"], file=sys.stderr)
+    return {"wall": time.perf_counter() - begin, "cpu": cpu + time.process_time()}
 
 
-def _show(record: Any) -> None:
-    print(record["item"]["model"], record["status"], file=sys.stderr)
+def _count_item(item: Item) -> tuple[dict[str, Any], float]:
+    return count_item(item), time.process_time()
 
 
-def _processes(names: Sequence[str], workers: int) -> float:
-    begin = time.perf_counter()
+def _lost(item: Item, outcome: Outcome) -> dict[str, Any]:
+    error = outcome.error or RuntimeError("no value")
+    return failed_record(item, failure_of(error, Stage.COUNT))
+
+
+def _processes(names: Sequence[str], workers: int) -> Spent:
+    begin, cpu = time.perf_counter(), _cpu_of_children()
     with ThreadPoolExecutor(workers) as threads:
         codes = [*threads.map(_count, names)]
     assert set(codes) <= {0, 2}, codes  # noqa: S101 - counted, or refused with a sentence
-    return time.perf_counter() - begin
+    return {"wall": time.perf_counter() - begin, "cpu": _cpu_of_children() - cpu}
+
+
+def _cpu_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _count(name: str) -> int:

@@ -91,6 +91,8 @@ INVALID = {
     "models = 'hf:bert'\nconvention = 'exakt'": "'exakt' is no convention. Did you mean exact?",
     "models = 'hf:bert'\ndevice = 'h101'": "'h101' is no device known here. Did you mean",
     "models = 'hf:bert'\nset = 3": "set is 3. Give a table of config keys",
+    "models = 'hf:bert'\nset = { a = 2020-01-01 }": "set holds what JSON cannot: Object of type date",
+    "models = 'hf:bert'\nset = { a = nan }": "set holds what JSON cannot: Out of range float",
     "models = 'hf:bert'\nmodes = 'generate'": "needs a number of tokens. Add new_tokens.",
     "models = ": "is no TOML: Invalid value",
 }

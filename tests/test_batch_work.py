@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import jsonschema
 import pytest
 from commands import Run
 
+from graphflops.batch.dask_cluster import DaskCluster
+from graphflops.batch.executor import Limits
 from graphflops.batch.failures import Stage, failure_of, lost_process
 from graphflops.batch.item import Item, Mode
+from graphflops.batch.local import LocalProcesses
 from graphflops.batch.record import schema
 from graphflops.batch.work import count_item, match_names
 from graphflops.errors import (
+    BatchError,
     CaptureError,
     ForwardError,
     HandlerError,
@@ -149,6 +154,15 @@ def test_a_message_is_the_same_in_every_run() -> None:
     first, second = (failure_of(ValueError(f"{object()}\n "), Stage.COUNT) for _ in range(2))
     assert first == second
     assert first.message == "ValueError: <object object at 0x...>"
+
+
+def test_engines_need_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("pebble", "distributed"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(BatchError, match=r"needs pebble. Run: pip install 'graphflops\[batch\]'"):
+        LocalProcesses(1, Limits())
+    with pytest.raises(BatchError, match=r"needs Dask. Run: pip install 'graphflops\[dask\]'"):
+        DaskCluster("tcp://127.0.0.1:1", Limits())
 
 
 def test_patterns_are_matched_by_names() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
-from graphflops.batch.executor import Limits, Outcome
+from graphflops.batch.executor import Limits, Outcome, value_of
 from graphflops.batch.failures import LostProcessError
 from graphflops.batch.isolation import PRELOAD, Isolation
 from graphflops.errors import BatchError, GraphFlopsError
@@ -78,9 +78,7 @@ class DaskCluster:
                 "Install this version of 'graphflops[batch]' where they run."
             )
             raise BatchError(msg) from error
-        if outcome.error is not None:
-            raise outcome.error
-        value: T = outcome.value
+        value: T = value_of(outcome)
         return value
 
     def run(

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from graphflops.batch.failures import LostProcessError, TimeLimitError
+from graphflops.errors import BatchError
+
 T = TypeVar("T")
 
 
@@ -34,6 +37,20 @@ class Outcome:
 
     value: Any = None
     error: BaseException | None = None
+
+
+def value_of(outcome: Outcome) -> Any:
+    """Return the value of a call that everything depends on.
+
+    Raises:
+        BatchError: Its process was lost or took too long; other errors are raised as they are.
+    """
+    error = outcome.error
+    if isinstance(error, TimeLimitError | LostProcessError):
+        raise BatchError(f"the names of models cannot be listed: {error}") from error
+    if error is not None:
+        raise error
+    return outcome.value
 
 
 class Executor(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, TypeVar
 
-from graphflops.batch.executor import Limits, Outcome
+from graphflops.batch.executor import Limits, Outcome, value_of
 from graphflops.batch.isolation import PRELOAD, Isolation
 from graphflops.errors import BatchError
 
@@ -36,9 +36,7 @@ class LocalProcesses:
             BatchError: The process was lost or stopped.
         """
         outcome = self._isolation.call(function, *args) or Outcome(error=BatchError("stopped."))
-        if outcome.error is not None:
-            raise outcome.error
-        value: T = outcome.value
+        value: T = value_of(outcome)
         return value
 
     def run(

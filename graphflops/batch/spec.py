@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +163,11 @@ def _overrides(name: str, value: Any) -> dict[str, Any]:
         raise ModelSpecError(
             f"{name} is {value!r}. Give a table of config keys, or a list of them."
         )
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        msg = f"{name} holds what JSON cannot: {error}. Give numbers, texts, lists and tables."
+        raise ModelSpecError(msg) from error
     return value
 
 

@@ -65,8 +65,8 @@ def run(
         bool, typer.Option("--resume", help="Keep the records that are there, count the others.")
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes at a time; default: one for each CPU.")
-    ] = len(os.sched_getaffinity(0)),
+        int | None, typer.Option(min=1, help="Processes at a time; default: one for each CPU.")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for each item.")] = 300,
     memory_limit: Annotated[
         float, typer.Option(min=_LEAST_MEMORY, help="GiB that each process may write to.")
@@ -92,7 +92,7 @@ def run(
     limits = Limits(seconds=timeout, memory=int(memory_limit * _GIB))
     # What models print is no result.
     with reserved_stdout(), ResultsFile(output, resume=resume) as results:
-        engine = _executor(executor, address, workers, limits)
+        engine = _executor(executor, address, workers or _cpus(), limits)
         stop = _StopOnSignal(engine)
         try:
             with BatchProgress() as progress, stop:
@@ -168,6 +168,13 @@ def _executor(name: ExecutorName, address: str | None, workers: int, limits: Any
 
     # A process runs the main module of the one that starts it, which imports the command line.
     return LocalProcesses(workers, limits, ("graphflops.cli", PRELOAD))
+
+
+def _cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class _StopOnSignal:
