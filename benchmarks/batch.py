@@ -28,8 +28,8 @@ from benchmarks import zoo_worker
 from benchmarks.results import environment, fill
 from graphflops.batch.executor import Limits, Outcome
 from graphflops.batch.failures import Stage, failure_of
-from graphflops.batch.item import Item
 from graphflops.batch.isolation import PRELOAD
+from graphflops.batch.item import Item
 from graphflops.batch.local import LocalProcesses
 from graphflops.batch.record import failed_record
 from graphflops.batch.results import ResultsFile, read_records
