@@ -93,13 +93,14 @@ class Isolation:
         error, seconds = future.exception(), self._limits.seconds
         if error is None:
             return Outcome(value=future.result())
-        if isinstance(error, ProcessExpired):
-            return Outcome(error=lost_process(error.exitcode))
+        exit_code = error.exitcode if isinstance(error, ProcessExpired) else None
         # A function's own TimeoutError has no limit among its arguments.
-        if isinstance(error, PoolTimeoutError) and error.args[1:] == (seconds,):
+        took_too_long = isinstance(error, PoolTimeoutError) and error.args[1:] == (seconds,)
+        if took_too_long or exit_code == -signal.SIGALRM:
             msg = f"no result after {seconds:g} seconds. Raise --timeout."
             return Outcome(error=TimeLimitError(msg))
-        return Outcome(error=error)
+        is_lost = isinstance(error, ProcessExpired)
+        return Outcome(error=lost_process(exit_code) if is_lost else error)
 
     def _start(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Future[Any]:
         try:

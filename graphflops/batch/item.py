@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Mode(StrEnum):
-    """What is counted of a model."""
+    """Kind of count of a model."""
 
     COUNT = "count"
     TRAIN = "train"
