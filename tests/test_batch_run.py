@@ -252,5 +252,6 @@ def test_a_scheduler_that_goes_away_is_told_in_a_sentence(folder: Path) -> None:
     arguments = ("-o", path.name, "--executor", "dask", "--address", address, "--resume")
     err = _run(folder, "spec.toml", *arguments, code=2)
     assert err.startswith(f"graphflops: no Dask scheduler answers at {address}. ")
+    assert err.count("\n") == 1
     _run(folder, "spec.toml", "-o", path.name, "--resume")
     assert len(_rows(path)) == ITEMS

@@ -165,6 +165,12 @@ def test_engines_need_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
         DaskCluster("tcp://127.0.0.1:1", Limits())
 
 
+@pytest.mark.parametrize("address", ["nonsense", "foo://x:1", "tcp://127.0.0.1", "tcp://a.b:x"])
+def test_an_address_that_is_none(address: str) -> None:
+    with pytest.raises(BatchError, match=r"is no address of a Dask scheduler: .* Give e.g. tcp://"):
+        DaskCluster(address, Limits())
+
+
 def test_patterns_are_matched_by_names() -> None:
     names, problems = match_names(["torchvision:raft_*", "hf:bert", "torchvision:raft_small"], [])
     assert names == ["torchvision:raft_large", "torchvision:raft_small", "hf:bert"]

@@ -40,6 +40,7 @@ class DaskCluster:
         except ModuleNotFoundError as error:
             msg = "--executor dask needs Dask. Run: pip install 'graphflops[dask]'"
             raise BatchError(msg) from error
+        _check_address(address)
         _silence_logs()
         self._address, self._limits = address, limits
         self._distributed: Any = distributed
@@ -132,6 +133,22 @@ class DaskCluster:
             "again, and go on with --resume."
         )
         return BatchError(msg)
+
+
+def _check_address(address: str) -> None:
+    """Check the form of an address; a client that cannot connect to it says more than a sentence.
+
+    Raises:
+        BatchError: It is no address.
+    """
+    from distributed import comm
+
+    try:
+        comm.resolve_address(address)
+        comm.parse_host_port(comm.parse_address(address)[1])
+    except (OSError, ValueError) as error:
+        msg = f"{address!r} is no address of a Dask scheduler: {error}. Give e.g. tcp://HOST:8786."
+        raise BatchError(msg) from error
 
 
 def _silence_logs() -> None:
