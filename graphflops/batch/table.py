@@ -63,7 +63,9 @@ def read_batch(path: str | Path) -> pd.DataFrame:
         BatchError: The file cannot be read or is of another schema, or pandas is not installed.
 
     Example:
-        >>> read_batch("results.jsonl").groupby("mode").flops.sum()  # doctest: +SKIP
+        >>> frame = read_batch("examples/batch.jsonl")
+        >>> frame[frame.status == "failed"].failure_class.unique().tolist()
+        ['name']
     """
     try:
         import pandas as pd
