@@ -98,10 +98,7 @@ def measure(models: int, workers: int) -> dict[str, Any]:
 def table(data: dict[str, Any]) -> str:
     """Return both ways in Markdown: wall and processor time, and their ratios."""
     models = data["models"]
-    total = {
-        way: {kind: sum(chunk[way][kind] for chunk in data["chunks"]) for kind in ("wall", "cpu")}
-        for way in ("batch", "processes")
-    }
+    total = {way: _total(data, way) for way in ("batch", "processes")}
     rows = [
         (
             name,
@@ -117,6 +114,21 @@ def table(data: dict[str, Any]) -> str:
         *("models a minute", "time", "processor time a model", "processor time"),
     )
     return tabulate(rows, headers, "github", disable_numparse=True)
+
+
+def rate(data: dict[str, Any]) -> float:
+    """Return the models that workers with a free core each count in a minute, by CPU time."""
+    return float(_MINUTE * data["workers"] * data["models"] / _total(data, "batch")["cpu"])
+
+
+def _total(data: dict[str, Any], way: str) -> Spent:
+    return {kind: sum(chunk[way][kind] for chunk in data["chunks"]) for kind in ("wall", "cpu")}
+
+
+def loads(data: dict[str, Any]) -> str:
+    """Return the least and the largest load average of the machine meanwhile."""
+    found = [chunk["load"] for chunk in data["chunks"]]
+    return f"{min(found)} to {max(found)}"
 
 
 Spent = dict[str, float]

@@ -139,6 +139,8 @@ def devices_table() -> str:
 
 FIGURES: dict[str, Callable[[], str]] = {
     "batch": lambda: batch.table(_batch()),
+    "batch-rate": lambda: f"{batch.rate(_batch()):.0f}",
+    "batch-load": lambda: batch.loads(_batch()),
     "batch-environment": lambda: _environment(_batch()["environment"]),
     "capture": lambda: capture.table(_capture()["rows"]),
     "capture-environment": lambda: _environment(_capture()["environment"]),

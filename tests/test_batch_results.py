@@ -207,7 +207,7 @@ def test_a_summary_has_what_was_counted_and_what_failed(run: Run, written: Path)
     code, out, _ = run("batch", "summary", written.name, "--format", "csv")
     assert out.count("\n") >= 5
     code, out, _ = run("batch", "summary", written.name, "--format", "md")
-    assert "| failure   | model     |   batch_size | message   |" in out
+    assert "| failure   | model     | message   |" in out
     code, _, err = run("batch", "summary", "nothing.jsonl")
     assert (code, err.count("\n")) == (2, 1)
 

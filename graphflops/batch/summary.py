@@ -9,13 +9,12 @@ from typing import Any
 
 from graphflops.batch.table import Row, table_rows
 from graphflops.core.cost import Dim
-from graphflops.render.layout import aligned
+from graphflops.render.layout import aligned, labelled
 from graphflops.render.units import parameters, quantity
 
-_AXES = (
-    *("mode", "batch_size", "seq_len", "image_size", "dtype", "convention", "device"),
-    *("new_tokens", "set"),
-)
+_AXES = ("mode", "batch_size", "seq_len", "image_size", "dtype", "set")
+_AXES_OF_MODES = ("convention", "device", "new_tokens")
+"""Axes that items of some modes do not have."""
 _LONGEST = 200
 """Characters of a message; the file has all of it."""
 
@@ -31,14 +30,14 @@ def summary(
         width: Columns of a terminal that tables are to fit into.
     """
     rows = table_rows(records)
-    axes = [axis for axis in _AXES if len({row[axis] for row in rows}) > 1]
+    axes = [*_varying(rows, _AXES, set()), *_varying(rows, _AXES_OF_MODES, {None})]
     counted = [row for row in rows if row["status"] != "failed"]
     failed = [row for row in rows if row["failure_class"] is not None]
     parts = [_counts(rows, failed)]
     if counted:
         parts.append(_counted_table(counted, axes, tablefmt, width))
     if failed:
-        parts.append(_failure_table(failed, axes, tablefmt, width))
+        parts.append(_failures(failed, tablefmt, width))
     return "\n\n".join(parts)
 
 
@@ -76,19 +75,24 @@ def _counted_table(
     return aligned(headers, table, tablefmt, width)
 
 
-def _failure_table(
-    rows: Sequence[Row], axes: Sequence[str], tablefmt: str, width: int | None
-) -> str:
-    table = [
-        [
-            row["failure_class"],
-            row["model"],
-            *(_cell(row[axis]) for axis in axes),
-            textwrap.shorten(row["message"], _LONGEST, placeholder=" ..."),
-        ]
-        for row in sorted(rows, key=lambda row: str(row["failure_class"]))
+def _failures(rows: Sequence[Row], tablefmt: str, width: int | None) -> str:
+    """Return each failure once, however many items of a model it is of."""
+    counts = Counter((row["failure_class"], row["model"], row["message"]) for row in rows)
+    lines = [
+        (failure, f"{model} ({items} items)" if items > 1 else model, _abbreviated(message))
+        for (failure, model, message), items in sorted(counts.items())
     ]
-    return aligned(["failure", "model", *axes, "message"], table, tablefmt, width)
+    if tablefmt == "simple":
+        return labelled(((failure, f"{model}: {text}") for failure, model, text in lines), width)
+    return aligned(["failure", "model", "message"], lines, tablefmt)
+
+
+def _varying(rows: Sequence[Row], axes: Sequence[str], ignored: set[None]) -> list[str]:
+    return [axis for axis in axes if len({row[axis] for row in rows} - ignored) > 1]
+
+
+def _abbreviated(message: str) -> str:
+    return textwrap.shorten(message, _LONGEST, placeholder=" ...")
 
 
 def _value(row: Row, key: str) -> Any:
