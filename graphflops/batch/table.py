@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ _AXES_OF_NUMBERS = {"batch_size", "seq_len", "image_size", "new_tokens"}
 _LARGEST_INT64 = 2**63 - 1
 
 
-def read_batch(path: str | Path) -> pd.DataFrame:
+def read_batch(path: str | PathLike[str]) -> pd.DataFrame:
     """Read the results of a batch as a data frame, one row for each item.
 
     Columns are the axes (``model``, ``mode``, ``batch_size``, ...), ``status``,
