@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,7 @@ _AXES_OF_NUMBERS = {"batch_size", "seq_len", "image_size", "new_tokens"}
 _LARGEST_INT64 = 2**63 - 1
 
 
-def read_batch(path: str | PathLike[str]) -> pd.DataFrame:
+def read_batch(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read the results of a batch as a data frame, one row for each item.
 
     Columns are the axes (``model``, ``mode``, ``batch_size``, ...), ``status``,
