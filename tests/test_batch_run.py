@@ -31,6 +31,7 @@ convention = ["exact", "torch", "causal", "calflops", "fvcore"]
 ITEMS = 5 + 1 + 15
 CLUSTER = """
 import sys
+sys.modules.update(dict.fromkeys(sys.argv[1:]))  # packages that are missing
 from distributed import LocalCluster
 if __name__ == "__main__":
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
@@ -195,10 +196,10 @@ def test_failures_are_exit_status_1_on_request(folder: Path) -> None:
 
 
 @contextmanager
-def _cluster(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str, list[int]]]:
+def _cluster(folder: Path, *missing: str) -> Iterator[tuple[subprocess.Popen[str], str, list[int]]]:
     (folder / "cluster.py").write_text(CLUSTER)
     cluster = subprocess.Popen(
-        [sys.executable, "cluster.py"],
+        [sys.executable, "cluster.py", *missing],
         cwd=folder,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -227,6 +228,18 @@ def test_a_worker_of_a_cluster_that_is_killed_loses_nothing(folder: Path) -> Non
     assert process.returncode == 0, err
     assert err.startswith(f"{ITEMS} items: {ITEMS} ok, 0 failed; ")
     assert _lines(path) == _lines(whole)
+
+
+def test_workers_that_lack_a_package_are_told_in_a_sentence(folder: Path) -> None:
+    with _cluster(folder, "pebble") as (_, address, _):
+        arguments = ("-o", "results.jsonl", "--executor", "dask", "--address", address)
+        err = _run(folder, "spec.toml", *arguments, code=2)
+    assert err == (
+        f"graphflops: the workers of {address} cannot count: BatchError: a batch needs pebble. Run: "
+        "pip install 'graphflops[batch]'. Install this version of 'graphflops[batch]' where they "
+        "run.\n"
+    )
+    assert not (folder / "results.jsonl").exists()
 
 
 def test_a_scheduler_that_goes_away_is_told_in_a_sentence(folder: Path) -> None:

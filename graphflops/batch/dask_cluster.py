@@ -43,6 +43,7 @@ class DaskCluster:
         _check_address(address)
         _silence_logs()
         self._address, self._limits = address, limits
+        self._stopped = False
         self._distributed: Any = distributed
         try:
             self._client = self._distributed.Client(
@@ -69,17 +70,7 @@ class DaskCluster:
         Raises:
             BatchError: The worker lacks graphflops, or the cluster is lost.
         """
-        try:
-            outcome = self._submit(function, *args).result()
-        except CancelledError as error:
-            raise self._lost() from error
-        except Exception as error:
-            msg = (
-                f"the workers of {self._address} cannot count: {type(error).__name__}: {error}. "
-                "Install this version of 'graphflops[batch]' where they run."
-            )
-            raise BatchError(msg) from error
-        value: T = value_of(outcome)
+        value: T = value_of(self._outcome(self._submit(function, *args)))
         return value
 
     def run(
@@ -88,7 +79,7 @@ class DaskCluster:
         """Call a function with each argument, and yield key and outcome as they are done.
 
         Raises:
-            BatchError: The scheduler is lost.
+            BatchError: The scheduler is lost, or its workers cannot count.
         """
         futures = {self._submit(function, value): key for key, value in arguments.items()}
         keys = {future.key: key for future, key in futures.items()}
@@ -110,12 +101,15 @@ class DaskCluster:
         with contextlib.suppress(Exception):
             self._client.close(timeout=1)
 
-    _stopped = False
-
     def _submit(self, function: Callable[..., Any], *args: Any) -> Any:
         return self._client.submit(_isolated, self._limits, function, args, pure=False)
 
     def _outcome(self, future: Any) -> Outcome:
+        """Return the outcome of a call; an error of the call itself is part of it.
+
+        Raises:
+            BatchError: The cluster is lost, or its workers cannot count.
+        """
         try:
             outcome: Outcome = future.result()
         except self._distributed.KilledWorker:
@@ -123,8 +117,12 @@ class DaskCluster:
             return Outcome(error=LostProcessError(msg))
         except CancelledError as error:
             raise self._lost() from error
-        except Exception as error:  # noqa: BLE001 - of one item
-            return Outcome(error=error)
+        except Exception as error:
+            msg = (
+                f"the workers of {self._address} cannot count: {type(error).__name__}: {error}. "
+                "Install this version of 'graphflops[batch]' where they run."
+            )
+            raise BatchError(msg) from error
         return outcome
 
     def _lost(self) -> BatchError:
