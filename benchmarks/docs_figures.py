@@ -16,6 +16,7 @@ from tabulate import tabulate
 
 import graphflops as gf
 from benchmarks import (
+    batch,
     capture,
     diff,
     fit_efficiency,
@@ -46,6 +47,12 @@ def _capture() -> dict[str, Any]:
 @functools.cache
 def _scaling() -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(scaling.RESULTS.read_text("utf-8"))
+    return loaded
+
+
+@functools.cache
+def _batch() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(batch.RESULTS.read_text("utf-8"))
     return loaded
 
 
@@ -139,6 +146,10 @@ def devices_table() -> str:
 
 
 FIGURES: dict[str, Callable[[], str]] = {
+    "batch": lambda: batch.table(_batch()),
+    "batch-rate": lambda: f"{batch.rate(_batch()):.0f}",
+    "batch-load": lambda: batch.loads(_batch()),
+    "batch-environment": lambda: _environment(_batch()["environment"]),
     "capture": lambda: capture.table(_capture()["rows"]),
     "capture-environment": lambda: _environment(_capture()["environment"]),
     "scaling": lambda: scaling.table(_scaling()),

@@ -1,4 +1,4 @@
-"""Sweeps: many cases by name, each in a worker with limits, results kept as they come.
+"""Sweeps: many cases by name, on the engine of ``graphflops batch``, results kept as they come.
 
 A sweep can be cut short and gone on with, run for some names alone, and leaves one JSON object a
 line: where it ran, then what came of each case.
@@ -7,32 +7,25 @@ line: where it ran, then what came of each case.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import multiprocessing
-import resource
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Future, as_completed
-from concurrent.futures import TimeoutError as Late  # a class of its own until Python 3.11
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pebble import ProcessExpired, ProcessPool
-
 from benchmarks.failures import reason
 from benchmarks.results import rows_of
+from graphflops.batch.executor import Limits, Outcome
+from graphflops.batch.failures import LostProcessError, TimeLimitError, out_of_memory
+from graphflops.batch.local import LocalProcesses
 
 MEMORY_GIB = 8
 """Memory that a worker may write to, with what the server has imported."""
 Row = dict[str, Any]
-
-
-def limit_memory() -> None:
-    """Let allocations fail beyond the limit, in this process."""
-    size = MEMORY_GIB << 30
-    resource.setrlimit(resource.RLIMIT_DATA, (size, size))
 
 
 def arguments(description: str | None, *, seconds: float = 300) -> argparse.ArgumentParser:
@@ -52,11 +45,15 @@ def arguments(description: str | None, *, seconds: float = 300) -> argparse.Argu
     return parser
 
 
-def pool(workers: int, preload: str) -> ProcessPool:
-    """Workers, forked from a server that has imported a module and has no threads."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([preload])
-    return ProcessPool(workers, 1, limit_memory, context=context)
+def pool(options: argparse.Namespace, preload: str) -> LocalProcesses:
+    """Return the engine of `graphflops batch`, with a module that its server imports.
+
+    Args:
+        options: Of :func:`arguments`.
+        preload: The module.
+    """
+    limits = Limits(seconds=options.seconds, memory=MEMORY_GIB << 30)
+    return LocalProcesses(options.workers, limits, (preload,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +74,7 @@ class Sweep:
     where: Row
     partial: bool = False
 
-    def run(self, workers: ProcessPool, options: argparse.Namespace) -> None:
+    def run(self, workers: LocalProcesses, options: argparse.Namespace) -> None:
         """Write a row for each case as soon as it is there, and stop the workers.
 
         Args:
@@ -98,34 +95,47 @@ class Sweep:
             workers.stop()
 
     def _fresh(
-        self, workers: ProcessPool, names: list[str], options: argparse.Namespace
+        self, workers: LocalProcesses, names: list[str], options: argparse.Namespace
     ) -> Iterator[Row]:
         """What comes of each case, in the order they are done, until time is up."""
-        futures: dict[Future[Row], str] = {
-            workers.schedule(self.job, [*self.cases[name]], timeout=options.seconds): name
-            for name in names
-        }
-        patience = None if options.minutes is None else 60 * options.minutes
-        try:
-            for done, future in enumerate(as_completed(futures, timeout=patience), start=1):
-                row = {"name": futures[future]} | _result(future)
-                print(f"{done}/{len(names)} {row['name']}: {row['outcome']}", file=sys.stderr)
+        with _stopped_after(workers, options.minutes):
+            outcomes = workers.run(_apply, {name: (self.job, self.cases[name]) for name in names})
+            for done, (name, outcome) in enumerate(outcomes, start=1):
+                row = {"name": name} | _result(outcome)
+                print(f"{done}/{len(names)} {name}: {row['outcome']}", file=sys.stderr)
                 yield row
-        except Late:
-            print(f"{options.minutes} minutes are over; --resume goes on", file=sys.stderr)
 
 
-def _result(future: Future[Row]) -> Row:
-    """What a worker found, or how it ended."""
+@contextlib.contextmanager
+def _stopped_after(workers: LocalProcesses, minutes: float | None) -> Iterator[None]:
+    def stop() -> None:
+        print(f"{minutes} minutes are over; --resume goes on", file=sys.stderr)
+        workers.stop()
+
+    timer = threading.Timer(60 * minutes, stop) if minutes is not None else None
+    if timer is not None:
+        timer.start()
     try:
-        return future.result()
-    except Late as error:
-        return {"outcome": "too slow", "reason": f"no answer within {error.args[1]:.0f} seconds"}
-    except ProcessExpired as error:
-        return {"outcome": "crashed", "reason": f"exit code {error.exitcode}"}
-    except MemoryError:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+def _apply(case: tuple[Callable[..., Row], Sequence[Any]]) -> Row:
+    job, arguments = case
+    return job(*arguments)
+
+
+def _result(outcome: Outcome) -> Row:
+    """What a worker found, or how it ended."""
+    error = outcome.error
+    if error is None:
+        row: Row = outcome.value
+        return row
+    if out_of_memory(error):
         return {"outcome": "out of memory", "reason": f"more than {MEMORY_GIB} GiB"}
-    except BrokenExecutor:  # of the pool itself; --resume goes on
-        raise
-    except Exception as error:  # noqa: BLE001 - one case takes nothing with it
-        return {"outcome": "failed", "reason": reason(error)}
+    if isinstance(error, TimeLimitError | LostProcessError):
+        end = "too slow" if isinstance(error, TimeLimitError) else "crashed"
+        return {"outcome": end, "reason": str(error)}
+    return {"outcome": "failed", "reason": reason(error)}

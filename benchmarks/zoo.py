@@ -50,25 +50,24 @@ def _options() -> argparse.Namespace:
 
 
 def _sweep(options: argparse.Namespace, results: Path) -> None:
-    workers = sweep.pool(options.workers, "benchmarks.zoo_preload")
-    with workers:
-        known, facts = workers.schedule(zoo_worker.start, [[*SOURCES]]).result()
-        names = options.names or [
-            name for name in known if not options.source or name.partition(":")[0] in options.source
-        ]
-        where = environment(PACKAGES) | facts
-        sweep.Sweep(
-            job=zoo_worker.examine,
-            cases={
-                f"{mode}/{name}": (mode, name, known.get(name, ""), options.quick, options.seconds)
-                for mode in options.mode or zoo_worker.MODES
-                for name in names
-                if mode != "generation" or zoo_worker.may_generate(name)
-            },
-            results=results,
-            where=where | {"workers": options.workers, "limit": options.seconds},
-            partial=bool(options.source or options.mode),
-        ).run(workers, options)
+    workers = sweep.pool(options, "benchmarks.zoo_preload")
+    known, facts = workers.call(zoo_worker.start, [*SOURCES])
+    names = options.names or [
+        name for name in known if not options.source or name.partition(":")[0] in options.source
+    ]
+    where = environment(PACKAGES) | facts
+    sweep.Sweep(
+        job=zoo_worker.examine,
+        cases={
+            f"{mode}/{name}": (mode, name, known.get(name, ""), options.quick, options.seconds)
+            for mode in options.mode or zoo_worker.MODES
+            for name in names
+            if mode != "generation" or zoo_worker.may_generate(name)
+        },
+        results=results,
+        where=where | {"workers": options.workers, "limit": options.seconds},
+        partial=bool(options.source or options.mode),
+    ).run(workers, options)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ nitpick_ignore_regex = [
         "py:.*",
         r"(torch|sympy|os|collections|pathlib|typing|types|enum|dataclasses|transformers|lightning)(\..*)?",
     ),
-    ("py:.*", r"(nn|fx|nx)\..*"),  # the names by which modules import torch's and networkx
+    ("py:.*", r"(nn|fx|nx|pd)\..*"),  # names by which modules import torch's, networkx and pandas
     # Parts of types that Sphinx takes apart at their commas, and type variables.
     ("py:class", r"(tuple|dict)\[.*|.*\.[A-Z]|Parameter|Trainer|Path"),
 ]

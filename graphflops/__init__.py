@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from graphflops.analysis.devices import Device, device, load_devices
     from graphflops.analysis.efficiency import Efficiency
     from graphflops.analysis.utilization import peak_flops
+    from graphflops.batch.table import read_batch
     from graphflops.compiler.annotation import annotate
     from graphflops.compiler.counting_backend import backend
     from graphflops.compiler.pipeline_split import split_policy
@@ -24,11 +25,15 @@ if TYPE_CHECKING:
     from graphflops.counting.generation import count_generation
     from graphflops.counting.training import count_training
     from graphflops.errors import (
+        BatchError,
         CaptureError,
         DeviceOutOfMemoryError,
         DuplicateHandlerError,
+        ForwardError,
         GraphFlopsError,
         HandlerError,
+        InputError,
+        ModelNameError,
         ModelSpecError,
         OutputError,
         PluginWarning,
@@ -52,6 +57,7 @@ _NAMES_BY_MODULE = {
     "analysis.devices": ("Device", "device", "load_devices"),
     "analysis.efficiency": ("Efficiency",),
     "analysis.utilization": ("peak_flops",),
+    "batch.table": ("read_batch",),
     "compiler.annotation": ("annotate",),
     "compiler.counting_backend": ("backend",),
     "compiler.pipeline_split": ("split_policy",),
@@ -64,11 +70,15 @@ _NAMES_BY_MODULE = {
     "counting.generation": ("count_generation",),
     "counting.training": ("count_training",),
     "errors": (
+        "BatchError",
         "CaptureError",
         "DeviceOutOfMemoryError",
         "DuplicateHandlerError",
+        "ForwardError",
         "GraphFlopsError",
         "HandlerError",
+        "InputError",
+        "ModelNameError",
         "ModelSpecError",
         "OutputError",
         "PluginWarning",
@@ -91,6 +101,7 @@ _NAMES_BY_MODULE = {
 _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 __all__ = [
+    "BatchError",
     "BudgetCheck",
     "CaptureError",
     "CostDiff",
@@ -99,9 +110,12 @@ __all__ = [
     "Dim",
     "DuplicateHandlerError",
     "Efficiency",
+    "ForwardError",
     "GenerationReport",
     "GraphFlopsError",
     "HandlerError",
+    "InputError",
+    "ModelNameError",
     "ModelSpecError",
     "ModuleNode",
     "ModuleTraining",
@@ -134,6 +148,7 @@ __all__ = [
     "load",
     "load_devices",
     "peak_flops",
+    "read_batch",
     "register",
     "save",
     "split_policy",

@@ -14,6 +14,10 @@ class CaptureError(GraphFlopsError):
     """Failure to capture a model as a graph, or of the model's own forward."""
 
 
+class ForwardError(CaptureError):
+    """Failure of a model's own forward on its inputs."""
+
+
 class UnknownOpError(GraphFlopsError):
     """Operators without a price, with ``on_unknown="raise"``."""
 
@@ -32,6 +36,18 @@ class UnboundSymbolError(GraphFlopsError):
 
 class ModelSpecError(GraphFlopsError):
     """Invalid model name, config, input or option."""
+
+
+class ModelNameError(ModelSpecError):
+    """Name of no model: unknown, not found, or of a package that is not installed."""
+
+
+class InputError(ModelSpecError):
+    """Input, size or dtype that a model does not take."""
+
+
+class BatchError(GraphFlopsError):
+    """Batch that cannot run: its spec, its results file or its executor."""
 
 
 class OutputError(GraphFlopsError):

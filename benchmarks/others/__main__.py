@@ -18,18 +18,17 @@ def main() -> None:
     """Run the cases, and write the page."""
     options = sweep.arguments(__doc__, seconds=240).parse_args()
     if not options.render_only:
-        workers = sweep.pool(options.workers, "benchmarks.real_runs.preload")
-        with workers:
-            known = workers.schedule(worker.names).result()
-            patterns = options.names or ["*"]
-            asked = [name for name in known if any(fnmatchcase(name, p) for p in patterns)]
-            where = environment(("torch", *page.PACKAGES))
-            sweep.Sweep(
-                job=worker.examine,
-                cases={name: (name,) for name in asked},
-                results=page.RESULTS,
-                where=where | {"limit": options.seconds},
-            ).run(workers, options)
+        workers = sweep.pool(options, "benchmarks.real_runs.preload")
+        known = workers.call(worker.names)
+        patterns = options.names or ["*"]
+        asked = [name for name in known if any(fnmatchcase(name, p) for p in patterns)]
+        where = environment(("torch", *page.PACKAGES))
+        sweep.Sweep(
+            job=worker.examine,
+            cases={name: (name,) for name in asked},
+            results=page.RESULTS,
+            where=where | {"limit": options.seconds},
+        ).run(workers, options)
     page.PAGE.write_text(page.render(), encoding="utf-8")
 
 

@@ -31,21 +31,20 @@ def main() -> None:
 
 
 def _sweep(kind: str, options: Any) -> None:
-    workers = sweep.pool(options.workers, "benchmarks.real_runs.preload")
-    with workers:
-        known = workers.schedule(worker.names, [kind]).result()
-        asked = [
-            name
-            for name in known
-            if not options.names or any(fnmatchcase(name, pattern) for pattern in options.names)
-        ]
-        where = environment(("torch", "transformers", "timm", "torchvision", "peft"))
-        sweep.Sweep(
-            job=worker.examine,
-            cases={name: (kind, name) for name in asked},
-            results=page.RESULTS[kind],
-            where=where | {"limit": options.seconds},
-        ).run(workers, options)
+    workers = sweep.pool(options, "benchmarks.real_runs.preload")
+    known = workers.call(worker.names, kind)
+    asked = [
+        name
+        for name in known
+        if not options.names or any(fnmatchcase(name, pattern) for pattern in options.names)
+    ]
+    where = environment(("torch", "transformers", "timm", "torchvision", "peft"))
+    sweep.Sweep(
+        job=worker.examine,
+        cases={name: (kind, name) for name in asked},
+        results=page.RESULTS[kind],
+        where=where | {"limit": options.seconds},
+    ).run(workers, options)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.source_lines import is_model_file, short_path
 from graphflops.capture.torch_internals.count_flags import model_running
 from graphflops.core.ir import OpCall, Phase
-from graphflops.errors import CaptureError, GraphFlopsError
+from graphflops.errors import CaptureError, ForwardError, GraphFlopsError
 from graphflops.runtime.interruption import raise_interruption
 from graphflops.runtime.patches import QUIET
 from graphflops.runtime.versions import untested_versions, version_error_behind
@@ -43,7 +43,7 @@ def explain_failure(
     name = type(model).__name__
     if forward_error is not None and type(forward_error) is type(failures[0][1]):
         reason = f"{first_line(forward_error)}{_location(forward_error)}"
-        return CaptureError(
+        return ForwardError(
             f"the forward of {name} fails on these inputs: {reason}. "
             f"The inputs were: {_describe_inputs(args, kwargs)}. Correct the inputs or the model."
         )
@@ -91,7 +91,7 @@ def refuse_mixed_dtypes(calls: Iterable[OpCall]) -> None:
                 f"{call.op} gets {' and '.join(dtypes)} tensors{location}, which PyTorch refuses "
                 "to multiply. Give inputs of the model's dtypes."
             )
-            raise CaptureError(msg)
+            raise ForwardError(msg)
 
 
 def refuse_empty_trace(run_count: int, recorded_count: int) -> None:

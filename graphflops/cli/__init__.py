@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import typer
 
 from graphflops.cli import (
+    batch,
     catalog,
     count,
     diff,
@@ -52,6 +53,7 @@ app.command()(memory.memory)
 app.command()(trace.annotate_trace)
 app.command()(view.view)
 app.add_typer(graph.app, name="graph")
+app.add_typer(batch.app, name="batch")
 app.command()(catalog.models)
 app.command()(catalog.conventions)
 app.command()(catalog.devices)

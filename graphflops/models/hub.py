@@ -10,7 +10,7 @@ from typing import Any
 import huggingface_hub
 from huggingface_hub import errors
 
-from graphflops.errors import ModelSpecError
+from graphflops.errors import ModelNameError, ModelSpecError
 from graphflops.models.workload import Options
 
 
@@ -38,11 +38,11 @@ def load_config(name: str, options: Options) -> LoadedConfig:
         options.forbid("a config on this machine", "revision")
         path = path / "config.json" if path.is_dir() else path
         if path.is_dir():
-            raise ModelSpecError(f"{path} is a folder. Give a transformers config.json.")
+            raise ModelNameError(f"{path} is a folder. Give a transformers config.json.")
         if path.is_file():
             return LoadedConfig(values=_read(path), code_location=str(path.parent))
         if path.suffix == ".json" or "/" in name:
-            raise ModelSpecError(
+            raise ModelNameError(
                 f"{path} does not exist. Give a config.json, its folder, or a model type such as "
                 "hf:bert."
             )
@@ -105,23 +105,23 @@ def _download(name: str, revision: str | None) -> str:
             f"{location} is not on this machine, and the hub cannot be reached. Download its "
             "config.json and give hf:PATH, or set HF_HOME to a cache that has it."
         )
-        raise ModelSpecError(msg) from error
+        raise ModelNameError(msg) from error
     except errors.GatedRepoError as error:
         msg = f"{name} is gated. Ask for access on its page, then log in: hf auth login."
-        raise ModelSpecError(msg) from error
+        raise ModelNameError(msg) from error
     except errors.RepositoryNotFoundError as error:
         msg = f"the hub has no model {name!r}. Correct the name, or log in if it is private."
-        raise ModelSpecError(msg) from error
+        raise ModelNameError(msg) from error
     except errors.RevisionNotFoundError as error:
         msg = f"{name} has no revision {revision!r}. Give a branch, a tag or a commit of it."
-        raise ModelSpecError(msg) from error
+        raise ModelNameError(msg) from error
     except errors.EntryNotFoundError as error:
         msg = f"{location} has no config.json. Give a model that transformers can load."
-        raise ModelSpecError(msg) from error
+        raise ModelNameError(msg) from error
     except (errors.HFValidationError, OSError, errors.HfHubHTTPError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         msg = f"{location} cannot be fetched from the hub: {reason}. Give hf:ORG/NAME or hf:PATH."
-        raise ModelSpecError(msg) from error
+        raise ModelNameError(msg) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

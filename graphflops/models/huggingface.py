@@ -10,7 +10,7 @@ import transformers
 from transformers import dynamic_module_utils
 from transformers.models.auto import configuration_auto, modeling_auto
 
-from graphflops.errors import ModelSpecError
+from graphflops.errors import ModelNameError, ModelSpecError
 from graphflops.models import schemes
 from graphflops.models.hub import LoadedConfig, load_config, strip_code
 from graphflops.models.inputs import floating_dtype, transformers_inputs
@@ -90,7 +90,7 @@ def _config_class(loaded: LoadedConfig, location: str, options: Options) -> Any:
         msg = f"transformers {transformers.__version__} has no model type {model_type!r}."
         hint = schemes.suggest_model_names(f"hf:{model_type}")
         msg = f"{msg} {hint or '`graphflops models hf:` lists all.'}"
-    raise ModelSpecError(msg)
+    raise ModelNameError(msg)
 
 
 def _model_class(config: Any, class_name: str, loaded: LoadedConfig, options: Options) -> Any:

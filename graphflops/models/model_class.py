@@ -10,7 +10,7 @@ from typing import Any
 import transformers
 from transformers.models.auto import modeling_auto
 
-from graphflops.errors import ModelSpecError
+from graphflops.errors import ModelNameError
 from graphflops.models.workload import suggest
 
 _TASK_CLASS_NAMES = [
@@ -40,7 +40,7 @@ def class_by_name(config: Any, name: str) -> Any:
         problem = f"cannot build a {config.model_type!r} as"
     choices = sorted(classes) or sorted(auto_classes)
     hint = suggest(name, choices) or f"Known: {', '.join(choices)}."
-    raise ModelSpecError(f"transformers {transformers.__version__} {problem} {name!r}. {hint}")
+    raise ModelNameError(f"transformers {transformers.__version__} {problem} {name!r}. {hint}")
 
 
 def default_class(config: Any) -> Any:
@@ -66,7 +66,7 @@ def default_class(config: Any) -> Any:
             f"transformers has a config {config.model_type!r} but no model that is built from it "
             "alone. Give the type of the model it is part of."
         )
-        raise ModelSpecError(msg)
+        raise ModelNameError(msg)
     return next(
         (candidate for candidate in classes if candidate.__name__.endswith("Model")), classes[0]
     )
@@ -89,7 +89,7 @@ def generation_class(config: Any) -> Any:
         f"transformers has no model of type {config.model_type!r} that continues a prompt. Name "
         "one that does, such as hf:llama, hf:t5 or hf:llava."
     )
-    raise ModelSpecError(msg)
+    raise ModelNameError(msg)
 
 
 _GENERATION_CLASSES = (

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from graphflops.errors import ModelSpecError
+from graphflops.errors import ModelNameError, ModelSpecError
 
 
 def require(package: str, extra: str) -> ModuleType:
@@ -32,7 +32,7 @@ def require(package: str, extra: str) -> ModuleType:
             problem += f", which is installed but does not import ({reason})"
         elif error.name != package:
             problem += f", which lacks {error.name}"
-        raise ModelSpecError(f"{problem}. Run: pip install 'graphflops[{extra}]'") from error
+        raise ModelNameError(f"{problem}. Run: pip install 'graphflops[{extra}]'") from error
 
 
 def repair_torchvision() -> bool:

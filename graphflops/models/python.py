@@ -12,7 +12,7 @@ from torch import nn
 
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.arguments import model_inputs
-from graphflops.errors import ModelSpecError
+from graphflops.errors import InputError, ModelNameError, ModelSpecError
 from graphflops.models.inputs import (
     apply_user_inputs,
     floating_dtype,
@@ -32,18 +32,18 @@ def load_attribute(name: str) -> Any:
     """
     location, _, leaf = (name, "", "") if name.endswith(".py") else name.rpartition(":")
     if not location:
-        raise ModelSpecError(
+        raise ModelNameError(
             f"{name!r} names nothing in Python. Write FILE.py:NAME or MODULE:NAME."
         )
     module = load_module(location)
     if not leaf:
         hint = _model_hint(module, location)
-        raise ModelSpecError(f"{location} is a file of Python code. {hint}")
+        raise ModelNameError(f"{location} is a file of Python code. {hint}")
     value = getattr(module, leaf, None)
     if value is None:
         public = sorted(key for key in vars(module) if not key.startswith("_"))
         hint = suggest(leaf, public) or _model_hint(module, location)
-        raise ModelSpecError(f"{location} has no {leaf!r}. {hint}")
+        raise ModelNameError(f"{location} has no {leaf!r}. {hint}")
     return value
 
 
@@ -106,7 +106,7 @@ def _unpack(value: Any, name: str) -> tuple[nn.Module, tuple[Any, ...], Mapping[
     try:
         return model, *model_inputs(args, kwargs)
     except ModelSpecError as error:
-        raise ModelSpecError(f"{name} gives a model with inputs, but {error}") from error
+        raise InputError(f"{name} gives a model with inputs, but {error}") from error
 
 
 def _model_hint(module: ModuleType, location: str) -> str:

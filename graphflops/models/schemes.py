@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from importlib.metadata import EntryPoint, entry_points
 
-from graphflops.errors import ModelSpecError
+from graphflops.errors import ModelNameError, ModelSpecError
 from graphflops.models.optional_dependencies import require
 from graphflops.models.workload import Options, Resolver, Workload
 
@@ -53,7 +53,7 @@ def resolve(name: str, options: Options) -> Workload:
         python: Resolver = _PYTHON.load()
         return python.resolve(name, options)
     sentences = (f"{name!r} is no model name.", suggest_model_names(name), _FORMS)
-    raise ModelSpecError(" ".join(filter(None, sentences)))
+    raise ModelNameError(" ".join(filter(None, sentences)))
 
 
 def schemes() -> Mapping[str, EntryPoint]:
@@ -104,7 +104,7 @@ def search(pattern: str) -> tuple[dict[str, str], list[str]]:
         return matches, errors
     default = "Give a part of a name, or a glob such as 'timm:vit_*'."
     advice = suggest_model_names(pattern) or default
-    raise ModelSpecError(" ".join((f"no known model name matches {pattern!r}.", *errors, advice)))
+    raise ModelNameError(" ".join((f"no known model name matches {pattern!r}.", *errors, advice)))
 
 
 def suggest_model_names(name: str) -> str:
@@ -136,7 +136,7 @@ def _load(entry: EntryPoint) -> Resolver:
     try:
         resolver: Resolver = entry.load()
     except Exception as error:
-        raise ModelSpecError(
+        raise ModelNameError(
             f"the resolver of {entry.name}: names ({entry.value}) cannot be loaded: "
             f"{type(error).__name__}: {error}. Update or uninstall the plugin."
         ) from error

@@ -9,7 +9,7 @@ import timm
 import torch
 from timm.data.config import resolve_model_data_config
 
-from graphflops.errors import ModelSpecError
+from graphflops.errors import ModelNameError
 from graphflops.models import schemes
 from graphflops.models.inputs import apply_user_inputs, floating_dtype, forward_parameters
 from graphflops.models.inputs.tensors import meta_tensor
@@ -28,7 +28,7 @@ def resolve(name: str, options: Options) -> Workload:
     options.forbid("a timm model", "seq_len", "audio_seconds", "revision", "trust_remote_code")
     if not timm.is_model(name):
         hint = schemes.suggest_model_names(f"timm:{name}")
-        raise ModelSpecError(f"timm {timm.__version__} has no model {name!r}. {hint}".rstrip())
+        raise ModelNameError(f"timm {timm.__version__} has no model {name!r}. {hint}".rstrip())
     model = _build(name, options)
     dtype = floating_dtype(options.dtype) or torch.float32
     shape = (options.batch_size or 1, *_image_shape(model, options))

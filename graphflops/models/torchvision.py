@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torchvision import __version__, models
 
-from graphflops.errors import ModelSpecError
+from graphflops.errors import InputError, ModelNameError
 from graphflops.models import schemes
 from graphflops.models.inputs import apply_user_inputs, floating_dtype, forward_parameters
 from graphflops.models.inputs.tensors import meta_tensor
@@ -37,7 +37,7 @@ def resolve(name: str, options: Options) -> Workload:
     )
     if name not in models.list_models():
         hint = schemes.suggest_model_names(f"torchvision:{name}")
-        raise ModelSpecError(f"torchvision {__version__} has no model {name!r}. {hint}".rstrip())
+        raise ModelNameError(f"torchvision {__version__} has no model {name!r}. {hint}".rstrip())
     dtype = floating_dtype(options.dtype) or torch.float32
     size = _size(name, options)
     model = _build(name, size, options).to(dtype)
@@ -47,7 +47,7 @@ def resolve(name: str, options: Options) -> Workload:
             f"--batch-size {batch}: torchvision:{name} takes a list of images, one after the "
             f"other. Ask for at most {MAX_DETECTION_BATCH:,}."
         )
-        raise ModelSpecError(msg)
+        raise InputError(msg)
 
     def image(*leading: int) -> torch.Tensor:
         return meta_tensor((*leading, *size), dtype)

@@ -11,7 +11,7 @@ from types import ModuleType
 
 from graphflops.capture.diagnose import first_line
 from graphflops.capture.source_lines import is_model_file, short_path
-from graphflops.errors import ModelSpecError
+from graphflops.errors import ModelNameError, ModelSpecError
 from graphflops.models import schemes
 from graphflops.models.optional_dependencies import repair_torchvision
 
@@ -27,7 +27,7 @@ def load_module(location: str) -> ModuleType:
     """
     if location.endswith(".py") and not Path(location).is_file():
         problem = "is no file" if Path(location).exists() else "does not exist"
-        raise ModelSpecError(f"{location} {problem}. Give the path of a Python file: FILE.py:NAME.")
+        raise ModelNameError(f"{location} {problem}. Give the path of a Python file: FILE.py:NAME.")
     try:
         if location.endswith(".py"):
             return _load_file(Path(location))
@@ -35,14 +35,15 @@ def load_module(location: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         if repair_torchvision():  # an import of the file may have needed it
             return load_module(location)
-        advice = "Correct it, or run where its imports work."
+        advice, kind = "Correct it, or run where its imports work.", ModelSpecError
         if isinstance(error, ModuleNotFoundError) and error.name == location:
             # The user may have meant a scheme.
+            kind = ModelNameError
             advice = (
                 f"Give a module that is installed, FILE.py:NAME, or {schemes.SCHEME_LIST}:NAME."
             )
         reason = failure_reason(error)
-        raise ModelSpecError(f"{location} cannot be imported: {reason}. {advice}") from error
+        raise kind(f"{location} cannot be imported: {reason}. {advice}") from error
 
 
 def failure_reason(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Protocol
 
-from graphflops.errors import ModelSpecError
+from graphflops.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +68,14 @@ class Options:
         """Raise if an option is set that does not apply.
 
         Raises:
-            ModelSpecError: An option in ``names`` is set.
+            InputError: An option in ``names`` is set.
         """
         flags = {"overrides": "--set", "inputs": "--input"}
         for name in names:
             if getattr(self, name):
                 flag = flags.get(name, "--" + name.replace("_", "-"))
                 msg = f"{flag} does not apply to {what}. Leave it out."
-                raise ModelSpecError(msg)
+                raise InputError(msg)
 
 
 class Resolver(Protocol):
@@ -103,7 +103,7 @@ def parse_input(text: str) -> tuple[str, InputSpec]:
     """Parse ``NAME=SHAPE[:DTYPE]``.
 
     Raises:
-        ModelSpecError: The text does not have that form.
+        InputError: The text does not have that form.
 
     Example:
         >>> parse_input("pixel_values=1x3x224x224:float32")
@@ -115,7 +115,7 @@ def parse_input(text: str) -> tuple[str, InputSpec]:
             f"--input {text!r} is not NAME=SHAPE[:DTYPE]. "
             "Write e.g. pixel_values=1x3x224x224:float32."
         )
-        raise ModelSpecError(msg)
+        raise InputError(msg)
     shape = tuple(int(size) for size in match["shape"].split("x"))
     return match["name"], InputSpec(shape=shape, dtype=match["dtype"])
 

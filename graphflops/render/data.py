@@ -63,7 +63,7 @@ def common_dict(
         "kind": kind,
         "model": {
             "name": captured.model,
-            "inputs": {name: _tensor(meta) for name, meta in capture.inputs},
+            "inputs": {name: tensor_dict(meta) for name, meta in capture.inputs},
         },
         "environment": environment(),
         "capture": {
@@ -154,8 +154,8 @@ def call_dict(record: OpRecord) -> dict[str, Any]:
         "overload": call.overload,
         "status": record.status.value,
         "dtype": call.dtype,
-        "inputs": [{"name": name, **_tensor(meta)} for name, meta in call.tensors()],
-        "outputs": [_tensor(meta) for meta in call.outputs],
+        "inputs": [{"name": name, **tensor_dict(meta)} for name, meta in call.tensors()],
+        "outputs": [tensor_dict(meta) for meta in call.outputs],
         "phase": call.phase.value,
         "is_weight_gradient": call.is_weight_gradient,
         "trip_count": number(call.trip_count),
@@ -194,7 +194,8 @@ def number(value: Dim) -> int | str:
     return value if isinstance(value, int) else str(value)
 
 
-def _tensor(meta: TensorMeta) -> dict[str, Any]:
+def tensor_dict(meta: TensorMeta) -> dict[str, Any]:
+    """Return shape and dtype of a tensor."""
     return {"shape": [number(size) for size in meta.shape], "dtype": meta.dtype}
 
 

@@ -18,6 +18,7 @@ _RIGHT = {
     *("trainable", "forward", "backward", "input gradient", "weight gradient", "recomputed"),
     *("backward / forward", "FLOPs before", "before", "after", "%", "number"),
     *("bytes difference", "params difference", "limit", "actual", "margin"),
+    *("batch_size", "seq_len", "image_size", "new_tokens", "KV cache", "expected time"),
     *("float4", "float8", "bfloat16", "float16", "tf32", "vector", "GB/s", "GB", "memory"),
 }
 """Headers of columns of numbers."""
@@ -25,6 +26,7 @@ _DROPPED_FIRST = (
     *("number", "params difference", "bytes difference"),
     *("read", "written", "params", "calls", "recomputed", "trainable", "backward / forward"),
     *("class", "MACs", "bytes", "source", "input gradient", "weight gradient", "% FLOPs", "shapes"),
+    *("batch_size", "seq_len", "image_size", "new_tokens", "KV cache", "expected time"),
     *("float4", "tf32", "float16"),
 )
 """Headers of the columns that a narrow table goes without, the least important first."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from graphflops.errors import ModelSpecError
+from graphflops.errors import InputError
 from graphflops.models.inputs.context import InputContext
 from graphflops.models.inputs.tensors import full, materialize_if_small, meta_tensor, repeat_batch
 
@@ -165,14 +165,14 @@ def _run_extractor(
             f"--audio-seconds {requested:g} is longer than the {window:g} seconds that "
             f"{extractor_class.__name__} takes at once. Ask for at most {window:g}."
         )
-        raise ModelSpecError(msg)
+        raise InputError(msg)
     if requested and requested > MAX_SECONDS:
         msg = (
             f"--audio-seconds {requested:g} is longer than the {MAX_SECONDS:,} seconds that "
             f"{extractor_class.__name__} is run on here, on real silence. Ask for at most "
             f"{MAX_SECONDS}, or give the shape of what it makes by --input."
         )
-        raise ModelSpecError(msg)
+        raise InputError(msg)
     rate = extractor.sampling_rate
     silence = np.zeros(round((requested or window or DEFAULT_SECONDS) * rate), dtype=np.float32)
     options = {"return_attention_mask": True} if with_mask else {}

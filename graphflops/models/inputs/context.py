@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphflops.errors import ModelSpecError
+from graphflops.errors import InputError
 from graphflops.models.inputs.tensors import meta_tensor, repeat_batch
 from graphflops.models.inputs.user_inputs import floating_dtype, forward_parameters
 from graphflops.models.workload import Options
@@ -114,14 +114,14 @@ class InputContext:
         """Reject a large batch of a model that loops over its examples in Python.
 
         Raises:
-            ModelSpecError: There are more than :data:`MAX_EXAMPLES`.
+            InputError: There are more than :data:`MAX_EXAMPLES`.
         """
         if self.batch > MAX_EXAMPLES:
             msg = (
                 f"--batch-size {self.batch}: {type(self.model).__name__} goes through its examples "
                 f"one by one. Ask for at most {MAX_EXAMPLES:,}."
             )
-            raise ModelSpecError(msg)
+            raise InputError(msg)
 
     def repeat_values(self, values: Sequence[int]) -> torch.Tensor:
         """Return the same values for every example, such as the size of its image."""

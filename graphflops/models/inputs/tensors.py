@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from graphflops.capture.fake.constant_propagation import MAX_VALUE_NUMEL
-from graphflops.errors import ModelSpecError
+from graphflops.errors import InputError
 from graphflops.render.units import shape as format_shape
 
 _ADDRESSABLE = 2**63
@@ -22,7 +22,7 @@ def meta_tensor(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     """Return a tensor without data.
 
     Raises:
-        ModelSpecError: It is larger than the largest tensor of PyTorch.
+        InputError: It is larger than the largest tensor of PyTorch.
     """
     if math.prod(shape) * dtype.itemsize >= _ADDRESSABLE:
         name = str(dtype).removeprefix("torch.")
@@ -30,7 +30,7 @@ def meta_tensor(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
             f"an input of {format_shape(tuple(shape))} {name} is larger than any tensor can be, "
             "2**63 bytes. Ask for a smaller batch, length or size."
         )
-        raise ModelSpecError(msg)
+        raise InputError(msg)
     return torch.empty(shape, dtype=dtype, device="meta")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from graphflops.errors import ModelSpecError
+from graphflops.errors import InputError
 from graphflops.models.inputs.context import InputContext
 from graphflops.models.inputs.placeholders import Placeholder, find_placeholders
 from graphflops.models.inputs.tensors import full, ids, repeat_batch
@@ -78,13 +78,13 @@ def _length(context: InputContext, placeholders: tuple[Placeholder, ...]) -> int
             f"--seq-len {requested} is longer than the {positions} positions of "
             f"{type(context.model).__name__}. Ask for fewer, or --set max_position_embeddings."
         )
-        raise ModelSpecError(msg)
+        raise InputError(msg)
     if requested <= placeholder_count:
         msg = (
             f"--seq-len {requested} leaves no room for text: {placeholder_count} tokens of the "
             f"prompt stand for its image or clip. Ask for more than {placeholder_count}."
         )
-        raise ModelSpecError(msg)
+        raise InputError(msg)
     return requested
 
 

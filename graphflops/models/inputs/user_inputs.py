@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from graphflops.errors import ModelSpecError
+from graphflops.errors import InputError
 from graphflops.models.inputs.tensors import meta_tensor
 from graphflops.models.workload import InputSpec, Options, suggest
 
@@ -18,14 +18,14 @@ def floating_dtype(name: str | None) -> torch.dtype | None:
     """Return a floating-point dtype by its name.
 
     Raises:
-        ModelSpecError: There is no such dtype, or it is not floating-point.
+        InputError: There is no such dtype, or it is not floating-point.
     """
     if name is None:
         return None
     dtype = _dtype(name)
     if not dtype.is_floating_point:
         msg = f"--dtype {name} is not a floating-point type. Try float32, bfloat16 or float16."
-        raise ModelSpecError(msg)
+        raise InputError(msg)
     return dtype
 
 
@@ -35,7 +35,7 @@ def apply_user_inputs(
     """Return the default inputs, updated with the user's.
 
     Raises:
-        ModelSpecError: The model has no input of a name.
+        InputError: The model has no input of a name.
     """
     parameters = forward_parameters(model)
     inputs = dict(defaults)
@@ -43,7 +43,7 @@ def apply_user_inputs(
         if name not in parameters:
             hint = suggest(name, parameters)
             msg = f"{type(model).__name__} takes no input named {name!r}. {hint}".rstrip()
-            raise ModelSpecError(msg)
+            raise InputError(msg)
         inputs[name] = user_tensor(spec, inputs.get(name), floating_dtype(options.dtype))
     return inputs
 
@@ -54,7 +54,7 @@ def require_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str,
     A graph that has the shapes it was traced with needs none.
 
     Raises:
-        ModelSpecError: An input without a default is missing.
+        InputError: An input without a default is missing.
     """
     if not (args or kwargs) and isinstance(model, fx.GraphModule) and _has_shapes(model.graph):
         return
@@ -68,7 +68,7 @@ def require_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str,
     if missing:
         flags = " ".join(f"--input {name}=SHAPE[:DTYPE]" for name in missing)
         msg = f"{type(model).__name__} needs inputs: {', '.join(missing)}. Give {flags}."
-        raise ModelSpecError(msg)
+        raise InputError(msg)
 
 
 def _has_shapes(graph: fx.Graph) -> bool:
@@ -101,7 +101,7 @@ def _dtype(name: str) -> torch.dtype:
     names = [key for key, value in vars(torch).items() if isinstance(value, torch.dtype)]
     common = ", ".join((*_COMMON_DTYPES, *_ALIASES))
     hint = suggest(plain, names) or f"Known: {common}, and all of torch's."
-    raise ModelSpecError(f"{name!r} is not a dtype. {hint}")
+    raise InputError(f"{name!r} is not a dtype. {hint}")
 
 
 _COMMON_DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "bool")

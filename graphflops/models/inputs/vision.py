@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from graphflops.errors import ModelSpecError
+from graphflops.errors import InputError
 from graphflops.models.inputs.context import InputContext
 from graphflops.models.inputs.tensors import full, materialize_if_small, ones, repeat_batch
 
@@ -54,7 +54,7 @@ def image_size(context: InputContext) -> tuple[int, int]:
     """Return the height and width of an image.
 
     Raises:
-        ModelSpecError: The size asked for does not divide into the model's patches.
+        InputError: The size asked for does not divide into the model's patches.
     """
     requested = context.options.image_size
     if context.setting("num_queries") is not None:
@@ -71,7 +71,7 @@ def image_size(context: InputContext) -> tuple[int, int]:
             f"--image-size {requested} is not a multiple of {unit}, the patches of "
             f"{type(context.model).__name__}. Try {max(unit, requested // unit * unit)}."
         )
-        raise ModelSpecError(msg)
+        raise InputError(msg)
     return requested, requested
 
 
