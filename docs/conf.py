@@ -56,8 +56,8 @@ nitpick_ignore_regex = [
         r"(torch|sympy|os|collections|pathlib|typing|types|enum|dataclasses|transformers|lightning)(\..*)?",
     ),
     ("py:.*", r"(nn|fx|nx|pd)\..*"),  # names by which modules import torch's, networkx and pandas
-    # Parts of types that Sphinx takes apart at their commas, and type variables.
-    ("py:class", r"(tuple|dict)\[.*|.*\.[A-Z]|Parameter|Trainer|Path"),
+    # Parts of types that Sphinx takes apart at their commas, type variables, and aliases.
+    ("py:class", r"(tuple|dict)\[.*|.*\.[A-Z]|Parameter|Trainer|Path|Implementation"),
 ]
 
 _process_docstring = napoleon._process_docstring

@@ -37,7 +37,7 @@ class Allocation(NamedTuple):
     Attributes:
         nbytes: Size in bytes, of the storage and not of a view of it.
         dtype: Dtype of the first tensor in it.
-        device: Device, e.g. ``"cuda:0"``; :data:`GPU` for a model on meta.
+        device: Device, e.g. ``"cuda:0"``; ``"gpu"`` for a model on meta.
         kind: What it holds.
         name: Qualified name of a parameter or a buffer, name of an input; empty for a result.
     """
