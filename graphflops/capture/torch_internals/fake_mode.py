@@ -2,17 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MethodType
+import builtins
+import functools
+import importlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 import torch
 from torch._C import _set_throw_on_mutable_data_ptr as forbid_data_ptr
-from torch._export.non_strict_utils import _NonStrictTorchFunctionHandler
 from torch._guards import TracingContext, detect_fake_mode, tracing
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import (
+    GuardOnDataDependentSymNode,
+)
+from torch.fx.experimental.symbolic_shapes import (
+    _suggest_fixes_for_data_dependent_error_non_strict as suggest_fixes,
+)
+from torch.overrides import TorchFunctionMode
+
+from graphflops.capture.torch_internals import dynamo
+from graphflops.capture.torch_internals.trees import pytree
 
 make_subclass: Any = torch.Tensor._make_subclass
+
+
+def new_fake_mode(**options: Any) -> FakeTensorMode:
+    """Return a fake mode; its constructor does not import Dynamo, as torch's own does.
+
+    torch's asks Dynamo's configuration whether results may be cached. Where Dynamo is not loaded,
+    only the environment can say that they may not.
+
+    Args:
+        **options: Arguments of ``FakeTensorMode``.
+    """
+    if dynamo.is_loaded():
+        return FakeTensorMode(**options)
+    mode = FakeTensorMode.__new__(FakeTensorMode)
+    _constructor_without_dynamo()(mode, **options)
+    return mode
+
+
+@functools.cache
+def _constructor_without_dynamo() -> FunctionType:
+    """Return the constructor of fake modes, whose imports of torch return a stand-in for it."""
+    init: Any = FakeTensorMode.__init__
+    names = {**vars(builtins), "__import__": _import}
+    copy = FunctionType(
+        *(init.__code__, {**vars(fake_tensor), "__builtins__": names}, init.__name__),
+        *(init.__defaults__, init.__closure__),
+    )
+    copy.__kwdefaults__ = init.__kwdefaults__
+    return copy
+
+
+_CACHE = "TORCH_FAKE_TENSOR_DISPATCH_CACHE"
+_CACHE_CHECK = f"{_CACHE}_CROSSCHECK"
+"""Environment variables from which Dynamo's configuration sets these options."""
+
+
+class _Torch:
+    """Stand-in for ``torch`` with Dynamo's options, and without Dynamo."""
+
+    _dynamo = SimpleNamespace(
+        config=SimpleNamespace(
+            fake_tensor_cache_enabled=os.environ.get(_CACHE, "1") == "1",
+            fake_tensor_cache_crosscheck_enabled=os.environ.get(_CACHE_CHECK, "0") == "1",
+        )
+    )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+
+_STAND_IN = _Torch()
+
+
+def _import(name: str, *args: Any, **kwargs: Any) -> Any:
+    if name.partition(".")[0] != "torch":
+        return builtins.__import__(name, *args, **kwargs)
+    if not name.startswith(dynamo.DYNAMO):
+        importlib.import_module(name)
+    return _STAND_IN
 
 
 def intercept(
@@ -39,10 +112,11 @@ def __torch_dispatch__(  # noqa: N807 - the name that stack traces show
     return mode.dispatch(func, types, args, kwargs)
 
 
-class NonStrictTorchFunctionHandler(_NonStrictTorchFunctionHandler):
-    """Mode by which non-strict export lets functions of numbers accept symbols.
+class NonStrictTorchFunctionHandler(TorchFunctionMode):
+    """Mode by which functions of numbers accept symbols, as in a non-strict export.
 
-    torch's own reads the data of ``torch.tensor`` by position only.
+    torch's own, which imports Dynamo, runs where there are such arguments. It reads the data of
+    ``torch.tensor`` by position only.
     """
 
     def __torch_function__(
@@ -52,7 +126,39 @@ class NonStrictTorchFunctionHandler(_NonStrictTorchFunctionHandler):
         rest = dict(kwargs or {})
         if func is torch.tensor and not args:
             args = (rest.pop("data"),)
-        return super().__torch_function__(func, types, args, rest)  # type: ignore[no-untyped-call]  # torch's gap
+        if _has_symbols(func, args):
+            return _non_strict_handler().__torch_function__(func, types, args, rest)
+        try:
+            return func(*args, **rest)
+        except GuardOnDataDependentSymNode as error:
+            suggest_fixes(error)
+            raise
+
+
+def _has_symbols(func: Any, args: Sequence[Any]) -> bool:
+    """Return True if torch replaces a function because of its arguments."""
+    if func is torch.tensor:
+        return any(isinstance(leaf, _SYMBOLS) for leaf in pytree.tree_leaves(args[0]))
+    if getattr(func, "__name__", "") == "__getitem__" and isinstance(args[0], torch.Tensor):
+        index = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return any(map(_is_symbolic_item, index))
+    return str(getattr(func, "__module__", "")).startswith("torch.distributed")
+
+
+_SYMBOLS = (torch.SymInt, torch.SymFloat, torch.SymBool)
+
+
+def _is_symbolic_item(item: object) -> bool:
+    if isinstance(item, slice):
+        return any(map(_is_symbolic_item, (item.start, item.stop, item.step)))
+    return isinstance(item, torch.SymInt) or (isinstance(item, torch.Tensor) and not item.ndim)
+
+
+@functools.cache
+def _non_strict_handler() -> Any:
+    from torch._export.non_strict_utils import _NonStrictTorchFunctionHandler
+
+    return _NonStrictTorchFunctionHandler()
 
 
 __all__ = [
@@ -64,12 +170,14 @@ __all__ = [
     "forbid_data_ptr",
     "intercept",
     "make_subclass",
+    "new_fake_mode",
     "tracing",
 ]
 
 PIECES = {
     "FakeTensor": "Class of tensors with metadata and a device, without data.",
     "FakeTensorMode": "Mode under which operators make fake tensors.",
+    "new_fake_mode": "Return a fake mode, without an import of Dynamo.",
     "intercept": "Let a fake mode call functions in place of two of its methods.",
     "make_subclass": "Return a tensor subclass around a tensor, with a device of its own.",
     "detect_fake_mode": "Return the fake mode of some inputs, if they have one.",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import _check as assume_condition
-from torch._dynamo.source import ConstantSource
 from torch.export.dynamic_shapes import _check_dynamic_shapes as check_dynamic_shapes
 from torch.export.dynamic_shapes import _DerivedDim as DerivedDim
 from torch.export.dynamic_shapes import _DimHint as DimHint
@@ -18,8 +19,15 @@ from torch.utils._sympy.reference import PythonReferenceAnalysis
 from torch.utils._sympy.symbol import SymT, symbol_is_type
 from torch.utils._sympy.value_ranges import ValueRanges
 
+
+def constant_source(name: str) -> Any:
+    """Return a source that is only a name, as symbols need one."""
+    from torch._dynamo.source import ConstantSource
+
+    return ConstantSource(name)
+
+
 __all__ = [
-    "ConstantSource",
     "DerivedDim",
     "DimHint",
     "DimHintType",
@@ -30,6 +38,7 @@ __all__ = [
     "ValueRanges",
     "assume_condition",
     "check_dynamic_shapes",
+    "constant_source",
     "functions",
     "int_oo",
     "symbol_is_type",
@@ -44,7 +53,7 @@ PIECES = {
     "int_oo": "Infinity as an integer: the upper bound of an unbounded size.",
     "ValueRanges": "Class of the range of a symbol's values.",
     "functions": "Module of torch's sympy functions, e.g. ``FloorDiv``.",
-    "ConstantSource": "Class of a source that is only a name, as symbols need one.",
+    "constant_source": "Return a source that is only a name, as symbols need one.",
     "DerivedDim": "Class of a dynamic dimension that is a function of another.",
     "DimHint": "Class of ``Dim.AUTO``, ``Dim.DYNAMIC`` and ``Dim.STATIC``.",
     "DimHintType": "Enumeration of the kinds of hints.",
