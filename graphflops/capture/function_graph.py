@@ -15,7 +15,7 @@ from torch import fx
 
 from graphflops.capture.forward import capture_module
 from graphflops.capture.record.module_hierarchy import lifted_weights, modules_of_graph
-from graphflops.capture.torch_internals.fake_mode import new_fake_mode
+from graphflops.capture.torch_internals.fake_mode import FakeTensorMode
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.ir import Capture, Module
 
@@ -76,7 +76,7 @@ def _make_concrete(inputs: Any, sizes: dict[str, int]) -> Any:
             return number(value)
         if not (isinstance(value, torch.Tensor) and value._has_symbolic_sizes_strides):
             return value
-        with new_fake_mode():
+        with FakeTensorMode():
             shape, strides = map(number, value.shape), map(number, value.stride())
             fake = torch.empty_strided(
                 tuple(shape), tuple(strides), dtype=value.dtype, device=value.device

@@ -18,7 +18,7 @@ from graphflops.capture.fake.metadata import (
     written_arguments,
 )
 from graphflops.capture.record.fused_kernels import split_fused
-from graphflops.capture.torch_internals.fake_mode import FakeTensorMode, new_fake_mode
+from graphflops.capture.torch_internals.fake_mode import FakeTensorMode
 from graphflops.capture.torch_internals.operators import OpOverloadPacket, resolve_packet
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.conventions.exact import exact
@@ -81,7 +81,7 @@ def _concrete(values: Any) -> Any:
     leaves = pytree.tree_leaves(values)
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
     if any(tensor._has_symbolic_sizes_strides for tensor in tensors):
-        values = pytree.tree_map_only(torch.Tensor, _concretizer(new_fake_mode()), values)
+        values = pytree.tree_map_only(torch.Tensor, _concretizer(FakeTensorMode()), values)
     return pytree.tree_map_only(torch.SymInt, _hint, values)
 
 

@@ -9,7 +9,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
 from graphflops.capture.fake.symbolic_shapes import SymbolicShapes
-from graphflops.capture.torch_internals.fake_mode import new_fake_mode
+from graphflops.capture.torch_internals.fake_mode import FakeTensorMode
 from graphflops.core.cost import Dim
 from graphflops.core.ir import TensorMeta
 
@@ -57,7 +57,7 @@ class FakeValues:
 
     def __init__(self, device: torch.device) -> None:
         shapes = SymbolicShapes()
-        mode = new_fake_mode(allow_non_fake_inputs=True, shape_env=shapes)
+        mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shapes)
         # A count of the graph asks the mode what masks hide.
         self.masks = vars(mode)["recorded_masks"] = RecordedMasks()
         self._factory = FakeTensorFactory(mode)

@@ -23,7 +23,7 @@ from graphflops.capture.record.aliasing import is_view, returns_written
 from graphflops.capture.record.decompose import Expander
 from graphflops.capture.record.fused_kernels import split_fused
 from graphflops.capture.record.invocation import Invocation
-from graphflops.capture.torch_internals.fake_mode import new_fake_mode
+from graphflops.capture.torch_internals.fake_mode import FakeTensorMode
 from graphflops.capture.torch_internals.operators import OpOverload, allows_numbers
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.ir import OpCall, OpRecord, combine_records
@@ -143,7 +143,7 @@ class CallPricer:
     def _price(self, recorded: Recorded) -> OpRecord | None:
         for op in _overloads(recorded.op):
             try:
-                with QUIET.holding(), torch.no_grad(), new_fake_mode():
+                with QUIET.holding(), torch.no_grad(), FakeTensorMode():
                     record = self._record(op, _run(op, recorded, self._list_type))
             except GraphFlopsError:
                 raise

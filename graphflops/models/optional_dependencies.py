@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from graphflops.capture.torch_internals.deferred_dynamo import DEFERRED
 from graphflops.errors import ModelSpecError
 
 
@@ -22,6 +23,7 @@ def require(package: str, extra: str) -> ModuleType:
     Raises:
         ModelSpecError: It is not installed, or does not import.
     """
+    DEFERRED.defer()
     try:
         repair_torchvision()
         return importlib.import_module(package)

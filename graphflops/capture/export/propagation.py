@@ -13,7 +13,7 @@ from torch.fx.passes.shape_prop import TensorMetadata
 
 from graphflops.capture.diagnose import first_line
 from graphflops.capture.fake.metadata import output_metas, tensor_meta
-from graphflops.capture.torch_internals.fake_mode import FakeTensorMode, new_fake_mode
+from graphflops.capture.torch_internals.fake_mode import FakeTensorMode
 from graphflops.capture.torch_internals.operators import OpOverload
 from graphflops.capture.torch_internals.trees import pytree, reorder_kwargs
 from graphflops.core.ir import TensorMeta
@@ -117,7 +117,7 @@ def _propagated(
         PropagationError: A node does not run on the shapes that it gets.
     """
     copy = copy_graph(module)
-    mode = new_fake_mode(allow_non_fake_inputs=True)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
     placeholders = copy.graph.find_nodes(op="placeholder")
     fakes = [
         _fake(mode, node, value, device) for node, value in zip(placeholders, inputs, strict=True)

@@ -22,7 +22,7 @@ from graphflops.capture.torch_internals.dispatch import (
     disable_current_modes,
     is_any_autocast_enabled,
 )
-from graphflops.capture.torch_internals.fake_mode import FakeTensor, new_fake_mode
+from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode
 from graphflops.capture.torch_internals.no_modes import no_modes
 from graphflops.capture.torch_internals.operators import OpOverload
 from graphflops.capture.torch_internals.trees import pytree
@@ -182,7 +182,7 @@ def _run_on_fakes(target: OpOverload, args: Any, kwargs: Any) -> Any:
             value = value._replace(device=device)  # a pass may tell shapes by meta tensors
         return _empty(value)
 
-    with disable_current_modes(), new_fake_mode():
+    with disable_current_modes(), FakeTensorMode():
         args, kwargs = pytree.tree_map(fake, (args, kwargs), is_leaf=_is_tensor)
         return target(*args, **kwargs)
 

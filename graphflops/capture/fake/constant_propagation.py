@@ -33,9 +33,9 @@ from graphflops.capture.torch_internals.count_flags import THREAD_NOT_COUNTED
 from graphflops.capture.torch_internals.dispatch import enable_python_dispatcher
 from graphflops.capture.torch_internals.fake_mode import (
     FakeTensor,
+    FakeTensorMode,
     TracingContext,
     intercept,
-    new_fake_mode,
     tracing,
 )
 from graphflops.capture.torch_internals.no_modes import no_modes
@@ -79,7 +79,7 @@ class ValueTracker:
         shape_env = SymbolicShapes()
         self.symbols = shape_env.symbols
         shape_env.resolve = self._resolve_data_dependent
-        self.mode = mode = new_fake_mode(allow_non_fake_inputs=True, shape_env=shape_env)
+        self.mode = mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shape_env)
         self.distinct = DistinctValues(self.value)
         self.sizes = DataSizes(mode, self.value, self.distinct.bound)
         self.has_assumed_values, self.operator_count, self.num_ranks = False, 0, 1

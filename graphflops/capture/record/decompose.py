@@ -15,7 +15,7 @@ from graphflops.capture.fake.metadata import dim
 from graphflops.capture.record.invocation import Invocation
 from graphflops.capture.record.op_calls import operator_calls
 from graphflops.capture.torch_internals.export_isolation import exporting
-from graphflops.capture.torch_internals.fake_mode import detect_fake_mode, new_fake_mode
+from graphflops.capture.torch_internals.fake_mode import FakeTensorMode, detect_fake_mode
 from graphflops.capture.torch_internals.operators import (
     OpOverload,
     OpOverloadPacket,
@@ -101,7 +101,7 @@ def _trace(
     mode: AbstractContextManager[Any] | None = detect_fake_mode(leaves)
     if mode is None:
         # An operator without tensor arguments would run for real: ``from_file`` maps a file.
-        fake_mode = new_fake_mode(allow_fallback_kernels=False)
+        fake_mode = FakeTensorMode(allow_fallback_kernels=False)
         mode = contextlib.nullcontext() if tensors else fake_mode
     # The reference implementations decompose composite functions as the prims oracle does; where
     # one of them cannot be traced, the composition of the kernels can.

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import builtins
 import functools
-import importlib
-import os
 from collections.abc import Callable, Mapping, Sequence
-from types import FunctionType, MethodType, SimpleNamespace
+from types import MethodType
 from typing import Any
 
 import torch
 from torch._C import _set_throw_on_mutable_data_ptr as forbid_data_ptr
 from torch._guards import TracingContext, detect_fake_mode, tracing
-from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import (
     GuardOnDataDependentSymNode,
@@ -23,69 +19,9 @@ from torch.fx.experimental.symbolic_shapes import (
 )
 from torch.overrides import TorchFunctionMode
 
-from graphflops.capture.torch_internals import dynamo
 from graphflops.capture.torch_internals.trees import pytree
 
 make_subclass: Any = torch.Tensor._make_subclass
-
-
-def new_fake_mode(**options: Any) -> FakeTensorMode:
-    """Return a fake mode; its constructor does not import Dynamo, as torch's own does.
-
-    torch's asks Dynamo's configuration whether results may be cached. Where Dynamo is not loaded,
-    only the environment can say that they may not.
-
-    Args:
-        **options: Arguments of ``FakeTensorMode``.
-    """
-    if dynamo.is_loaded():
-        return FakeTensorMode(**options)
-    mode = FakeTensorMode.__new__(FakeTensorMode)
-    _constructor_without_dynamo()(mode, **options)
-    return mode
-
-
-@functools.cache
-def _constructor_without_dynamo() -> FunctionType:
-    """Return the constructor of fake modes, whose imports of torch return a stand-in for it."""
-    init: Any = FakeTensorMode.__init__
-    names = {**vars(builtins), "__import__": _import}
-    copy = FunctionType(
-        *(init.__code__, {**vars(fake_tensor), "__builtins__": names}, init.__name__),
-        *(init.__defaults__, init.__closure__),
-    )
-    copy.__kwdefaults__ = init.__kwdefaults__
-    return copy
-
-
-_CACHE = "TORCH_FAKE_TENSOR_DISPATCH_CACHE"
-_CACHE_CHECK = f"{_CACHE}_CROSSCHECK"
-"""Environment variables from which Dynamo's configuration sets these options."""
-
-
-class _Torch:
-    """Stand-in for ``torch`` with Dynamo's options, and without Dynamo."""
-
-    _dynamo = SimpleNamespace(
-        config=SimpleNamespace(
-            fake_tensor_cache_enabled=os.environ.get(_CACHE, "1") == "1",
-            fake_tensor_cache_crosscheck_enabled=os.environ.get(_CACHE_CHECK, "0") == "1",
-        )
-    )
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
-
-
-_STAND_IN = _Torch()
-
-
-def _import(name: str, *args: Any, **kwargs: Any) -> Any:
-    if name.partition(".")[0] != "torch":
-        return builtins.__import__(name, *args, **kwargs)
-    if not name.startswith(dynamo.DYNAMO):
-        importlib.import_module(name)
-    return _STAND_IN
 
 
 def intercept(
@@ -170,14 +106,12 @@ __all__ = [
     "forbid_data_ptr",
     "intercept",
     "make_subclass",
-    "new_fake_mode",
     "tracing",
 ]
 
 PIECES = {
     "FakeTensor": "Class of tensors with metadata and a device, without data.",
     "FakeTensorMode": "Mode under which operators make fake tensors.",
-    "new_fake_mode": "Return a fake mode, without an import of Dynamo.",
     "intercept": "Let a fake mode call functions in place of two of its methods.",
     "make_subclass": "Return a tensor subclass around a tensor, with a device of its own.",
     "detect_fake_mode": "Return the fake mode of some inputs, if they have one.",
