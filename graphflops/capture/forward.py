@@ -163,7 +163,7 @@ class _Attempt:
             return self._export()
         try:
             return self._trace(reuse_layers=reuse_layers)
-        except (HigherOrderError, *dynamo_errors()):
+        except _higher_order_errors():
             if self._chosen == "eager":
                 raise
             self.method = self._method_name(_EXPORT)
@@ -288,3 +288,8 @@ class _Attempt:
             fake = fakify_model_and_inputs(self._model, *inputs, specs)
             fake.tracker.sizes.configure(self._assume, self._placeholder)
             yield fake
+
+
+def _higher_order_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of higher-order operators."""
+    return HigherOrderError, *dynamo_errors()

@@ -21,6 +21,9 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
+from torch import _compile
+
+from graphflops.runtime.deferred_modules import imported_spec
 
 DYNAMO = "torch._dynamo"
 _LIGHT = {
@@ -61,22 +64,7 @@ class _HeavyModules(importlib.abc.MetaPathFinder):
         if not name.startswith(f"{DYNAMO}.") or name in _LIGHT or DEFERRED.is_loading:
             return None
         DEFERRED.load()
-        return ModuleSpec(name, _Imported(sys.modules[name])) if name in sys.modules else None
-
-
-class _Imported(importlib.abc.Loader):
-    """Loader of a module that is imported already."""
-
-    def __init__(self, module: ModuleType) -> None:
-        self._module, self._spec = module, module.__spec__
-
-    def create_module(self, _: ModuleSpec) -> ModuleType:
-        """Return the module."""
-        return self._module
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Restore the module's own spec."""
-        module.__spec__ = self._spec
+        return imported_spec(name)
 
 
 class DeferredDynamo:
@@ -100,7 +88,7 @@ class DeferredDynamo:
             spec = None if DYNAMO in sys.modules else importlib.util.find_spec(DYNAMO)
             if spec is not None:
                 module = importlib.util.module_from_spec(spec)
-                module.__class__ = _Deferred
+                module.__class__ = _Deferred  # type: ignore[assignment]  # a subclass without slots
                 sys.modules[DYNAMO] = module
                 sys.meta_path.insert(0, self._finder)
 
@@ -146,7 +134,7 @@ class DeferredDynamo:
         if not isinstance(function, FunctionType):
             return self._decorator("disable")(function, recursive, **options)
         if options.get("wrapping", True):
-            return torch._disable_dynamo(function, recursive)
+            return _compile._disable_dynamo(function, recursive)
         # Such a function runs for the first time, and would keep the answer: until Dynamo is
         # loaded, it is the function itself.
         self._disabled.append(function)

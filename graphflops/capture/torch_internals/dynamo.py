@@ -23,7 +23,7 @@ def original_module(model: object) -> Any:
 
 def dynamo_errors() -> tuple[type[Exception], ...]:
     """Return the base class of Dynamo's errors, if it is loaded."""
-    error = getattr(sys.modules.get(f"{DYNAMO}.exc"), "TorchDynamoException", None)
+    error: Any = getattr(sys.modules.get(f"{DYNAMO}.exc"), "TorchDynamoException", None)
     return () if error is None else (error,)
 
 
