@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 import functools
 import importlib
 import importlib.abc
@@ -67,6 +66,12 @@ def _run_import_utils(module: ModuleType, run: Callable[[ModuleType], None]) -> 
     scan = getattr(module, "create_import_structure_from_path", None)
     if scan is not None:
         vars(module)[scan.__name__] = _by_folder(scan)
+    # A model is built in this process alone: transformers has a way without process groups.
+    vars(module)["is_torch_distributed_available"] = functools.cache(lambda: False)
+    read = getattr(module, "fetch__all__", None)
+    if read is not None:
+        # The last line that begins so counts: what is before it need not be split into lines.
+        vars(module)[read.__name__] = lambda text: read(text[max(text.rfind("\n__all__"), 0) :].lstrip("\n"))
 
 
 def _by_folder(scan: Callable[[str], Any]) -> Callable[[Any], Any]:
@@ -78,9 +83,16 @@ def _by_folder(scan: Callable[[str], Any]) -> Callable[[Any], Any]:
         folder = os.path.dirname(path) if os.path.isfile(path) else str(path)  # noqa: PTH113, PTH120 - thousands of calls
         if folder not in found:
             found[folder] = scan(folder)
-        return copy.deepcopy(found[folder])
+        return _copy(found[folder])
 
     return scan_once
+
+
+def _copy(names: Any) -> Any:
+    """Return a copy of nested dictionaries of sets."""
+    if isinstance(names, dict):
+        return {key: _copy(value) for key, value in names.items()}
+    return names.copy()
 
 
 class _RepairedTorchvision(importlib.abc.MetaPathFinder):
