@@ -17,6 +17,7 @@ from tabulate import tabulate
 import graphflops as gf
 from benchmarks import (
     capture,
+    command,
     diff,
     fit_efficiency,
     memory_budget,
@@ -44,6 +45,12 @@ def _capture() -> dict[str, Any]:
 @functools.cache
 def _scaling() -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(scaling.RESULTS.read_text("utf-8"))
+    return loaded
+
+
+@functools.cache
+def _command() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(command.RESULTS.read_text("utf-8"))
     return loaded
 
 
@@ -133,6 +140,8 @@ def devices_table() -> str:
 FIGURES: dict[str, Callable[[], str]] = {
     "capture": lambda: capture.table(_capture()["rows"]),
     "capture-environment": lambda: _environment(_capture()["environment"]),
+    "command": lambda: command.table(_command()),
+    "command-environment": lambda: _environment(_command()["environment"]),
     "scaling": lambda: scaling.table(_scaling()),
     "scaling-environment": lambda: _environment(_scaling()["environment"]),
     "diff": lambda: diff.table(_diff()),

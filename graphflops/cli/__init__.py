@@ -6,6 +6,7 @@ usage or input. May import all other packages; those that load torch only when a
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 from collections.abc import Iterable
@@ -64,6 +65,8 @@ def main() -> None:
     """Run the command line; a user error prints one sentence and exits with status 2."""
     # The many objects that torch and transformers import stay alive; do not scan them repeatedly.
     gc.set_threshold(_GC_THRESHOLD)
+    # When the process ends, Python would search them all for cycles.
+    atexit.register(gc.freeze)
     claim_stdout()
     try:
         _reject_renamed_flags(sys.argv)

@@ -22,7 +22,16 @@ Installed packages add schemes through the entry-point group ``graphflops.models
 from __future__ import annotations
 
 from graphflops.models.dynamic_axes import resolve_symbolic
-from graphflops.models.schemes import known, resolve, search
+from graphflops.models.schemes import known, prepare, resolve, search
 from graphflops.models.workload import Options, Resolver, Workload
 
-__all__ = ["Options", "Resolver", "Workload", "known", "resolve", "resolve_symbolic", "search"]
+__all__ = [
+    "Options",
+    "Resolver",
+    "Workload",
+    "known",
+    "prepare",
+    "resolve",
+    "resolve_symbolic",
+    "search",
+]

@@ -35,7 +35,7 @@ class _Losses(Mapping[str, Any]):
         for statement in ast.parse(source).body:
             match statement:
                 case ast.Assign(targets=[ast.Name(id="LOSS_MAPPING")], value=ast.Dict(keys=keys)):
-                    return [key.value for key in keys if isinstance(key, ast.Constant)]
+                    return [str(key.value) for key in keys if isinstance(key, ast.Constant)]
         return list(self._losses)
 
     def __getitem__(self, key: str) -> Any:
@@ -71,7 +71,9 @@ def _run_import_utils(module: ModuleType, run: Callable[[ModuleType], None]) -> 
     read = getattr(module, "fetch__all__", None)
     if read is not None:
         # The last line that begins so counts: what is before it need not be split into lines.
-        vars(module)[read.__name__] = lambda text: read(text[max(text.rfind("\n__all__"), 0) :].lstrip("\n"))
+        vars(module)[read.__name__] = lambda text: read(
+            text[max(text.rfind("\n__all__"), 0) :].lstrip("\n")
+        )
 
 
 def _by_folder(scan: Callable[[str], Any]) -> Callable[[Any], Any]:

@@ -56,6 +56,16 @@ def resolve(name: str, options: Options) -> Workload:
     raise ModelSpecError(" ".join(filter(None, sentences)))
 
 
+def prepare(name: str) -> None:
+    """Import the library of a name's scheme, which ``resolve`` does too.
+
+    Raises:
+        ModelSpecError: It is not installed, or does not import.
+    """
+    if entry := schemes().get(name.partition(":")[0]):
+        _load(entry)
+
+
 def schemes() -> Mapping[str, EntryPoint]:
     """Return the resolvers by scheme: those of installed packages, overridden by built-in ones."""
     return {entry.name: entry for entry in entry_points(group=PLUGINS)} | _BUILT_IN

@@ -45,7 +45,7 @@ def defer_module(name: str, **given: Any) -> None:
         spec = None if name in sys.modules else importlib.util.find_spec(name)
         if spec is not None:
             module = importlib.util.module_from_spec(spec)
-            module.__class__ = DeferredModule
+            module.__class__ = DeferredModule  # type: ignore[assignment]  # mypy's gap: it is a module's
             vars(module).update(given)
             sys.modules[name] = module
 

@@ -88,7 +88,7 @@ class DeferredDynamo:
             spec = None if DYNAMO in sys.modules else importlib.util.find_spec(DYNAMO)
             if spec is not None:
                 module = importlib.util.module_from_spec(spec)
-                module.__class__ = _Deferred  # type: ignore[assignment]  # a subclass without slots
+                module.__class__ = _Deferred  # type: ignore[assignment]  # mypy's gap: it is a module's
                 sys.modules[DYNAMO] = module
                 sys.meta_path.insert(0, self._finder)
 
