@@ -70,10 +70,12 @@ def _run_import_utils(module: ModuleType, run: Callable[[ModuleType], None]) -> 
     vars(module)["is_torch_distributed_available"] = functools.cache(lambda: False)
     read = getattr(module, "fetch__all__", None)
     if read is not None:
-        # The last line that begins so counts: what is before it need not be split into lines.
-        vars(module)[read.__name__] = lambda text: read(
-            text[max(text.rfind("\n__all__"), 0) :].lstrip("\n")
-        )
+        vars(module)[read.__name__] = _from_list(read)
+
+
+def _from_list(read: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
+    """Return a function that reads the last list of names of a file, and no line before it."""
+    return lambda text: read(text[text.rfind("\n__all__") + 1 :])
 
 
 def _by_folder(scan: Callable[[str], Any]) -> Callable[[Any], Any]:

@@ -29,7 +29,7 @@ def load_module(name: str) -> ModuleType:
     with _LOCK:
         loader = getattr(module.__spec__, "loader", None)
         if type(module) is DeferredModule and loader is not None:
-            module.__class__ = ModuleType
+            module.__class__ = ModuleType  # type: ignore[assignment]  # mypy's gap
             loader.exec_module(module)
     return module
 
@@ -45,7 +45,7 @@ def defer_module(name: str, **given: Any) -> None:
         spec = None if name in sys.modules else importlib.util.find_spec(name)
         if spec is not None:
             module = importlib.util.module_from_spec(spec)
-            module.__class__ = DeferredModule  # type: ignore[assignment]  # mypy's gap: it is a module's
+            module.__class__ = DeferredModule
             vars(module).update(given)
             sys.modules[name] = module
 

@@ -88,7 +88,7 @@ class DeferredDynamo:
             spec = None if DYNAMO in sys.modules else importlib.util.find_spec(DYNAMO)
             if spec is not None:
                 module = importlib.util.module_from_spec(spec)
-                module.__class__ = _Deferred  # type: ignore[assignment]  # mypy's gap: it is a module's
+                module.__class__ = _Deferred
                 sys.modules[DYNAMO] = module
                 sys.meta_path.insert(0, self._finder)
 
@@ -109,7 +109,7 @@ class DeferredDynamo:
                 with self.around():
                     if isinstance(module, _Deferred) and loader is not None:
                         loader.exec_module(module)
-                        module.__class__ = ModuleType
+                        module.__class__ = ModuleType  # type: ignore[assignment]  # mypy's gap
             finally:
                 self.is_loading = False
             sys.meta_path.remove(self._finder)
