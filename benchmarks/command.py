@@ -41,7 +41,7 @@ COMMANDS = {
         )
     },
 }
-ROUNDS = 7
+ROUNDS = 5
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from compiler_canaries import COMPILER
 from graph_canaries import GRAPH
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
 
 from graphflops.capture import torch_internals
 from graphflops.capture.torch_internals import (
@@ -210,6 +210,12 @@ def unwrapped() -> bool:
     return dynamo.original_module(torch.compile(model)) is dynamo.original_module(model) is model
 
 
+def symbol_without_frame() -> bool:
+    env = symbolic.ShapeEnvWithoutFrames()
+    symbol = env.create_symbol(4, symbolic.constant_source("B"), DimDynamic.DYNAMIC)
+    return env._get_sloc().framework_loc is None and isinstance(symbol, sympy.Symbol)
+
+
 def dynamo_error() -> bool:
     importlib.import_module("torch._dynamo.exc")
     (error,) = dynamo.dynamo_errors()
@@ -320,6 +326,7 @@ CANARIES: dict[str, Callable[[], bool]] = {
     "symbolic.ValueRanges": lambda: symbolic.ValueRanges(2, symbolic.int_oo).lower == 2,
     "symbolic.functions": lambda: symbolic.functions.FloorDiv(sympy.Integer(7), 2) == 3,
     "symbolic.constant_source": lambda: symbolic.constant_source("B").source_name == "B",
+    "symbolic.ShapeEnvWithoutFrames": symbol_without_frame,
     "symbolic.DerivedDim": lambda: isinstance(2 * torch.export.Dim("half"), symbolic.DerivedDim),
     "symbolic.DimHint": lambda: isinstance(torch.export.Dim.AUTO, symbolic.DimHint),
     "symbolic.DimHintType": lambda: torch.export.Dim.DYNAMIC.type is symbolic.DimHintType.DYNAMIC,

@@ -28,6 +28,7 @@ from graphflops.capture.torch_internals.symbolic import (
     DerivedDim,
     DimHint,
     DimHintType,
+    ShapeEnvWithoutFrames,
     StaticDim,
     check_dynamic_shapes,
     constant_source,
@@ -46,7 +47,7 @@ _LARGEST = 2**31 - 1
 below 2**63."""
 
 
-class SymbolicShapes(ShapeEnv):
+class SymbolicShapes(ShapeEnvWithoutFrames):
     """Shape environment with named symbols, without guard checks at the end of a trace.
 
     Attributes:

@@ -18,6 +18,7 @@ import torch
 import torch.utils.checkpoint
 from torch.autograd import forward_ad
 from torch.distributions import Distribution
+from torch.fx.experimental import symbolic_shapes
 from torch.fx.graph_module import _WrappedCall
 from torch.nested._internal import nested_tensor
 from torch.utils import _python_dispatch as dispatch
@@ -230,6 +231,8 @@ TORCH_PATCHES = (
     patch_function(torch.autograd, "_engine_run_backward", _differentiate),
     patch_function(forward_ad, "enter_dual_level", _differentiate),
     patch_function(torch.utils, "swap_tensors", _swap_tensors),
+    # A record of each symbol in torch's trace log: a stack whose lines torch reads with Inductor.
+    patch_function(symbolic_shapes, "trace_structured", lambda *_, **__: None),
     patch_function(torch._C, "_select_conv_backend", _select_conv_backend),
     patch_function(nested_tensor, "_nt_view_dummy", _nested_dummy),
     patch_function(Distribution, "__init__", _init_distribution),

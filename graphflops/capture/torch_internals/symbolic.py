@@ -11,6 +11,7 @@ from torch.export.dynamic_shapes import _DimHint as DimHint
 from torch.export.dynamic_shapes import _DimHintType as DimHintType
 from torch.export.dynamic_shapes import _StaticDim as StaticDim
 from torch.export.dynamic_shapes import _tree_map_with_path as tree_map_with_path
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.fx.proxy import GraphAppendingTracer
 from torch.utils._sympy import functions
 from torch.utils._sympy.interp import sympy_interp
@@ -18,6 +19,16 @@ from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.reference import PythonReferenceAnalysis
 from torch.utils._sympy.symbol import SymT, symbol_is_type
 from torch.utils._sympy.value_ranges import ValueRanges
+
+
+class ShapeEnvWithoutFrames(ShapeEnv):
+    """Shape environment that does not look for the line of code behind each of its symbols.
+
+    To tell code of torch from a user's, torch's own imports the compilers.
+    """
+
+    def _get_user_frame(self) -> None:
+        return None
 
 
 def constant_source(name: str) -> Any:
@@ -33,6 +44,7 @@ __all__ = [
     "DimHintType",
     "GraphAppendingTracer",
     "PythonReferenceAnalysis",
+    "ShapeEnvWithoutFrames",
     "StaticDim",
     "SymT",
     "ValueRanges",
@@ -54,6 +66,7 @@ PIECES = {
     "ValueRanges": "Class of the range of a symbol's values.",
     "functions": "Module of torch's sympy functions, e.g. ``FloorDiv``.",
     "constant_source": "Return a source that is only a name, as symbols need one.",
+    "ShapeEnvWithoutFrames": "Shape environment that makes symbols without an import of Dynamo.",
     "DerivedDim": "Class of a dynamic dimension that is a function of another.",
     "DimHint": "Class of ``Dim.AUTO``, ``Dim.DYNAMIC`` and ``Dim.STATIC``.",
     "DimHintType": "Enumeration of the kinds of hints.",
