@@ -16,17 +16,22 @@ from torch.overrides import TorchFunctionMode
 from graphflops.errors import ModelSpecError
 
 
-def require(package: str, extra: str) -> ModuleType:
+def require(
+    package: str, extra: str, import_package: Callable[[], ModuleType] | None = None
+) -> ModuleType:
     """Import an optional package.
+
+    Args:
+        package: Name of the package.
+        extra: Extra of graphflops that installs it.
+        import_package: Imports it; by default as any module, after torchvision was repaired.
 
     Raises:
         ModelSpecError: It is not installed, or does not import.
     """
     try:
-        if package == "transformers":
-            from graphflops.models.light_transformers import import_transformers
-
-            return import_transformers()
+        if import_package is not None:
+            return import_package()
         repair_torchvision()
         return importlib.import_module(package)
     except Exception as error:

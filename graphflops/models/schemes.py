@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from importlib.metadata import EntryPoint, entry_points
 
 from graphflops.errors import ModelSpecError
+from graphflops.models.light_transformers import import_transformers
 from graphflops.models.optional_dependencies import require
 from graphflops.models.workload import Options, Resolver, Workload
 
@@ -142,7 +143,8 @@ def suggest_model_names(name: str) -> str:
 
 def _load(entry: EntryPoint) -> Resolver:
     if entry.name in _PACKAGES:
-        require(_PACKAGES[entry.name], extra=entry.name)
+        import_package = import_transformers if entry.name == "hf" else None
+        require(_PACKAGES[entry.name], entry.name, import_package)
     try:
         resolver: Resolver = entry.load()
     except Exception as error:
