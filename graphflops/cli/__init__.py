@@ -20,7 +20,7 @@ from graphflops.render.escape import one_line
 from graphflops.runtime.versions import translate_version_errors
 
 CHECK_FAILED, BAD_INPUT = 1, 2
-_GC_THRESHOLD = 100_000
+_GC_THRESHOLD = 1_000_000
 """Number of allocations between two garbage collections."""
 
 app = typer.Typer(
