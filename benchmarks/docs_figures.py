@@ -18,6 +18,7 @@ import graphflops as gf
 from benchmarks import (
     batch,
     capture,
+    command,
     diff,
     fit_efficiency,
     html,
@@ -53,6 +54,12 @@ def _scaling() -> dict[str, Any]:
 @functools.cache
 def _batch() -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(batch.RESULTS.read_text("utf-8"))
+    return loaded
+
+
+@functools.cache
+def _command() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(command.RESULTS.read_text("utf-8"))
     return loaded
 
 
@@ -152,6 +159,8 @@ FIGURES: dict[str, Callable[[], str]] = {
     "batch-environment": lambda: _environment(_batch()["environment"]),
     "capture": lambda: capture.table(_capture()["rows"]),
     "capture-environment": lambda: _environment(_capture()["environment"]),
+    "command": lambda: command.table(_command()),
+    "command-environment": lambda: _environment(_command()["environment"]),
     "scaling": lambda: scaling.table(_scaling()),
     "scaling-environment": lambda: _environment(_scaling()["environment"]),
     "diff": lambda: diff.table(_diff()),

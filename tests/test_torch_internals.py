@@ -16,10 +16,11 @@ from compiler_canaries import COMPILER
 from graph_canaries import GRAPH
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
 
 from graphflops.capture import torch_internals
 from graphflops.capture.torch_internals import (
+    deferred_dynamo,
     dispatch,
     dynamo,
     fake_mode,
@@ -204,9 +205,32 @@ def saved() -> bool:
     return b"graph_module" in data.exported_program and "deserialize" in vars(deserializer)
 
 
+def unwrapped() -> bool:
+    model = nn.Linear(3, 4)
+    return dynamo.original_module(torch.compile(model)) is dynamo.original_module(model) is model
+
+
+def symbol_without_frame() -> bool:
+    env = symbolic.ShapeEnvWithoutFrames()
+    symbol = env.create_symbol(4, symbolic.constant_source("B"), DimDynamic.DYNAMIC)
+    return env._get_sloc().framework_loc is None and isinstance(symbol, sympy.Symbol)
+
+
+def dynamo_error() -> bool:
+    importlib.import_module("torch._dynamo.exc")
+    (error,) = dynamo.dynamo_errors()
+    return error is vars(torch._dynamo.exc)["TorchDynamoException"]
+
+
+def dynamo_is_loaded_whole() -> bool:
+    deferred_dynamo.DEFERRED.defer()
+    deferred_dynamo.DEFERRED.load()
+    return deferred_dynamo.DEFERRED.is_loaded() and callable(torch._dynamo.optimize)
+
+
 def reordered() -> bool:
     program = torch.export.export(Named(), (), {"a": X, "b": X}, strict=False)
-    kwargs = serialized_programs.reorder_kwargs({"b": X, "a": X}, program.call_spec.in_spec)
+    kwargs = trees.reorder_kwargs({"b": X, "a": X}, program.call_spec.in_spec)
     return list(kwargs) == ["a", "b"]
 
 
@@ -301,7 +325,8 @@ CANARIES: dict[str, Callable[[], bool]] = {
     "symbolic.int_oo": lambda: bool(symbolic.int_oo > sympy.Integer(10**30)),
     "symbolic.ValueRanges": lambda: symbolic.ValueRanges(2, symbolic.int_oo).lower == 2,
     "symbolic.functions": lambda: symbolic.functions.FloorDiv(sympy.Integer(7), 2) == 3,
-    "symbolic.ConstantSource": lambda: symbolic.ConstantSource("B").source_name == "B",
+    "symbolic.constant_source": lambda: symbolic.constant_source("B").source_name == "B",
+    "symbolic.ShapeEnvWithoutFrames": symbol_without_frame,
     "symbolic.DerivedDim": lambda: isinstance(2 * torch.export.Dim("half"), symbolic.DerivedDim),
     "symbolic.DimHint": lambda: isinstance(torch.export.Dim.AUTO, symbolic.DimHint),
     "symbolic.DimHintType": lambda: torch.export.Dim.DYNAMIC.type is symbolic.DimHintType.DYNAMIC,
@@ -314,11 +339,10 @@ CANARIES: dict[str, Callable[[], bool]] = {
         serialized_programs.schema.SCHEMA_VERSION, tuple
     ),
     "serialized_programs.serialize": saved,
-    "serialized_programs.reorder_kwargs": reordered,
-    "dynamo.OptimizedModule": lambda: isinstance(
-        torch.compile(nn.Linear(3, 4)), dynamo.OptimizedModule
-    ),
-    "dynamo.TorchDynamoException": lambda: issubclass(dynamo.TorchDynamoException, Exception),
+    "trees.reorder_kwargs": reordered,
+    "dynamo.original_module": unwrapped,
+    "dynamo.dynamo_errors": dynamo_error,
+    "deferred_dynamo.DEFERRED": dynamo_is_loaded_whole,
     "jagged.NestedTensor": jagged_tensor,
     "jagged.jagged_kernel": lambda: (
         jagged.jagged_kernel(

@@ -132,9 +132,9 @@ VERSION = (
 )
 # What a later version may be like, before anything is imported.
 GONE = {
-    "torch._export.non_strict_utils._tensor_min_max": """
-import torch._export.non_strict_utils as home
-del home._tensor_min_max
+    "torch.export._tree_utils.reorder_kwargs": """
+import torch.export._tree_utils as home
+del home.reorder_kwargs
 """,
     "torch._subclasses.schema_check_mode": """
 import sys, torch
@@ -159,7 +159,7 @@ def test_a_piece_that_is_gone_before_anything_is_imported_is_named(piece: str) -
 
 
 def test_the_package_imports_where_a_piece_is_gone() -> None:
-    gone = GONE["torch._export.non_strict_utils._tensor_min_max"]
+    gone = GONE["torch.export._tree_utils.reorder_kwargs"]
     program = f"""{gone}
 {VERSION}
 import graphflops as gf
@@ -171,7 +171,7 @@ except gf.VersionError as error:
 """
     run = [sys.executable, "-c", program]
     said = subprocess.run(run, capture_output=True, text=True, check=True).stdout
-    assert said.startswith("torch 2.99 has changed torch._export.non_strict_utils.")
+    assert said.startswith("torch 2.99 has changed torch.export._tree_utils.")
 
 
 MISSING = {

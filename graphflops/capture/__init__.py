@@ -24,7 +24,6 @@ from graphflops.capture.export.program import (
     is_aten_graph,
 )
 from graphflops.capture.export.propagation import matches
-from graphflops.capture.export.pt2 import capture_file
 from graphflops.capture.forward import Method, capture_module
 from graphflops.capture.function_graph import capture_torch_graph
 from graphflops.capture.record.resolve_data_sizes import check_assumed, with_sizes
@@ -69,6 +68,8 @@ def capture(  # noqa: PLR0913 - the model, its inputs and the options of a captu
         )
         raise ModelSpecError(msg)
     if isinstance(model, str | PathLike):
+        from graphflops.capture.export.pt2 import capture_file  # imports Dynamo
+
         captured = with_sizes(capture_file(Path(model)), assume=assumed)
         _refuse_other_inputs(captured, (args, kwargs or {}))
     elif isinstance(model, ExportedProgram):

@@ -16,9 +16,9 @@ import torch
 from graphflops.capture.fake.class_attributes import CLASS_ATTRIBUTES
 from graphflops.capture.torch_internals.composite_kernels import COMPOSITE_KERNELS
 from graphflops.capture.torch_internals.count_flags import COUNT_FLAGS
+from graphflops.capture.torch_internals.dynamo import UnpatchedDynamo
 from graphflops.capture.torch_internals.process_patches import (
     TORCH_PATCHES,
-    DynamoTables,
     LiftFlag,
 )
 from graphflops.capture.torch_internals.random_numbers import GENERATORS, OwnGenerators, RandomState
@@ -35,7 +35,7 @@ _R = TypeVar("_R")
 patches.is_traced_by_dynamo = torch.compiler.is_dynamo_compiling
 
 COUNTING = Patches(
-    DynamoTables(),
+    UnpatchedDynamo(*TORCH_PATCHES),
     NoGarbageCollection(),
     LiftFlag(),
     OwnGenerators(),

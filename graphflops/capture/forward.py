@@ -47,7 +47,7 @@ from graphflops.capture.torch_internals.count_flags import (
     below_autograd,
     on_gpu,
 )
-from graphflops.capture.torch_internals.dynamo import OptimizedModule, TorchDynamoException
+from graphflops.capture.torch_internals.dynamo import dynamo_errors, original_module
 from graphflops.capture.torch_internals.export_isolation import exporting
 from graphflops.capture.transformers_compat import register_caches
 from graphflops.core.call_sequence import CallSequence
@@ -62,7 +62,6 @@ Method: TypeAlias = Literal["auto", "eager", "export"]
 """Method of a capture of a module."""
 _EXPORT = "torch.export"
 # Called eagerly, some higher-order operators go through torch.compile, which then fails.
-_HIGHER_ORDER_ERRORS = (HigherOrderError, TorchDynamoException)
 
 
 def capture_module(  # noqa: PLR0913 - the arguments of torch.export, and options
@@ -99,7 +98,7 @@ def capture_module(  # noqa: PLR0913 - the arguments of torch.export, and option
     Raises:
         CaptureError: The model's forward failed, or no capture method succeeded.
     """
-    model = model._orig_mod if isinstance(model, OptimizedModule) else model
+    model = original_module(model)
     failures: list[tuple[str, Exception]] = []
     attempts = (
         _Attempt(
@@ -164,7 +163,7 @@ class _Attempt:
             return self._export()
         try:
             return self._trace(reuse_layers=reuse_layers)
-        except _HIGHER_ORDER_ERRORS:
+        except _higher_order_errors():
             if self._chosen == "eager":
                 raise
             self.method = self._method_name(_EXPORT)
@@ -289,3 +288,8 @@ class _Attempt:
             fake = fakify_model_and_inputs(self._model, *inputs, specs)
             fake.tracker.sizes.configure(self._assume, self._placeholder)
             yield fake
+
+
+def _higher_order_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of higher-order operators."""
+    return HigherOrderError, *dynamo_errors()

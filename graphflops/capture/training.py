@@ -45,7 +45,7 @@ from graphflops.capture.record.resolve_data_sizes import (
 )
 from graphflops.capture.record.training_tape import TrainingTape
 from graphflops.capture.torch_internals.count_flags import model_running, on_gpu
-from graphflops.capture.torch_internals.dynamo import OptimizedModule
+from graphflops.capture.torch_internals.dynamo import original_module
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import Capture, Module
 from graphflops.errors import CaptureError, GraphFlopsError
@@ -97,7 +97,7 @@ def capture_training(  # noqa: PLR0913 - the model, its inputs, the loss and the
             no derivative.
     """
     start = time.perf_counter()
-    model = model._orig_mod if isinstance(model, OptimizedModule) else model
+    model = original_module(model)
     _refuse_untrainable(model, (args, kwargs))
     failures: list[tuple[str, Exception]] = []
     for strategy, context in moe_strategies(model, failures):

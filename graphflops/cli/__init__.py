@@ -6,6 +6,7 @@ usage or input. May import all other packages; those that load torch only when a
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ from graphflops.render.escape import one_line
 from graphflops.runtime.versions import translate_version_errors
 
 CHECK_FAILED, BAD_INPUT = 1, 2
-_GC_THRESHOLD = 100_000
+_GC_THRESHOLD = 1_000_000
 """Number of allocations between two garbage collections."""
 
 app = typer.Typer(
@@ -84,6 +85,8 @@ def main() -> None:
     """Run the command line; a user error prints one sentence and exits with status 2."""
     # The many objects that torch and transformers import stay alive; do not scan them repeatedly.
     gc.set_threshold(_GC_THRESHOLD)
+    # When the process ends, Python would search them all for cycles.
+    atexit.register(gc.freeze)
     claim_stdout()
     try:
         _reject_renamed(sys.argv[1:])

@@ -202,16 +202,18 @@ def count_by_name(
     """
     from rich.console import Console
 
+    import_start = time.perf_counter()
     with Console(stderr=True).status("loading PyTorch ...") as status:
         from graphflops import models
         from graphflops.counting.forward import count as count_model
         from graphflops.runtime.patches import QUIET
 
         options = flags.options()
-        status.update(f"building {name} ...")
         axes = None
-        start = time.perf_counter()
         with QUIET.holding():
+            models.prepare(name)
+            start = time.perf_counter()
+            status.update(f"building {name} ...")
             if symbolic is None:
                 workload = models.resolve(name, options)
             else:
@@ -234,5 +236,9 @@ def count_by_name(
         return replace(
             report,
             capture=replace(report.capture, notes=notes),
-            timings={"model build": build_end - start, **report.timings},
+            timings={
+                "imports": start - import_start,
+                "model build": build_end - start,
+                **report.timings,
+            },
         )

@@ -118,6 +118,7 @@ def count_training_by_name(
     """
     from rich.console import Console
 
+    import_start = time.perf_counter()
     with Console(stderr=True).status("loading PyTorch ...") as status:
         from graphflops import models
         from graphflops.counting.training import count_training
@@ -125,10 +126,11 @@ def count_training_by_name(
         from graphflops.models.prepare_training import prepare_training
         from graphflops.runtime.patches import QUIET
 
-        status.update(f"building {name} ...")
-        start = time.perf_counter()
+        axes = None
         with QUIET.holding():
-            axes = None
+            models.prepare(name)
+            start = time.perf_counter()
+            status.update(f"building {name} ...")
             if symbolic is None:
                 workload = models.resolve(name, flags.options())
             else:
@@ -152,7 +154,11 @@ def count_training_by_name(
             reuse_layers=reuse_layers,
             assume=parse_assumed_sizes(assume),
         )
-    timings = {"model build": build_end - start, **report.timings}
+    timings = {
+        "imports": start - import_start,
+        "model build": build_end - start,
+        **report.timings,
+    }
     return replace(
         report,
         forward=replace(report.forward, timings=timings),

@@ -21,8 +21,35 @@ Installed packages add schemes through the entry-point group ``graphflops.models
 
 from __future__ import annotations
 
-from graphflops.models.dynamic_axes import resolve_symbolic
-from graphflops.models.schemes import known, resolve, search
-from graphflops.models.workload import Options, Resolver, Workload
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Options", "Resolver", "Workload", "known", "resolve", "resolve_symbolic", "search"]
+if TYPE_CHECKING:
+    from graphflops.models.dynamic_axes import resolve_symbolic
+    from graphflops.models.schemes import known, prepare, resolve, search
+    from graphflops.models.workload import Options, Resolver, Workload
+
+_MODULE_OF = {
+    **dict.fromkeys(("Options", "Resolver", "Workload"), "workload"),
+    **dict.fromkeys(("known", "prepare", "resolve", "search"), "schemes"),
+    "resolve_symbolic": "dynamic_axes",
+}
+"""Modules of the names: options alone need no torch, which the others import."""
+
+__all__ = [
+    "Options",
+    "Resolver",
+    "Workload",
+    "known",
+    "prepare",
+    "resolve",
+    "resolve_symbolic",
+    "search",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -16,13 +16,22 @@ from torch.overrides import TorchFunctionMode
 from graphflops.errors import ModelNameError, ModelSpecError
 
 
-def require(package: str, extra: str) -> ModuleType:
+def require(
+    package: str, extra: str, import_package: Callable[[], ModuleType] | None = None
+) -> ModuleType:
     """Import an optional package.
+
+    Args:
+        package: Name of the package.
+        extra: Extra of graphflops that installs it.
+        import_package: Imports it; by default as any module, after torchvision was repaired.
 
     Raises:
         ModelSpecError: It is not installed, or does not import.
     """
     try:
+        if import_package is not None:
+            return import_package()
         repair_torchvision()
         return importlib.import_module(package)
     except Exception as error:
@@ -48,13 +57,33 @@ def repair_torchvision() -> bool:
     try:
         importlib.import_module("torchvision")
     except Exception as error:  # noqa: BLE001 - the code that needs it imports it and reports the error
-        if "operator torchvision::nms does not exist" not in str(error):
+        if not _lacks_operators(error):
             return False
-        for name, schema in _SCHEMAS.items():
-            torch.library.define(f"torchvision::{name}", schema)
+        _define_operators()
         _enable_operators(importlib.import_module("torchvision"))
         return True
     return False
+
+
+def run_torchvision(module: ModuleType, run: Callable[[ModuleType], None]) -> None:
+    """Run the code of torchvision, repaired as by :func:`repair_torchvision`."""
+    try:
+        run(module)
+    except Exception as error:
+        if not _lacks_operators(error):
+            raise
+        _define_operators()
+        run(module)
+        _enable_operators(module)
+
+
+def _lacks_operators(error: Exception) -> bool:
+    return "operator torchvision::nms does not exist" in str(error)
+
+
+def _define_operators() -> None:
+    for name, schema in _SCHEMAS.items():
+        torch.library.define(f"torchvision::{name}", schema)
 
 
 _SCHEMAS = {

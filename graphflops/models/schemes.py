@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from importlib.metadata import EntryPoint, entry_points
 
 from graphflops.errors import ModelNameError, ModelSpecError
+from graphflops.models.light_transformers import import_transformers
 from graphflops.models.optional_dependencies import require
 from graphflops.models.workload import Options, Resolver, Workload
 
@@ -54,6 +55,16 @@ def resolve(name: str, options: Options) -> Workload:
         return python.resolve(name, options)
     sentences = (f"{name!r} is no model name.", suggest_model_names(name), _FORMS)
     raise ModelNameError(" ".join(filter(None, sentences)))
+
+
+def prepare(name: str) -> None:
+    """Import the library of a name's scheme, which ``resolve`` does too.
+
+    Raises:
+        ModelSpecError: It is not installed, or does not import.
+    """
+    if entry := schemes().get(name.partition(":")[0]):
+        _load(entry)
 
 
 def schemes() -> Mapping[str, EntryPoint]:
@@ -132,7 +143,8 @@ def suggest_model_names(name: str) -> str:
 
 def _load(entry: EntryPoint) -> Resolver:
     if entry.name in _PACKAGES:
-        require(_PACKAGES[entry.name], extra=entry.name)
+        import_package = import_transformers if entry.name == "hf" else None
+        require(_PACKAGES[entry.name], entry.name, import_package)
     try:
         resolver: Resolver = entry.load()
     except Exception as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib
 import logging
 import threading
 import warnings
@@ -105,7 +106,7 @@ class AttributePatch:
     """Patch of an attribute of a module or a class.
 
     Args:
-        owner: Module or class.
+        owner: Module or class, or the name of a module that is imported when it is patched.
         name: Name of the attribute.
         value: Function that makes the new value from the original one and a predicate that is
             true in the threads that hold the patch.
@@ -126,6 +127,8 @@ class AttributePatch:
 
     def install(self, patches: Patches) -> None:
         """Set the new value."""
+        if isinstance(self._owner, str):
+            self._owner = importlib.import_module(self._owner)
         original = vars(self._owner).get(self._name, _ABSENT)
         if original is _ABSENT and not self._allow_missing:
             getattr(self._owner, self._name)  # raises if this version of the library lacks it
@@ -135,13 +138,15 @@ class AttributePatch:
 
     def remove(self) -> None:
         """Restore the original value."""
-        is_installed = vars(self._owner).get(self._name) is self._replacement
-        if self._replacement is not _ABSENT and is_installed:
+        if self._replacement is not _ABSENT and self._is_installed():
             if self._original is _ABSENT:
                 delattr(self._owner, self._name)
             else:
                 setattr(self._owner, self._name, self._original)
         self._replacement = self._original = _ABSENT
+
+    def _is_installed(self) -> bool:
+        return vars(self._owner).get(self._name) is self._replacement
 
 
 def patch_function(owner: Any, name: str, replacement: Callable[..., Any]) -> AttributePatch:

@@ -15,8 +15,7 @@ from graphflops.capture.diagnose import first_line
 from graphflops.capture.fake.metadata import output_metas, tensor_meta
 from graphflops.capture.torch_internals.fake_mode import FakeTensorMode
 from graphflops.capture.torch_internals.operators import OpOverload
-from graphflops.capture.torch_internals.serialized_programs import reorder_kwargs
-from graphflops.capture.torch_internals.trees import pytree
+from graphflops.capture.torch_internals.trees import pytree, reorder_kwargs
 from graphflops.core.ir import TensorMeta
 from graphflops.errors import CaptureError
 from graphflops.runtime.interruption import raise_interruption

@@ -31,7 +31,7 @@ from graphflops.capture.fake.tensor_converters import (
 )
 from graphflops.capture.named_modules import Modules, modules_in
 from graphflops.capture.torch_internals.dispatch import DisableTorchFunction
-from graphflops.capture.torch_internals.dynamo import OptimizedModule
+from graphflops.capture.torch_internals.dynamo import original_module
 from graphflops.capture.torch_internals.fake_mode import FakeTensor
 from graphflops.capture.torch_internals.trees import pytree
 
@@ -164,8 +164,8 @@ class _ModelCopier(ObjectCopier):
 
     def copy_module(self, value: nn.Module) -> Any:
         """Return the fake copy of a module."""
-        if isinstance(value, OptimizedModule):
-            return self.copy(value._orig_mod)
+        if (original := original_module(value)) is not value:
+            return self.copy(original)
         if isinstance(value, torch.jit.ScriptModule):
             reason = f"is TorchScript (a {type(value).__name__}), whose code and weights are closed"
             raise self.error(reason, "Count the Python module that it was made from.")

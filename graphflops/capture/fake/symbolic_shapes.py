@@ -25,12 +25,13 @@ from torch.fx.experimental.symbolic_shapes import (
 
 from graphflops.capture.source_lines import is_model_file, short_path
 from graphflops.capture.torch_internals.symbolic import (
-    ConstantSource,
     DerivedDim,
     DimHint,
     DimHintType,
+    ShapeEnvWithoutFrames,
     StaticDim,
     check_dynamic_shapes,
+    constant_source,
     functions,
     tree_map_with_path,
 )
@@ -46,7 +47,7 @@ _LARGEST = 2**31 - 1
 below 2**63."""
 
 
-class SymbolicShapes(ShapeEnv):
+class SymbolicShapes(ShapeEnvWithoutFrames):
     """Shape environment with named symbols, without guard checks at the end of a trace.
 
     Attributes:
@@ -155,7 +156,7 @@ class Symbols:
                 "special: axes of 1 broadcast. Give inputs with at least 2 there."
             )
             raise ModelSpecError(msg)
-        source = ConstantSource(name)
+        source = constant_source(name)
         symbol = self.shape_env.create_symbol(sample, source, DimDynamic.DYNAMIC)
         largest = upper if isinstance(upper, int) else _LARGEST
         self.shape_env.constrain_symbol_range(symbol, max(lower or 2, 2), largest)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-import torch.export._trace
 import torch.fx.experimental.proxy_tensor
 from torch import nn
 from torch.fx import _symbolic_trace
@@ -21,6 +20,8 @@ from torch.fx import _symbolic_trace
 from graphflops.capture.torch_internals.count_flags import model_running
 from graphflops.runtime.patches import AttributePatch, Patches, patch_function
 
+_TRACE = "torch.export._trace"
+"""Module of the export, which imports Dynamo: it is imported by the first export."""
 _ONE_AT_A_TIME = threading.RLock()
 
 
@@ -93,15 +94,11 @@ _EXPORT = Patches(
     _ModuleMethods(),
     patch_function(_symbolic_trace._Patcher, "patch_method", _patch_method),
     # Sets the flags of an export for this thread, not for the process.
-    patch_function(
-        torch.export._trace, "_compiling_state_context", lambda _: model_running(exporting=True)
-    ),
-    patch_function(
-        torch.export._trace, "_override_builtin_ops", lambda _: contextlib.nullcontext()
-    ),
+    patch_function(_TRACE, "_compiling_state_context", lambda _: model_running(exporting=True)),
+    patch_function(_TRACE, "_override_builtin_ops", lambda _: contextlib.nullcontext()),
     # When an export fails, it prints its graph, tens of kilobytes long.
     AttributePatch(
-        torch.export._trace,
+        _TRACE,
         "print",
         lambda _, is_held: lambda *args, **kw: None if is_held() else print(*args, **kw),  # noqa: T201
         allow_missing=True,

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from types import MethodType
 from typing import Any
 
 import torch
 from torch._C import _set_throw_on_mutable_data_ptr as forbid_data_ptr
-from torch._export.non_strict_utils import _NonStrictTorchFunctionHandler
 from torch._guards import TracingContext, detect_fake_mode, tracing
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import (
+    GuardOnDataDependentSymNode,
+)
+from torch.fx.experimental.symbolic_shapes import (
+    _suggest_fixes_for_data_dependent_error_non_strict as suggest_fixes,
+)
+from torch.overrides import TorchFunctionMode
+
+from graphflops.capture.torch_internals.trees import pytree
 
 make_subclass: Any = torch.Tensor._make_subclass
 
@@ -39,10 +48,11 @@ def __torch_dispatch__(  # noqa: N807 - the name that stack traces show
     return mode.dispatch(func, types, args, kwargs)
 
 
-class NonStrictTorchFunctionHandler(_NonStrictTorchFunctionHandler):
-    """Mode by which non-strict export lets functions of numbers accept symbols.
+class NonStrictTorchFunctionHandler(TorchFunctionMode):
+    """Mode by which functions of numbers accept symbols, as in a non-strict export.
 
-    torch's own reads the data of ``torch.tensor`` by position only.
+    torch's own, which imports Dynamo, runs where there are such arguments. It reads the data of
+    ``torch.tensor`` by position only.
     """
 
     def __torch_function__(
@@ -52,7 +62,39 @@ class NonStrictTorchFunctionHandler(_NonStrictTorchFunctionHandler):
         rest = dict(kwargs or {})
         if func is torch.tensor and not args:
             args = (rest.pop("data"),)
-        return super().__torch_function__(func, types, args, rest)  # type: ignore[no-untyped-call]  # torch's gap
+        if _has_symbols(func, args):
+            return _non_strict_handler().__torch_function__(func, types, args, rest)
+        try:
+            return func(*args, **rest)
+        except GuardOnDataDependentSymNode as error:
+            suggest_fixes(error)
+            raise
+
+
+def _has_symbols(func: Any, args: Sequence[Any]) -> bool:
+    """Return True if torch replaces a function because of its arguments."""
+    if func is torch.tensor:
+        return any(isinstance(leaf, _SYMBOLS) for leaf in pytree.tree_leaves(args[0]))
+    if getattr(func, "__name__", "") == "__getitem__" and isinstance(args[0], torch.Tensor):
+        index = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return any(map(_is_symbolic_item, index))
+    return str(getattr(func, "__module__", "")).startswith("torch.distributed")
+
+
+_SYMBOLS = (torch.SymInt, torch.SymFloat, torch.SymBool)
+
+
+def _is_symbolic_item(item: object) -> bool:
+    if isinstance(item, slice):
+        return any(map(_is_symbolic_item, (item.start, item.stop, item.step)))
+    return isinstance(item, torch.SymInt) or (isinstance(item, torch.Tensor) and not item.ndim)
+
+
+@functools.cache
+def _non_strict_handler() -> Any:
+    from torch._export.non_strict_utils import _NonStrictTorchFunctionHandler
+
+    return _NonStrictTorchFunctionHandler()
 
 
 __all__ = [

@@ -16,11 +16,9 @@ from typing import Any
 
 import torch
 import torch.utils.checkpoint
-from torch._dynamo import trace_rules
-from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
-from torch._export.non_strict_utils import _tensor_min_max
 from torch.autograd import forward_ad
 from torch.distributions import Distribution
+from torch.fx.experimental import symbolic_shapes
 from torch.fx.graph_module import _WrappedCall
 from torch.nested._internal import nested_tensor
 from torch.utils import _python_dispatch as dispatch
@@ -32,8 +30,6 @@ from graphflops.capture.torch_internals.count_flags import (
 )
 from graphflops.errors import CaptureError
 from graphflops.runtime.patches import AttributePatch, Patches, patch_function
-
-_export_max_or_min: Any = _tensor_min_max
 
 
 class _PreDispatchStacks:
@@ -158,22 +154,6 @@ class LiftFlag:
         self._original = None
 
 
-class DynamoTables:
-    """Lookup tables of Dynamo, filled with torch's functions at the time of their creation.
-
-    Filled before a count, they hold torch's own functions and none of the patches. Starting a
-    process group clears them.
-    """
-
-    def install(self, _: Patches) -> None:
-        """Fill the tables."""
-        TorchInGraphFunctionVariable._get_handlers()
-        trace_rules.get_torch_obj_rule_map()
-
-    def remove(self) -> None:
-        """Leave them as they are."""
-
-
 def _is_exporting(original: Callable[[], bool]) -> bool:
     return COUNT_FLAGS.exporting or original()
 
@@ -188,8 +168,11 @@ def _max_or_min(tensor_callable: Any) -> Callable[..., Any]:
     def call(original: Any, *args: Any, **kwargs: Any) -> Any:
         if not COUNT_FLAGS.exporting:
             return original(*args, **kwargs)
+        from torch._export.non_strict_utils import _tensor_min_max  # imports Dynamo
+
+        compare: Any = _tensor_min_max
         callables = {"real_callable": original, "tensor_callable": tensor_callable}
-        return _export_max_or_min(*args, **callables, **kwargs)
+        return compare(*args, **callables, **kwargs)
 
     return call
 
@@ -248,6 +231,8 @@ TORCH_PATCHES = (
     patch_function(torch.autograd, "_engine_run_backward", _differentiate),
     patch_function(forward_ad, "enter_dual_level", _differentiate),
     patch_function(torch.utils, "swap_tensors", _swap_tensors),
+    # A record of each symbol in torch's trace log: a stack whose lines torch reads with Inductor.
+    patch_function(symbolic_shapes, "trace_structured", lambda *_, **__: None),
     patch_function(torch._C, "_select_conv_backend", _select_conv_backend),
     patch_function(nested_tensor, "_nt_view_dummy", _nested_dummy),
     patch_function(Distribution, "__init__", _init_distribution),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import _check as assume_condition
-from torch._dynamo.source import ConstantSource
 from torch.export.dynamic_shapes import _check_dynamic_shapes as check_dynamic_shapes
 from torch.export.dynamic_shapes import _DerivedDim as DerivedDim
 from torch.export.dynamic_shapes import _DimHint as DimHint
 from torch.export.dynamic_shapes import _DimHintType as DimHintType
 from torch.export.dynamic_shapes import _StaticDim as StaticDim
 from torch.export.dynamic_shapes import _tree_map_with_path as tree_map_with_path
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.fx.proxy import GraphAppendingTracer
 from torch.utils._sympy import functions
 from torch.utils._sympy.interp import sympy_interp
@@ -18,18 +20,37 @@ from torch.utils._sympy.reference import PythonReferenceAnalysis
 from torch.utils._sympy.symbol import SymT, symbol_is_type
 from torch.utils._sympy.value_ranges import ValueRanges
 
+
+class ShapeEnvWithoutFrames(ShapeEnv):
+    """Shape environment that does not look for the line of code behind each of its symbols.
+
+    To tell code of torch from a user's, torch's own imports the compilers.
+    """
+
+    def _get_user_frame(self) -> None:
+        return None
+
+
+def constant_source(name: str) -> Any:
+    """Return a source that is only a name, as symbols need one."""
+    from torch._dynamo.source import ConstantSource
+
+    return ConstantSource(name)
+
+
 __all__ = [
-    "ConstantSource",
     "DerivedDim",
     "DimHint",
     "DimHintType",
     "GraphAppendingTracer",
     "PythonReferenceAnalysis",
+    "ShapeEnvWithoutFrames",
     "StaticDim",
     "SymT",
     "ValueRanges",
     "assume_condition",
     "check_dynamic_shapes",
+    "constant_source",
     "functions",
     "int_oo",
     "symbol_is_type",
@@ -44,7 +65,8 @@ PIECES = {
     "int_oo": "Infinity as an integer: the upper bound of an unbounded size.",
     "ValueRanges": "Class of the range of a symbol's values.",
     "functions": "Module of torch's sympy functions, e.g. ``FloorDiv``.",
-    "ConstantSource": "Class of a source that is only a name, as symbols need one.",
+    "constant_source": "Return a source that is only a name, as symbols need one.",
+    "ShapeEnvWithoutFrames": "Shape environment that makes symbols without an import of Dynamo.",
     "DerivedDim": "Class of a dynamic dimension that is a function of another.",
     "DimHint": "Class of ``Dim.AUTO``, ``Dim.DYNAMIC`` and ``Dim.STATIC``.",
     "DimHintType": "Enumeration of the kinds of hints.",
