@@ -190,7 +190,7 @@ def test_a_dtype_that_is_none() -> None:
 def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     from graphflops.models import schemes
 
-    def require(package: str, extra: str) -> None:
+    def require(package: str, extra: str, *_: object) -> None:
         raise ModelNameError(f"{extra}: names need {package}.")
 
     monkeypatch.setattr(schemes, "require", require)
