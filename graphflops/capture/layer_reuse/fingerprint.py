@@ -269,8 +269,17 @@ class Fingerprint:
             tensor.device,
             tensor.requires_grad,
             self._storages.setdefault(storage, len(self._storages)),
-            value_key,
+            self._knowledge(tensor) if with_value and value_key is None else value_key,
         )
+
+    def _knowledge(self, tensor: torch.Tensor) -> Any:
+        """Return what is known of the elements of a tensor without a value."""
+        values = self.values
+        if values is None:
+            return None
+        bound = None if tensor.is_floating_point() else values.distinct.bound(tensor)
+        element = values.elements.get(tensor)
+        return None if bound is None and element is None else (bound, element)
 
     def has_changed(self, number: int) -> bool:
         """Return True if the tracked value of tensor ``number`` has changed since it was added."""

@@ -46,16 +46,16 @@ class Recording:
         self._entries: list[tuple[EntryLocation, Any]] = []
         self._entry_states: list[Any] = []
 
-    def run(self, forward: Callable[..., Any], sibling: nn.Module) -> Any:
+    def run(self, forward: Callable[..., Any], sibling: nn.Module | None) -> Any:
         """Run the call.
 
         Args:
             forward: Runs a module.
-            sibling: Another candidate: integer attributes that differ from its own may be the
-                layer index.
+            sibling: Another candidate, if there is one: integer attributes that differ from its
+                own may be the layer index.
         """
         call, fingerprint = self._call, self._call.fingerprint
-        if fingerprint.caches:
+        if fingerprint.caches and sibling is not None:
             self._attribute_log.index_attributes = _index_attributes(fingerprint, sibling)
             for _, index in self._attribute_log.index_attributes.values():
                 for cache in fingerprint.caches:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -22,7 +23,11 @@ from graphflops.capture.layer_reuse.attribute_log import (
     record_identity_call,
     record_read,
 )
-from graphflops.capture.layer_reuse.candidates import CandidateGroup, find_candidates
+from graphflops.capture.layer_reuse.candidates import (
+    CandidateGroup,
+    find_candidates,
+    may_repeat,
+)
 from graphflops.capture.layer_reuse.fingerprint import ModuleState
 from graphflops.capture.layer_reuse.kv_caches import ABSENT
 from graphflops.capture.layer_reuse.module_call import (
@@ -42,6 +47,8 @@ from graphflops.runtime.interruption import raise_interruption
 
 _MAX_TEMPLATES = 8
 """Largest number of templates in a group of candidates: a stack with more does not repeat."""
+_MAX_UNUSED = 3
+"""Number of templates never replayed after which further calls of a module are not recorded."""
 _MAX_FAILURES = 3
 """Number of failed recordings after which a group of candidates is traced in full."""
 
@@ -66,6 +73,7 @@ class LayerReplayer:
     ) -> None:
         self._values, self._tracer, self._run = values, tracer, run
         self._candidates = find_candidates(modules)
+        self._calls: Counter[int] = Counter()
         self._templates: list[LayerTemplate] = []
         self.seconds = 0.0
         self.tried = False
@@ -80,7 +88,10 @@ class LayerReplayer:
     def run(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Run a module, or replay an equivalent call."""
         attributes = module_dict(module)
+        self._calls[id(attributes)] += 1
         group = self._candidates.get(id(attributes))
+        if group is None and self._calls[id(attributes)] > 1 and may_repeat(module):
+            group = self._candidates[id(attributes)] = CandidateGroup([module], uncalled=set())
         if group is not None and group.failures < _MAX_FAILURES and self._tracer.can_record():
             return self._run_candidate(group, module, (args, kwargs))
         outputs = self._run(module, *args, **kwargs)
@@ -102,16 +113,28 @@ class LayerReplayer:
                 match = next(((template, copy) for template, copy in matches if copy), None)
         if match is not None:
             return self._replay(*match)
-        if call is None or not group.uncalled or len(group.templates) >= _MAX_TEMPLATES:
+        if call is None or not self._is_worth_recording(group, module):
             args, kwargs = arguments
             return self._run(module, *args, **kwargs)
         return self._record(group, call)
 
+    def _is_worth_recording(self, group: CandidateGroup, module: nn.Module) -> bool:
+        """Return True if a call like that of a module may follow."""
+        if len(group.templates) >= _MAX_TEMPLATES:
+            return False
+        if group.uncalled:
+            return True
+        unused = sum(not template.replay_count for template in group.templates)
+        return self._calls[id(module_dict(module))] > 1 and unused < _MAX_UNUSED
+
     def _record(self, group: CandidateGroup, call: ModuleCall) -> Any:
         recording = Recording(call, self._values, self._tracer)
         attributes = module_dict(call.module)
-        sibling = next(other for other in group.members if module_dict(other) is not attributes)
-        outputs = recording.run(self._run, sibling)
+        others = (other for other in group.members if module_dict(other) is not attributes)
+        # Within a recorded layer a module repeats if the layer itself calls it again.
+        calls, self._calls = self._calls, Counter()
+        outputs = recording.run(self._run, next(others, None))
+        self._calls |= calls
         template = None
         with self._checking(call.module):
             template = recording.template(outputs)
