@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 from graphflops.capture.fake.storages import EventMark
 from graphflops.capture.layer_reuse.module_call import MIN_CALLS, ModuleCall
@@ -98,6 +99,11 @@ class TapeTracer:
     def can_record(self) -> bool:
         """Return False under ``torch.vmap``, which shows one instance of many."""
         return functorch.peek_interpreter_stack() is None
+
+    def can_repeat(self, module: nn.Module) -> bool:
+        """Return True: a forward pass leaves nothing behind in a module."""
+        del module
+        return True
 
     def tensor_versions(self, tensors: list[torch.Tensor]) -> list[TensorVersion | None]:
         """Return the versions of tensors on the tape."""

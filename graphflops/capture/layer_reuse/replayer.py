@@ -73,6 +73,7 @@ class LayerReplayer:
     ) -> None:
         self._values, self._tracer, self._run = values, tracer, run
         self._candidates = find_candidates(modules)
+        self._is_on = bool(modules)
         self._calls: Counter[int] = Counter()
         self._templates: list[LayerTemplate] = []
         self.seconds = 0.0
@@ -87,10 +88,12 @@ class LayerReplayer:
 
     def run(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Run a module, or replay an equivalent call."""
+        if not self._is_on:
+            return self._run(module, *args, **kwargs)
         attributes = module_dict(module)
         self._calls[id(attributes)] += 1
         group = self._candidates.get(id(attributes))
-        if group is None and self._calls[id(attributes)] > 1 and may_repeat(module):
+        if group is None and self._is_repeated(module) and may_repeat(module):
             group = self._candidates[id(attributes)] = CandidateGroup([module], uncalled=set())
         if group is not None and group.failures < _MAX_FAILURES and self._tracer.can_record():
             return self._run_candidate(group, module, (args, kwargs))
@@ -125,7 +128,11 @@ class LayerReplayer:
         if group.uncalled:
             return True
         unused = sum(not template.replay_count for template in group.templates)
-        return self._calls[id(module_dict(module))] > 1 and unused < _MAX_UNUSED
+        return self._is_repeated(module) and unused < _MAX_UNUSED
+
+    def _is_repeated(self, module: nn.Module) -> bool:
+        """Return True if a module was called before, by the layer that is recorded if one is."""
+        return self._calls[id(module_dict(module))] > 1 and self._tracer.can_repeat(module)
 
     def _record(self, group: CandidateGroup, call: ModuleCall) -> Any:
         recording = Recording(call, self._values, self._tracer)
@@ -153,6 +160,9 @@ class LayerReplayer:
         recorded = template.call
         states, other_states = recorded.fingerprint.modules, call.fingerprint.modules
         if len(states) != len(other_states) or recorded.key != call.key:
+            return None
+        # A module outside of this one is what it was for a sibling, but may change between calls.
+        if recorded.module is call.module and call.fingerprint.has_outside_modules:
             return None
         is_equivalent = all(
             _is_equivalent(*pair)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.metadata import tensor_meta
@@ -85,6 +86,13 @@ class AutogradTracer(TapeTracer):
         in_backward = current_graph_task_id() != -1
         hooks = top_saved_tensors_hooks(True)
         return not (in_backward or self._attribution.reentrant_depth or hooks)
+
+    def can_repeat(self, module: nn.Module) -> bool:
+        """Return True if no gradients of the calls add up.
+
+        Autograd adds them up in the midst of a backward pass, a replay at its end.
+        """
+        return not (torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters()))
 
     def begin(self, call: ModuleCall) -> _TrainingStart:
         """Begin to record a layer."""
