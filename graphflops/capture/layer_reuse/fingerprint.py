@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from graphflops.capture.fake.constant_propagation import ValueTracker
-from graphflops.capture.fake.stateful_code import is_copied_class
+from graphflops.capture.fake.stateful_code import stateful_methods
 from graphflops.capture.layer_reuse import kv_caches
 from graphflops.capture.layer_reuse.module_dict import module_dict
 from graphflops.capture.layer_reuse.outside_state import PLAIN_TYPES, IdentityKey, cell_contents
@@ -147,7 +147,7 @@ class Fingerprint:
             return
         attributes = module_dict(module)
         # State that a class keeps outside of its instances may differ in each call.
-        if any(attributes.get(name) for name in _HOOKS) or is_copied_class(type(module)):
+        if any(attributes.get(name) for name in _HOOKS) or stateful_methods(type(module)) is None:
             raise NotComparable
         parameters, buffers, children = (
             attributes["_parameters"],

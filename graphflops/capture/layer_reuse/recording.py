@@ -132,6 +132,7 @@ class Recording:
         call, fingerprint = self._call, self._call.fingerprint
         if (
             self._attribute_log.has_writes
+            or self._attribute_log.has_outside_state
             or self._cache_log.accesses_whole_cache
             or self._data_size_count != self._count_data_sizes()
         ):
