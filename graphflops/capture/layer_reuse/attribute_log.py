@@ -164,7 +164,8 @@ def _getattribute(module: nn.Module, name: str) -> Any:
             else:
                 layer_index = index
         return attributes[name] if layer_index is None else layer_index
-    if name in (stateful_methods(type(module)) or ()):
+    cls: type = type(module)
+    if name in (stateful_methods(cls) or ()):
         for log in _ACTIVE.logs:
             log.has_outside_state = True
     try:

@@ -146,8 +146,9 @@ class Fingerprint:
         if self._number(module) is not None:
             return
         attributes = module_dict(module)
+        cls: type = type(module)
         # State that a class keeps outside of its instances may differ in each call.
-        if any(attributes.get(name) for name in _HOOKS) or stateful_methods(type(module)) is None:
+        if any(attributes.get(name) for name in _HOOKS) or stateful_methods(cls) is None:
             raise NotComparable
         parameters, buffers, children = (
             attributes["_parameters"],
@@ -155,7 +156,7 @@ class Fingerprint:
             attributes["_modules"],
         )
         structure = (
-            type(module),
+            cls,
             "_call_impl" in attributes,  # else it was made by the forward and has no path
             (*parameters, *map(self._module_tensor, parameters.values())),
             (*buffers, *map(self._module_tensor, buffers.values())),
@@ -168,8 +169,8 @@ class Fingerprint:
                 self.add_module(child)
         for name in _attribute_names(tuple(attributes)):
             value = attributes[name]
-            cls = type(value)
-            state.attributes[name] = (cls, value) if cls in PLAIN_TYPES else self.add(value)
+            is_plain = type(value) in PLAIN_TYPES
+            state.attributes[name] = (type(value), value) if is_plain else self.add(value)
 
     def add(self, value: Any) -> Any:
         """Add a value and return its fingerprint.

@@ -30,9 +30,11 @@ from graphflops.capture.layer_reuse.autograd_boundary import (
 )
 from graphflops.capture.layer_reuse.backward_recorder import BackwardRecorder
 from graphflops.capture.layer_reuse.forward_replay import SegmentStart, TapeSegment, TapeTracer
+from graphflops.capture.layer_reuse.kv_caches import copy_without_tensors, is_cache
 from graphflops.capture.layer_reuse.module_call import ModuleCall
 from graphflops.capture.layer_reuse.training_segment import (
     BackwardSegment,
+    CacheNumber,
     InputCopy,
     InputNumber,
     ReplayedLayer,
@@ -61,10 +63,12 @@ class _TrainingStart(SegmentStart):
     Attributes:
         first_node: Autograd's sequence number then.
         references: Number of references to each of its tensors.
+        caches: Copies of the caches among its arguments.
     """
 
     first_node: int
     references: list[tuple[int, ...]]
+    caches: list[Any]
 
 
 class AutogradTracer(TapeTracer):
@@ -101,6 +105,7 @@ class AutogradTracer(TapeTracer):
             **{item.name: getattr(start, item.name) for item in fields(start)},
             first_node=first_node,
             references=references(call.fingerprint.tensors),
+            caches=list(map(copy_without_tensors, call.fingerprint.caches)),
         )
 
     def end(
@@ -108,10 +113,7 @@ class AutogradTracer(TapeTracer):
     ) -> TrainingSegment | None:
         """Return the recorded segment, if it uses no other tensors and may be replayed."""
         tape, tensors = self._training_tape, call.fingerprint.tensors
-        # A rerun would fill a cache again; a reentrant checkpoint accumulates into ``.grad``.
-        if call.fingerprint.caches or self._attribution.used_reentrant_checkpoint:
-            return None
-        segment = super().end(start, call, outputs)
+        segment = super().end(start, call, outputs) if self._can_rerun(start, call) else None
         if segment is None:
             return None
         if any(tape.name_of(out) in segment.input_names and out.requires_grad for out in outputs):
@@ -124,8 +126,10 @@ class AutogradTracer(TapeTracer):
         if len({own_edges[n] for n in numbers}) < max(len(edges), len(numbers)):
             return None
         # A rerun gets copies of the activations among its arguments.
-        arguments = {id(leaf) for leaf in pytree.tree_leaves((call.args, call.kwargs))}
+        leaves, spec = pytree.tree_flatten((call.args, call.kwargs), is_leaf=is_cache)
+        arguments = set(map(id, leaves))
         places = {id(t): InputNumber(n) for n, t in enumerate(tensors) if id(t) in arguments}
+        caches = {id(cache): CacheNumber(n) for n, cache in enumerate(call.fingerprint.caches)}
         if any(not is_parameter(tensors[n]) and id(tensors[n]) not in places for n in numbers):
             return None
         saved, counts = saved_storages(outputs, start.first_node), references(tensors)
@@ -134,12 +138,28 @@ class AutogradTracer(TapeTracer):
             **{item.name: getattr(segment, item.name) for item in fields(segment)},
             input_numbers=numbers,
             output_kinds=[(out.requires_grad, tape.depends_on_inputs(out)) for out in outputs],
-            arguments=pytree.tree_map_only(
-                torch.Tensor, lambda t: places.get(id(t), t), (call.args, call.kwargs)
+            arguments=pytree.tree_unflatten(
+                [places.get(id(leaf)) or caches.get(id(leaf), leaf) for leaf in leaves], spec
             ),
+            caches=start.caches,
             copies=copies,
             saved_inputs=[n for n in copies if counts[n] > start.references[n]],
             saved_outputs=[n for n, t in enumerate(outputs) if storage_identity(t) in saved],
+        )
+
+    def _can_rerun(self, start: _TrainingStart, call: ModuleCall) -> bool:
+        """Return True if a layer can run again for its backward pass, and leave nothing behind.
+
+        A rerun fills copies of caches, which hold no tensors; a reentrant checkpoint accumulates
+        into ``.grad``.
+        """
+        has_filled_entry = len(call.fingerprint.tensors) > len(start.references)
+        leaves = pytree.tree_leaves((call.args, call.kwargs), is_leaf=is_cache)
+        return not (
+            has_filled_entry
+            or any(cache is None for cache in start.caches)
+            or self._attribution.used_reentrant_checkpoint
+            or {*map(id, call.fingerprint.caches)} - {*map(id, leaves)}
         )
 
     def _copies(
