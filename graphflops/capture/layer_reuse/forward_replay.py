@@ -51,6 +51,7 @@ class TapeSegment:
         input_storages: Names of the storages of those inputs that lie in another tensor's memory,
             by their position.
         output_names: Names of the tensors it created or wrote to.
+        output_memory: Names of the storages of these.
         module_calls: Number of calls of each module in it, by path.
         events: Its storage events.
         output_storages: Number of the storage of each output; ``None`` for one from before.
@@ -62,6 +63,7 @@ class TapeSegment:
     constants: set[str]
     input_storages: dict[int, str]
     output_names: list[str]
+    output_memory: list[str]
     module_calls: Counter[str]
     events: EventBlock
     output_storages: list[int | None]
@@ -140,6 +142,7 @@ class TapeTracer:
             constants=outside_names,
             input_storages=self._shared_storages(call.fingerprint.tensors),
             output_names=[tape.name_of(out) for out in outputs],
+            output_memory=[tape.storage_name(out) for out in outputs],
             module_calls=self._module_stack.calls - start.module_calls,
             events=events,
             output_storages=[n if events.allocates(n) else None for n in storages],
@@ -156,8 +159,9 @@ class TapeTracer:
     ) -> tuple[EventRepeat, Relocation]:
         """Add the calls and the storage events of a segment; return what they were mapped by."""
         repeat = self._storages.repeat(segment.events)
-        for out, number in zip(outputs, segment.output_storages, strict=True):
-            if not self._tape.name_of(out):  # else it is an input that was written to
+        new = [not self._tape.name_of(out) for out in outputs]  # else an input that was written to
+        for out, number, is_new in zip(outputs, segment.output_storages, new, strict=True):
+            if is_new:
                 self._storages.identify(out, None if number is None else repeat.storage(number))
         call_site = self._call_site(call)
         tensors = call.fingerprint.tensors
@@ -176,6 +180,9 @@ class TapeTracer:
             to_suffix=self._suffixes.next(call_site.module_path),
         )
         self._tape.replay(segment.block, relocation)
+        for out, name, is_new in zip(outputs, segment.output_memory, new, strict=True):
+            if is_new:
+                self._storages.of(out).name = relocation.map_name(name)
         for path, calls in segment.module_calls.items():
             self._module_stack.calls[
                 replace_prefix(path, segment.call_site.module_path, call_site.module_path)

@@ -107,10 +107,19 @@ class Recording:
             results=results,
             spec=spec,
             # Copies: the layer's own tensors are freed when the model lets go of them.
-            new_tensors=[self._values.empty_like(tensor) for tensor in new_tensors],
+            new_tensors=self._values.empty_like_all(new_tensors),
             written_inputs=written_inputs,
             value_states=[self._values.state(tensor) for tensor in changed],
             segment=segment,
+        )
+
+    def _can_copy(self, new_tensors: list[torch.Tensor]) -> bool:
+        """Return False for views of one tensor of a symbolic size or with a known value."""
+        storages = [tensor.untyped_storage()._cdata for tensor in new_tensors]
+        return all(
+            storages.count(storage) == 1
+            or not (tensor._has_symbolic_sizes_strides or self._values.value(tensor) is not None)
+            for tensor, storage in zip(new_tensors, storages, strict=True)
         )
 
     def _record_entry(self, location: EntryLocation) -> None:
@@ -180,17 +189,15 @@ class Recording:
                 return None
             references[id(leaf)] = OutputRef(len(new_tensors))
             new_tensors.append(leaf)
-        if _share_storage(new_tensors, fingerprint.tensors):
+        if _are_in_memory(new_tensors, fingerprint.tensors) or not self._can_copy(new_tensors):
             return None
         return [references.get(id(leaf), leaf) for leaf in leaves], spec, new_tensors
 
 
-def _share_storage(new_tensors: list[torch.Tensor], inputs: list[torch.Tensor]) -> bool:
-    """Return True if new tensors share storage with one another or with inputs."""
-    storages = {tensor.untyped_storage()._cdata for tensor in new_tensors}
-    return len(storages) < len(new_tensors) or any(
-        t.untyped_storage()._cdata in storages for t in inputs
-    )
+def _are_in_memory(tensors: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
+    """Return True if a tensor shares its storage with one of others."""
+    storages = {tensor.untyped_storage()._cdata for tensor in tensors}
+    return any(other.untyped_storage()._cdata in storages for other in others)
 
 
 def _has_same_values(before: dict[str, Any], state: ModuleState) -> bool:

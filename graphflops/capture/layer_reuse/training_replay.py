@@ -118,6 +118,9 @@ class AutogradTracer(TapeTracer):
             return None
         if any(tape.name_of(out) in segment.input_names and out.requires_grad for out in outputs):
             return None
+        new = [out for out in outputs if tape.name_of(out) not in segment.input_names]
+        if len(set(map(storage_identity, new))) < len(new):
+            return None  # views of one tensor, which share a node
         edges, own_edges = (
             set(boundary_edges(outputs, start.first_node)),
             gradient_edges(tensors),
