@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import sympy
@@ -150,22 +150,6 @@ class ValueTracker:
         """Return a fake tensor of the same metadata, without a value."""
         with no_modes():
             return self.factory.empty_like(tensor)
-
-    def empty_like_all(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Return fake tensors of the same metadata, which share memory as these do."""
-        storages = [tensor.untyped_storage()._cdata for tensor in tensors]
-        bases: dict[int, FakeTensor] = {}
-        new: list[torch.Tensor] = []
-        with no_modes():
-            for tensor, storage in zip(tensors, storages, strict=True):
-                if storages.count(storage) == 1:
-                    new.append(self.factory.empty_like(tensor))
-                    continue
-                if storage not in bases:
-                    nbytes = tensor.untyped_storage().nbytes()
-                    bases[storage] = self.factory.empty([nbytes], [1], torch.uint8, tensor.device)
-                new.append(self.factory.alias(bases[storage], tensor))
-        return new
 
     def state(self, tensor: torch.Tensor) -> TensorState:
         """Return the value of a tensor, its origins and its symbolic element."""

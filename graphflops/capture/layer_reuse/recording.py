@@ -107,7 +107,7 @@ class Recording:
             results=results,
             spec=spec,
             # Copies: the layer's own tensors are freed when the model lets go of them.
-            new_tensors=self._values.empty_like_all(new_tensors),
+            new_tensors=self._values.factory.empty_like_all(new_tensors),
             written_inputs=written_inputs,
             value_states=[self._values.state(tensor) for tensor in changed],
             segment=segment,

@@ -189,7 +189,7 @@ class LayerReplayer:
     def _replay(self, template: LayerTemplate, call: ModuleCall) -> Any:
         fingerprint = call.fingerprint
         with self._checking():
-            new_tensors = self._values.empty_like_all(template.new_tensors)
+            new_tensors = self._values.factory.empty_like_all(template.new_tensors)
             changed = [*new_tensors, *(fingerprint.tensors[n] for n in template.written_inputs)]
             self._tracer.replay(template.segment, call, changed)
             for tensor, state in zip(changed, template.value_states, strict=True):
