@@ -131,10 +131,24 @@ class Written(Views):
         return text.add_(1), image.relu_()
 
 
+class Experts(nn.Module):
+    """Many small modules, all of which see one input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU()) for _ in range(16)
+        )
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return sum(expert(x) for expert in self.experts)
+
+
 # By name: the model, how many layers are reused in a forward pass, and how many in training, where
 # the first one is another if it hands no gradient on.
 KINDS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
     "lists of lists": (Lists, 7 + 7, 7 + 6),
+    "many experts of two calls": (Experts, 15, 0),
     "empty containers": (lambda: nn.Sequential(*map(Empty, range(4))), 3, 2),
     # The first layer's inputs are two tensors, those of the others views of one.
     "views of one tensor": (Streams, 3, 0),

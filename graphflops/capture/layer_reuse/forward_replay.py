@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from graphflops.capture.fake.storages import EventMark
-from graphflops.capture.layer_reuse.module_call import MIN_CALLS, ModuleCall
+from graphflops.capture.layer_reuse.module_call import ModuleCall
 from graphflops.capture.record.module_stack import CallSite, ModuleStack
 from graphflops.capture.record.tape import Tape, TensorVersion
 from graphflops.capture.source_lines import current_source_line
@@ -128,7 +128,7 @@ class TapeTracer:
         tape = self._tape
         block = tape.block(start.first_item, start.first_call)
         input_names = [tape.name_of(tensor) for tensor in call.fingerprint.tensors]
-        if block.length < MIN_CALLS:
+        if block.length < call.min_calls:
             return None
         outside_names = tape.outside_names(block) - {*input_names}
         if not outside_names <= tape.constants.keys():

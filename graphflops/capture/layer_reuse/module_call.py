@@ -64,6 +64,7 @@ class ModuleCall:
         fingerprint: Fingerprint of the module and its arguments.
         key: Fingerprints of all but the modules: arguments, globals, modes of torch.
         input_versions: Versions of the fingerprint's tensors in the recording.
+        min_calls: Number of operator calls below which it is not recorded.
     """
 
     module: nn.Module
@@ -72,6 +73,7 @@ class ModuleCall:
     fingerprint: Fingerprint
     key: tuple[Any, ...]
     input_versions: list[Any]
+    min_calls: int = MIN_CALLS
 
     @classmethod
     def of(

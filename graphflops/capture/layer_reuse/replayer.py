@@ -47,6 +47,9 @@ from graphflops.runtime.interruption import raise_interruption
 
 _MAX_TEMPLATES = 8
 """Largest number of templates in a group of candidates: a stack with more does not repeat."""
+_MANY = 16
+"""Number of members from which a group of small modules, such as experts, is worth recording."""
+_MIN_CALLS_OF_MANY = 2
 _MAX_UNUSED = 3
 """Number of templates never replayed after which further calls of a module are not recorded."""
 _MAX_FAILURES = 3
@@ -135,6 +138,8 @@ class LayerReplayer:
         return self._calls[id(module_dict(module))] > 1 and self._tracer.can_repeat(module)
 
     def _record(self, group: CandidateGroup, call: ModuleCall) -> Any:
+        if len(group.members) >= _MANY:
+            call.min_calls = _MIN_CALLS_OF_MANY
         recording = Recording(call, self._values, self._tracer)
         attributes = module_dict(call.module)
         others = (other for other in group.members if module_dict(other) is not attributes)

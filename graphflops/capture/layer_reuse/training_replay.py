@@ -31,7 +31,7 @@ from graphflops.capture.layer_reuse.autograd_boundary import (
 from graphflops.capture.layer_reuse.backward_recorder import BackwardRecorder
 from graphflops.capture.layer_reuse.forward_replay import SegmentStart, TapeSegment, TapeTracer
 from graphflops.capture.layer_reuse.kv_caches import copy_without_tensors, is_cache
-from graphflops.capture.layer_reuse.module_call import ModuleCall
+from graphflops.capture.layer_reuse.module_call import MIN_CALLS, ModuleCall
 from graphflops.capture.layer_reuse.training_segment import (
     BackwardSegment,
     CacheNumber,
@@ -114,7 +114,7 @@ class AutogradTracer(TapeTracer):
         """Return the recorded segment, if it uses no other tensors and may be replayed."""
         tape, tensors = self._training_tape, call.fingerprint.tensors
         segment = super().end(start, call, outputs) if self._can_rerun(start, call) else None
-        if segment is None:
+        if segment is None or segment.block.length < MIN_CALLS:
             return None
         if any(tape.name_of(out) in segment.input_names and out.requires_grad for out in outputs):
             return None
