@@ -92,11 +92,12 @@ class AutogradTracer(TapeTracer):
         return not (in_backward or self._attribution.reentrant_depth or hooks)
 
     def can_repeat(self, module: nn.Module) -> bool:
-        """Return True if no gradients of the calls add up.
+        """Return True if no gradients of the calls, or of what they share, add up.
 
         Autograd adds them up in the midst of a backward pass, a replay at its end.
         """
-        return not (torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters()))
+        del module
+        return not torch.is_grad_enabled()
 
     def begin(self, call: ModuleCall) -> _TrainingStart:
         """Begin to record a layer."""
