@@ -13,6 +13,7 @@ from graphflops.capture.torch_internals.fake_mode import (
     forbid_data_ptr,
     make_subclass,
 )
+from graphflops.capture.torch_internals.no_modes import no_modes
 
 
 class FakeTensorFactory:
@@ -63,6 +64,22 @@ class FakeTensorFactory:
     def empty_like(self, tensor: torch.Tensor) -> FakeTensor:
         """Return a fake tensor of the same metadata, with a storage of its own."""
         return self.empty(tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
+
+    def empty_like_all(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return fake tensors of the same metadata, which share memory as these do."""
+        storages = [tensor.untyped_storage()._cdata for tensor in tensors]
+        bases: dict[int, FakeTensor] = {}
+        new: list[torch.Tensor] = []
+        with no_modes():
+            for tensor, storage in zip(tensors, storages, strict=True):
+                if storages.count(storage) == 1:
+                    new.append(self.empty_like(tensor))
+                    continue
+                if storage not in bases:
+                    nbytes = tensor.untyped_storage().nbytes()
+                    bases[storage] = self.empty([nbytes], [1], torch.uint8, tensor.device)
+                new.append(self.alias(bases[storage], tensor))
+        return new
 
     def alias(self, tensor: torch.Tensor, like: torch.Tensor) -> FakeTensor:
         """Return a fake tensor in the memory of another, of the metadata of a third."""

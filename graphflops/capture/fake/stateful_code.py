@@ -291,6 +291,37 @@ def is_copied_class(cls: type) -> bool:
     return _ORIGINAL in vars(cls)
 
 
+@functools.cache
+def stateful_methods(cls: type) -> frozenset[str] | None:
+    """Return the names of a class's methods that see copies of state outside of instances.
+
+    Returns:
+        ``None`` if an instance may see such state without a lookup of one of these names on it:
+        in its forward, a special method, an attribute of the class, by ``super()``.
+    """
+    changed = [base for base in cls.__mro__ if is_copied_class(base)]
+    members = [(n, m) for base in changed for n, m in vars(base).items() if n not in _OWN_NAMES]
+    names = frozenset(name for name, _ in members)
+    if not names:
+        return names
+    methods = (types.FunctionType, classmethod, staticmethod, property)
+    if "forward" in names or any(name.startswith("__") for name in names):
+        return None
+    if not all(isinstance(member, methods) for _, member in members):
+        return None
+    classes = {base.__name__ for base in cls.__mro__}
+    for base in cls.__mro__:
+        for name, member in vars(base).items():
+            if isinstance(member, types.FunctionType) and name not in names | {"__init__"}:
+                used = _references(member.__code__).globals
+                if names & used and used & {*classes, "super", "type", "__class__"}:
+                    return None
+    return names
+
+
+_OWN_NAMES = {"__module__", "__qualname__", "__doc__", _ORIGINAL}
+
+
 def _members(copier: Copier, cls: type) -> Iterator[tuple[str, Any]]:
     """Yield copies of the members of a class that have state."""
     # Installed packages declare plans and layer names in lists that nothing writes to.

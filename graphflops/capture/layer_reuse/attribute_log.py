@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphflops.capture.fake.stateful_code import stateful_methods
 from graphflops.capture.layer_reuse.fingerprint import MODULE_INTERNALS
 from graphflops.capture.layer_reuse.layer_index import LayerIndex
 from graphflops.capture.layer_reuse.module_dict import module_dict
@@ -37,6 +38,7 @@ class AttributeLog:
         reads: Names of attributes, present or not; ``"*"`` if all of them may have been read.
         module_dicts: The attribute dictionaries of ``reads``.
         has_writes: True if an attribute was written of a module that existed before.
+        has_outside_state: True if a method was looked up that may see state outside of modules.
         new_modules: Attribute dictionaries of modules constructed in the block.
         layer_indices: The layer indices that were handed out.
         identity_calls: Arguments of calls that returned their input, of modules without
@@ -47,6 +49,7 @@ class AttributeLog:
     reads: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     module_dicts: dict[int, dict[str, Any]] = field(default_factory=dict)
     has_writes: bool = False
+    has_outside_state: bool = False
     new_modules: dict[int, dict[str, Any]] = field(default_factory=dict)
     layer_indices: dict[tuple[int, str], LayerIndex] = field(default_factory=dict)
     identity_calls: defaultdict[int, list[Arguments]] = field(
@@ -161,6 +164,10 @@ def _getattribute(module: nn.Module, name: str) -> Any:
             else:
                 layer_index = index
         return attributes[name] if layer_index is None else layer_index
+    cls: type = type(module)
+    if name in (stateful_methods(cls) or ()):
+        for log in _ACTIVE.logs:
+            log.has_outside_state = True
     try:
         return object.__getattribute__(module, name)
     except AttributeError:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.autograd.graph import get_gradient_edge
 
+from graphflops.capture.layer_reuse.kv_caches import is_cache
 from graphflops.capture.record.aliasing import storage_identity
 from graphflops.capture.record.gradients import Edge
 from graphflops.capture.torch_internals.autograd_engine import count_references, saved_tensors
@@ -66,10 +67,10 @@ def references(tensors: Sequence[torch.Tensor]) -> list[tuple[int, ...]]:
 
 
 def new_tensors(outputs: Any, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Return the tensors among outputs that are no inputs, each once."""
+    """Return the tensors among outputs that are no inputs, each once; caches are no tensors."""
     input_ids = set(map(id, inputs))
     tensors: dict[int, torch.Tensor] = {}
-    for leaf in pytree.tree_leaves(outputs):
+    for leaf in pytree.tree_leaves(outputs, is_leaf=is_cache):
         if isinstance(leaf, torch.Tensor) and id(leaf) not in input_ids:
             tensors[id(leaf)] = leaf
     return list(tensors.values())

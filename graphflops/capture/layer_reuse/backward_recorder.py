@@ -16,8 +16,10 @@ from graphflops.capture.layer_reuse.autograd_boundary import (
     new_tensors,
     seed,
 )
+from graphflops.capture.layer_reuse.kv_caches import copy_without_tensors
 from graphflops.capture.layer_reuse.training_segment import (
     BackwardSegment,
+    CacheNumber,
     InputNumber,
     NotEquivalentError,
     ReplayedLayer,
@@ -120,14 +122,19 @@ class BackwardRecorder:
         input_storages = {n: storages.of(tensor).number for n, tensor in inputs.items()}
         edges = dict(zip(inputs, gradient_edges(list(inputs.values())), strict=True))
         tensors = {**instance.weights, **inputs}
+        caches = list(map(copy_without_tensors, segment.caches))
         args, kwargs = pytree.tree_map_only(
-            InputNumber, lambda place: tensors[place.number], segment.arguments
+            (InputNumber, CacheNumber),
+            lambda place: (tensors if isinstance(place, InputNumber) else caches)[place.number],
+            segment.arguments,
         )
         first_storage = storages.count
         outputs = instance.module(*args, **kwargs)
         if storages.count - first_storage != segment.events.storages:
             raise NotEquivalentError(f"{instance.relocation.to_path} allocates other memory")
         results = new_tensors(outputs, list(tensors.values()))
+        if any(gradient is not None for gradient in incoming[len(results) :]):
+            raise NotEquivalentError(f"{instance.relocation.to_path} is used through a cache")
         # Their nodes stand for those of the outer graph, which are hooked already.
         self.gradient_tracker.hook_nodes(
             results, until=[edge[0] for edge in edges.values() if edge]

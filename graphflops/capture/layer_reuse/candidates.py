@@ -1,7 +1,8 @@
-"""Candidates for layer reuse: children of one module with equal structure."""
+"""Candidates for layer reuse: children of one module with equal structure, modules called again."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +18,10 @@ from graphflops.capture.torch_internals.dispatch import DisableTorchFunction
 
 @dataclass(slots=True)
 class CandidateGroup:
-    """Children of one parent with equal structure.
+    """Children of one parent with equal structure, or one module that is called again and again.
 
     Attributes:
-        members: The children.
+        members: The modules.
         uncalled: Those that have not been called yet, by the id of their attribute dictionary.
         templates: Recorded layers among them.
         failures: Number of recordings that yielded no template.
@@ -45,17 +46,38 @@ def find_candidates(modules: Modules) -> dict[int, CandidateGroup]:
         for _, module in modules[:1]:
             _structure_number(module, module_numbers, structure_numbers)
     for _, parent in modules:
-        if len(parent._modules) < 2:  # noqa: PLR2004 - a pair
+        if not parent._modules or _is_container(parent):
             continue
         groups: dict[int, list[nn.Module]] = {}
-        for child in parent.children():
-            if child._modules or not type(child).__module__.startswith("torch.nn"):
+        for child in dict.fromkeys(_called_children(parent)):
+            if may_repeat(child):
                 groups.setdefault(module_numbers[id(child)], []).append(child)
         for members in groups.values():
             if len(members) > 1:
                 group = CandidateGroup(members, uncalled={id(module_dict(m)) for m in members})
                 candidates |= dict.fromkeys(group.uncalled, group)
     return candidates
+
+
+def may_repeat(module: nn.Module) -> bool:
+    """Return True for a module that may call operators enough: single layers of torch do not."""
+    return bool(module._modules) or not type(module).__module__.startswith("torch.nn")
+
+
+def _called_children(parent: nn.Module) -> Iterator[nn.Module]:
+    """Yield the children of a module; those of a container, a list of lists also, in its place."""
+    for child in parent._modules.values():
+        if child is None:
+            continue
+        if _is_container(child):
+            yield from _called_children(child)
+        else:
+            yield child
+
+
+def _is_container(module: nn.Module) -> bool:
+    """Return True for a module that cannot be called, such as a ``ModuleList``."""
+    return type(module).forward is nn.Module.forward
 
 
 def _structure_number(
@@ -70,7 +92,7 @@ def _structure_number(
             *((*parameters, *map(_parameter_key, parameters.values())) if parameters else ()),
             *children,
             *[
-                child and _structure_number(child, module_numbers, structure_numbers)
+                child is not None and _structure_number(child, module_numbers, structure_numbers)
                 for child in children.values()
             ],
         )

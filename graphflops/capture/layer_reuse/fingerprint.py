@@ -8,8 +8,11 @@ storages in the same way. An opaque object equals itself alone.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
+from numbers import Number
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -18,15 +21,17 @@ import torch
 from torch import nn
 
 from graphflops.capture.fake.constant_propagation import ValueTracker
-from graphflops.capture.fake.stateful_code import is_copied_class
+from graphflops.capture.fake.stateful_code import stateful_methods
 from graphflops.capture.layer_reuse import kv_caches
 from graphflops.capture.layer_reuse.module_dict import module_dict
+from graphflops.capture.layer_reuse.outside_state import PLAIN_TYPES, IdentityKey, cell_contents
 from graphflops.capture.torch_internals.fake_mode import FakeTensor
 from graphflops.capture.torch_internals.no_modes import no_modes
 
-_PLAIN_TYPES = {int, float, bool, str, bytes, complex, type(None), type(...)}
 _VALUE_TYPES = {torch.dtype, torch.device, torch.layout, torch.memory_format, range, slice}
 _STATELESS_TYPES = (FunctionType, BuiltinFunctionType, ModuleType, type)
+# Numbers of NumPy among them; plain ones have their own way.
+_IMMUTABLE_TYPES = (Number, re.Pattern, Enum)
 _SYMBOLIC_TYPES = (torch.SymInt, torch.SymFloat, torch.SymBool)
 # A real tensor equals the fake one that it becomes.
 _STANDARD_TENSOR_TYPES = {torch.Tensor, nn.Parameter, nn.Buffer, FakeTensor}
@@ -41,21 +46,6 @@ _MAX_OBJECTS = 20_000
 
 class NotComparable(Exception):  # noqa: N818 - no error: a layer is captured in full
     """The object has no fingerprint."""
-
-
-class IdentityKey:
-    """Key that compares by object identity."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: object) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, IdentityKey) and other.value is self.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
 
 
 class ValueKey:
@@ -119,15 +109,18 @@ class Fingerprint:
         modules: States of the modules.
         tensors: All tensors, in the order in which they first appear.
         caches: KV caches, whose entries are not part of the fingerprint.
+        has_outside_modules: True if there are modules among the values, of which only the
+            identity is part of the fingerprint.
     """
 
     values: ValueTracker | None
     modules: list[ModuleState] = field(default_factory=list)
     tensors: list[torch.Tensor] = field(default_factory=list)
     caches: list[Any] = field(default_factory=list)
+    has_outside_modules: bool = False
     _value_keys: list[ValueKey | None] = field(default_factory=list)
     _numbers: dict[int, int] = field(default_factory=dict)
-    _storages: dict[int, int] = field(default_factory=dict)
+    _storages: dict[int, tuple[int, Any]] = field(default_factory=dict)
     _keep_alive: list[object] = field(default_factory=list)
 
     def copy(self) -> Fingerprint:
@@ -137,6 +130,7 @@ class Fingerprint:
             modules=self.modules,
             tensors=self.tensors.copy(),
             caches=self.caches.copy(),
+            has_outside_modules=self.has_outside_modules,
             _value_keys=self._value_keys.copy(),
             _numbers=self._numbers.copy(),
             _storages=self._storages.copy(),
@@ -152,8 +146,9 @@ class Fingerprint:
         if self._number(module) is not None:
             return
         attributes = module_dict(module)
+        cls: type = type(module)
         # State that a class keeps outside of its instances may differ in each call.
-        if any(attributes.get(name) for name in _HOOKS) or is_copied_class(type(module)):
+        if any(attributes.get(name) for name in _HOOKS) or stateful_methods(cls) is None:
             raise NotComparable
         parameters, buffers, children = (
             attributes["_parameters"],
@@ -161,7 +156,8 @@ class Fingerprint:
             attributes["_modules"],
         )
         structure = (
-            type(module),
+            cls,
+            "_call_impl" in attributes,  # else it was made by the forward and has no path
             (*parameters, *map(self._module_tensor, parameters.values())),
             (*buffers, *map(self._module_tensor, buffers.values())),
             (*children, *[c is None or id(c) in self._numbers for c in children.values()]),
@@ -173,8 +169,8 @@ class Fingerprint:
                 self.add_module(child)
         for name in _attribute_names(tuple(attributes)):
             value = attributes[name]
-            cls = type(value)
-            state.attributes[name] = (cls, value) if cls in _PLAIN_TYPES else self.add(value)
+            is_plain = type(value) in PLAIN_TYPES
+            state.attributes[name] = (type(value), value) if is_plain else self.add(value)
 
     def add(self, value: Any) -> Any:
         """Add a value and return its fingerprint.
@@ -183,7 +179,7 @@ class Fingerprint:
             NotComparable: It is an iterator, which a look would use up, or too large.
         """
         cls: type = type(value)
-        if cls in _PLAIN_TYPES:
+        if cls in PLAIN_TYPES:
             return (cls, value)
         visit, may_be_shared = _visitor(cls)
         if may_be_shared and (number := self._number(value)) is not None:
@@ -205,7 +201,11 @@ class Fingerprint:
         cells = value.__closure__
         if not cells or self._number(value) is not None:
             return IdentityKey(value)
-        return (IdentityKey(value), tuple(_cell_contents(cell) for cell in cells))
+        return (IdentityKey(value), self._sequence(map(cell_contents, cells)))
+
+    def _outside_module(self, value: nn.Module) -> Any:
+        self.has_outside_modules = True
+        return IdentityKey(value)
 
     def _mapping(self, value: Mapping[Any, Any]) -> Any:
         keys, items = self._sequence(value.keys()), self._sequence(value.values())
@@ -223,7 +223,9 @@ class Fingerprint:
             return (type(value), self.add(kv_caches.state_outside_entries(value)))
         cls: type = type(value)
         is_transparent = cls.__dictoffset__ and _is_pure_python(cls)
-        return (cls, self._state(value)) if is_transparent else IdentityKey(value)
+        if not is_transparent and not isinstance(value, _IMMUTABLE_TYPES):
+            raise NotComparable(value)  # its state may change unseen
+        return (cls, self._state(value)) if is_transparent else (cls, value)
 
     def _state(self, value: object) -> Any:
         if not type(value).__dictoffset__:
@@ -236,9 +238,9 @@ class Fingerprint:
         """Return the fingerprint of several values: their classes, and plain ones themselves."""
         keys = list(values)
         types = tuple(map(type, keys))
-        if not _PLAIN_TYPES.issuperset(types):
+        if not PLAIN_TYPES.issuperset(types):
             pairs = zip(types, keys, strict=True)
-            keys = [value if cls in _PLAIN_TYPES else self.add(value) for cls, value in pairs]
+            keys = [value if cls in PLAIN_TYPES else self.add(value) for cls, value in pairs]
         return types, tuple(keys)
 
     def _module_tensor(self, tensor: torch.Tensor | None) -> Any:
@@ -257,20 +259,34 @@ class Fingerprint:
         self._value_keys.append(value_key)
         if tensor.layout != torch.strided or tensor.is_nested or _has_hooks(tensor):
             return IdentityKey(tensor)
-        shape, strides, offset = tensor.shape, tensor.stride(), tensor.storage_offset()
+        shape, strides = tensor.shape, tensor.stride()
         is_symbolic = tensor._has_symbolic_sizes_strides
-        storage = tensor.untyped_storage()._cdata
+        offset = _size_key(tensor.storage_offset())
+        # Where in memory the first tensor of a storage lies makes no difference, as for a slice of
+        # each time step; where others lie beside it does.
+        number, first_offset = self._storages.setdefault(
+            tensor.untyped_storage()._cdata, (len(self._storages), offset)
+        )
         return (
             None if type(tensor) in _STANDARD_TENSOR_TYPES else type(tensor),
             _size_keys(shape) if is_symbolic else shape,
             _size_keys(strides) if is_symbolic else strides,
-            _size_key(offset) if is_symbolic else offset,
+            offset - first_offset,
             tensor.dtype,
             tensor.device,
             tensor.requires_grad,
-            self._storages.setdefault(storage, len(self._storages)),
-            value_key,
+            number,
+            self._knowledge(tensor) if with_value and value_key is None else value_key,
         )
+
+    def _knowledge(self, tensor: torch.Tensor) -> Any:
+        """Return what is known of the elements of a tensor without a value."""
+        values = self.values
+        if values is None:
+            return None
+        bound = None if tensor.is_floating_point() else values.distinct.bound(tensor)
+        element = values.elements.get(tensor)
+        return None if bound is None and element is None else (bound, element)
 
     def has_changed(self, number: int) -> bool:
         """Return True if the tracked value of tensor ``number`` has changed since it was added."""
@@ -326,8 +342,9 @@ def _refuse(_: Fingerprint, value: object) -> Any:
 
 def _set(_: Fingerprint, value: Any) -> Any:
     # In practice sets hold plain values.
-    is_plain = _PLAIN_TYPES.issuperset(map(type, value))
-    return (type(value), frozenset(value)) if is_plain else IdentityKey(value)
+    if not PLAIN_TYPES.issuperset(map(type, value)):
+        raise NotComparable(value)
+    return (type(value), frozenset(value))
 
 
 _VISITORS: dict[Any, Callable[[Fingerprint, Any], Any]] = {
@@ -335,7 +352,7 @@ _VISITORS: dict[Any, Callable[[Fingerprint, Any], Any]] = {
     list | tuple: lambda fingerprint, value: (type(value), fingerprint._sequence(value)),
     Mapping: Fingerprint._mapping,
     set | frozenset: _set,
-    nn.Module: lambda _, value: IdentityKey(value),
+    nn.Module: Fingerprint._outside_module,
     functools.partial: Fingerprint._partial,
     MethodType: Fingerprint._method,
 }
@@ -347,40 +364,3 @@ def _is_pure_python(cls: type) -> bool:
     return all(base is object or base.__flags__ & 1 << 9 for base in cls.__mro__) and not any(
         "__slots__" in vars(base) and vars(base)["__slots__"] for base in cls.__mro__
     )
-
-
-def _cell_contents(cell: Any) -> Any:
-    try:
-        content = cell.cell_contents
-    except ValueError:  # not filled yet
-        return None
-    return (type(content), content) if type(content) in _PLAIN_TYPES else IdentityKey(content)
-
-
-@functools.cache
-def _plain_names_in_scope(cls: type) -> tuple[tuple[Mapping[str, Any], str], ...]:
-    """Return the scopes and names of plain globals and class attributes that methods may read."""
-    names: dict[tuple[int, str], tuple[Mapping[str, Any], str]] = {}
-    for base in cls.__mro__:
-        if base.__module__.startswith("torch.") or base is object:
-            continue
-        for name, value in vars(base).items():
-            if type(value) in _PLAIN_TYPES and not name.startswith("__"):
-                names[id(base), name] = (vars(base), name)
-            function = getattr(value, "__wrapped__", value)
-            if isinstance(function, FunctionType):
-                scope = function.__globals__
-                for global_name in function.__code__.co_names:
-                    if type(scope.get(global_name, ...)) in _PLAIN_TYPES - {type(...)}:
-                        names[id(scope), global_name] = (scope, global_name)
-    return tuple(names.values())
-
-
-def global_values(modules: list[ModuleState]) -> tuple[Any, ...]:
-    """Return the plain globals and class attributes that methods of the modules name.
-
-    Those named by functions that the methods call are not included: a global that changes from
-    layer to layer and is read by such a function goes unnoticed.
-    """
-    classes: list[type] = list(dict.fromkeys([type(state.module) for state in modules]))
-    return tuple([scope.get(name) for cls in classes for scope, name in _plain_names_in_scope(cls)])

@@ -7,9 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 from graphflops.capture.fake.storages import EventMark
-from graphflops.capture.layer_reuse.module_call import MIN_CALLS, ModuleCall
+from graphflops.capture.layer_reuse.module_call import ModuleCall
 from graphflops.capture.record.module_stack import CallSite, ModuleStack
 from graphflops.capture.record.tape import Tape, TensorVersion
 from graphflops.capture.source_lines import current_source_line
@@ -50,6 +51,7 @@ class TapeSegment:
         input_storages: Names of the storages of those inputs that lie in another tensor's memory,
             by their position.
         output_names: Names of the tensors it created or wrote to.
+        output_memory: Names of the storages of these.
         module_calls: Number of calls of each module in it, by path.
         events: Its storage events.
         output_storages: Number of the storage of each output; ``None`` for one from before.
@@ -61,6 +63,7 @@ class TapeSegment:
     constants: set[str]
     input_storages: dict[int, str]
     output_names: list[str]
+    output_memory: list[str]
     module_calls: Counter[str]
     events: EventBlock
     output_storages: list[int | None]
@@ -99,6 +102,11 @@ class TapeTracer:
         """Return False under ``torch.vmap``, which shows one instance of many."""
         return functorch.peek_interpreter_stack() is None
 
+    def can_repeat(self, module: nn.Module) -> bool:
+        """Return True: a forward pass leaves nothing behind in a module."""
+        del module
+        return True
+
     def tensor_versions(self, tensors: list[torch.Tensor]) -> list[TensorVersion | None]:
         """Return the versions of tensors on the tape."""
         return [self._tape.version_of(tensor) for tensor in tensors]
@@ -120,7 +128,7 @@ class TapeTracer:
         tape = self._tape
         block = tape.block(start.first_item, start.first_call)
         input_names = [tape.name_of(tensor) for tensor in call.fingerprint.tensors]
-        if block.length < MIN_CALLS:
+        if block.length < call.min_calls:
             return None
         outside_names = tape.outside_names(block) - {*input_names}
         if not outside_names <= tape.constants.keys():
@@ -134,6 +142,7 @@ class TapeTracer:
             constants=outside_names,
             input_storages=self._shared_storages(call.fingerprint.tensors),
             output_names=[tape.name_of(out) for out in outputs],
+            output_memory=[tape.storage_name(out) for out in outputs],
             module_calls=self._module_stack.calls - start.module_calls,
             events=events,
             output_storages=[n if events.allocates(n) else None for n in storages],
@@ -150,8 +159,9 @@ class TapeTracer:
     ) -> tuple[EventRepeat, Relocation]:
         """Add the calls and the storage events of a segment; return what they were mapped by."""
         repeat = self._storages.repeat(segment.events)
-        for out, number in zip(outputs, segment.output_storages, strict=True):
-            if not self._tape.name_of(out):  # else it is an input that was written to
+        new = [not self._tape.name_of(out) for out in outputs]  # else an input that was written to
+        for out, number, is_new in zip(outputs, segment.output_storages, new, strict=True):
+            if is_new:
                 self._storages.identify(out, None if number is None else repeat.storage(number))
         call_site = self._call_site(call)
         tensors = call.fingerprint.tensors
@@ -170,6 +180,9 @@ class TapeTracer:
             to_suffix=self._suffixes.next(call_site.module_path),
         )
         self._tape.replay(segment.block, relocation)
+        for out, name, is_new in zip(outputs, segment.output_memory, new, strict=True):
+            if is_new:
+                self._storages.of(out).name = relocation.map_name(name)
         for path, calls in segment.module_calls.items():
             self._module_stack.calls[
                 replace_prefix(path, segment.call_site.module_path, call_site.module_path)

@@ -8,10 +8,13 @@ and its state afterwards as a result. This holds for classes of ``transformers.c
 from __future__ import annotations
 
 import contextlib
+import copy
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 from graphflops.capture.layer_reuse.layer_index import LayerIndex, unwrap_index
 
@@ -49,6 +52,33 @@ def create_entry(cache: Any, index: int) -> None:
     """Append the entry that ``update`` would append first, if ``index`` is the next one."""
     if _creates_entries(cache) and index == list.__len__(cache.layers):
         cache.layers.append(cache.layer_class_to_replicate())
+
+
+def copy_without_tensors(cache: Any) -> Any | None:
+    """Return a copy of a cache for a layer that has not filled its entry yet.
+
+    Entries that others have filled are left out. Returns ``None`` for a cache of other attributes
+    than entries and constants, such as one that consists of two caches.
+    """
+    attributes = dict(vars(cache))
+    entries = attributes.pop("layers", ())
+    if not all(map(_is_constant, attributes.values())):
+        return None
+    new = copy.copy(cache)
+    new.layers = []
+    for entry in entries:
+        values = () if entry is None else vars(entry).values()
+        if entry is None or any(isinstance(value, torch.Tensor) for value in values):
+            new.layers.append(None)
+        elif all(map(_is_constant, values)):
+            new.layers.append(copy.copy(entry))
+        else:
+            return None
+    return new
+
+
+def _is_constant(value: object) -> bool:
+    return isinstance(value, int | float | str | None | type | torch.dtype | torch.device)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from torch import nn
 
 from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.layer_reuse.attribute_log import Arguments
-from graphflops.capture.layer_reuse.fingerprint import Fingerprint, NotComparable, global_values
+from graphflops.capture.layer_reuse.fingerprint import Fingerprint, NotComparable
 from graphflops.capture.layer_reuse.kv_caches import ABSENT, EntryLocation, create_entry
+from graphflops.capture.layer_reuse.outside_state import outside_state
 from graphflops.capture.torch_internals.trees import pytree
 
 MIN_CALLS = 9
@@ -23,6 +24,9 @@ class Tracer(Protocol):
 
     def can_record(self) -> bool:
         """Return True if calls made now are recorded where they can be replayed."""
+
+    def can_repeat(self, module: nn.Module) -> bool:
+        """Return True if a further call of the same module can be replayed from an earlier one."""
 
     def tensor_versions(self, tensors: list[torch.Tensor]) -> list[Any]:
         """Return the versions of tensors in the recording; ``None`` for those not in it."""
@@ -60,6 +64,7 @@ class ModuleCall:
         fingerprint: Fingerprint of the module and its arguments.
         key: Fingerprints of all but the modules: arguments, globals, modes of torch.
         input_versions: Versions of the fingerprint's tensors in the recording.
+        min_calls: Number of operator calls below which it is not recorded.
     """
 
     module: nn.Module
@@ -68,6 +73,7 @@ class ModuleCall:
     fingerprint: Fingerprint
     key: tuple[Any, ...]
     input_versions: list[Any]
+    min_calls: int = MIN_CALLS
 
     @classmethod
     def of(
@@ -81,7 +87,7 @@ class ModuleCall:
             key = (
                 fingerprint.add(args),
                 fingerprint.add(kwargs),
-                global_values(fingerprint.modules),
+                outside_state(type(state.module) for state in fingerprint.modules),
                 _modes(),
             )
         except (NotComparable, RecursionError):

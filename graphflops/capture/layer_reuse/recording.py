@@ -46,16 +46,16 @@ class Recording:
         self._entries: list[tuple[EntryLocation, Any]] = []
         self._entry_states: list[Any] = []
 
-    def run(self, forward: Callable[..., Any], sibling: nn.Module) -> Any:
+    def run(self, forward: Callable[..., Any], sibling: nn.Module | None) -> Any:
         """Run the call.
 
         Args:
             forward: Runs a module.
-            sibling: Another candidate: integer attributes that differ from its own may be the
-                layer index.
+            sibling: Another candidate, if there is one: integer attributes that differ from its
+                own may be the layer index.
         """
         call, fingerprint = self._call, self._call.fingerprint
-        if fingerprint.caches:
+        if fingerprint.caches and sibling is not None:
             self._attribute_log.index_attributes = _index_attributes(fingerprint, sibling)
             for _, index in self._attribute_log.index_attributes.values():
                 for cache in fingerprint.caches:
@@ -107,10 +107,19 @@ class Recording:
             results=results,
             spec=spec,
             # Copies: the layer's own tensors are freed when the model lets go of them.
-            new_tensors=[self._values.empty_like(tensor) for tensor in new_tensors],
+            new_tensors=self._values.factory.empty_like_all(new_tensors),
             written_inputs=written_inputs,
             value_states=[self._values.state(tensor) for tensor in changed],
             segment=segment,
+        )
+
+    def _can_copy(self, new_tensors: list[torch.Tensor]) -> bool:
+        """Return False for views of one tensor of a symbolic size or with a known value."""
+        storages = [tensor.untyped_storage()._cdata for tensor in new_tensors]
+        return all(
+            storages.count(storage) == 1
+            or not (tensor._has_symbolic_sizes_strides or self._values.value(tensor) is not None)
+            for tensor, storage in zip(new_tensors, storages, strict=True)
         )
 
     def _record_entry(self, location: EntryLocation) -> None:
@@ -132,6 +141,7 @@ class Recording:
         call, fingerprint = self._call, self._call.fingerprint
         if (
             self._attribute_log.has_writes
+            or self._attribute_log.has_outside_state
             or self._cache_log.accesses_whole_cache
             or self._data_size_count != self._count_data_sizes()
         ):
@@ -179,17 +189,15 @@ class Recording:
                 return None
             references[id(leaf)] = OutputRef(len(new_tensors))
             new_tensors.append(leaf)
-        if _share_storage(new_tensors, fingerprint.tensors):
+        if _are_in_memory(new_tensors, fingerprint.tensors) or not self._can_copy(new_tensors):
             return None
         return [references.get(id(leaf), leaf) for leaf in leaves], spec, new_tensors
 
 
-def _share_storage(new_tensors: list[torch.Tensor], inputs: list[torch.Tensor]) -> bool:
-    """Return True if new tensors share storage with one another or with inputs."""
-    storages = {tensor.untyped_storage()._cdata for tensor in new_tensors}
-    return len(storages) < len(new_tensors) or any(
-        t.untyped_storage()._cdata in storages for t in inputs
-    )
+def _are_in_memory(tensors: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
+    """Return True if a tensor shares its storage with one of others."""
+    storages = {tensor.untyped_storage()._cdata for tensor in tensors}
+    return any(other.untyped_storage()._cdata in storages for other in others)
 
 
 def _has_same_values(before: dict[str, Any], state: ModuleState) -> bool:

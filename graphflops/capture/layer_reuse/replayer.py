@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -22,7 +23,11 @@ from graphflops.capture.layer_reuse.attribute_log import (
     record_identity_call,
     record_read,
 )
-from graphflops.capture.layer_reuse.candidates import CandidateGroup, find_candidates
+from graphflops.capture.layer_reuse.candidates import (
+    CandidateGroup,
+    find_candidates,
+    may_repeat,
+)
 from graphflops.capture.layer_reuse.fingerprint import ModuleState
 from graphflops.capture.layer_reuse.kv_caches import ABSENT
 from graphflops.capture.layer_reuse.module_call import (
@@ -42,6 +47,11 @@ from graphflops.runtime.interruption import raise_interruption
 
 _MAX_TEMPLATES = 8
 """Largest number of templates in a group of candidates: a stack with more does not repeat."""
+_MANY = 16
+"""Number of members from which a group of small modules, such as experts, is worth recording."""
+_MIN_CALLS_OF_MANY = 2
+_MAX_UNUSED = 3
+"""Number of templates never replayed after which further calls of a module are not recorded."""
 _MAX_FAILURES = 3
 """Number of failed recordings after which a group of candidates is traced in full."""
 
@@ -66,6 +76,8 @@ class LayerReplayer:
     ) -> None:
         self._values, self._tracer, self._run = values, tracer, run
         self._candidates = find_candidates(modules)
+        self._is_on = bool(modules)
+        self._calls: Counter[int] = Counter()
         self._templates: list[LayerTemplate] = []
         self.seconds = 0.0
         self.tried = False
@@ -79,8 +91,13 @@ class LayerReplayer:
 
     def run(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Run a module, or replay an equivalent call."""
+        if not self._is_on:
+            return self._run(module, *args, **kwargs)
         attributes = module_dict(module)
+        self._calls[id(attributes)] += 1
         group = self._candidates.get(id(attributes))
+        if group is None and self._is_repeated(module) and may_repeat(module):
+            group = self._candidates[id(attributes)] = CandidateGroup([module], uncalled=set())
         if group is not None and group.failures < _MAX_FAILURES and self._tracer.can_record():
             return self._run_candidate(group, module, (args, kwargs))
         outputs = self._run(module, *args, **kwargs)
@@ -102,16 +119,34 @@ class LayerReplayer:
                 match = next(((template, copy) for template, copy in matches if copy), None)
         if match is not None:
             return self._replay(*match)
-        if call is None or not group.uncalled or len(group.templates) >= _MAX_TEMPLATES:
+        if call is None or not self._is_worth_recording(group, module):
             args, kwargs = arguments
             return self._run(module, *args, **kwargs)
         return self._record(group, call)
 
+    def _is_worth_recording(self, group: CandidateGroup, module: nn.Module) -> bool:
+        """Return True if a call like that of a module may follow."""
+        if len(group.templates) >= _MAX_TEMPLATES:
+            return False
+        if group.uncalled:
+            return True
+        unused = sum(not template.replay_count for template in group.templates)
+        return self._is_repeated(module) and unused < _MAX_UNUSED
+
+    def _is_repeated(self, module: nn.Module) -> bool:
+        """Return True if a module was called before, by the layer that is recorded if one is."""
+        return self._calls[id(module_dict(module))] > 1 and self._tracer.can_repeat(module)
+
     def _record(self, group: CandidateGroup, call: ModuleCall) -> Any:
+        if len(group.members) >= _MANY:
+            call.min_calls = _MIN_CALLS_OF_MANY
         recording = Recording(call, self._values, self._tracer)
         attributes = module_dict(call.module)
-        sibling = next(other for other in group.members if module_dict(other) is not attributes)
-        outputs = recording.run(self._run, sibling)
+        others = (other for other in group.members if module_dict(other) is not attributes)
+        # Within a recorded layer a module repeats if the layer itself calls it again.
+        calls, self._calls = self._calls, Counter()
+        outputs = recording.run(self._run, next(others, None))
+        self._calls |= calls
         template = None
         with self._checking(call.module):
             template = recording.template(outputs)
@@ -130,6 +165,9 @@ class LayerReplayer:
         recorded = template.call
         states, other_states = recorded.fingerprint.modules, call.fingerprint.modules
         if len(states) != len(other_states) or recorded.key != call.key:
+            return None
+        # A module outside of this one is what it was for a sibling, but may change between calls.
+        if recorded.module is call.module and call.fingerprint.has_outside_modules:
             return None
         is_equivalent = all(
             _is_equivalent(*pair)
@@ -156,7 +194,7 @@ class LayerReplayer:
     def _replay(self, template: LayerTemplate, call: ModuleCall) -> Any:
         fingerprint = call.fingerprint
         with self._checking():
-            new_tensors = [self._values.empty_like(tensor) for tensor in template.new_tensors]
+            new_tensors = self._values.factory.empty_like_all(template.new_tensors)
             changed = [*new_tensors, *(fingerprint.tensors[n] for n in template.written_inputs)]
             self._tracer.replay(template.segment, call, changed)
             for tensor, state in zip(changed, template.value_states, strict=True):

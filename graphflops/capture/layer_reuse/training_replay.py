@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.metadata import tensor_meta
@@ -29,9 +30,11 @@ from graphflops.capture.layer_reuse.autograd_boundary import (
 )
 from graphflops.capture.layer_reuse.backward_recorder import BackwardRecorder
 from graphflops.capture.layer_reuse.forward_replay import SegmentStart, TapeSegment, TapeTracer
-from graphflops.capture.layer_reuse.module_call import ModuleCall
+from graphflops.capture.layer_reuse.kv_caches import copy_without_tensors, is_cache
+from graphflops.capture.layer_reuse.module_call import MIN_CALLS, ModuleCall
 from graphflops.capture.layer_reuse.training_segment import (
     BackwardSegment,
+    CacheNumber,
     InputCopy,
     InputNumber,
     ReplayedLayer,
@@ -60,10 +63,12 @@ class _TrainingStart(SegmentStart):
     Attributes:
         first_node: Autograd's sequence number then.
         references: Number of references to each of its tensors.
+        caches: Copies of the caches among its arguments.
     """
 
     first_node: int
     references: list[tuple[int, ...]]
+    caches: list[Any]
 
 
 class AutogradTracer(TapeTracer):
@@ -86,6 +91,14 @@ class AutogradTracer(TapeTracer):
         hooks = top_saved_tensors_hooks(True)
         return not (in_backward or self._attribution.reentrant_depth or hooks)
 
+    def can_repeat(self, module: nn.Module) -> bool:
+        """Return True if no gradients of the calls, or of what they share, add up.
+
+        Autograd adds them up in the midst of a backward pass, a replay at its end.
+        """
+        del module
+        return not torch.is_grad_enabled()
+
     def begin(self, call: ModuleCall) -> _TrainingStart:
         """Begin to record a layer."""
         start, first_node = super().begin(call), next_sequence_number()
@@ -93,6 +106,7 @@ class AutogradTracer(TapeTracer):
             **{item.name: getattr(start, item.name) for item in fields(start)},
             first_node=first_node,
             references=references(call.fingerprint.tensors),
+            caches=list(map(copy_without_tensors, call.fingerprint.caches)),
         )
 
     def end(
@@ -100,14 +114,14 @@ class AutogradTracer(TapeTracer):
     ) -> TrainingSegment | None:
         """Return the recorded segment, if it uses no other tensors and may be replayed."""
         tape, tensors = self._training_tape, call.fingerprint.tensors
-        # A rerun would fill a cache again; a reentrant checkpoint accumulates into ``.grad``.
-        if call.fingerprint.caches or self._attribution.used_reentrant_checkpoint:
-            return None
-        segment = super().end(start, call, outputs)
-        if segment is None:
+        segment = super().end(start, call, outputs) if self._can_rerun(start, call) else None
+        if segment is None or segment.block.length < MIN_CALLS:
             return None
         if any(tape.name_of(out) in segment.input_names and out.requires_grad for out in outputs):
             return None
+        new = [out for out in outputs if tape.name_of(out) not in segment.input_names]
+        if len(set(map(storage_identity, new))) < len(new):
+            return None  # views of one tensor, which share a node
         edges, own_edges = (
             set(boundary_edges(outputs, start.first_node)),
             gradient_edges(tensors),
@@ -116,8 +130,10 @@ class AutogradTracer(TapeTracer):
         if len({own_edges[n] for n in numbers}) < max(len(edges), len(numbers)):
             return None
         # A rerun gets copies of the activations among its arguments.
-        arguments = {id(leaf) for leaf in pytree.tree_leaves((call.args, call.kwargs))}
+        leaves, spec = pytree.tree_flatten((call.args, call.kwargs), is_leaf=is_cache)
+        arguments = set(map(id, leaves))
         places = {id(t): InputNumber(n) for n, t in enumerate(tensors) if id(t) in arguments}
+        caches = {id(cache): CacheNumber(n) for n, cache in enumerate(call.fingerprint.caches)}
         if any(not is_parameter(tensors[n]) and id(tensors[n]) not in places for n in numbers):
             return None
         saved, counts = saved_storages(outputs, start.first_node), references(tensors)
@@ -126,12 +142,28 @@ class AutogradTracer(TapeTracer):
             **{item.name: getattr(segment, item.name) for item in fields(segment)},
             input_numbers=numbers,
             output_kinds=[(out.requires_grad, tape.depends_on_inputs(out)) for out in outputs],
-            arguments=pytree.tree_map_only(
-                torch.Tensor, lambda t: places.get(id(t), t), (call.args, call.kwargs)
+            arguments=pytree.tree_unflatten(
+                [places.get(id(leaf)) or caches.get(id(leaf), leaf) for leaf in leaves], spec
             ),
+            caches=start.caches,
             copies=copies,
             saved_inputs=[n for n in copies if counts[n] > start.references[n]],
             saved_outputs=[n for n, t in enumerate(outputs) if storage_identity(t) in saved],
+        )
+
+    def _can_rerun(self, start: _TrainingStart, call: ModuleCall) -> bool:
+        """Return True if a layer can run again for its backward pass, and leave nothing behind.
+
+        A rerun fills copies of caches, which hold no tensors; a reentrant checkpoint accumulates
+        into ``.grad``.
+        """
+        has_filled_entry = len(call.fingerprint.tensors) > len(start.references)
+        leaves = pytree.tree_leaves((call.args, call.kwargs), is_leaf=is_cache)
+        return not (
+            has_filled_entry
+            or any(cache is None for cache in start.caches)
+            or self._attribution.used_reentrant_checkpoint
+            or {*map(id, call.fingerprint.caches)} - {*map(id, leaves)}
         )
 
     def _copies(

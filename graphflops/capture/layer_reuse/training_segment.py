@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -28,6 +28,17 @@ class InputNumber:
 
     Attributes:
         number: Number of the tensor in the fingerprint.
+    """
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheNumber:
+    """Place of a cache among the arguments of a recorded layer.
+
+    Attributes:
+        number: Number of the cache in the fingerprint.
     """
 
     number: int
@@ -86,7 +97,9 @@ class TrainingSegment(TapeSegment):
         input_numbers: Numbers of the tensors that get a gradient from it.
         output_kinds: For each tensor it created or wrote to: True if it requires a gradient, True
             if it depends on inputs of the model.
-        arguments: Its arguments, with ``InputNumber`` in place of tensors.
+        arguments: Its arguments, with ``InputNumber`` in place of tensors, ``CacheNumber`` in
+            place of caches.
+        caches: Copies of the caches among them, with entries as they were before it ran.
         copies: Tensors like those of its arguments that are no parameters, by number.
         saved_inputs: Numbers of those that it saves for its backward pass.
         saved_outputs: Positions of the outputs that it saves.
@@ -96,6 +109,7 @@ class TrainingSegment(TapeSegment):
     input_numbers: list[int]
     output_kinds: list[tuple[bool, bool]]
     arguments: Arguments
+    caches: Sequence[Any]
     copies: Mapping[int, InputCopy]
     saved_inputs: list[int]
     saved_outputs: list[int]
