@@ -89,6 +89,14 @@ def no_dispatch() -> bool:
         return not isinstance(fake.detach(), fake_mode.FakeTensor)
 
 
+def meta_kernels_only() -> bool:
+    with fake_mode.FakeTensorMode() as mode:
+        fake = mode.from_tensor(X)
+    with dispatch.MetaKernelsOnly(mode):
+        out = ADD.Tensor(fake, fake)
+    return type(out) is torch.Tensor and out.is_meta and fake.device.type == "cpu"
+
+
 def below_autograd() -> bool:
     with dispatch.AutoDispatchBelowAutograd():
         return (X.clone().requires_grad_() * 2).grad_fn is None
@@ -297,6 +305,7 @@ CANARIES: dict[str, Callable[[], bool]] = {
     "dispatch.SchemaCheckMode": stacked,
     "dispatch.DisableTorchFunction": no_torch_function,
     "dispatch.DisableTorchDispatch": no_dispatch,
+    "dispatch.MetaKernelsOnly": meta_kernels_only,
     "dispatch.AutoDispatchBelowAutograd": below_autograd,
     "dispatch.enable_python_dispatcher": python_dispatcher,
     "dispatch.dispatch_keys": lambda: "CPU" in str(dispatch.dispatch_keys(X)),

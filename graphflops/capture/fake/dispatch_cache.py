@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import torch
 
 from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
+from graphflops.capture.fake.leaves import is_plain
+from graphflops.capture.fake.meta_kernels import DECLINED, OPERATORS, MetaKernels
 from graphflops.capture.torch_internals.dispatch import DisableTorchDispatch, dispatch_keys
 from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode
 from graphflops.capture.torch_internals.operators import OpOverload
@@ -90,10 +92,13 @@ class DispatchCache:
     def __init__(self, mode: FakeTensorMode, factory: FakeTensorFactory) -> None:
         self._mode, self._factory = mode, factory
         self._dispatch = mode.dispatch
+        self._kernels = MetaKernels(mode, factory)
         mode.cache_enabled = False
 
     def run(self, func: Any, types: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """Run an operator as ``FakeTensorMode.dispatch`` does."""
+        if func in OPERATORS and (out := self._kernels.run(func, args, kwargs)) is not DECLINED:
+            return out
         if not (_is_cacheable(func) or _indexes_by_integers(func, args)):
             return self._dispatch(func, types, args, kwargs)
         parts: list[Any] = [func, torch.get_default_dtype(), *kwargs]
@@ -119,14 +124,7 @@ class DispatchCache:
         for value in values:
             kind = type(value)
             if kind is FakeTensor:
-                if (
-                    value.fake_mode is not self._mode
-                    or value.constant is not None
-                    or value._has_symbolic_sizes_strides
-                    or value.layout is not torch.strided
-                    or value.is_conj()
-                    or value.is_neg()
-                ):
+                if not is_plain(value, self._mode):
                     return False
                 inputs.append(value)
                 parts += (value.shape, value.stride(), value.storage_offset(), value.dtype)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from graphflops.capture.torch_internals.fake_mode import FakeTensor
+from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode
 from graphflops.capture.torch_internals.trees import pytree
 
 _NON_TENSORS = {int, float, bool, str, type(None), torch.dtype, torch.device}
@@ -47,6 +47,18 @@ def is_real(leaf: Any) -> bool:
         return False
     is_wrapper = type(leaf).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
     return not (is_wrapper or leaf.is_meta) and leaf.layout is torch.strided
+
+
+def is_plain(fake: FakeTensor, mode: FakeTensorMode) -> bool:
+    """Return True for a dense tensor of a mode, of known sizes, that torch keeps no value of."""
+    return (
+        fake.fake_mode is mode
+        and fake.constant is None
+        and not fake._has_symbolic_sizes_strides
+        and fake.layout is torch.strided
+        and not fake.is_conj()
+        and not fake.is_neg()
+    )
 
 
 def storage_ref(value: torch.Tensor) -> StorageWeakRef:

@@ -1,0 +1,142 @@
+"""Operators whose results on fake tensors need no Python decomposition.
+
+Torch runs a fake operator through layers of Python: several times its work on plain meta tensors,
+and a hundred times that of a C++ kernel. For the operators here the kernel of the meta device, or a
+rule on the layouts of the arguments, is proven to give the same results: shapes, strides, dtypes,
+aliasing. ``tests/test_meta_kernels.py`` holds each against torch. Whatever is not plain goes
+torch's way: symbolic sizes, sparse and conjugate tensors, several devices, an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+
+from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
+from graphflops.capture.fake.leaves import is_plain
+from graphflops.capture.fake.result_layouts import RULES, Layout, row_major
+from graphflops.capture.torch_internals.dispatch import DisableTorchDispatch, MetaKernelsOnly
+from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode
+from graphflops.runtime.interruption import raise_interruption
+
+_ATEN = torch.ops.aten
+KERNELS = frozenset(
+    {
+        *(_ATEN.mm.default, _ATEN.bmm.default, _ATEN.convolution.default),
+        *(_ATEN._softmax.default, _ATEN._log_softmax.default, _ATEN.silu.default),
+        *(_ATEN.sum.dim_IntList, _ATEN.embedding.default, _ATEN._adaptive_avg_pool2d.default),
+        *(_ATEN.max_pool2d_with_indices.default, _ATEN.avg_pool2d.default),
+        # Views.
+        *(_ATEN.t.default, _ATEN.view.default, _ATEN.transpose.int, _ATEN.permute.default),
+        *(_ATEN.unsqueeze.default, _ATEN.squeeze.dim, _ATEN.squeeze.dims, _ATEN.expand.default),
+        *(_ATEN.slice.Tensor, _ATEN.select.int, _ATEN.detach.default, _ATEN.alias.default),
+        *(_ATEN.split.Tensor, _ATEN.split_with_sizes.default, _ATEN.unbind.int),
+        *(_ATEN.as_strided.default, _ATEN._unsafe_view.default),
+        # Copies.
+        *(_ATEN.clone.default, _ATEN.cat.default, _ATEN.stack.default),
+        # Writes in place.
+        *(_ATEN.relu_.default, _ATEN.add_.Tensor, _ATEN.mul_.Tensor),
+    }
+    # A norm's decomposition asks for the device, and the kernel sees the meta device.
+    | RULES.keys()
+    - {_ATEN.native_layer_norm.default}
+    - {_ATEN._native_batch_norm_legit_no_training.default}
+)
+"""Operators whose kernel of the meta device gives what torch makes of fake tensors."""
+
+
+def _are_row_major(_: Any, inputs: list[FakeTensor]) -> bool:
+    return all(tensor.stride() == row_major(tensor.shape) for tensor in inputs)
+
+
+def _keeps_rank(args: Any, _: list[FakeTensor]) -> bool:
+    return bool(args[0].dim() == len(args[1]))
+
+
+_GUARDS: Mapping[Any, Callable[[Any, list[FakeTensor]], bool]] = {
+    _ATEN.convolution.default: _are_row_major,  # torch chooses a layout by the backend
+    _ATEN.expand.default: _keeps_rank,  # the strides of new axes of one element differ
+}
+"""Conditions on arguments and tensors among them, by operator."""
+OPERATORS = KERNELS | RULES.keys()
+"""Operators that need no decomposition, for some arguments at least."""
+DECLINED = object()
+"""Result of a call that has to go torch's way."""
+_ATOMS = frozenset(
+    {int, float, bool, type(None), torch.dtype, torch.layout, torch.memory_format, str}
+)
+
+
+class MetaKernels:
+    """Runs operators on fake tensors by their meta kernels.
+
+    Args:
+        mode: The mode of the tensors.
+        factory: Factory of the mode's tensors.
+    """
+
+    def __init__(self, mode: FakeTensorMode, factory: FakeTensorFactory) -> None:
+        self._mode, self._factory = mode, factory
+        self._alone = MetaKernelsOnly(mode)
+
+    def run(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Return the result of an operator of ``OPERATORS``, or ``DECLINED``."""
+        inputs: list[FakeTensor] = []
+        if not (self._collect(args, inputs) and self._collect(kwargs.values(), inputs) and inputs):
+            return DECLINED
+        device = inputs[0].fake_device
+        if any([tensor.fake_device != device for tensor in inputs[1:]]):
+            return DECLINED
+        rule = RULES.get(func)
+        layouts = None if rule is None else rule(*args, **kwargs)
+        if layouts is not None:
+            return self._new(layouts, device)
+        guard = _GUARDS.get(func)
+        if func in KERNELS and (guard is None or guard(args, inputs)):
+            return self._run_kernel(func, args, kwargs, device)
+        return DECLINED
+
+    def _run_kernel(
+        self, func: Any, args: Any, kwargs: Mapping[str, Any], device: torch.device
+    ) -> Any:
+        try:
+            with self._alone:
+                out = func(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - raised again, in torch's words
+            raise_interruption(error)
+            return DECLINED
+        return self._wrap(out, device)
+
+    def _collect(self, values: Iterable[Any], inputs: list[FakeTensor]) -> bool:
+        """Add the tensors among arguments; return False if one of these is not plain."""
+        for value in values:
+            kind = type(value)
+            if kind is FakeTensor:
+                if not is_plain(value, self._mode):
+                    return False
+                inputs.append(value)
+            elif kind is list or kind is tuple:
+                if not self._collect(value, inputs):
+                    return False
+            elif kind not in _ATOMS:
+                return False
+        return True
+
+    def _new(self, layouts: tuple[Layout, ...], device: torch.device) -> Any:
+        with DisableTorchDispatch():
+            metas = [
+                torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+                for shape, strides, dtype in layouts
+            ]
+        results = [self._factory.make(meta, device) for meta in metas]
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def _wrap(self, out: Any, device: torch.device) -> Any:
+        """Return the results of a kernel as fake tensors; an argument is one."""
+        if isinstance(out, list | tuple):
+            return type(out)([self._wrap(item, device) for item in out])
+        if type(out) is not torch.Tensor:
+            return out
+        return self._factory.make(out, device)

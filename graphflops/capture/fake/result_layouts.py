@@ -1,0 +1,174 @@
+"""Rules for the layouts of results, for operators whose meta kernels are Python decompositions.
+
+A rule covers the usual arguments and returns None for all others: dense tensors of one
+floating-point dtype. It says nothing about errors: arguments that do not fit are not usual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+
+
+class Layout(NamedTuple):
+    """Metadata of a new tensor."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+
+
+Rule: TypeAlias = Callable[..., tuple[Layout, ...] | None]
+_ATEN = torch.ops.aten
+_NUMBERS = (int, float, bool)
+
+
+@cache
+def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the strides of a contiguous tensor.
+
+    Example:
+        >>> row_major((2, 3, 4))
+        (12, 4, 1)
+    """
+    strides: list[int] = []
+    step = 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))
+
+
+@cache
+def _keeps_strides(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Return True if a pointwise result has the strides of its one operand."""
+    if strides == row_major(shape):
+        return True
+    if any(size < 2 for size in shape):  # noqa: PLR2004 - the stride of such an axis is arbitrary
+        return False
+    order = sorted(range(len(shape)), key=strides.__getitem__, reverse=True)
+    dense = row_major(tuple(shape[axis] for axis in order))
+    return tuple(strides[axis] for axis in order) == dense
+
+
+@cache
+def _broadcast(shape: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the shape of two, if it is that of one of them and has no axis of one element."""
+    full, part = (shape, other) if len(shape) >= len(other) else (other, shape)
+    if len(full) == len(part):
+        full, part = (shape, other) if shape > other else (other, shape)
+    if any(size < 2 for size in full):  # noqa: PLR2004 - as above
+        return None
+    start = len(full) - len(part)
+    fits = all(b in {1, a} for a, b in zip(full[start:], part, strict=True))
+    return full if fits else None
+
+
+def _unary(x: torch.Tensor, *_: Any, **__: Any) -> tuple[Layout, ...] | None:
+    """Return the layout of ``x``, whatever the numbers that follow."""
+    dtype, shape, strides = x.dtype, x.shape, x.stride()
+    if not dtype.is_floating_point or not _keeps_strides(shape, strides):
+        return None
+    return (Layout(shape, strides, dtype),)
+
+
+def _binary(x: Any, y: Any, **_: Any) -> tuple[Layout, ...] | None:
+    """Return the layout of a pointwise result of two tensors, or a tensor and a number."""
+    if type(y) in _NUMBERS and isinstance(x, torch.Tensor):
+        return _unary(x)
+    if not (isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor)):
+        return None
+    dtype, shape, strides = x.dtype, x.shape, x.stride()
+    if y.dtype != dtype or not dtype.is_floating_point:
+        return None
+    other, other_strides = y.shape, y.stride()
+    if shape == other and strides == other_strides:
+        return (Layout(shape, strides, dtype),) if _keeps_strides(shape, strides) else None
+    if strides != row_major(shape) or other_strides != row_major(other):
+        return None
+    result = shape if shape == other else _broadcast(shape, other)
+    return None if result is None else (Layout(result, row_major(result), dtype),)
+
+
+def _same(*tensors: Any, **_: Any) -> tuple[Layout, ...] | None:
+    """Return the layout that all tensors share, whatever the numbers beside them."""
+    first = tensors[0]
+    layout = first.shape, first.stride(), first.dtype
+    for other in tensors[1:]:
+        if isinstance(other, torch.Tensor) and (other.shape, other.stride(), other.dtype) != layout:
+            return None
+    return _unary(first)
+
+
+def _addmm(
+    bias: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, **_: Any
+) -> tuple[Layout, ...] | None:
+    if x.dim() != 2 or weight.dim() != 2 or bias.dim() != 1:  # noqa: PLR2004 - matrices
+        return None
+    (rows, inner), (other, columns), dtype = x.shape, weight.shape, x.dtype
+    if inner != other or bias.shape[0] != columns or not dtype.is_floating_point:
+        return None
+    if weight.dtype != dtype or bias.dtype != dtype:
+        return None
+    return (Layout((rows, columns), (max(columns, 1), 1), dtype),)
+
+
+def _layer_norm(
+    x: torch.Tensor, normalized: list[int], weight: Any, bias: Any, _: float
+) -> tuple[Layout, ...] | None:
+    shape, dtype, rank = x.shape, x.dtype, len(normalized)
+    if dtype != torch.float32 or x.stride() != row_major(shape):
+        return None
+    if rank < 1 or tuple(shape[-rank:]) != tuple(normalized) or 0 in shape:
+        return None
+    for tensor in (weight, bias):
+        if tensor is not None and (tensor.dtype != dtype or tensor.shape != shape[-rank:]):
+            return None
+    outer = (*shape[:-rank], *(1,) * rank)
+    statistics = Layout(outer, row_major(outer), dtype)
+    return Layout(shape, row_major(shape), dtype), statistics, statistics
+
+
+def _batch_norm(
+    x: Any, weight: Any, bias: Any, mean: Any, variance: Any, *_: float
+) -> tuple[Layout, ...] | None:
+    """Return the layouts of a batch norm in evaluation: of its statistics, the CPU returns none."""
+    layouts = _unary(x)
+    if layouts is None or x.dtype != torch.float32 or x.dim() < 2:  # noqa: PLR2004 - has channels
+        return None
+    if any(size < 2 for size in x.shape[1:]) or not x.shape[0]:  # noqa: PLR2004 - as above
+        return None
+    channels = (x.shape[1],)
+    for tensor in (weight, bias, mean, variance):
+        if tensor is None or tensor.dtype != x.dtype or tensor.shape != channels:
+            return None
+    saved = Layout((0,) if x.fake_device.type == "cpu" else channels, (1,), x.dtype)
+    return *layouts, saved, saved
+
+
+_OPERATORS: Mapping[Rule, tuple[Any, ...]] = {
+    _unary: (
+        *(_ATEN.relu.default, _ATEN.gelu.default, _ATEN.exp.default, _ATEN.log.default),
+        *(_ATEN.tanh.default, _ATEN.sigmoid.default, _ATEN.rsqrt.default, _ATEN.sqrt.default),
+        *(_ATEN.neg.default, _ATEN.abs.default, _ATEN.cos.default, _ATEN.sin.default),
+        *(_ATEN.erf.default, _ATEN.reciprocal.default, _ATEN.hardswish.default),
+        *(_ATEN.hardsigmoid.default, _ATEN.leaky_relu.default, _ATEN.elu.default),
+        *(_ATEN.softplus.default, _ATEN.hardtanh.default),
+    ),
+    _binary: (
+        *(_ATEN.add.Tensor, _ATEN.sub.Tensor, _ATEN.mul.Tensor, _ATEN.div.Tensor),
+        *(_ATEN.maximum.default, _ATEN.minimum.default, _ATEN.pow.Tensor_Scalar),
+    ),
+    _same: (
+        *(_ATEN.gelu_backward.default, _ATEN.threshold_backward.default),
+        *(_ATEN.tanh_backward.default, _ATEN.sigmoid_backward.default),
+    ),
+    _addmm: (_ATEN.addmm.default,),
+    _batch_norm: (_ATEN._native_batch_norm_legit_no_training.default,),
+    _layer_norm: (_ATEN.native_layer_norm.default,),
+}
+RULES: Mapping[Any, Rule] = {op: rule for rule, ops in _OPERATORS.items() for op in ops}
+"""Rules by operator."""

@@ -1,0 +1,246 @@
+"""Operators run by their meta kernels or by rules: the results are torch's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from op_db import COUNTABLE, OPINFOS, samples
+from torch._dispatch.python import enable_python_dispatcher
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+
+from graphflops.capture.fake.dispatch_cache import DispatchCache
+from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
+from graphflops.capture.fake.meta_kernels import DECLINED, OPERATORS, MetaKernels
+from graphflops.capture.fake.result_layouts import RULES
+
+A = torch.ops.aten
+LAST = torch.channels_last
+
+
+def T(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:  # noqa: N802 - a tensor
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def _fake(mode: Any, like: torch.Tensor, device: str) -> torch.Tensor:
+    fake = FakeTensorFactory(mode)
+    with torch.no_grad():
+        extent = 1 + sum((n - 1) * s for n, s in zip(like.shape, like.stride(), strict=True))
+        size = (extent if like.numel() else 0) + like.storage_offset()
+        base = torch.empty(size, dtype=like.dtype, device="meta")
+        meta = base.as_strided(like.shape, like.stride(), like.storage_offset())
+    return fake.make(meta, torch.device(device), requires_grad=like.requires_grad)
+
+
+def _described(function: Callable[..., Any], args: Any, mode: Any, device: str) -> Any:
+    """Layouts of the results, and what each shares memory with or is."""
+    fakes = pytree.tree_map_only(torch.Tensor, lambda t: _fake(mode, t, device), args)
+    given = [leaf for leaf in pytree.tree_leaves(fakes) if isinstance(leaf, torch.Tensor)]
+    try:
+        with torch.no_grad(), mode, enable_python_dispatcher():
+            out = function(*fakes)
+    except Exception as error:  # noqa: BLE001 - whatever torch refuses
+        return type(error), str(error)
+    found: list[Any] = [type(out) if isinstance(out, list | tuple) else None]
+    for leaf in pytree.tree_leaves(out):
+        if not isinstance(leaf, torch.Tensor):
+            found.append(leaf)
+            continue
+        storage = leaf.untyped_storage()
+        shares = [t.untyped_storage()._cdata == storage._cdata for t in given]
+        layout = (leaf.shape, leaf.stride(), leaf.storage_offset(), leaf.dtype, leaf.device)
+        kind = (type(leaf), leaf.requires_grad, [t is leaf for t in given], storage.nbytes())
+        found.append((layout, kind, shares))
+    return found
+
+
+def _both(function: Callable[..., Any], args: Any, device: str = "cpu") -> tuple[Any, Any]:
+    theirs: Any = FakeTensorMode(allow_non_fake_inputs=True)
+    theirs.cache_enabled = False
+    ours: Any = FakeTensorMode(allow_non_fake_inputs=True)
+    ours.dispatch = DispatchCache(ours, FakeTensorFactory(ours)).run
+    return _described(function, args, ours, device), _described(function, args, theirs, device)
+
+
+X, Y, IMAGE, INDEX = T(4, 6), T(6, 5), T(2, 4, 8, 8), T(3, dtype=torch.int64)
+_TRANSPOSED = T(6, 4).t()
+_UNARY = [(X,), (T(),), (T(0, 3),), (_TRANSPOSED,), (T(4, 12)[:, ::2],), (T(1, 3, 1),)]
+_UNARY += [(IMAGE.contiguous(memory_format=LAST),), (T(3, dtype=torch.int64),)]
+_UNARY += [(T(2, 3, dtype=torch.bfloat16),), (T(3, dtype=torch.complex64),), (T(5)[2:],)]
+_UNARY += [(T(4).expand(3, 4),), (X.clone().requires_grad_(),), (T(2, 1, 3).transpose(0, 1),)]
+_BINARY: list[tuple[Any, ...]] = [(*x, *x) for x in _UNARY]
+_BINARY += [(x, 2) for (x,) in _UNARY] + [(x, 2.5) for (x,) in _UNARY] + [(X, True), (X, 1j)]
+_BINARY += [(X, T(6)), (T(6), X), (X, T()), (T(), X), (X, T(4, 1)), (T(4, 1), T(1, 6))]
+_BINARY += [(X, T(4, 6, dtype=torch.float64)), (X, T(6, dtype=torch.int64)), (X, T(5)), (X, Y)]
+_BINARY += [(IMAGE.contiguous(memory_format=LAST), T(4, 1, 1)), (X, _TRANSPOSED)]
+_BINARY += [(T(1, 6), T(6)), (T(2, 1, 6), T(6)), (T(2, 3, 1), T(3, 4)), (T(0, 6), T(6))]
+_SAME = [(*x, *x) for x in _UNARY] + [(X, Y), (X, _TRANSPOSED)]
+_AXES = [1, 1, 1, 1], [0, 0], [1, 1]
+_CONV = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+CALLS: dict[Any, list[tuple[Any, ...]]] = {
+    A.mm.default: [(X, Y), (X, X.t()), (X, X), (T(0, 6), Y), (X, T(6, 5, dtype=torch.half))],
+    A.bmm.default: [(T(2, 3, 4), T(2, 4, 5)), (T(2, 4, 3).transpose(1, 2), T(2, 4, 5))],
+    A.addmm.default: [
+        *((b, X, Y) for b in (T(5), T(4, 5), T(1, 5), T(4, 1), T(), T(1), T(6), T(10)[::2])),
+        *((T(5), T(1, 6), Y), (T(5), T(0, 6), Y), (T(1), X, T(6, 1)), (T(1), T(1, 6), T(6, 1))),
+        *((T(5), _TRANSPOSED.t().t(), Y), (T(5), X, T(5, 6).t()), (T(5), T(1, 6), T(5, 6).t())),
+        *((T(5, dtype=torch.half), X, Y), (T(0), X, T(6, 0)), (T(5), T(4, 0), T(0, 5))),
+    ],
+    A.convolution.default: [
+        (IMAGE, T(6, 4, 3, 3), None, *_CONV),
+        (IMAGE, T(6, 4, 3, 3), T(6), *_CONV),
+        (IMAGE.contiguous(memory_format=LAST), T(6, 4, 3, 3), T(6), *_CONV),
+        (IMAGE, T(6, 4, 3, 3).contiguous(memory_format=LAST), None, *_CONV),
+        (T(2, 4, 9), T(6, 2, 3), T(6), [2], [1], [1], False, [0], 2),
+        (IMAGE, T(4, 3, 3, 3), None, [2, 2], [1, 1], [1, 1], True, [1, 1], 1),
+        (T(0, 4, 8, 8), T(6, 4, 3, 3), None, *_CONV),
+        (IMAGE.transpose(2, 3), T(6, 4, 1, 1), None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1),
+        (T(4, 8, 8), T(6, 4, 3, 3), None, *_CONV),
+        *((x, w, T(6), *_CONV) for x in (T(1, 1, 8, 8), T(2, 1, 1, 1)) for w in (T(6, 1, 3, 3),)),
+        (T(2, 4, 1, 1), T(6, 4, 1, 1), T(6), [1, 1], [0, 0], [1, 1], False, [0, 0], 1),
+        (T(16, 64, 8, 8), T(64, 1, 3, 3), T(64), [1, 1], [1, 1], [1, 1], False, [0, 0], 64),
+        (T(2, 4, 3, 8, 8), T(6, 4, 3, 3, 3), None, [1] * 3, [1] * 3, [1] * 3, False, [0] * 3, 1),
+    ],
+    A._softmax.default: [(*x, -1, False) for x in _UNARY],
+    A._log_softmax.default: [(*x, -1, False) for x in _UNARY],
+    A.silu.default: _UNARY,
+    A.sum.dim_IntList: [
+        *((x, [-1], keep) for (x,) in _UNARY for keep in (False, True)),
+        *((IMAGE, None), (IMAGE, []), (IMAGE, [1, 2]), (IMAGE.transpose(1, 2), [1])),
+        (IMAGE.contiguous(memory_format=LAST), [2, 3], True),
+    ],
+    A.embedding.default: [(X, INDEX), (_TRANSPOSED, T(2, 3, dtype=torch.int32)), (X, X)],
+    A._adaptive_avg_pool2d.default: [(IMAGE, [2, 2]), (T(4, 8, 8), [1, 1])],
+    A.max_pool2d_with_indices.default: [
+        (IMAGE, [3, 3], [2, 2], [1, 1]),
+        (IMAGE.contiguous(memory_format=LAST), [2, 2]),
+        (T(4, 8, 8), [2, 2], [], [0, 0], [1, 1], True),
+    ],
+    A.avg_pool2d.default: [(IMAGE, [2, 2]), (IMAGE.contiguous(memory_format=LAST), [2, 2])],
+    A.t.default: [(X,), (T(3),), (T(),), (IMAGE,)],
+    A.view.default: [(X, [24]), (X, [-1, 3]), (_TRANSPOSED, [24]), (T(0, 3), [0, 9])],
+    A._unsafe_view.default: [(X, [24]), (_TRANSPOSED, [24]), (T(4, 12)[:, :6], [2, 2, 6])],
+    A.transpose.int: [(X, 0, 1), (IMAGE, -1, 1), (T(), 0, -1), (X, 0, 5)],
+    A.permute.default: [(IMAGE, [0, 2, 3, 1]), (IMAGE, [0, 1])],
+    A.unsqueeze.default: [(X, 0), (X, -1), (_TRANSPOSED, 1), (X, 7)],
+    A.squeeze.dim: [(T(1, 3, 1), 0), (T(1, 3, 1), 1), (T(), 0), (X, 4)],
+    A.squeeze.dims: [(T(1, 3, 1), [0, 2]), (T(1, 3, 1), [])],
+    A.expand.default: [(T(3, 1), [3, 4]), (X, [2, -1, 6]), (X, [3, 3])],
+    A.slice.Tensor: [(X, 0, 1, 3), (X, 1, -2), (X, 1, 0, 100, 2), (X, 0, 3, 1), (X, 0, 0, 4, 0)],
+    A.select.int: [(X, 0, 1), (X, -1, -1), (X, 0, 9)],
+    A.detach.default: [(X,), (X.clone().requires_grad_(),), (_TRANSPOSED,)],
+    A.alias.default: [(X,), (T(5)[2:],)],
+    A.split.Tensor: [(X, 2, 1), (X, 4, 1), (X, 9), (T(0, 3), 2)],
+    A.split_with_sizes.default: [(X, [1, 3]), (X, [1, 1])],
+    A.unbind.int: [(X,), (X, 1), (T(0, 3),), (T(),)],
+    A.as_strided.default: [(X, [2, 2], [1, 2]), (X, [2], [1], 3), (T(5)[2:], [2], [1])],
+    A.clone.default: [*_UNARY, (T(2, 6).expand(3, 2, 6),)],
+    A.cat.default: [([X, X],), ([X, X], 1), ([X, T(0)],), ([X, T(6)],), ([X, _TRANSPOSED], 1)],
+    A.stack.default: [([X, X],), ([X, X], -1), ([X, Y],), ([_TRANSPOSED, _TRANSPOSED], 1)],
+    A.relu_.default: [(X,), (_TRANSPOSED,)],
+    A.add_.Tensor: [(X, X), (X, T(6)), (T(6), X), (X, 2), (T(3, dtype=torch.int64), T(3))],
+    A.mul_.Tensor: [(X, X), (X, T(6)), (T(6), X), (X, 2)],
+    A.native_layer_norm.default: [
+        *((X, [6], w, b, 1e-5) for w, b in ((T(6), T(6)), (None, None), (T(6), None))),
+        *((X, [4, 6], None, None, 1e-5), (_TRANSPOSED, [6], T(6), T(6), 1e-5)),
+        *((T(1, 6), [6], T(6), T(6), 1e-5), (T(2, 1, 6), [6], T(6), T(6), 1e-5)),
+        *((T(2, 3, 1), [1], T(1), T(1), 1e-5), (T(0, 6), [6], T(6), T(6), 1e-5)),
+        *((X.half(), [6], T(6), T(6), 1e-5), (X.bfloat16(), [6], None, None, 1e-5)),
+        *((X, [5], T(5), T(5), 1e-5), (T(1, 1), [1], T(1), None, 1e-5), (X, [6], X, X, 1e-5)),
+    ],
+    A._native_batch_norm_legit_no_training.default: [
+        (x, *stats, 0.1, 1e-5)
+        for x in (
+            *(IMAGE, IMAGE.contiguous(memory_format=LAST), T(1, 4, 5, 5), T(2, 4), T(1, 4)),
+            *(T(1, 4, 5, 5).contiguous(memory_format=LAST), T(2, 4, 1, 1), T(1, 4, 1, 3)),
+            *(T(0, 4, 3), T(2, 3, 4), IMAGE.half(), IMAGE.transpose(0, 1), T(2, 4, 7), T(4)),
+        )
+        for stats in ([T(4)] * 4, [None, None, T(4), T(4)], [T(4).half()] * 4)
+    ],
+    **dict.fromkeys((A.add.Tensor, A.sub.Tensor, A.mul.Tensor, A.div.Tensor), _BINARY),
+    **dict.fromkeys((A.maximum.default, A.minimum.default), _BINARY),
+    A.pow.Tensor_Scalar: [(x, n) for (x,) in _UNARY for n in (0, 1, 2, 3, 0.5, -1, 1j)],
+    A.gelu_backward.default: _SAME,
+    A.tanh_backward.default: _SAME,
+    A.sigmoid_backward.default: _SAME,
+    A.threshold_backward.default: [(*tensors, 0) for tensors in _SAME],
+}
+_UNARY_RULED = [op for op in RULES if op not in CALLS]
+CALLS |= dict.fromkeys(_UNARY_RULED, _UNARY)
+
+
+@pytest.fixture(name="run")
+def _run(monkeypatch: pytest.MonkeyPatch) -> set[Any]:
+    """Operators that were run without torch's dispatch."""
+    seen: set[Any] = set()
+    original = MetaKernels.run
+
+    def run(self: MetaKernels, func: Any, args: Any, kwargs: Any) -> Any:
+        out = original(self, func, args, kwargs)
+        if out is not DECLINED:
+            seen.add(func)
+        return out
+
+    monkeypatch.setattr(MetaKernels, "run", run)
+    return seen
+
+
+def test_each_operator_has_cases() -> None:
+    assert CALLS.keys() == OPERATORS
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("device", ["cpu", "cuda", "meta"])
+@pytest.mark.parametrize("op", CALLS, ids=str)
+def test_results_are_those_of_torch(op: Any, device: str, run: set[Any]) -> None:
+    for args in CALLS[op]:
+        ours, theirs = _both(op, args, device)
+        needs_gpu = device == "cuda" and "cuda devices" in str(theirs)
+        assert needs_gpu or ours == theirs, args
+    assert op in run
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", COUNTABLE)
+def test_torchs_own_samples(name: str) -> None:
+    for sample in samples(OPINFOS[name], most=4):
+        ours, theirs = _both(sample.function, sample.tensors)
+        assert ours == theirs
+
+
+_SIZES = st.integers(0, 3)
+
+
+@st.composite
+def _operand(draw: st.DrawFn, shape: list[int]) -> torch.Tensor:
+    """A tensor that broadcasts to a shape, with its axes in any order in memory."""
+    rank = draw(st.integers(0, len(shape)))
+    part = [draw(st.sampled_from([1, size])) for size in shape[len(shape) - rank :]]
+    order = draw(st.permutations(range(rank)))
+    tensor = torch.empty([part[axis] for axis in order], device="meta")
+    return tensor.permute([order.index(axis) for axis in range(rank)])
+
+
+@settings(deadline=None)
+@given(st.data(), st.lists(_SIZES, max_size=4))
+def test_pointwise_layouts(data: st.DataObject, shape: list[int]) -> None:
+    x, y = data.draw(_operand(shape)), data.draw(_operand(shape))
+    for function, args in ((A.add.Tensor, (x, y)), (A.relu.default, (x,)), (A.div.Tensor, (y, 2))):
+        ours, theirs = _both(function, args)
+        assert ours == theirs
+
+
+def test_several_devices_go_torchs_way(run: set[Any]) -> None:
+    mode: Any = FakeTensorMode(allow_non_fake_inputs=True)
+    mode.dispatch = DispatchCache(mode, FakeTensorFactory(mode)).run
+    x, scalar = _fake(mode, X, "cuda"), _fake(mode, T(), "cpu")
+    with mode:
+        assert torch.add(x, scalar).device.type == "cuda"
+        with pytest.raises(RuntimeError, match="devices"):
+            torch.add(x, _fake(mode, X, "cpu"))
+    assert A.add.Tensor not in run
