@@ -2,7 +2,7 @@
 
 A page has ``<!-- NAME -->figure<!-- /NAME -->``; ``python -m benchmarks.docs_examples --update``
 writes what the function of that name returns, and a test fails where a page has something else.
-Figures of the speed of counts come from ``capture.json`` and ``scaling.json`` alone.
+Figures of the speed of counts come from ``capture.json``, ``cold.json`` and ``scaling.json`` alone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import graphflops as gf
 from benchmarks import (
     batch,
     capture,
+    cold,
     command,
     diff,
     fit_efficiency,
@@ -60,6 +61,12 @@ def _batch() -> dict[str, Any]:
 @functools.cache
 def _command() -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(command.RESULTS.read_text("utf-8"))
+    return loaded
+
+
+@functools.cache
+def _cold() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(cold.RESULTS.read_text("utf-8"))
     return loaded
 
 
@@ -159,6 +166,8 @@ FIGURES: dict[str, Callable[[], str]] = {
     "batch-environment": lambda: _environment(_batch()["environment"]),
     "capture": lambda: capture.table(_capture()["rows"]),
     "capture-environment": lambda: _environment(_capture()["environment"]),
+    "cold": lambda: cold.table(_cold()["rows"]),
+    "cold-environment": lambda: _environment(_cold()["environment"]),
     "command": lambda: command.table(_command()),
     "command-environment": lambda: _environment(_command()["environment"]),
     "scaling": lambda: scaling.table(_scaling()),

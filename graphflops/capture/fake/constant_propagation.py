@@ -379,6 +379,8 @@ class ValueTracker:
 
     def _propagate_origins(self, out: Any, args: Any) -> set[str]:
         """Assign the origins of ``args`` to ``out``, and return them."""
+        if not self._origins:
+            return set()
         origins: set[str] = set().union(*(self._origins.get(t, ()) for t in fakes_in(args)))
         if origins:
             for fake in fakes_in(out):

@@ -87,7 +87,7 @@ class MetaKernels:
         if not (self._collect(args, inputs) and self._collect(kwargs.values(), inputs) and inputs):
             return DECLINED
         device = inputs[0].fake_device
-        if any([tensor.fake_device != device for tensor in inputs[1:]]):
+        if any(tensor.fake_device != device for tensor in inputs[1:]):
             return DECLINED
         rule = RULES.get(func)
         layouts = None if rule is None else rule(*args, **kwargs)

@@ -28,8 +28,12 @@ from graphflops.capture.torch_internals.count_flags import (
     THREAD_NOT_COUNTED,
     need_autograd,
 )
+from graphflops.capture.torch_internals.dispatch import SchemaCheckMode
+from graphflops.capture.torch_internals.fake_mode import FakeTensor
 from graphflops.errors import CaptureError
 from graphflops.runtime.patches import AttributePatch, Patches, patch_function
+
+_FLAT = frozenset({FakeTensor, int, float, bool, type(None), torch.dtype})
 
 
 class _PreDispatchStacks:
@@ -58,6 +62,36 @@ class _PreDispatchStacks:
     @_schema_check_mode.setter
     def _schema_check_mode(self, mode: Any) -> None:
         self._stack()._schema_check_mode = mode
+
+
+def _pop_pre_dispatch_mode(original: Callable[[], Any]) -> Any:
+    """Take a tape off the stack of the PreDispatch key, as each of its calls does.
+
+    A tape is alone on its stack, for which torch's own function takes ten looks at it.
+    """
+    stack = COUNT_FLAGS.stack
+    mode = stack._schema_check_mode
+    if mode is None:
+        return original()
+    stack._schema_check_mode = None
+    torch._C._dispatch_tls_set_dispatch_key_included(torch._C.DispatchKey.PreDispatch, False)
+    return mode
+
+
+def _set_pre_dispatch_mode(original: Callable[[Any], None], mode: Any) -> None:
+    stack = COUNT_FLAGS.stack
+    if not isinstance(mode, SchemaCheckMode) or stack.count():
+        original(mode)
+        return
+    stack._schema_check_mode = mode
+    torch._C._dispatch_tls_set_dispatch_key_included(torch._C.DispatchKey.PreDispatch, True)
+
+
+def _dispatch_to_tape(original: Any, mode: Any, func: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """Hand a call to a mode; torch's own flattens the arguments for the types of the tensors."""
+    if isinstance(mode, SchemaCheckMode) and not kwargs and _FLAT.issuperset(map(type, args)):
+        return mode.__torch_dispatch__(func, [FakeTensor], args, kwargs)
+    return original(mode, func, *args, **kwargs)
 
 
 def _enter_mode(_: object, mode: Any) -> Any:
@@ -219,6 +253,9 @@ def _call_graph_module(_: object, call: Any, module: Any, *args: Any, **kwargs: 
 
 TORCH_PATCHES = (
     AttributePatch(torch._ops, "_mode_stack_state_for_pre_dispatch", _PreDispatchStacks),
+    patch_function(torch._ops, "_pop_mode_from_pre_dispatch", _pop_pre_dispatch_mode),
+    patch_function(torch._ops, "_set_mode_pre_dispatch", _set_pre_dispatch_mode),
+    patch_function(torch._library.utils, "handle_dispatch_mode", _dispatch_to_tape),
     patch_function(dispatch.TorchDispatchMode, "__enter__", _enter_mode),
     patch_function(dispatch.TorchDispatchMode, "__exit__", _exit_mode),
     patch_function(torch.compiler, "is_compiling", _is_exporting),
