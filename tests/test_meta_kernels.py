@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from op_db import COUNTABLE, OPINFOS, samples
 from torch._dispatch.python import enable_python_dispatcher
@@ -233,6 +233,47 @@ def test_pointwise_layouts(data: st.DataObject, shape: list[int]) -> None:
     for function, args in ((A.add.Tensor, (x, y)), (A.relu.default, (x,)), (A.div.Tensor, (y, 2))):
         ours, theirs = _both(function, args)
         assert ours == theirs
+
+
+_ON_ANY_LAYOUT: dict[Any, Callable[[torch.Tensor], tuple[Any, ...]]] = {
+    A.t.default: lambda x: (x,),
+    A.transpose.int: lambda x: (x, 0, -1),
+    A.permute.default: lambda x: (x, [*range(1, x.dim()), 0]),
+    A.unsqueeze.default: lambda x: (x, x.dim() // 2),
+    A.squeeze.dim: lambda x: (x, 0),
+    A.squeeze.dims: lambda x: (x, [*range(x.dim())]),
+    A.expand.default: lambda x: (x, [size if size != 1 else 2 for size in x.shape]),
+    A.slice.Tensor: lambda x: (x, -1, 1, 3, 2),
+    A.select.int: lambda x: (x, 0, 0),
+    A.split.Tensor: lambda x: (x, 2, -1),
+    A.unbind.int: lambda x: (x, -1),
+    A.view.default: lambda x: (x, [1, *x.shape, 1]),
+    A._unsafe_view.default: lambda x: (x, [-1]),
+    A.detach.default: lambda x: (x,),
+    A.clone.default: lambda x: (x,),
+    A.cat.default: lambda x: ([x, x], -1),
+    A.stack.default: lambda x: ([x, x], 0),
+    A.mm.default: lambda x: (x, x.t() if x.dim() == 2 else x),
+    A.bmm.default: lambda x: (x, x.transpose(-1, -2) if x.dim() > 1 else x),
+    A._softmax.default: lambda x: (x, -1, False),
+    A.silu.default: lambda x: (x,),
+    A.sum.dim_IntList: lambda x: (x, [0]),
+    A.addmm.default: lambda x: (T(x.shape[0]) if x.dim() else x, x, x.t() if x.dim() == 2 else x),
+    A.native_layer_norm.default: lambda x: (x, x.shape[-1:], None, None, 1e-5),
+    A.max_pool2d_with_indices.default: lambda x: (x, [1, 1]),
+    A.add_.Tensor: lambda x: (x, 1),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(deadline=None, max_examples=60)
+@given(st.data(), st.lists(_SIZES, max_size=4))
+def test_layouts_of_any_kind(data: st.DataObject, shape: list[int]) -> None:
+    x = data.draw(_operand(shape))
+    for op, arguments in _ON_ANY_LAYOUT.items():
+        ours, theirs = _both(op, arguments(x))
+        note((op, x.shape, x.stride()))
+        assert ours == theirs, op
 
 
 def test_several_devices_go_torchs_way(run: set[Any]) -> None:

@@ -57,7 +57,10 @@ def _keeps_rank(args: Any, _: list[FakeTensor]) -> bool:
 
 _GUARDS: Mapping[Any, Callable[[Any, list[FakeTensor]], bool]] = {
     _ATEN.convolution.default: _are_row_major,  # torch chooses a layout by the backend
-    _ATEN.expand.default: _keeps_rank,  # the strides of new axes of one element differ
+    # The strides of axes of one element differ.
+    _ATEN.view.default: _are_row_major,
+    _ATEN._unsafe_view.default: _are_row_major,
+    _ATEN.expand.default: _keeps_rank,
 }
 """Conditions on arguments and tensors among them, by operator."""
 OPERATORS = KERNELS | RULES.keys()
