@@ -70,7 +70,7 @@ class _Adapters(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for layer in self.layers:
-            q, k, v, o = layer  # type: ignore[misc]  # a list of four
+            q, k, v, o = layer.children()
             x = x + o(functional.scaled_dot_product_attention(q(x), k(x), v(x)))
         return x
 

@@ -18,6 +18,7 @@ from graphflops.capture.fake.dispatch_cache import DispatchCache
 from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
 from graphflops.capture.fake.meta_kernels import DECLINED, OPERATORS, MetaKernels
 from graphflops.capture.fake.result_layouts import RULES
+from graphflops.capture.torch_internals.dispatch import AutoDispatchBelowAutograd
 
 A = torch.ops.aten
 LAST = torch.channels_last
@@ -42,7 +43,7 @@ def _described(function: Callable[..., Any], args: Any, mode: Any, device: str) 
     fakes = pytree.tree_map_only(torch.Tensor, lambda t: _fake(mode, t, device), args)
     given = [leaf for leaf in pytree.tree_leaves(fakes) if isinstance(leaf, torch.Tensor)]
     try:
-        with torch.no_grad(), mode, enable_python_dispatcher():
+        with AutoDispatchBelowAutograd(), mode, enable_python_dispatcher():
             out = function(*fakes)
     except Exception as error:  # noqa: BLE001 - whatever torch refuses
         return type(error), str(error)
@@ -170,6 +171,11 @@ CALLS: dict[Any, list[tuple[Any, ...]]] = {
     A.sigmoid_backward.default: _SAME,
     A.threshold_backward.default: [(*tensors, 0) for tensors in _SAME],
 }
+CALLS[A.native_batch_norm.default] = [
+    (*args[:5], is_training, *args[5:])
+    for args in CALLS[A._native_batch_norm_legit_no_training.default]
+    for is_training in (False, True)
+]
 _UNARY_RULED = [op for op in RULES if op not in CALLS]
 CALLS |= dict.fromkeys(_UNARY_RULED, _UNARY)
 

@@ -41,7 +41,7 @@ KERNELS = frozenset(
     }
     # A norm's decomposition asks for the device, and the kernel sees the meta device.
     | RULES.keys()
-    - {_ATEN.native_layer_norm.default}
+    - {_ATEN.native_layer_norm.default, _ATEN.native_batch_norm.default}
     - {_ATEN._native_batch_norm_legit_no_training.default}
 )
 """Operators whose kernel of the meta device gives what torch makes of fake tensors."""

@@ -149,6 +149,11 @@ def _batch_norm(
     return *layouts, saved, saved
 
 
+def _batch_norm_of_mode(*args: Any) -> tuple[Layout, ...] | None:
+    *tensors, is_training, momentum, eps = args
+    return None if is_training else _batch_norm(*tensors, momentum, eps)
+
+
 _OPERATORS: Mapping[Rule, tuple[Any, ...]] = {
     _unary: (
         *(_ATEN.relu.default, _ATEN.gelu.default, _ATEN.exp.default, _ATEN.log.default),
@@ -168,6 +173,7 @@ _OPERATORS: Mapping[Rule, tuple[Any, ...]] = {
     ),
     _addmm: (_ATEN.addmm.default,),
     _batch_norm: (_ATEN._native_batch_norm_legit_no_training.default,),
+    _batch_norm_of_mode: (_ATEN.native_batch_norm.default,),
     _layer_norm: (_ATEN.native_layer_norm.default,),
 }
 RULES: Mapping[Any, Rule] = {op: rule for rule, ops in _OPERATORS.items() for op in ops}

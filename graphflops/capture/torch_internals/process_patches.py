@@ -90,7 +90,7 @@ def _set_pre_dispatch_mode(original: Callable[[Any], None], mode: Any) -> None:
 def _dispatch_to_tape(original: Any, mode: Any, func: Any, /, *args: Any, **kwargs: Any) -> Any:
     """Hand a call to a mode; torch's own flattens the arguments for the types of the tensors."""
     if isinstance(mode, SchemaCheckMode) and not kwargs and _FLAT.issuperset(map(type, args)):
-        return mode.__torch_dispatch__(func, [FakeTensor], args, kwargs)
+        return mode.__torch_dispatch__(func, (FakeTensor,), args, kwargs)
     return original(mode, func, *args, **kwargs)
 
 
