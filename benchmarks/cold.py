@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from tabulate import tabulate
 from torch._subclasses import FakeTensorMode
+from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 import graphflops as gf
@@ -184,7 +185,10 @@ def _measure(case: Case, counter: str) -> float:
 
 
 def _count(workload: Workload, counter: str, *, is_training: bool) -> None:
-    model, args, kwargs = workload.model, workload.args, workload.kwargs
+    model = workload.model
+    args, kwargs = pytree.tree_map_only(
+        torch.Tensor, lambda tensor: tensor.to("meta"), (workload.args, dict(workload.kwargs))
+    )
     if counter == "graphflops":
         count = gf.count_training if is_training else gf.count
         _ = count(model, args, kwargs, on_unknown="ignore").total
