@@ -73,6 +73,7 @@ _TRANSPOSED = T(6, 4).t()
 _UNARY = [(X,), (T(),), (T(0, 3),), (_TRANSPOSED,), (T(4, 12)[:, ::2],), (T(1, 3, 1),)]
 _UNARY += [(IMAGE.contiguous(memory_format=LAST),), (T(3, dtype=torch.int64),)]
 _UNARY += [(T(2, 3, dtype=torch.bfloat16),), (T(3, dtype=torch.complex64),), (T(5)[2:],)]
+_UNARY += [(torch.empty_strided((2, 1), (1, 2), device="meta"),)]
 _UNARY += [(T(4).expand(3, 4),), (X.clone().requires_grad_(),), (T(2, 1, 3).transpose(0, 1),)]
 _BINARY: list[tuple[Any, ...]] = [(*x, *x) for x in _UNARY]
 _BINARY += [(x, 2) for (x,) in _UNARY] + [(x, 2.5) for (x,) in _UNARY] + [(X, True), (X, 1j)]

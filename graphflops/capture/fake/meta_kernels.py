@@ -51,11 +51,17 @@ def _are_row_major(_: Any, inputs: list[FakeTensor]) -> bool:
     return all(tensor.stride() == row_major(tensor.shape) for tensor in inputs)
 
 
+def _have_usual_strides(_: Any, inputs: list[FakeTensor]) -> bool:
+    """Return True if no axis of one element has a stride of its own: kernels treat it variously."""
+    return all(1 not in t.shape or t.stride() == row_major(t.shape) for t in inputs)
+
+
 def _keeps_rank(args: Any, _: list[FakeTensor]) -> bool:
     return bool(args[0].dim() == len(args[1]))
 
 
 _GUARDS: Mapping[Any, Callable[[Any, list[FakeTensor]], bool]] = {
+    **dict.fromkeys(RULES, _have_usual_strides),
     _ATEN.convolution.default: _are_row_major,  # torch chooses a layout by the backend
     # The strides of axes of one element differ.
     _ATEN.view.default: _are_row_major,
