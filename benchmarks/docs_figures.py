@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
@@ -41,50 +42,9 @@ _CONVENTIONS = ("exact", "torch", "calflops", "fvcore")
 
 
 @functools.cache
-def _capture() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(capture.RESULTS.read_text("utf-8"))
-    return loaded
-
-
-@functools.cache
-def _scaling() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(scaling.RESULTS.read_text("utf-8"))
-    return loaded
-
-
-@functools.cache
-def _batch() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(batch.RESULTS.read_text("utf-8"))
-    return loaded
-
-
-@functools.cache
-def _command() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(command.RESULTS.read_text("utf-8"))
-    return loaded
-
-
-@functools.cache
-def _cold() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(cold.RESULTS.read_text("utf-8"))
-    return loaded
-
-
-@functools.cache
-def _diff() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(diff.RESULTS.read_text("utf-8"))
-    return loaded
-
-
-@functools.cache
-def _viewers() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(viewers.RESULTS.read_text("utf-8"))
-    return loaded
-
-
-@functools.cache
-def _latency() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(fit_efficiency.RESULTS.read_text("utf-8"))
+def _load(path: Path) -> dict[str, Any]:
+    """Return what a benchmark has measured."""
+    loaded: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return loaded
 
 
@@ -102,12 +62,14 @@ def _environment(where: dict[str, Any]) -> str:
 
 
 def _llama(kind: str) -> dict[str, Any]:
-    row: dict[str, Any] = next(row for row in _capture()["rows"] if row["model"] == LLAMA_8B)[kind]
+    row: dict[str, Any] = next(
+        row for row in _load(capture.RESULTS)["rows"] if row["model"] == LLAMA_8B
+    )[kind]
     return row
 
 
 def _growth(counter: str) -> str:
-    return f"{_scaling()['126 layers over 4'][counter]:.1f}"
+    return f"{_load(scaling.RESULTS)['126 layers over 4'][counter]:.1f}"
 
 
 def _slower() -> str:
@@ -117,7 +79,7 @@ def _slower() -> str:
 
 
 def _range(part: str) -> str:
-    ratios = [row["ratios"][part] for row in _capture()["rows"]]
+    ratios = [row["ratios"][part] for row in _load(capture.RESULTS)["rows"]]
     return f"{min(ratios):.2f} to {max(ratios):.2f}"
 
 
@@ -160,29 +122,27 @@ def devices_table() -> str:
 
 
 FIGURES: dict[str, Callable[[], str]] = {
-    "batch": lambda: batch.table(_batch()),
-    "batch-rate": lambda: f"{batch.rate(_batch()):.0f}",
-    "batch-load": lambda: batch.loads(_batch()),
-    "batch-environment": lambda: _environment(_batch()["environment"]),
-    "capture": lambda: capture.table(_capture()["rows"]),
-    "capture-environment": lambda: _environment(_capture()["environment"]),
-    "cold": lambda: cold.table(_cold()["rows"]),
-    "cold-environment": lambda: _environment(_cold()["environment"]),
-    "command": lambda: command.table(_command()),
-    "command-environment": lambda: _environment(_command()["environment"]),
-    "scaling": lambda: scaling.table(_scaling()),
-    "scaling-environment": lambda: _environment(_scaling()["environment"]),
-    "diff": lambda: diff.table(_diff()),
-    "diff-environment": lambda: _environment(_diff()["environment"]),
-    "viewers": lambda: viewers.table(_viewers()),
-    "viewers-environment": lambda: _environment(_viewers()["environment"]),
-    "diff-seconds": lambda: f"{max(row['seconds'] for row in _diff()['rows']):.2f} s",
-    "training": lambda: training.table(json.loads(training.RESULTS.read_text("utf-8"))["rows"]),
+    "batch": lambda: batch.table(_load(batch.RESULTS)),
+    "batch-rate": lambda: f"{batch.rate(_load(batch.RESULTS)):.0f}",
+    "batch-load": lambda: batch.loads(_load(batch.RESULTS)),
+    "batch-environment": lambda: _environment(_load(batch.RESULTS)["environment"]),
+    "capture": lambda: capture.table(_load(capture.RESULTS)["rows"]),
+    "capture-environment": lambda: _environment(_load(capture.RESULTS)["environment"]),
+    "cold": lambda: cold.table(_load(cold.RESULTS)["rows"]),
+    "cold-environment": lambda: _environment(_load(cold.RESULTS)["environment"]),
+    "command": lambda: command.table(_load(command.RESULTS)),
+    "command-environment": lambda: _environment(_load(command.RESULTS)["environment"]),
+    "scaling": lambda: scaling.table(_load(scaling.RESULTS)),
+    "scaling-environment": lambda: _environment(_load(scaling.RESULTS)["environment"]),
+    "diff": lambda: diff.table(_load(diff.RESULTS)),
+    "diff-environment": lambda: _environment(_load(diff.RESULTS)["environment"]),
+    "viewers": lambda: viewers.table(_load(viewers.RESULTS)),
+    "viewers-environment": lambda: _environment(_load(viewers.RESULTS)["environment"]),
+    "diff-seconds": lambda: f"{max(row['seconds'] for row in _load(diff.RESULTS)['rows']):.2f} s",
+    "training": lambda: training.table(_load(training.RESULTS)["rows"]),
     "llama-seconds": lambda: f"{_llama('seconds')['graphflops']:.2f} s",
-    "html": lambda: html.table(json.loads(html.RESULTS.read_text("utf-8"))["rows"]),
-    "memory-budget": lambda: memory_budget.table(
-        json.loads(memory_budget.RESULTS.read_text("utf-8"))["rows"]
-    ),
+    "html": lambda: html.table(_load(html.RESULTS)["rows"]),
+    "memory-budget": lambda: memory_budget.table(_load(memory_budget.RESULTS)["rows"]),
     "llama-training-seconds": lambda: f"{_llama('seconds')['graphflops, training']:.2f} s",
     "llama-ratio": lambda: f"{_llama('ratios')['']:.0%}",
     "llama-training-ratio": lambda: f"{_llama('ratios')[', training']:.0%}",
@@ -193,14 +153,12 @@ FIGURES: dict[str, Callable[[], str]] = {
     "peers": lambda: page.coverage_table(_peers(), ("bert", "vit", "resnet", "llama-8b")),
     "peers-slower": _slower,
     "peak-memory": lambda: (
-        f"{max(row['alone']['peak_mib'] for row in _capture()['rows']) / 1024:.2f} GiB"
+        f"{max(row['alone']['peak_mib'] for row in _load(capture.RESULTS)['rows']) / 1024:.2f} GiB"
     ),
     "conventions": conventions_table,
     "devices": devices_table,
     "timm-memory": timm_memory.table,
-    "published-memory": lambda: published_memory.table(
-        json.loads(published_memory.RESULTS.read_text("utf-8"))["rows"]
-    ),
-    "time-errors": lambda: fit_efficiency.table(_latency()["summary"]),
-    "time-environment": lambda: _environment(_latency()["environment"]),
+    "published-memory": lambda: published_memory.table(_load(published_memory.RESULTS)["rows"]),
+    "time-errors": lambda: fit_efficiency.table(_load(fit_efficiency.RESULTS)["summary"]),
+    "time-environment": lambda: _environment(_load(fit_efficiency.RESULTS)["environment"]),
 }
