@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from calls import meta
 from test_layer_reuse import WIDTH, Layer, reused
 from test_training_layer_reuse import compared
 from torch import nn
+from torch.nn import functional as F
 
 import graphflops as gf
 
@@ -144,6 +146,82 @@ class Experts(nn.Module):
         return sum(expert(x) for expert in self.experts)
 
 
+class Unread(Layer):
+    def forward(self, x: torch.Tensor, _number: int = 0, *_: Any, _position: int = 0) -> Any:
+        return super().forward(x)
+
+
+class Read(Layer):
+    def forward(self, x: torch.Tensor, _number: int = 0, *_: Any, _position: int = 0) -> Any:
+        return super().forward(x * _position)
+
+
+class ReadByInnerFunction(Layer):
+    def forward(self, x: torch.Tensor, _number: int = 0, *_: Any, _position: int = 0) -> Any:
+        return super().forward(torch.stack([x * _number for _ in range(2)])[0])
+
+
+def _scaled(layer: Layer, x: torch.Tensor, *numbers: int, **_: int) -> Any:
+    return Layer.forward(layer, x * numbers[0])
+
+
+class ReadInWrapper(Layer):
+    forward: Any = functools.update_wrapper(_scaled, Unread.forward)
+
+
+class Numbered(nn.Module):
+    """Layers to which their numbers are passed."""
+
+    def __init__(self, kind: type[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(kind() for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for number, layer in enumerate(self.layers):
+            x = layer(x, number, _position=number)
+        return x
+
+
+class DropPath(nn.Module):
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.dropout(x, self.rate) if self.training and self.rate else x
+
+
+class Dropped(Layer):
+    """A layer with drop paths, whose rates grow with depth."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__()
+        self.first, self.second = DropPath(index / 10), DropPath(index / 10)
+
+    def forward(self, x: torch.Tensor, *_: Any) -> Any:
+        return self.second(super().forward(self.first(x)))
+
+
+class Within(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.gate = Layer(), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.layer(self.gate(x))
+
+
+class Parents(nn.Module):
+    """Equal layers, of which some are parts of others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.within, self.last = Layer(), Within(), nn.Sequential(Layer(), nn.ReLU())
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.last(self.within(self.first(x)))
+
+
 # By name: the model, how many layers are reused in a forward pass, and how many in training, where
 # the first one is another if it hands no gradient on.
 KINDS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
@@ -153,6 +231,12 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
     # The first layer's inputs are two tensors, those of the others views of one.
     "views of one tensor": (Streams, 3, 0),
     "views that are written to": (lambda: Streams(Written), 3, 0),
+    "numbers that nothing reads": (lambda: Numbered(Unread), 3, 2),
+    "numbers that are read": (lambda: Numbered(Read), 0, 0),
+    "numbers that an inner function reads": (lambda: Numbered(ReadByInnerFunction), 0, 0),
+    "numbers that a wrapper reads": (lambda: Numbered(ReadInWrapper), 0, 0),
+    "drop paths": (lambda: nn.Sequential(*map(Dropped, range(4))), 3, 2),
+    "equal layers of different parents": (Parents, 2, 1),
 }
 
 

@@ -21,6 +21,10 @@ CACHE_FILE = "transformers/cache_utils.py"
 """File whose code reads the layer index of a module: a layer's only use of it."""
 
 
+CHECKPOINTING_FILE = "transformers/modeling_layers.py"
+"""File whose code wraps the forward of layers, and passes on arguments as they are."""
+
+
 def register_caches(model: nn.Module) -> None:
     """Register the cache classes of a transformers model with ``pytree``, which flattens them.
 

@@ -45,18 +45,32 @@ def find_candidates(modules: Modules) -> dict[int, CandidateGroup]:
     with DisableTorchFunction():
         for _, module in modules[:1]:
             _structure_number(module, module_numbers, structure_numbers)
+    members: dict[int, dict[nn.Module, None]] = {}
+    parents: dict[int, set[int]] = {}
+    repeated: set[int] = set()
     for _, parent in modules:
         if not parent._modules or _is_container(parent):
             continue
-        groups: dict[int, list[nn.Module]] = {}
-        for child in dict.fromkeys(_called_children(parent)):
-            if may_repeat(child):
-                groups.setdefault(module_numbers[id(child)], []).append(child)
-        for members in groups.values():
-            if len(members) > 1:
-                group = CandidateGroup(members, uncalled={id(module_dict(m)) for m in members})
-                candidates |= dict.fromkeys(group.uncalled, group)
+        for number, children in _grouped(parent, module_numbers).items():
+            members.setdefault(number, {}).update(dict.fromkeys(children))
+            parents.setdefault(number, set()).add(module_numbers[id(parent)])
+            if len(children) > 1:
+                repeated.add(number)
+    for number, found in members.items():
+        # Single children of equal parents repeat with these.
+        if number in repeated or len(parents[number]) > 1:
+            group = CandidateGroup([*found], uncalled={id(module_dict(module)) for module in found})
+            candidates |= dict.fromkeys(group.uncalled, group)
     return candidates
+
+
+def _grouped(parent: nn.Module, module_numbers: dict[int, int]) -> dict[int, list[nn.Module]]:
+    """Return the children of a module that may repeat, by the number of their structure."""
+    groups: dict[int, list[nn.Module]] = {}
+    for child in dict.fromkeys(_called_children(parent)):
+        if may_repeat(child):
+            groups.setdefault(module_numbers[id(child)], []).append(child)
+    return groups
 
 
 def may_repeat(module: nn.Module) -> bool:

@@ -13,6 +13,7 @@ from graphflops.capture.layer_reuse.attribute_log import Arguments
 from graphflops.capture.layer_reuse.fingerprint import Fingerprint, NotComparable
 from graphflops.capture.layer_reuse.kv_caches import ABSENT, EntryLocation, create_entry
 from graphflops.capture.layer_reuse.outside_state import outside_state
+from graphflops.capture.layer_reuse.unread_arguments import without_unread_integers
 from graphflops.capture.torch_internals.trees import pytree
 
 MIN_CALLS = 9
@@ -85,8 +86,7 @@ class ModuleCall:
         try:
             fingerprint.add_module(module)
             key = (
-                fingerprint.add(args),
-                fingerprint.add(kwargs),
+                *map(fingerprint.add, without_unread_integers(module, arguments)),
                 outside_state(type(state.module) for state in fingerprint.modules),
                 _modes(),
             )

@@ -99,8 +99,9 @@ class LayerReplayer:
         if group is None and self._is_repeated(module) and may_repeat(module):
             group = self._candidates[id(attributes)] = CandidateGroup([module], uncalled=set())
         if group is not None and group.failures < _MAX_FAILURES and self._tracer.can_record():
-            return self._run_candidate(group, module, (args, kwargs))
-        outputs = self._run(module, *args, **kwargs)
+            outputs = self._run_candidate(group, module, (args, kwargs))
+        else:
+            outputs = self._run(module, *args, **kwargs)
         if is_logging() and args and outputs is args[0]:
             record_identity_call(attributes, (args, kwargs), self._values.empty_like)
         return outputs
