@@ -8,6 +8,7 @@ returns a new tensor where an operator that is no view operator returned a view 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from functools import cache
 from types import NoneType
 from typing import Any, NamedTuple
@@ -112,7 +113,10 @@ class DispatchCache:
         recipe = _CACHE.get(key)
         if recipe is not None and recipe is not _UNCACHEABLE:
             return self._rebuild(recipe, inputs)
-        out = self._mode._dispatch_impl(func, types, args, kwargs)
+        # A decomposition's calls reach the mode where it is active. Elsewhere torch looks for a mode
+        # at the tensors, and for DTensor among their classes, which imports it with its package.
+        with self._mode if inputs else nullcontext():
+            out = self._mode._dispatch_impl(func, types, args, kwargs)
         if recipe is None:
             self._store(key, out, inputs)
         return out
