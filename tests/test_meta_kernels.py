@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -81,6 +82,9 @@ _BINARY += [(X, T(6)), (T(6), X), (X, T()), (T(), X), (X, T(4, 1)), (T(4, 1), T(
 _BINARY += [(X, T(4, 6, dtype=torch.float64)), (X, T(6, dtype=torch.int64)), (X, T(5)), (X, Y)]
 _BINARY += [(IMAGE.contiguous(memory_format=LAST), T(4, 1, 1)), (X, _TRANSPOSED)]
 _BINARY += [(T(1, 6), T(6)), (T(2, 1, 6), T(6)), (T(2, 3, 1), T(3, 4)), (T(0, 6), T(6))]
+_TRUTH = [*_UNARY, (T(3, dtype=torch.uint8),)]
+_TRUTH_OF_AXIS = [(x, d, k) for (x,) in _TRUTH for d in (0, -1, 1, -2, 5) for k in (False, True)]
+_TRUTH_OF_AXIS += [(x, 0) for (x,) in _TRUTH]
 _SAME = [(*x, *x) for x in _UNARY] + [(X, Y), (X, _TRANSPOSED)]
 _AXES = [1, 1, 1, 1], [0, 0], [1, 1]
 _CONV = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
@@ -128,7 +132,11 @@ CALLS: dict[Any, list[tuple[Any, ...]]] = {
     A.view.default: [(X, [24]), (X, [-1, 3]), (_TRANSPOSED, [24]), (T(0, 3), [0, 9])],
     A._unsafe_view.default: [(X, [24]), (_TRANSPOSED, [24]), (T(4, 12)[:, :6], [2, 2, 6])],
     A.transpose.int: [(X, 0, 1), (IMAGE, -1, 1), (T(), 0, -1), (X, 0, 5)],
-    A.permute.default: [(IMAGE, [0, 2, 3, 1]), (IMAGE, [0, 1])],
+    A.permute.default: [
+        *((IMAGE, dims) for dims in itertools.permutations(range(4))),
+        *((IMAGE, dims) for dims in ([0, -1, 1, -2], [0, 1], [0, 0, 1, 2], [0, 1, 2, 4])),
+        *((_TRANSPOSED, [1, 0]), (T(), []), (T(3), [0]), (T(3), [-1]), (T(1, 3, 1), [2, 0, 1])),
+    ],
     A.unsqueeze.default: [(X, 0), (X, -1), (_TRANSPOSED, 1), (X, 7)],
     A.squeeze.dim: [(T(1, 3, 1), 0), (T(1, 3, 1), 1), (T(), 0), (X, 4)],
     A.squeeze.dims: [(T(1, 3, 1), [0, 2]), (T(1, 3, 1), [])],
@@ -142,6 +150,8 @@ CALLS: dict[Any, list[tuple[Any, ...]]] = {
     A.unbind.int: [(X,), (X, 1), (T(0, 3),), (T(),)],
     A.as_strided.default: [(X, [2, 2], [1, 2]), (X, [2], [1], 3), (T(5)[2:], [2], [1])],
     A.clone.default: [*_UNARY, (T(2, 6).expand(3, 2, 6),)],
+    **dict.fromkeys((A.all.default, A.any.default), _TRUTH),
+    **dict.fromkeys((A.all.dim, A.any.dim), _TRUTH_OF_AXIS),
     A.cat.default: [([X, X],), ([X, X], 1), ([X, T(0)],), ([X, T(6)],), ([X, _TRANSPOSED], 1)],
     A.stack.default: [([X, X],), ([X, X], -1), ([X, Y],), ([_TRANSPOSED, _TRANSPOSED], 1)],
     A.relu_.default: [(X,), (_TRANSPOSED,)],
@@ -199,6 +209,17 @@ def _run(monkeypatch: pytest.MonkeyPatch) -> set[Any]:
 
 def test_each_operator_has_cases() -> None:
     assert CALLS.keys() == OPERATORS
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [torch.preserve_format, torch.contiguous_format, LAST, torch.channels_last_3d],
+    ids=str,
+)
+def test_clones_in_a_layout(layout: torch.memory_format) -> None:
+    for args in (*CALLS[A.clone.default], (IMAGE,), (IMAGE.transpose(1, 3),), (T(2, 1, 3, 4),)):
+        ours, theirs = _both(lambda x: A.clone.default(x, memory_format=layout), args)
+        assert ours == theirs, args
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -113,7 +113,7 @@ class DispatchCache:
         recipe = _CACHE.get(key)
         if recipe is not None and recipe is not _UNCACHEABLE:
             return self._rebuild(recipe, inputs)
-        # A decomposition's calls reach the mode where it is active. Elsewhere torch looks for a mode
+        # A decomposition's calls reach the mode where it is active. Elsewhere torch looks for one
         # at the tensors, and for DTensor among their classes, which imports it with its package.
         with self._mode if inputs else nullcontext():
             out = self._mode._dispatch_impl(func, types, args, kwargs)

@@ -93,6 +93,29 @@ def _binary(x: Any, y: Any, **_: Any) -> tuple[Layout, ...] | None:
     return None if result is None else (Layout(result, row_major(result), dtype),)
 
 
+def _clone(
+    x: torch.Tensor, *, memory_format: torch.memory_format = torch.preserve_format
+) -> tuple[Layout, ...] | None:
+    shape, strides = x.shape, x.stride()
+    if memory_format == torch.contiguous_format:
+        return (Layout(shape, row_major(shape), x.dtype),)
+    if memory_format != torch.preserve_format or not _keeps_strides(shape, strides):
+        return None
+    return (Layout(shape, strides, x.dtype),)
+
+
+def _truth(x: torch.Tensor, *axis: Any) -> tuple[Layout, ...] | None:
+    """Return the layout of ``all`` or ``any``: of all elements, or along ``dim, keepdim``."""
+    shape = list(x.shape) if axis else []
+    if axis:
+        dim, keeps = (*axis, False)[:2]
+        if not -x.dim() <= dim < x.dim():
+            return None
+        shape[dim % x.dim() : dim % x.dim() + 1] = [1] * keeps
+    dtype = x.dtype if x.dtype == torch.uint8 else torch.bool
+    return (Layout(tuple(shape), row_major(tuple(shape)), dtype),)
+
+
 def _same(*tensors: Any, **_: Any) -> tuple[Layout, ...] | None:
     """Return the layout that all tensors share, whatever the numbers beside them."""
     first = tensors[0]
@@ -172,6 +195,8 @@ _OPERATORS: Mapping[Rule, tuple[Any, ...]] = {
         *(_ATEN.tanh_backward.default, _ATEN.sigmoid_backward.default),
     ),
     _addmm: (_ATEN.addmm.default,),
+    _clone: (_ATEN.clone.default,),
+    _truth: (_ATEN.all.default, _ATEN.all.dim, _ATEN.any.default, _ATEN.any.dim),
     _batch_norm: (_ATEN._native_batch_norm_legit_no_training.default,),
     _batch_norm_of_mode: (_ATEN.native_batch_norm.default,),
     _layer_norm: (_ATEN.native_layer_norm.default,),
