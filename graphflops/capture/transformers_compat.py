@@ -94,10 +94,9 @@ def _is_unreadable(is_fake: Callable[[Any], bool], tensor: Any) -> bool:
 
 
 def cache_input_names() -> frozenset[str]:
-    """Return the names under which models take and return caches."""
-    from transformers.generation.utils import ALL_CACHE_NAMES
-
-    return frozenset(ALL_CACHE_NAMES)
+    """Return the names under which models take and return caches; none if no model generates."""
+    generation = sys.modules.get("transformers.generation.utils")
+    return frozenset() if generation is None else frozenset(generation.ALL_CACHE_NAMES)
 
 
 def is_cache(value: object) -> bool:

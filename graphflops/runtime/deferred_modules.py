@@ -48,6 +48,9 @@ def defer_module(name: str, **given: Any) -> None:
             module.__class__ = DeferredModule
             vars(module).update(given)
             sys.modules[name] = module
+            package, _, child = name.rpartition(".")
+            if package:
+                setattr(sys.modules[package], child, module)
 
 
 def imported_spec(name: str) -> ModuleSpec | None:

@@ -11,6 +11,7 @@ from torch.export.dynamic_shapes import _DimHint as DimHint
 from torch.export.dynamic_shapes import _DimHintType as DimHintType
 from torch.export.dynamic_shapes import _StaticDim as StaticDim
 from torch.export.dynamic_shapes import _tree_map_with_path as tree_map_with_path
+from torch.fx.experimental import _config as symbolic_options
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.fx.proxy import GraphAppendingTracer
 from torch.utils._sympy import functions
@@ -20,15 +21,31 @@ from torch.utils._sympy.reference import PythonReferenceAnalysis
 from torch.utils._sympy.symbol import SymT, symbol_is_type
 from torch.utils._sympy.value_ranges import ValueRanges
 
+from graphflops.runtime.deferred_modules import defer_module, load_module
+
+_VALIDATOR = "torch.fx.experimental.validator"
+
 
 class ShapeEnvWithoutFrames(ShapeEnv):
     """Shape environment that does not look for the line of code behind each of its symbols.
 
-    To tell code of torch from a user's, torch's own imports the compilers.
+    To tell code of torch from a user's, torch's own imports the compilers. It also asks whether
+    translations are validated: a function of a module that imports much of Dynamo, and that is
+    needed only where they are.
     """
+
+    def __init__(self, **options: Any) -> None:
+        defer_module(_VALIDATOR, translation_validation_enabled=_is_validation_enabled)
+        super().__init__(**options)
 
     def _get_user_frame(self) -> None:
         return None
+
+
+def _is_validation_enabled() -> bool:
+    return bool(symbolic_options.translation_validation) and bool(
+        load_module(_VALIDATOR).translation_validation_enabled()
+    )
 
 
 def constant_source(name: str) -> Any:
