@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TypeAlias
 
 from torch import nn
@@ -11,6 +12,16 @@ from graphflops.errors import ModelSpecError
 
 Modules: TypeAlias = Sequence[tuple[str, nn.Module]]
 """Every module of a model under every name it has, the model itself first."""
+
+
+MODULE_INTERNALS = frozenset(vars(nn.Module())) - {"training"} | {"_call_impl"}
+"""Names of the attributes that every module has, but for its mode."""
+
+
+@cache
+def own_attributes(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of a module's attributes that not every module has."""
+    return tuple(name for name in names if name not in MODULE_INTERNALS)
 
 
 def modules_in(model: nn.Module) -> Modules:

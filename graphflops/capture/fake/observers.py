@@ -31,8 +31,8 @@ def bypass_observers(modules: Modules, tracker: ValueTracker) -> list[str]:
         Notes on what is left out and assumed, complete when the model has run.
     """
     observers, fake_quantizers = (
-        [module for _, module in modules if isinstance(module, _loaded_classes(names))]
-        for names in (_OBSERVERS, _FAKE_QUANTIZERS)
+        [module for _, module in modules if isinstance(module, classes)]
+        for classes in map(_loaded_classes, (_OBSERVERS, _FAKE_QUANTIZERS))
     )
     # Those with blocks tell their fake quantization the size of the blocks, and read no values.
     used = {id(child) for module in fake_quantizers for child in module.children()}

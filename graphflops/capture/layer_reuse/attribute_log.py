@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from graphflops.capture.fake.stateful_code import stateful_methods
-from graphflops.capture.layer_reuse.fingerprint import MODULE_INTERNALS
 from graphflops.capture.layer_reuse.layer_index import LayerIndex
 from graphflops.capture.layer_reuse.module_dict import module_dict
+from graphflops.capture.named_modules import MODULE_INTERNALS
 from graphflops.capture.torch_internals.dispatch import TorchDispatchMode, disable_current_modes
 from graphflops.capture.torch_internals.frames import NN_MODULE_FILE
 from graphflops.capture.torch_internals.trees import pytree

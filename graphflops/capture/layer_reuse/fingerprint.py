@@ -25,6 +25,7 @@ from graphflops.capture.fake.stateful_code import stateful_methods
 from graphflops.capture.layer_reuse import kv_caches
 from graphflops.capture.layer_reuse.module_dict import module_dict
 from graphflops.capture.layer_reuse.outside_state import PLAIN_TYPES, IdentityKey, cell_contents
+from graphflops.capture.named_modules import own_attributes
 from graphflops.capture.torch_internals.fake_mode import FakeTensor
 from graphflops.capture.torch_internals.no_modes import no_modes
 
@@ -36,8 +37,6 @@ _SYMBOLIC_TYPES = (torch.SymInt, torch.SymFloat, torch.SymBool)
 # A real tensor equals the fake one that it becomes.
 _STANDARD_TENSOR_TYPES = {torch.Tensor, nn.Parameter, nn.Buffer, FakeTensor}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-# Attributes of every module; all others are a module's own.
-MODULE_INTERNALS = frozenset(vars(nn.Module())) - {"training"} | {"_call_impl"}
 _SNAPSHOT_NUMEL = 16
 """Number of elements up to which a value is copied, to compare it after a write."""
 _MAX_OBJECTS = 20_000
@@ -167,7 +166,7 @@ class Fingerprint:
         for child in children.values():
             if child is not None:
                 self.add_module(child)
-        for name in _attribute_names(tuple(attributes)):
+        for name in own_attributes(tuple(attributes)):
             value = attributes[name]
             is_plain = type(value) in PLAIN_TYPES
             state.attributes[name] = (type(value), value) if is_plain else self.add(value)
@@ -299,12 +298,6 @@ def _has_hooks(tensor: torch.Tensor) -> bool:
     if not tensor.requires_grad:
         return False
     return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
-
-
-@functools.cache
-def _attribute_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of a module's attributes that not every module has."""
-    return tuple(name for name in names if name not in MODULE_INTERNALS)
 
 
 def _size_key(value: int | torch.SymInt) -> Any:

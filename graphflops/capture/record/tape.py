@@ -20,7 +20,7 @@ from graphflops.capture.fake.metadata import (
     written_arguments,
 )
 from graphflops.capture.fake.nested_tensors import components, is_jagged
-from graphflops.capture.named_modules import Modules
+from graphflops.capture.named_modules import Modules, own_attributes
 from graphflops.capture.record.aliasing import is_view
 from graphflops.capture.record.invocation import Invocation
 from graphflops.capture.record.invocation_log import InvocationLog
@@ -106,7 +106,9 @@ class Tape:
                 if tensor is not None and self.tensors.find(tensor) is None:
                     self.assign_name(tensor, prefix + name)
                     self.storages.register(tensor, kind, prefix + name)
-        for name, value in vars(module).items():
+        attributes = vars(module)
+        for name in own_attributes(tuple(attributes)):
+            value = attributes[name]
             if isinstance(value, torch.Tensor) and self.tensors.find(value) is None:
                 self._assign_constant_name(value, prefix + name)
                 self.storages.register(value, StorageKind.BUFFER, prefix + name)
