@@ -16,7 +16,8 @@ from torch import nn
 from graphflops.capture.fake.stateful_code import stateful_methods
 from graphflops.capture.layer_reuse.layer_index import LayerIndex
 from graphflops.capture.layer_reuse.module_dict import module_dict
-from graphflops.capture.named_modules import MODULE_INTERNALS
+from graphflops.capture.layer_reuse.outside_state import PLAIN_TYPES
+from graphflops.capture.named_modules import MODULE_INTERNALS, own_attributes
 from graphflops.capture.torch_internals.dispatch import TorchDispatchMode, disable_current_modes
 from graphflops.capture.torch_internals.frames import NN_MODULE_FILE
 from graphflops.capture.torch_internals.trees import pytree
@@ -131,14 +132,22 @@ class _OperatorRan(Exception):  # noqa: N818 - a signal
 
 
 def is_identity(module: nn.Module, arguments: Arguments) -> bool:
-    """Return True if a module returns its input, and runs no operator and writes nothing."""
+    """Return True if a module of plain attributes returns its input and does nothing else."""
     args, kwargs = arguments
-    log = AttributeLog()
+    before = _own_attributes(module)
+    if not PLAIN_TYPES.issuperset(map(type, before.values())):
+        return False
     try:
-        with log_attributes(log), disable_current_modes(), _ForbidOperators():  # type: ignore[no-untyped-call]  # likewise
-            return module.forward(*args, **kwargs) is args[0] and not log.has_writes
+        with disable_current_modes(), _ForbidOperators():  # type: ignore[no-untyped-call]  # likewise
+            is_input = module.forward(*args, **kwargs) is args[0]
     except _OperatorRan:
         return False
+    return is_input and _own_attributes(module) == before
+
+
+def _own_attributes(module: nn.Module) -> dict[str, Any]:
+    attributes = module_dict(module)
+    return {name: attributes[name] for name in own_attributes(tuple(attributes))}
 
 
 def record_read(attributes: dict[str, Any], name: str) -> None:
