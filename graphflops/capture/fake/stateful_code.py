@@ -99,14 +99,16 @@ def has_state(function: types.FunctionType, seen: set[int]) -> bool:
     if id(function) in seen or not may_have_state(function.__module__):
         return False
     seen.add(id(function))
-    references = _references(function.__code__)
-    scope = function.__globals__
+    code, scope = function.__code__, function.__globals__
+    named = [scope[name] for name in _names(code) if name in scope]
+    is_plain = not _may_store_globals(code) and not any(map(is_user_module, named))
+    references = _References() if is_plain else _references(code)
     values = (
         *(cell_contents(cell) for cell in function.__closure__ or ()),
         *(function.__defaults__ or ()),
         *(function.__kwdefaults__ or {}).values(),
         *vars(function).values(),
-        *(scope[name] for name in references.globals if name in scope),
+        *named,
         *(_resolve(scope, path) for path in references.paths),
     )
     is_package = is_installed(function.__module__)
@@ -142,30 +144,50 @@ def cell_contents(cell: types.CellType) -> Any:
         return MISSING
 
 
+@functools.cache
+def _names(code: types.CodeType) -> frozenset[str]:
+    """Return the names that code and the functions nested in it reference: globals, attributes."""
+    return frozenset(code.co_names).union(*map(_names, _nested(code)))
+
+
+@functools.cache
+def _may_store_globals(code: types.CodeType) -> bool:
+    """Return False for code without an instruction that assigns or deletes a global."""
+    return not _GLOBAL_STORES.isdisjoint(code.co_code[::2]) or any(
+        map(_may_store_globals, _nested(code))
+    )
+
+
+_STORES = ("STORE_GLOBAL", "DELETE_GLOBAL")
+_GLOBAL_STORES = frozenset(dis.opmap[name] for name in _STORES)
+
+
+def _nested(code: types.CodeType) -> list[types.CodeType]:
+    return [const for const in code.co_consts if isinstance(const, types.CodeType)]
+
+
 class _References(NamedTuple):
-    """Names that code references.
+    """What code references by dotted names, and whether it stores globals.
 
     Attributes:
-        globals: Names that may be globals.
         stores_global: True if the code assigns or deletes a global.
         paths: Dotted names that begin with a global.
         written: Dotted names of objects with an attribute that the code assigns or deletes.
     """
 
-    globals: frozenset[str]
-    stores_global: bool
-    paths: frozenset[tuple[str, ...]]
-    written: frozenset[tuple[str, ...]]
+    stores_global: bool = False
+    paths: frozenset[tuple[str, ...]] = frozenset()
+    written: frozenset[tuple[str, ...]] = frozenset()
 
 
 @functools.cache
 def _references(code: types.CodeType) -> _References:
-    """Return the names that code and the functions nested in it reference."""
+    """Return what code and the functions nested in it reference."""
     paths, written, stored = set[tuple[str, ...]](), set[tuple[str, ...]](), set[str]()
     stores_global, path = False, tuple[str, ...]()
     for instruction in dis.get_instructions(code):
         opname, value = instruction.opname, instruction.argval
-        stores_global = stores_global or opname in {"STORE_GLOBAL", "DELETE_GLOBAL"}
+        stores_global = stores_global or opname in _STORES
         if opname in {"STORE_ATTR", "DELETE_ATTR"}:
             stored.add(value)
             written.add(path)
@@ -177,13 +199,11 @@ def _references(code: types.CodeType) -> _References:
         elif opname not in {"COPY", "EXTENDED_ARG"}:
             path = ()
     written |= {path[:-1] for path in paths if path[-1] in stored}  # x.y += 1 reads x.y first
-    direct = _References(
-        frozenset(code.co_names), stores_global, frozenset(paths), frozenset(written - {()})
-    )
-    nested = [_references(const) for const in code.co_consts if isinstance(const, types.CodeType)]
-    parts = [direct, *nested]
+    parts = [
+        _References(stores_global, frozenset(paths), frozenset(written - {()})),
+        *map(_references, _nested(code)),
+    ]
     return _References(
-        frozenset().union(*(part.globals for part in parts)),
         any(part.stores_global for part in parts),
         frozenset().union(*(part.paths for part in parts)),
         frozenset().union(*(part.written for part in parts)),
@@ -313,7 +333,7 @@ def stateful_methods(cls: type) -> frozenset[str] | None:
     for base in cls.__mro__:
         for name, member in vars(base).items():
             if isinstance(member, types.FunctionType) and name not in names | {"__init__"}:
-                used = _references(member.__code__).globals
+                used = _names(member.__code__)
                 if names & used and used & {*classes, "super", "type", "__class__"}:
                     return None
     return names
