@@ -1,4 +1,4 @@
-"""Candidates for layer reuse: children of one module with equal structure, modules called again."""
+"""Candidates for layer reuse: modules with equal structure, modules called again."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from graphflops.capture.torch_internals.dispatch import DisableTorchFunction
 
 @dataclass(slots=True)
 class CandidateGroup:
-    """Children of one parent with equal structure, or one module that is called again and again.
+    """Modules of equal structure, or one module that is called again and again.
 
     Attributes:
         members: The modules.
         uncalled: Those that have not been called yet, by the id of their attribute dictionary.
         templates: Recorded layers among them.
+        is_scattered: True if no two of them are children of one parent.
         failures: Number of recordings that yielded no template.
     """
 
     members: list[nn.Module]
     uncalled: set[int]
+    is_scattered: bool = False
     templates: list[LayerTemplate] = field(default_factory=list)
     failures: int = 0
 
@@ -59,8 +61,9 @@ def find_candidates(modules: Modules) -> dict[int, CandidateGroup]:
     for number, found in members.items():
         # Single children of equal parents repeat with these.
         if number in repeated or len(parents[number]) > 1:
-            group = CandidateGroup([*found], uncalled={id(module_dict(module)) for module in found})
-            candidates |= dict.fromkeys(group.uncalled, group)
+            uncalled = {id(module_dict(module)) for module in found}
+            group = CandidateGroup([*found], uncalled, is_scattered=number not in repeated)
+            candidates |= dict.fromkeys(uncalled, group)
     return candidates
 
 

@@ -51,7 +51,8 @@ _MANY = 16
 """Number of members from which a group of small modules, such as experts, is worth recording."""
 _MIN_CALLS_OF_MANY = 2
 _MAX_UNUSED = 3
-"""Number of templates never replayed after which further calls of a module are not recorded."""
+"""Number of recordings never replayed after which further calls of a module are not recorded, nor
+modules of scattered groups."""
 _MAX_FAILURES = 3
 """Number of failed recordings after which a group of candidates is traced in full."""
 
@@ -79,6 +80,7 @@ class LayerReplayer:
         self._is_on = bool(modules)
         self._calls: Counter[int] = Counter()
         self._templates: list[LayerTemplate] = []
+        self._scattered: list[LayerTemplate | None] = []  # what was recorded of scattered groups
         self.seconds = 0.0
         self.tried = False
         self.notes: dict[str, None] = {}
@@ -108,6 +110,10 @@ class LayerReplayer:
 
     def _run_candidate(self, group: CandidateGroup, module: nn.Module, arguments: Arguments) -> Any:
         group.uncalled.discard(id(module_dict(module)))
+        is_worth_recording = self._is_worth_recording(group, module)
+        if not (group.templates or is_worth_recording):
+            args, kwargs = arguments
+            return self._run(module, *args, **kwargs)
         self.tried = True
         call = match = None
         with self._checking(module):
@@ -120,7 +126,7 @@ class LayerReplayer:
                 match = next(((template, copy) for template, copy in matches if copy), None)
         if match is not None:
             return self._replay(*match)
-        if call is None or not self._is_worth_recording(group, module):
+        if call is None or not is_worth_recording:
             args, kwargs = arguments
             return self._run(module, *args, **kwargs)
         return self._record(group, call)
@@ -129,10 +135,11 @@ class LayerReplayer:
         """Return True if a call like that of a module may follow."""
         if len(group.templates) >= _MAX_TEMPLATES:
             return False
+        if group.is_scattered and _unused(self._scattered) >= _MAX_UNUSED:
+            return False
         if group.uncalled:
             return True
-        unused = sum(not template.replay_count for template in group.templates)
-        return self._is_repeated(module) and unused < _MAX_UNUSED
+        return self._is_repeated(module) and _unused(group.templates) < _MAX_UNUSED
 
     def _is_repeated(self, module: nn.Module) -> bool:
         """Return True if a module was called before, by the layer that is recorded if one is."""
@@ -151,6 +158,8 @@ class LayerReplayer:
         template = None
         with self._checking(call.module):
             template = recording.template(outputs)
+        if group.is_scattered:
+            self._scattered.append(template)
         if template is None:
             group.failures += 1
         else:
@@ -239,6 +248,11 @@ class LayerReplayer:
             self.notes[f"Each {name} is traced in full: {type(error).__name__}: {error}."] = None
         finally:
             self.seconds += time.perf_counter() - start
+
+
+def _unused(recorded: Sequence[LayerTemplate | None]) -> int:
+    """Return the number of recordings that were never replayed, or yielded no template."""
+    return sum(template is None or not template.replay_count for template in recorded)
 
 
 def _is_equivalent(state: ModuleState, other: ModuleState, reads: set[str]) -> bool:
