@@ -88,6 +88,29 @@ _TRUTH_OF_AXIS += [(x, 0) for (x,) in _TRUTH]
 _SAME = [(*x, *x) for x in _UNARY] + [(X, Y), (X, _TRANSPOSED)]
 _AXES = [1, 1, 1, 1], [0, 0], [1, 1]
 _CONV = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+_UPSAMPLE = [
+    *((A.upsample_nearest1d.default, 1, ()), (A.upsample_nearest2d.default, 2, ())),
+    *((A.upsample_nearest3d.default, 3, ()), (A._upsample_nearest_exact2d.default, 2, ())),
+    *((A.upsample_linear1d.default, 1, (False,)), (A.upsample_bilinear2d.default, 2, (True,))),
+    (A.upsample_trilinear3d.default, 3, (False,)),
+    (A.upsample_bicubic2d.default, 2, (False,)),
+    (A._upsample_bilinear2d_aa.default, 2, (False,)),
+    (A._upsample_bicubic2d_aa.default, 2, (False,)),
+]
+
+
+def _images(rank: int) -> list[torch.Tensor]:
+    """Batches of images of a rank, in usual and unusual layouts."""
+    plain = T(2, 4, *[3] * rank)
+    formats = {2: [torch.channels_last], 3: [torch.channels_last_3d]}.get(rank, [])
+    return [
+        *(plain, *(plain.contiguous(memory_format=form) for form in formats)),
+        *(T(1, 1, *[3] * rank), T(2, 1, *[3] * rank), T(1, 4, *[1] * rank), T(0, 4, *[3] * rank)),
+        *(plain.half(), plain.transpose(0, 1), T(4, *[3] * rank), T(2, 0, *[3] * rank)),
+        *(plain.to(torch.uint8), T(1, 4, *[3] * rank).transpose(1, 2)),
+    ]
+
+
 CALLS: dict[Any, list[tuple[Any, ...]]] = {
     A.mm.default: [(X, Y), (X, X.t()), (X, X), (T(0, 6), Y), (X, T(6, 5, dtype=torch.half))],
     A.bmm.default: [(T(2, 3, 4), T(2, 4, 5)), (T(2, 4, 3).transpose(1, 2), T(2, 4, 5))],
@@ -126,6 +149,23 @@ CALLS: dict[Any, list[tuple[Any, ...]]] = {
         (IMAGE, [3, 3], [2, 2], [1, 1]),
         (IMAGE.contiguous(memory_format=LAST), [2, 2]),
         (T(4, 8, 8), [2, 2], [], [0, 0], [1, 1], True),
+    ],
+    **{
+        op: [
+            (x, [6] * rank, *corners, *([None] * rank))
+            for x in _images(rank)
+        ]
+        for op, rank, corners in _UPSAMPLE
+    },
+    A.native_group_norm.default: [
+        (x, w, b, *x.shape[:2], x[0, 0].numel() if x.dim() > 1 and x.numel() else 0, groups, 1e-5)
+        for x in (
+            *(IMAGE, IMAGE.contiguous(memory_format=LAST), T(1, 4, 5, 5), T(2, 4, 1, 1), T(2, 4)),
+            *(T(1, 4, 1, 3), T(2, 4, 7), T(0, 4, 3), IMAGE.half(), IMAGE.transpose(0, 1)),
+            *(T(1, 4, 1, 1), T(2, 4, 2, 3, 3), T(2, 4, 0)),
+        )
+        for w, b in ((T(4), T(4)), (None, None), (T(4), None), (T(4).half(), T(4)), (T(3), T(3)))
+        for groups in (1, 2, 3, 4)
     ],
     A.avg_pool2d.default: [(IMAGE, [2, 2]), (IMAGE.contiguous(memory_format=LAST), [2, 2])],
     A.t.default: [(X,), (T(3),), (T(),), (IMAGE,)],

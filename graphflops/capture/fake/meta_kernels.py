@@ -22,12 +22,20 @@ from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorM
 from graphflops.runtime.interruption import raise_interruption
 
 _ATEN = torch.ops.aten
+_UPSAMPLE = (
+    *(_ATEN.upsample_nearest1d.default, _ATEN.upsample_nearest2d.default),
+    *(_ATEN.upsample_nearest3d.default, _ATEN._upsample_nearest_exact2d.default),
+    *(_ATEN.upsample_linear1d.default, _ATEN.upsample_bilinear2d.default),
+    *(_ATEN.upsample_trilinear3d.default, _ATEN.upsample_bicubic2d.default),
+    *(_ATEN._upsample_bilinear2d_aa.default, _ATEN._upsample_bicubic2d_aa.default),
+)
 KERNELS = frozenset(
     {
         *(_ATEN.mm.default, _ATEN.bmm.default, _ATEN.convolution.default),
         *(_ATEN._softmax.default, _ATEN._log_softmax.default, _ATEN.silu.default),
         *(_ATEN.sum.dim_IntList, _ATEN.embedding.default, _ATEN._adaptive_avg_pool2d.default),
         *(_ATEN.max_pool2d_with_indices.default, _ATEN.avg_pool2d.default),
+        *_UPSAMPLE,
         # Views.
         *(_ATEN.t.default, _ATEN.view.default, _ATEN.transpose.int, _ATEN.permute.default),
         *(_ATEN.unsqueeze.default, _ATEN.squeeze.dim, _ATEN.squeeze.dims, _ATEN.expand.default),
@@ -41,7 +49,8 @@ KERNELS = frozenset(
     }
     # A norm's decomposition asks for the device, and the kernel sees the meta device.
     | RULES.keys()
-    - {_ATEN.native_layer_norm.default, _ATEN.native_batch_norm.default}
+    - {_ATEN.native_layer_norm.default, _ATEN.native_group_norm.default}
+    - {_ATEN.native_batch_norm.default}
     - {_ATEN._native_batch_norm_legit_no_training.default}
 )
 """Operators whose kernel of the meta device gives what torch makes of fake tensors."""
@@ -81,6 +90,7 @@ _QUICKER: Mapping[Any, Callable[..., Any]] = {_ATEN.permute.default: _permute}
 _GUARDS: Mapping[Any, Callable[[Any, list[FakeTensor]], bool]] = {
     **dict.fromkeys(RULES, _have_usual_strides),
     _ATEN.convolution.default: _are_row_major,  # torch chooses a layout by the backend
+    **dict.fromkeys(_UPSAMPLE, _are_row_major),  # by the device and the number of channels
     # The strides of axes of one element differ.
     _ATEN.view.default: _are_row_major,
     _ATEN._unsafe_view.default: _are_row_major,

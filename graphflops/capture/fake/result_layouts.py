@@ -155,6 +155,21 @@ def _layer_norm(
     return Layout(shape, row_major(shape), dtype), statistics, statistics
 
 
+def _group_norm(  # noqa: PLR0913, PLR0917 - the schema's
+    x: torch.Tensor, weight: Any, bias: Any, batch: int, channels: int, _: int, groups: int, __: float
+) -> tuple[Layout, ...] | None:
+    shape, dtype = x.shape, x.dtype
+    if dtype != torch.float32 or x.stride() != row_major(shape) or shape[:2] != (batch, channels):
+        return None
+    if 0 in shape or groups < 1 or channels % groups:
+        return None
+    for tensor in (weight, bias):
+        if tensor is not None and (tensor.dtype != dtype or tensor.shape != (channels,)):
+            return None
+    statistics = Layout((batch, groups), (groups, 1), dtype)
+    return Layout(shape, row_major(shape), dtype), statistics, statistics
+
+
 def _batch_norm(
     x: Any, weight: Any, bias: Any, mean: Any, variance: Any, *_: float
 ) -> tuple[Layout, ...] | None:
@@ -200,6 +215,7 @@ _OPERATORS: Mapping[Rule, tuple[Any, ...]] = {
     _batch_norm: (_ATEN._native_batch_norm_legit_no_training.default,),
     _batch_norm_of_mode: (_ATEN.native_batch_norm.default,),
     _layer_norm: (_ATEN.native_layer_norm.default,),
+    _group_norm: (_ATEN.native_group_norm.default,),
 }
 RULES: Mapping[Any, Rule] = {op: rule for rule, ops in _OPERATORS.items() for op in ops}
 """Rules by operator."""

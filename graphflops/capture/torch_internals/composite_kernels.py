@@ -8,6 +8,7 @@ on the CPU, and a model on meta is counted as on a GPU.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -77,6 +78,13 @@ def _dropout(before: Any, x: torch.Tensor, p: float, train: bool) -> Any:
 
 def _attention(before: Any, *args: Any, **kwargs: Any) -> Any:
     return gpu_attention(*args, **kwargs) if COUNT_FLAGS.on_gpu else before(*args, **kwargs)
+
+
+def _upsample(before: Any, x: torch.Tensor, *args: Any, operator: Any) -> Any:
+    """Resize images by the one operator that torch runs: its decomposition in Python gathers."""
+    sizes = args[0] or ()
+    is_symbolic = x._has_symbolic_sizes_strides or not all(type(size) is int for size in sizes)
+    return before(x, *args) if is_symbolic else operator._op_dk(_COMPOSITE, x, *args)
 
 
 def gpu_attention(  # noqa: PLR0913, PLR0917 - the schema's
@@ -176,9 +184,16 @@ def _bias(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor) -> torch.T
 
 
 ATEN: Any = torch.ops.aten
+_UPSAMPLE = (
+    *(ATEN.upsample_nearest1d.vec, ATEN.upsample_nearest2d.vec, ATEN.upsample_nearest3d.vec),
+    *(ATEN.upsample_linear1d.vec, ATEN.upsample_bilinear2d.vec, ATEN.upsample_trilinear3d.vec),
+    *(ATEN.upsample_bicubic2d.vec, ATEN._upsample_bilinear2d_aa.vec),
+    *(ATEN._upsample_bicubic2d_aa.vec, ATEN._upsample_nearest_exact2d.vec),
+)
 COMPOSITE_KERNELS = (
     KernelPatch(ATEN.dropout.default, _COMPOSITE, _dropout),
     KernelPatch(ATEN.dropout.default, _AUTOGRAD, _dropout),
     KernelPatch(ATEN.scaled_dot_product_attention.default, _COMPOSITE, _attention),
+    *(KernelPatch(op, _COMPOSITE, partial(_upsample, operator=op)) for op in _UPSAMPLE),
 )
 """Patches of a counting thread."""

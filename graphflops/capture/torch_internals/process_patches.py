@@ -12,6 +12,7 @@ import math
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,11 +29,13 @@ from graphflops.capture.torch_internals.count_flags import (
     THREAD_NOT_COUNTED,
     need_autograd,
 )
-from graphflops.capture.torch_internals.dispatch import SchemaCheckMode
 from graphflops.capture.torch_internals.fake_mode import FakeTensor
+from graphflops.capture.torch_internals.operators import DispatchKey, OpOverload
 from graphflops.errors import CaptureError
 from graphflops.runtime.patches import AttributePatch, Patches, patch_function
 
+_PRE_DISPATCH = DispatchKey.PreDispatch
+_include_key = torch._C._dispatch_tls_set_dispatch_key_included
 _FLAT = frozenset({FakeTensor, int, float, bool, type(None), torch.dtype})
 
 
@@ -64,34 +67,46 @@ class _PreDispatchStacks:
         self._stack()._schema_check_mode = mode
 
 
-def _pop_pre_dispatch_mode(original: Callable[[], Any]) -> Any:
-    """Take a tape off the stack of the PreDispatch key, as each of its calls does.
+def _get_dispatch(original: Callable[..., Any], operator: Any, key: DispatchKey) -> Any:
+    """Return the function that the dispatcher runs for an operator, at the key of a tape its own.
 
-    A tape is alone on its stack, for which torch's own function takes ten looks at it.
+    torch's takes several looks at the stack of modes, of which a tape is the only one.
     """
     stack = COUNT_FLAGS.stack
-    mode = stack._schema_check_mode
-    if mode is None:
-        return original()
+    is_on_tape = (
+        stack._schema_check_mode is not None
+        and key == _PRE_DISPATCH
+        and stack.count() == 1
+        and not torch._C._dispatch_tls_is_dispatch_key_excluded(DispatchKey.Python)
+    )
+    return partial(_run_on_tape, stack, operator) if is_on_tape else original(operator, key)
+
+
+def _run_on_tape(stack: Any, operator: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """Hand a call to the tape, which does not see the calls that the operator makes."""
+    tape = stack._schema_check_mode
     stack._schema_check_mode = None
-    torch._C._dispatch_tls_set_dispatch_key_included(torch._C.DispatchKey.PreDispatch, False)
-    return mode
+    _include_key(_PRE_DISPATCH, False)
+    try:
+        if kwargs or not _is_flat(args):
+            # It flattens the arguments for the types of the tensors.
+            return torch._library.utils.handle_dispatch_mode(tape, operator, *args, **kwargs)
+        return tape.__torch_dispatch__(operator, (FakeTensor,), args, kwargs)
+    finally:
+        if stack.count():
+            torch._ops._set_mode_pre_dispatch(tape)
+        else:
+            stack._schema_check_mode = tape
+            _include_key(_PRE_DISPATCH, True)
 
 
-def _set_pre_dispatch_mode(original: Callable[[Any], None], mode: Any) -> None:
-    stack = COUNT_FLAGS.stack
-    if not isinstance(mode, SchemaCheckMode) or stack.count():
-        original(mode)
-        return
-    stack._schema_check_mode = mode
-    torch._C._dispatch_tls_set_dispatch_key_included(torch._C.DispatchKey.PreDispatch, True)
-
-
-def _dispatch_to_tape(original: Any, mode: Any, func: Any, /, *args: Any, **kwargs: Any) -> Any:
-    """Hand a call to a mode; torch's own flattens the arguments for the types of the tensors."""
-    if isinstance(mode, SchemaCheckMode) and not kwargs and _FLAT.issuperset(map(type, args)):
-        return mode.__torch_dispatch__(func, (FakeTensor,), args, kwargs)
-    return original(mode, func, *args, **kwargs)
+def _is_flat(args: tuple[Any, ...]) -> bool:
+    """Return True for arguments of usual types, and lists of these."""
+    for arg in args:
+        kind = type(arg)
+        if kind not in _FLAT and not (kind is list and _FLAT.issuperset(map(type, arg))):
+            return False
+    return True
 
 
 def _enter_mode(_: object, mode: Any) -> Any:
@@ -253,9 +268,7 @@ def _call_graph_module(_: object, call: Any, module: Any, *args: Any, **kwargs: 
 
 TORCH_PATCHES = (
     AttributePatch(torch._ops, "_mode_stack_state_for_pre_dispatch", _PreDispatchStacks),
-    patch_function(torch._ops, "_pop_mode_from_pre_dispatch", _pop_pre_dispatch_mode),
-    patch_function(torch._ops, "_set_mode_pre_dispatch", _set_pre_dispatch_mode),
-    patch_function(torch._library.utils, "handle_dispatch_mode", _dispatch_to_tape),
+    patch_function(OpOverload, "_get_dispatch", _get_dispatch),
     patch_function(dispatch.TorchDispatchMode, "__enter__", _enter_mode),
     patch_function(dispatch.TorchDispatchMode, "__exit__", _exit_mode),
     patch_function(torch.compiler, "is_compiling", _is_exporting),
