@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -89,6 +91,46 @@ def test_a_graph_is_captured_already(model: object, kind: str) -> None:
     message = f"capture='export' is a way of capturing an nn.Module, and a {kind} is captured"
     with pytest.raises(ModelSpecError, match=re.escape(message)):
         gf.count(model, (X,), capture="export")
+
+
+EXPORTED_FIRST = """
+import graphflops as gf, torch
+from torch import nn
+
+class Reads(nn.Module):
+    def forward(self, x):
+        if torch.compiler.is_exporting() or x.sum() > 0:
+            return x[: min(x.shape[0], max(2, 1))] @ x.T
+
+report = gf.count(Reads(), (torch.empty(3, 4, device="meta"),))
+print(report.capture.method, report.macs, sep=": ")
+"""
+
+
+def test_a_model_that_is_told_it_is_exported_before_anything_was_exported() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", EXPORTED_FIRST],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.stdout == f"eager tracing, told that it is exported: {2 * 4 * 3}\n"
+
+
+class Split(nn.Module):
+    """A forward that fails on any input but one of two columns."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.split([1, 1], dim=-1)[0]
+
+
+def test_an_error_of_another_type_at_the_same_line_is_the_models() -> None:
+    # PyTorch's shape rule raises a ValueError, its kernel a RuntimeError.
+    with pytest.raises(RuntimeError, match="sum exactly"):
+        Split()(X)
+    with pytest.raises(gf.ForwardError, match="the forward of Split fails on these inputs"):
+        gf.count(Split(), (X,))
 
 
 def test_an_unknown_method() -> None:

@@ -249,6 +249,15 @@ def test_sizes_of_a_graph(tmp_path: Path) -> None:
             gf.count(form, assume={"u9": 1})
 
 
+def test_a_difference_of_numbers_that_one_line_reads_is_refused() -> None:
+    def between(own: Any, x: torch.Tensor) -> Any:
+        first, last = x.argmin(), x.argmax()
+        return own.linear(x[torch.arange(first, last)])
+
+    with pytest.raises(gf.CaptureError, match="the difference of numbers that only data can give"):
+        _count(between)
+
+
 def test_the_command_line(run: Run) -> None:
     Path("selects.py").write_text(
         "import torch\n"

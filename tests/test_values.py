@@ -181,3 +181,55 @@ def test_what_lies_where_something_unknown_lay_is_known() -> None:
             return x
 
     assert gf.count(Reusing(), (meta(8),)).complete
+
+
+def test_a_mask_that_is_written_through_stays_known() -> None:
+    class Masked(nn.Module):
+        """Adds features at the same positions after each of two layers, as deepstack does."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
+
+        def forward(self, x: torch.Tensor, ids: torch.Tensor, features: torch.Tensor) -> Any:
+            chosen = ids == 1
+            for layer in self.layers:
+                x = x.clone()
+                x[chosen] = layer(x[chosen] + features)
+            return x
+
+    ids = torch.tensor([1, 0, 0, 1, 1, 0])
+    report = gf.count(Masked().to("meta"), (meta(6, 4), ids, meta(3, 4)))
+    assert report.macs == 2 * (3 * 4 * 4)
+
+
+def test_offsets_that_are_allocated_and_then_written() -> None:
+    class Packed(nn.Module):
+        """Takes the rows of each image out of a packed sequence."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 5)
+
+        def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> Any:
+            starts = torch.empty(lengths.shape, dtype=lengths.dtype)
+            starts[0] = 0
+            starts[1:] = lengths.cumsum(0)[:-1]
+            rows = zip(starts, starts + lengths, strict=True)
+            return [self.linear(x[torch.arange(first, last)][:2]) for first, last in rows]
+
+    report = gf.count(Packed(), (torch.zeros(8, 4), torch.tensor([1, 7])))
+    assert report.macs == (1 + 2) * 4 * 5
+
+
+@pytest.mark.parametrize("allocate", [torch.empty, torch.empty_like, torch.Tensor.new_empty])
+def test_integers_that_unknown_ones_are_written_to_are_unknown(allocate: Any) -> None:
+    class Copying(nn.Module):
+        def forward(self, x: torch.Tensor, n: torch.Tensor) -> Any:
+            given = {torch.empty: (2,), torch.empty_like: (n,)}.get(allocate, (n, 2))
+            copy = allocate(*given, dtype=torch.int64)
+            copy.copy_(n)
+            return x.repeat(copy[0], 1)
+
+    report = gf.count(Copying(), (meta(2, 4), meta(2, dtype=torch.int64)))
+    assert [size.name for size in report.capture.data_sizes] == ["u0"]

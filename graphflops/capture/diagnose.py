@@ -41,7 +41,7 @@ def explain_failure(
             return version_error
     forward_error = _forward_error(model, args, kwargs)
     name = type(model).__name__
-    if forward_error is not None and type(forward_error) is type(failures[0][1]):
+    if forward_error is not None and _is_same_failure(forward_error, failures[0][1]):
         reason = f"{first_line(forward_error)}{_location(forward_error)}"
         return ForwardError(
             f"the forward of {name} fails on these inputs: {reason}. "
@@ -60,6 +60,16 @@ def explain_failure(
         "that avoid that line, or export the model yourself and count the ExportedProgram."
     )
     return CaptureError(" ".join(filter(None, (msg, untested_versions()))))
+
+
+def _is_same_failure(forward_error: Exception, error: Exception) -> bool:
+    """Return True if a forward fails with the same error or at the same line as a count of it.
+
+    Shape rules check some arguments with errors of other types than the kernels.
+    """
+    location = _location(forward_error)
+    is_same_line = bool(location) and location == _location(error)
+    return is_same_line or type(forward_error) is type(error)
 
 
 def _forward_error(model: nn.Module, args: Any, kwargs: Any) -> Exception | None:

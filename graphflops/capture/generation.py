@@ -219,7 +219,7 @@ class PrefillOutputs:
         def leaf(value: Any) -> Any:
             if isinstance(value, TensorMeta):
                 dtype = getattr(torch, value.dtype)
-                return torch.empty([*map(size, value.shape)], dtype=dtype, device=device)
+                return torch.ops.aten.empty([*map(size, value.shape)], dtype=dtype, device=device)
             return size(value) if isinstance(value, sympy.Expr) else value
 
         symbols.assume(tuple(condition.xreplace(substitution) for condition in self.conditions))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import sympy
@@ -23,6 +23,7 @@ from graphflops.capture.fake.distinct_values import DistinctValues
 from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
 from graphflops.capture.fake.leaves import are_small, fakes_in, is_real, storage_ref, tensors_in
 from graphflops.capture.fake.mask_elements import SymbolicElements
+from graphflops.capture.fake.metadata import written_tensors
 from graphflops.capture.fake.sparse_tensors import SparseRules
 from graphflops.capture.fake.storages import StorageTracker
 from graphflops.capture.fake.symbolic_shapes import SymbolicShapes
@@ -326,7 +327,7 @@ class ValueTracker:
             self._set_values(out, torch.full(out.shape, ASSUMED_FLOAT, dtype=out.dtype))
             self._origins[out] = {RANDOM}
         elif func._schema.is_mutable:
-            self._invalidate(args)
+            self._invalidate(written_tensors(func, args, kwargs))
 
     def _fake_real(self, args: Any, kwargs: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
         """Return arguments of an in-place operator, fake so that no tensor with data is written."""
@@ -347,7 +348,7 @@ class ValueTracker:
             unknown = any(value is _UNKNOWN for value in pytree.tree_leaves(values))
         # A count never writes to a tensor of the model.
         if func._schema.is_mutable and (unknown or any(map(is_real, tensors_in(args)))):
-            self._invalidate(args)
+            self._invalidate(written_tensors(func, args, kwargs))
             return _UNKNOWN
         if unknown:
             return _UNKNOWN
@@ -387,9 +388,9 @@ class ValueTracker:
                 self._origins[fake] = origins
         return origins
 
-    def _invalidate(self, args: Any) -> None:
-        """Forget the values in the storages of ``args``: an operator writes unknown data there."""
-        for tensor in tensors_in(args):
+    def _invalidate(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Forget the values in the storages of tensors: an operator writes unknown data there."""
+        for tensor in tensors:
             value = tensor if is_real(tensor) else self._values.get(tensor)
             if value is not None:
                 self._stale.add(storage_ref(value))

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import fx
 
-from graphflops.capture.fake.leaves import is_real
+from graphflops.capture.fake.leaves import is_real, tensors_in
 from graphflops.capture.fake.nested_tensors import components, is_jagged
 from graphflops.capture.fake.quantization import packed_weight
 from graphflops.capture.fake.sparse_tensors import sparse_storage
@@ -20,6 +20,7 @@ from graphflops.capture.torch_internals.operators import OpOverload
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.cost import Dim, as_dim
 from graphflops.core.ir import TensorMeta, Tensors, Value
+from graphflops.errors import CaptureError
 
 
 def dim(size: int | torch.SymInt) -> Dim:
@@ -27,12 +28,25 @@ def dim(size: int | torch.SymInt) -> Dim:
 
     Only the expression is read: comparing a ``SymInt`` would add a guard and specialize the
     whole program.
+
+    Raises:
+        CaptureError: It is a difference of data-dependent sizes of one name.
     """
     if not isinstance(size, torch.SymInt):
         return int(size)
     expr, shape_env = size.node.expr, size.node.shape_env
-    has_names = isinstance(shape_env, SymbolicShapes)
-    return as_dim(expr.xreplace(shape_env.symbols.readable) if has_names else expr)
+    if not isinstance(shape_env, SymbolicShapes):
+        return as_dim(expr)
+    readable = shape_env.symbols.readable
+    named = expr.xreplace(readable)
+    if lost := {readable.get(s, s) for s in expr.free_symbols} - named.free_symbols:
+        msg = (
+            f"a size is the difference of numbers that only data can give, and one line reads "
+            f"several of them: {', '.join(map(str, lost))}. Give values to the inputs from which "
+            "they follow, or read them on lines of their own."
+        )
+        raise CaptureError(msg)
+    return as_dim(named)
 
 
 @cache
@@ -206,4 +220,16 @@ def written_arguments(op: OpOverload) -> tuple[str, ...]:
         arg.name
         for arg in op._schema.arguments
         if arg.alias_info is not None and arg.alias_info.is_write
+    )
+
+
+def written_tensors(op: OpOverload, args: Any, kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    """Return the tensors that a call of an operator writes to."""
+    names = written_arguments(op)
+    return tensors_in(
+        [
+            args[position] if position < len(args) else kwargs.get(name)
+            for position, (name, _) in enumerate(schema_of(op))
+            if name in names
+        ]
     )

@@ -11,9 +11,11 @@ from torch.overrides import TorchFunctionMode
 
 from graphflops.capture.fake import nested_tensors, packed_sequences
 from graphflops.capture.fake.data_sizes import DataSizes
+from graphflops.capture.fake.leaves import are_small
 from graphflops.capture.fake.sparse_tensors import SparseRules
 from graphflops.capture.fake.value_lookup import ValueLookup
 from graphflops.capture.torch_internals.fake_mode import FakeTensor
+from graphflops.capture.torch_internals.no_modes import no_modes
 from graphflops.capture.torch_internals.trees import pytree
 
 SCATTER = (torch.scatter, torch.Tensor.scatter, torch.Tensor.scatter_)
@@ -29,6 +31,9 @@ class _Tracker(ValueLookup, Protocol):
     @property
     def sparse(self) -> SparseRules: ...
 
+    @property
+    def max_numel(self) -> int: ...
+
     def as_literal(self, tensor: torch.Tensor) -> Any: ...
 
     def as_float(self, tensor: torch.Tensor) -> float: ...
@@ -36,6 +41,8 @@ class _Tracker(ValueLookup, Protocol):
     def as_int(self, tensor: torch.Tensor) -> int: ...
 
     def assign_bool(self, fake: torch.Tensor, *, value: bool) -> None: ...
+
+    def assign(self, fake: torch.Tensor, value: torch.Tensor) -> None: ...
 
 
 class TorchFunctionOverrides(TorchFunctionMode):
@@ -76,6 +83,16 @@ class TorchFunctionOverrides(TorchFunctionMode):
         out = func(*args, **kwargs)
         if isinstance(args[0], FakeTensor):
             self._tracker.assign_bool(out, value=func is torch.isfinite)
+        return out
+
+    def _allocation(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Give integers a value: code that fills them in parts reads none before it is written."""
+        out = func(*args, **kwargs)
+        is_integer = isinstance(out, FakeTensor) and not out.is_floating_point()
+        if is_integer and are_small(out, self._tracker.max_numel):
+            with no_modes():
+                zeros = torch.empty_strided(out.shape, out.stride(), dtype=out.dtype).zero_()
+            self._tracker.assign(out, zeros)
         return out
 
     def _one_hot(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
@@ -143,12 +160,14 @@ def _is_single(value: object) -> bool:
     return isinstance(value, FakeTensor) and all(size == 1 for size in value.shape)
 
 
+_ALLOCATIONS = (torch.empty, torch.empty_like, torch.empty_strided, torch.Tensor.new_empty)
 _OVERRIDES: dict[Any, Callable[[TorchFunctionOverrides, Any, Any, Mapping[str, Any]], Any]] = {
     torch.tensor: TorchFunctionOverrides._tensor,
     torch.sparse_coo_tensor: TorchFunctionOverrides._sparse_coo_tensor,
     nested_tensors.SDPA: TorchFunctionOverrides._attention,
     packed_sequences.PAD: TorchFunctionOverrides._pad_packed_sequence,
     **dict.fromkeys((torch.isfinite, torch.isnan, torch.isinf), TorchFunctionOverrides._is_finite),
+    **dict.fromkeys(_ALLOCATIONS, TorchFunctionOverrides._allocation),
     nn.functional.one_hot: TorchFunctionOverrides._one_hot,
     **dict.fromkeys(SCATTER, TorchFunctionOverrides._scatter),
     torch.Tensor.__float__: TorchFunctionOverrides._float,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import concurrent.futures
+import functools
 import inspect
 import math
 import threading
@@ -27,6 +28,7 @@ from torch.utils import _python_dispatch as dispatch
 from graphflops.capture.torch_internals.count_flags import (
     COUNT_FLAGS,
     THREAD_NOT_COUNTED,
+    model_running,
     need_autograd,
 )
 from graphflops.capture.torch_internals.fake_mode import FakeTensor
@@ -217,13 +219,18 @@ def _max_or_min(tensor_callable: Any) -> Callable[..., Any]:
     def call(original: Any, *args: Any, **kwargs: Any) -> Any:
         if not COUNT_FLAGS.exporting:
             return original(*args, **kwargs)
-        from torch._export.non_strict_utils import _tensor_min_max  # imports Dynamo
-
-        compare: Any = _tensor_min_max
         callables = {"real_callable": original, "tensor_callable": tensor_callable}
-        return compare(*args, **callables, **kwargs)
+        return _compare()(*args, **callables, **kwargs)
 
     return call
+
+
+@functools.cache
+def _compare() -> Any:
+    with model_running(exporting=False):  # importing a module calls max and min
+        from torch._export.non_strict_utils import _tensor_min_max  # imports Dynamo
+
+    return _tensor_min_max
 
 
 def _power(original: Any, base: Any, exponent: Any) -> Any:

@@ -25,7 +25,7 @@ from graphflops.capture.fake.mask_elements.expressions import (
 )
 from graphflops.capture.fake.mask_elements.ranges import decide_conditions
 from graphflops.capture.fake.mask_elements.rules import RULES, Rule
-from graphflops.capture.fake.metadata import dim, schema_of, written_arguments
+from graphflops.capture.fake.metadata import dim, schema_of, written_tensors
 from graphflops.capture.torch_internals.dispatch import DisableTorchFunction
 from graphflops.capture.torch_internals.no_modes import no_modes
 from graphflops.capture.torch_internals.trees import pytree
@@ -86,12 +86,8 @@ class SymbolicElements:
         """Remove the tensors that share a storage with the arguments an operator writes to."""
         if not self._elements:
             return
-        names = written_arguments(func)
         written = {
-            tensor.untyped_storage()._cdata
-            for name, argument in _arguments(func, args, kwargs)
-            if name in names
-            for tensor in _tensors_in(argument)
+            tensor.untyped_storage()._cdata for tensor in written_tensors(func, args, kwargs)
         }
         for tensor in list(self._elements):
             if tensor.untyped_storage()._cdata in written:
