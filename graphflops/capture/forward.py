@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import nn
@@ -28,7 +28,7 @@ from graphflops.capture.fake.data_sizes import (
 from graphflops.capture.fake.fake_model import FakeModel, Inputs, fakify_model_and_inputs
 from graphflops.capture.fake.moe_strategies import ContextFactory, moe_strategies
 from graphflops.capture.fake.observers import bypass_observers
-from graphflops.capture.fake.symbolic_shapes import Symbols, axis_specs
+from graphflops.capture.fake.symbolic_shapes import FixedSizeError, Symbols, axis_specs
 from graphflops.capture.layer_reuse import LayerReplayer
 from graphflops.capture.layer_reuse.forward_replay import TapeTracer
 from graphflops.capture.record.decompose import Expander
@@ -51,13 +51,16 @@ from graphflops.capture.torch_internals.dynamo import dynamo_errors, original_mo
 from graphflops.capture.torch_internals.export_isolation import exporting
 from graphflops.capture.transformers_compat import register_caches
 from graphflops.core.call_sequence import CallSequence
-from graphflops.core.ir import Capture
+from graphflops.core.ir import Capture, NamedTensors
 from graphflops.errors import GraphFlopsError
 from graphflops.runtime.interruption import raise_interruption
 from graphflops.runtime.patches import QUIET
 
-Advance = Callable[[nn.Module, dict[str, Any], Symbols], dict[str, Any]]
-"""Function from the first inputs of a model, fake, to those of a later call."""
+Run: TypeAlias = Callable[[dict[str, Any]], Any]
+"""Function that runs a stand-in of a model on inputs by name, and returns its outputs."""
+Advance = Callable[[nn.Module, Run, dict[str, Any], Symbols], dict[str, Any]]
+"""Function from a stand-in and its first inputs to those of a later call; it may run earlier ones.
+"""
 Method: TypeAlias = Literal["auto", "eager", "export"]
 """Method of a capture of a module."""
 _EXPORT = "torch.export"
@@ -127,6 +130,24 @@ def capture_module(  # noqa: PLR0913 - the arguments of torch.export, and option
     raise explain_failure(model, args, kwargs, failures) from failures[0][1]
 
 
+class _Recording(NamedTuple):
+    """Call of a stand-in, recorded.
+
+    Attributes:
+        tape: Tape with the operator calls.
+        stack: Module stack, with the numbers of module calls.
+        replayer: Replayer of repeated layers.
+        inputs: Named inputs.
+        outputs: What the model has returned.
+    """
+
+    tape: ForwardTape
+    stack: ModuleStack
+    replayer: LayerReplayer
+    inputs: NamedTensors
+    outputs: Any
+
+
 class _Attempt:
     """Attempt to capture a module by one method.
 
@@ -168,7 +189,7 @@ class _Attempt:
                 raise
             self.method = self._method_name(_EXPORT)
             return self._export()
-        except UndecidedSizeError:
+        except (UndecidedSizeError, FixedSizeError):
             raise
         except Exception as error:
             raise_interruption(error)
@@ -197,32 +218,26 @@ class _Attempt:
         """Run the model eagerly under fake tensors, and record its calls on a tape."""
         self._replayer = None
         with self._fakified() as fake:
-            modules, tracker = fake.modules, fake.tracker
+            tracker = fake.tracker
             start = time.perf_counter()
             with tracker.eager(), self._context(fake.model, tracker):
-                args, kwargs = self._inputs_to_capture(fake)
-                stack = ModuleStack(modules)
-                install_interpreter(self._model, fake.model, stack)
-                observer_notes = bypass_observers(modules, tracker)
-                tape = ForwardTape(stack, tracker, exporting=self._exporting)
-                inputs = tape.assign_names(modules, args, kwargs)
-                replayer = self._replayer = LayerReplayer(
-                    modules if reuse_layers else (), tracker, TapeTracer(tape, stack), stack.run
-                )
-                patch_call_impl(modules, replayer.run)
-                operator_count = tracker.operator_count
-                with on_gpu(fake.is_on_meta), tape.recording():
-                    results = fake.model(*args, **kwargs)
-                refuse_empty_trace(tracker.operator_count - operator_count, tape.length)
+                observer_notes = bypass_observers(fake.modules, tracker)
+                run = partial(self._record, fake, (), reuse_layers=reuse_layers)
+                args, kwargs = self._inputs_to_capture(fake, lambda inputs: run(inputs).outputs)
+                recording = self._record(fake, args, kwargs, reuse_layers=reuse_layers)
+            tape, replayer = recording.tape, recording.replayer
             refuse_mixed_dtypes(tape.traced_calls())
             calls, inputs, outputs = resolve_symbols(
-                tracker, CallSequence(tape.items), inputs, tape.output_metas(results)
+                tracker,
+                CallSequence(tape.items),
+                recording.inputs,
+                tape.output_metas(recording.outputs),
             )
             end = time.perf_counter()
             captured = Capture(
                 calls=calls,
                 fallback=Expander(tape.invocations.invocation),
-                modules=modules_of(modules, stack.calls),
+                modules=modules_of(fake.modules, recording.stack.calls),
                 method=self.method,
                 inputs=inputs,
                 outputs=outputs,
@@ -231,7 +246,9 @@ class _Attempt:
                 assumptions=tracker.symbols.assumptions(),
                 data_sizes=tuple(tracker.sizes.by_name.values()),
                 layer_reuse=replayer.counts,
-                storages=storage_events(tracker, outputs=results, on_gpu=fake.is_on_meta),
+                storages=storage_events(
+                    tracker, outputs=recording.outputs, on_gpu=fake.is_on_meta
+                ),
                 timings={
                     "forward": end - start - replayer.seconds,
                     "region check": replayer.seconds,
@@ -239,6 +256,25 @@ class _Attempt:
                 },
             )
             return with_sizes(captured, tracker.sizes.bounds())
+
+    def _record(
+        self, fake: FakeModel, args: tuple[Any, ...], kwargs: dict[str, Any], *, reuse_layers: bool
+    ) -> _Recording:
+        """Run a stand-in on inputs, and record its calls."""
+        modules, tracker = fake.modules, fake.tracker
+        stack = ModuleStack(modules)
+        install_interpreter(self._model, fake.model, stack)
+        tape = ForwardTape(stack, tracker, exporting=self._exporting)
+        inputs = tape.assign_names(modules, args, kwargs)
+        replayer = self._replayer = LayerReplayer(
+            modules if reuse_layers else (), tracker, TapeTracer(tape, stack), stack.run
+        )
+        patch_call_impl(modules, replayer.run)
+        operator_count = tracker.operator_count
+        with on_gpu(fake.is_on_meta), tape.recording():
+            outputs = fake.model(*args, **kwargs)
+        refuse_empty_trace(tracker.operator_count - operator_count, tape.length)
+        return _Recording(tape, stack, replayer, inputs, outputs)
 
     def _export(self) -> Capture:
         """Export the model and read the calls of its graph."""
@@ -251,7 +287,7 @@ class _Attempt:
                 self._context(fake.model, tracker),
             ):
                 with tracker.outside_graph():
-                    args, kwargs = self._inputs_to_capture(fake)
+                    args, kwargs = self._inputs_to_capture(fake, lambda kw: fake.model(**kw))
                 program = torch.export.export(fake.model, args, kwargs, strict=False)
             export_seconds = time.perf_counter() - start
             captured = capture_signed_graph(program, (), self.method)
@@ -271,12 +307,12 @@ class _Attempt:
             )
             return with_sizes(captured, tracker.sizes.bounds())
 
-    def _inputs_to_capture(self, fake: FakeModel) -> Inputs:
-        """Return the inputs of the call that is to be captured."""
+    def _inputs_to_capture(self, fake: FakeModel, run: Run) -> Inputs:
+        """Return the inputs of the call that is to be captured, after the calls before it."""
         if self._advance is None:
             return fake.args, fake.kwargs
         with fake.tracker.sizes.preparing():
-            return (), self._advance(fake.model, fake.kwargs, fake.tracker.symbols)
+            return (), self._advance(fake.model, run, fake.kwargs, fake.tracker.symbols)
 
     @contextlib.contextmanager
     def _fakified(self) -> Iterator[FakeModel]:

@@ -21,7 +21,7 @@ from torch import nn
 
 from graphflops.capture.fake.metadata import convert_argument
 from graphflops.capture.fake.symbolic_shapes import Symbols
-from graphflops.capture.forward import capture_module
+from graphflops.capture.forward import Run, capture_module
 from graphflops.capture.record.generate_loop import (
     TOKEN_INPUT,
     GenerateLoop,
@@ -245,7 +245,7 @@ def capture_prefill(
     """
     recorded: list[PrefillOutputs] = []
 
-    def begin(model: nn.Module, inputs: dict[str, Any], sizes: Symbols) -> dict[str, Any]:
+    def begin(model: nn.Module, _: Run, inputs: dict[str, Any], sizes: Symbols) -> dict[str, Any]:
         loop = prompt.loop(model, inputs, _capacity(prompt, symbols, sizes))
         if prompt.is_encoder_decoder:
             model.forward = _with_encoder(model.forward, loop)
@@ -309,11 +309,13 @@ def capture_decode(
     """
     caches: frozenset[str] = frozenset()
 
-    def advance(model: nn.Module, inputs: dict[str, Any], sizes: Symbols) -> dict[str, Any]:
+    def advance(
+        model: nn.Module, run: Run, inputs: dict[str, Any], sizes: Symbols
+    ) -> dict[str, Any]:
         nonlocal caches
         loop = prompt.loop(model, inputs, _capacity(prompt, symbols, sizes))
         if prefill_outputs is None:
-            outputs = model(**loop.first_inputs())
+            outputs = run(loop.first_inputs())
         else:
             device = inputs[TOKEN_INPUT[prompt.is_encoder_decoder]].device
             outputs = prefill_outputs.restore(sizes, device)

@@ -129,8 +129,9 @@ class StorageTracker:
         self.items.clear()
         self._allocations.clear()
         self._expected.clear()
+        self.position = self.count = 0
         for record in self._records.values():
-            record.number = _UNCOUNTED
+            record.number, record.name = _UNCOUNTED, ""
 
     def register(self, tensor: torch.Tensor, kind: StorageKind, name: str) -> None:
         """Record a storage that is there before the first call."""

@@ -47,6 +47,10 @@ _LARGEST = 2**31 - 1
 below 2**63."""
 
 
+class FixedSizeError(CaptureError):
+    """A size that is to stay symbolic has one value only."""
+
+
 class SymbolicShapes(ShapeEnvWithoutFrames):
     """Shape environment with named symbols, without guard checks at the end of a trace.
 
@@ -74,15 +78,21 @@ class SymbolicShapes(ShapeEnvWithoutFrames):
         return list(dict.fromkeys(lines))
 
     def evaluate_expr(self, orig_expr: sympy.Basic, *args: Any, **kwargs: Any) -> sympy.Basic:
-        """Return the value of a size or a condition."""
+        """Return the value of a size or a condition.
+
+        Raises:
+            FixedSizeError: The condition fixes a size that is to stay symbolic.
+        """
         try:
-            return super().evaluate_expr(orig_expr, *args, **kwargs)
+            value = super().evaluate_expr(orig_expr, *args, **kwargs)
         except GuardOnDataDependentSymNode as error:
             value = self.resolve(orig_expr) or error
             if not isinstance(value, Exception):
                 return value
             self._refusals.append(value)
             raise value from error
+        self.symbols.refuse_fixed()
+        return value
 
     def create_unbacked_symint(self, *args: Any, **kwargs: Any) -> torch.SymInt:
         """Make a data-dependent integer."""
@@ -209,7 +219,7 @@ class Symbols:
         """Check that the symbolic sizes have stayed symbolic.
 
         Raises:
-            CaptureError: The model takes only one value of a size.
+            FixedSizeError: The model takes only one value of a size.
         """
         for symbol in self._must_stay_symbolic:
             value = self.shape_env.replacements.get(symbol, symbol)
@@ -218,7 +228,7 @@ class Symbols:
                     f"the model works for {self.readable[symbol]} = {value} only: its code or "
                     "another input fixes that size. Leave it out of the symbolic ones."
                 )
-                raise CaptureError(msg)
+                raise FixedSizeError(msg)
 
 
 Specs = dict[int, tuple[Any, ...]]

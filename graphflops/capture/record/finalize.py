@@ -75,7 +75,7 @@ def collect_notes(values: ValueTracker) -> tuple[str, ...]:
     """Return the notes of a report on a graph.
 
     Raises:
-        CaptureError: A size declared symbolic was specialized to a number.
+        FixedSizeError: A size declared symbolic was specialized to a number.
     """
     symbols = values.symbols
     symbols.refuse_fixed()
