@@ -151,10 +151,7 @@ CALLS: dict[Any, list[tuple[Any, ...]]] = {
         (T(4, 8, 8), [2, 2], [], [0, 0], [1, 1], True),
     ],
     **{
-        op: [
-            (x, [6] * rank, *corners, *([None] * rank))
-            for x in _images(rank)
-        ]
+        op: [(x, [6] * rank, *corners, *([None] * rank)) for x in _images(rank)]
         for op, rank, corners in _UPSAMPLE
     },
     A.native_group_norm.default: [
@@ -192,7 +189,18 @@ CALLS: dict[Any, list[tuple[Any, ...]]] = {
     A.clone.default: [*_UNARY, (T(2, 6).expand(3, 2, 6),)],
     **dict.fromkeys((A.all.default, A.any.default), _TRUTH),
     **dict.fromkeys((A.all.dim, A.any.dim), _TRUTH_OF_AXIS),
-    A.cat.default: [([X, X],), ([X, X], 1), ([X, T(0)],), ([X, T(6)],), ([X, _TRANSPOSED], 1)],
+    A.cat.default: [
+        *(([X, X], dim) for dim in (0, 1, -1, -2, 2)),
+        *(
+            ([X, other], dim)
+            for other in (T(0), T(6), _TRANSPOSED, X.half(), T(1, 6))
+            for dim in (0, 1)
+        ),
+        *(([x, x], dim) for (x,) in _UNARY for dim in (0, 1)),
+        *(([IMAGE, T(2, 3, 8, 8), T(2, 1, 8, 8)], 1), ([IMAGE, T(2, 0, 8, 8)], 1), ([X],)),
+        *(([T(2, 3, 1, 1), T(2, 5, 1, 1)], 1), ([T(1, 3, 4, 4), T(1, 5, 4, 4)], 1)),
+        ([x.contiguous(memory_format=LAST) for x in (IMAGE, T(2, 3, 8, 8))], 1),
+    ],
     A.stack.default: [([X, X],), ([X, X], -1), ([X, Y],), ([_TRANSPOSED, _TRANSPOSED], 1)],
     A.relu_.default: [(X,), (_TRANSPOSED,)],
     A.add_.Tensor: [(X, X), (X, T(6)), (T(6), X), (X, 2), (T(3, dtype=torch.int64), T(3))],

@@ -246,9 +246,7 @@ class _Attempt:
                 assumptions=tracker.symbols.assumptions(),
                 data_sizes=tuple(tracker.sizes.by_name.values()),
                 layer_reuse=replayer.counts,
-                storages=storage_events(
-                    tracker, outputs=recording.outputs, on_gpu=fake.is_on_meta
-                ),
+                storages=storage_events(tracker, outputs=recording.outputs, on_gpu=fake.is_on_meta),
                 timings={
                     "forward": end - start - replayer.seconds,
                     "region check": replayer.seconds,

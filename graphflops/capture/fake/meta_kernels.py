@@ -43,7 +43,7 @@ KERNELS = frozenset(
         *(_ATEN.split.Tensor, _ATEN.split_with_sizes.default, _ATEN.unbind.int),
         *(_ATEN.as_strided.default, _ATEN._unsafe_view.default),
         # Copies.
-        *(_ATEN.cat.default, _ATEN.stack.default),
+        _ATEN.stack.default,
         # Writes in place.
         *(_ATEN.relu_.default, _ATEN.add_.Tensor, _ATEN.mul_.Tensor),
     }

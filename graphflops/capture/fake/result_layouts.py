@@ -116,6 +116,25 @@ def _truth(x: torch.Tensor, *axis: Any) -> tuple[Layout, ...] | None:
     return (Layout(tuple(shape), row_major(tuple(shape)), dtype),)
 
 
+def _cat(tensors: list[torch.Tensor], dim: int = 0) -> tuple[Layout, ...] | None:
+    """Return the layout of row-major tensors one after the other along an axis."""
+    first = tensors[0]
+    shape, dtype, rank = [*first.shape], first.dtype, first.dim()
+    if not -rank <= dim < rank or any(size < 2 for size in shape):  # noqa: PLR2004 - as above
+        return None
+    dim %= rank
+    total = 0
+    for tensor in tensors:
+        size = tensor.shape
+        if tensor.dtype != dtype or len(size) != rank or tensor.stride() != row_major(size):
+            return None
+        if not size[dim] or any(size[i] != shape[i] for i in range(rank) if i != dim):
+            return None
+        total += size[dim]
+    shape[dim] = total
+    return (Layout(tuple(shape), row_major(tuple(shape)), dtype),)
+
+
 def _same(*tensors: Any, **_: Any) -> tuple[Layout, ...] | None:
     """Return the layout that all tensors share, whatever the numbers beside them."""
     first = tensors[0]
@@ -156,7 +175,14 @@ def _layer_norm(
 
 
 def _group_norm(  # noqa: PLR0913, PLR0917 - the schema's
-    x: torch.Tensor, weight: Any, bias: Any, batch: int, channels: int, _: int, groups: int, __: float
+    x: torch.Tensor,
+    weight: Any,
+    bias: Any,
+    batch: int,
+    channels: int,
+    _: int,
+    groups: int,
+    __: float,
 ) -> tuple[Layout, ...] | None:
     shape, dtype = x.shape, x.dtype
     if dtype != torch.float32 or x.stride() != row_major(shape) or shape[:2] != (batch, channels):
@@ -210,6 +236,7 @@ _OPERATORS: Mapping[Rule, tuple[Any, ...]] = {
         *(_ATEN.tanh_backward.default, _ATEN.sigmoid_backward.default),
     ),
     _addmm: (_ATEN.addmm.default,),
+    _cat: (_ATEN.cat.default,),
     _clone: (_ATEN.clone.default,),
     _truth: (_ATEN.all.default, _ATEN.all.dim, _ATEN.any.default, _ATEN.any.dim),
     _batch_norm: (_ATEN._native_batch_norm_legit_no_training.default,),
