@@ -120,7 +120,8 @@ def _cat(tensors: list[torch.Tensor], dim: int = 0) -> tuple[Layout, ...] | None
     """Return the layout of row-major tensors one after the other along an axis."""
     first = tensors[0]
     shape, dtype, rank = [*first.shape], first.dtype, first.dim()
-    if not -rank <= dim < rank or any(size < 2 for size in shape):  # noqa: PLR2004 - as above
+    # Where an axis within has one element, channels may be the last axis as well.
+    if not -rank <= dim < rank or any(size < 2 for size in shape[1:]):  # noqa: PLR2004 - as above
         return None
     dim %= rank
     total = 0
