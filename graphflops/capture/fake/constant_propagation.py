@@ -341,10 +341,10 @@ class ValueTracker:
         return copies
 
     def _compute(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
-        values: Any = None
-        unknown = any(self._lookup(tensor) is _UNKNOWN for tensor in tensors_in((args, kwargs)))
+        values: Any = args, kwargs
+        unknown = any(self._lookup(tensor) is _UNKNOWN for tensor in tensors_in(values))
         if not unknown:
-            values = pytree.tree_map(self._lookup, (args, kwargs))
+            values = pytree.tree_map(self._lookup, values)
             unknown = any(value is _UNKNOWN for value in pytree.tree_leaves(values))
         # A count never writes to a tensor of the model.
         if func._schema.is_mutable and (unknown or any(map(is_real, tensors_in(args)))):
@@ -359,18 +359,19 @@ class ValueTracker:
             return _UNKNOWN
 
     def _lookup(self, leaf: Any) -> Any:
-        if isinstance(leaf, torch.device):
-            return torch.device("cpu")
-        if isinstance(leaf, torch.SymInt | torch.SymFloat | torch.SymBool):
-            return _UNKNOWN
-        if not isinstance(leaf, torch.Tensor):
-            return leaf
-        # A tensor that is not fake is a constant of the model's code.
-        value = leaf if is_real(leaf) else self._values.get(leaf)
-        is_large = value is leaf and leaf.numel() > MAX_VALUE_NUMEL
-        if value is None or is_large or storage_ref(value) in self._stale:
-            return _UNKNOWN
-        return value
+        if type(leaf) is not FakeTensor:
+            if isinstance(leaf, torch.device):
+                return torch.device("cpu")
+            if isinstance(leaf, torch.SymInt | torch.SymFloat | torch.SymBool):
+                return _UNKNOWN
+            if not isinstance(leaf, torch.Tensor):
+                return leaf
+            # A tensor that is not fake is a constant of the model's code.
+            if is_real(leaf):
+                is_known = leaf.numel() <= MAX_VALUE_NUMEL and storage_ref(leaf) not in self._stale
+                return leaf if is_known else _UNKNOWN
+        value = self._values.get(leaf)
+        return _UNKNOWN if value is None or storage_ref(value) in self._stale else value
 
     def _set_values(self, out: Any, values: Any) -> None:
         if values is not _UNKNOWN:

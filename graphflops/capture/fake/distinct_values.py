@@ -28,13 +28,15 @@ class DistinctValues:
 
     def propagate(self, func: Any, args: Any, out: Any) -> None:
         """Record the bound of a result that is selected from elements, a remainder, or indices."""
+        if func not in _PROPAGATING and func not in _CHOOSING:
+            return
         outs = out if isinstance(out, list | tuple) else (out,)
         if func in _CHOOSING:
             axis = args[_CHOOSING[func]] if len(args) > _CHOOSING[func] else -1
             if args[0].dim() and axis is not None and isinstance(size := args[0].shape[axis], int):
                 self._bounds[outs[-1]] = size, outs[-1]._version
             return
-        if func not in _PROPAGATING or not _is_integer(outs[0]):
+        if not _is_integer(outs[0]):
             return
         if self._value_of(outs[0]) is not None:
             return

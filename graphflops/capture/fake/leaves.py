@@ -16,6 +16,8 @@ _NON_TENSORS = {int, float, bool, str, type(None), torch.dtype, torch.device}
 
 def tensors_in(tree: Any) -> list[torch.Tensor]:
     """Return the tensors of a pytree, in order."""
+    if type(tree) is FakeTensor:  # nearly all results are
+        return [tree]
     tensors: list[torch.Tensor] = []
     _collect(tree, tensors)
     return tensors
@@ -23,15 +25,19 @@ def tensors_in(tree: Any) -> list[torch.Tensor]:
 
 def _collect(tree: Any, tensors: list[torch.Tensor]) -> None:
     kind = type(tree)
-    if kind is tuple or kind is list:  # nearly all arguments are; pytree is slower
+    if kind is FakeTensor:
+        tensors.append(tree)
+    elif kind is tuple or kind is list:  # nearly all arguments are; pytree is slower
         for item in tree:
             _collect(item, tensors)
     elif kind is dict:
         for item in tree.values():
             _collect(item, tensors)
+    elif kind in _NON_TENSORS:
+        return
     elif isinstance(tree, torch.Tensor):
         tensors.append(tree)
-    elif kind not in _NON_TENSORS:
+    else:
         leaves = pytree.tree_leaves(tree)
         tensors += [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 

@@ -105,16 +105,15 @@ def bind_arguments(
     """Return the tensor arguments and the others of a call, by schema name, with defaults."""
     inputs: dict[str, Tensors] = {}
     attrs: dict[str, Value] = {}
+    count, with_values = len(args), _depends_on_values(op)
     for position, (name, default) in enumerate(schema_of(op)):
-        if position < len(args):
-            value = convert_argument(args[position], describe)
-        elif name in kwargs:
-            value = convert_argument(kwargs[name], describe)
-        else:
-            value = default
-        if isinstance(value, TensorMeta) and _depends_on_values(op):
-            tensor = args[position] if position < len(args) else kwargs[name]
-            value = _with_values(value, name, tensor)
+        if position >= count and name not in kwargs:
+            attrs[name] = default
+            continue
+        argument = args[position] if position < count else kwargs[name]
+        value = convert_argument(argument, describe)
+        if with_values and isinstance(value, TensorMeta):
+            value = _with_values(value, name, argument)
         if holds_tensor(value):
             inputs[name] = value
         else:
@@ -190,8 +189,8 @@ def _plain(value: Any) -> Value:
 
 def holds_tensor(value: object) -> TypeGuard[Tensors]:
     """Return True for a converted argument that is a tensor or a list with one."""
-    return isinstance(value, TensorMeta) or (
-        isinstance(value, tuple) and any(isinstance(item, TensorMeta) for item in value)
+    return type(value) is TensorMeta or (
+        isinstance(value, tuple) and any(type(item) is TensorMeta for item in value)
     )
 
 

@@ -29,8 +29,11 @@ def is_view(result: object, inputs: Iterable[object]) -> bool:
     """Return True if a tensor shares memory with an input."""
     if not isinstance(result, torch.Tensor):
         return False
-    tensors = (value for value in inputs if isinstance(value, torch.Tensor))
-    return storage_identity(result) in set(map(storage_identity, tensors))
+    identity = storage_identity(result)
+    for value in inputs:
+        if isinstance(value, torch.Tensor) and storage_identity(value) == identity:
+            return True
+    return False
 
 
 def storage_identity(value: torch.Tensor) -> int:

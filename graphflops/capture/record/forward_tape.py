@@ -73,7 +73,6 @@ class ForwardTape(Tape, SchemaCheckMode):
         """Record the operators called in the block."""
         with (
             model_running(exporting=self._exporting),
-            NonStrictTorchFunctionHandler(),
             self._torch_functions,
             self,
         ):
@@ -169,6 +168,9 @@ def _has_kernel(name: str, key: str) -> bool:
 class _TorchFunctionLog(TorchFunctionMode):
     """Log of the torch function called last: one operator has several.
 
+    It also runs the functions of numbers that accept symbols: each mode costs every function a
+    look.
+
     Attributes:
         last: Kind and name of the function.
     """
@@ -176,6 +178,7 @@ class _TorchFunctionLog(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.last = ""
+        self._numbers = NonStrictTorchFunctionHandler()
 
     def __torch_function__(
         self,
@@ -187,4 +190,4 @@ class _TorchFunctionLog(TorchFunctionMode):
         if isinstance(func, HigherOrderOperator):
             raise HigherOrderError(func.__name__)
         self.last = f"{type(func).__name__}.{func.__name__}"
-        return func(*args, **(kwargs or {}))
+        return self._numbers.__torch_function__(func, types, args, kwargs)

@@ -146,14 +146,18 @@ class SymbolicElements:
 
     def _is_relevant(self, func: Any, out: torch.Tensor, args: Any) -> bool:
         """Return True if a result may follow from positions; most results are activations."""
+        name, is_float = func._schema.name, out.is_floating_point()
+        # Masked scores, and masks with an unknown part.
+        may_mask = name in (MASKING if is_float else _CONNECTIVES)
+        is_activation = is_float and name not in _ONES
+        if is_activation and not may_mask and not self._elements:
+            return False
         tensors = list(_tensors_in(args))
         if self._elements and any(tensor in self._elements for tensor in tensors):
             return True
-        # Masked scores, and masks with an unknown part.
-        names = MASKING if out.is_floating_point() else _CONNECTIVES
-        if func._schema.name in names and any(map(self._is_mask, tensors)):
+        if may_mask and any(map(self._is_mask, tensors)):
             return True
-        if out.is_floating_point() and func._schema.name not in _ONES:
+        if is_activation:
             return False
         is_open = out._has_symbolic_sizes_strides or out.numel() > self._max_numel
         if not (is_open or any(isinstance(leaf, _SYMBOLIC) for leaf in pytree.tree_leaves(args))):
