@@ -92,11 +92,12 @@ def _run_on_tape(stack: Any, operator: Any, /, *args: Any, **kwargs: Any) -> Any
     try:
         if kwargs or not _is_flat(args):
             # It flattens the arguments for the types of the tensors.
-            return torch._library.utils.handle_dispatch_mode(tape, operator, *args, **kwargs)
+            run: Any = torch._library.utils.handle_dispatch_mode
+            return run(tape, operator, *args, **kwargs)
         return tape.__torch_dispatch__(operator, (FakeTensor,), args, kwargs)
     finally:
         if stack.count():
-            torch._ops._set_mode_pre_dispatch(tape)
+            torch._ops._set_mode_pre_dispatch(tape)  # type: ignore[no-untyped-call]  # torch's gap
         else:
             stack._schema_check_mode = tape
             _include_key(_PRE_DISPATCH, True)
