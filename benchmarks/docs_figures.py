@@ -23,6 +23,7 @@ from benchmarks import (
     command,
     diff,
     fit_efficiency,
+    generation_time,
     html,
     memory_budget,
     page,
@@ -33,7 +34,7 @@ from benchmarks import (
     viewers,
     vs_peers,
 )
-from benchmarks.results import Results
+from benchmarks.results import Results, rows_of
 from graphflops.analysis.devices import known_devices
 from graphflops.models import Options, resolve
 
@@ -132,6 +133,9 @@ FIGURES: dict[str, Callable[[], str]] = {
     "cold-environment": lambda: _environment(_load(cold.RESULTS)["environment"]),
     "command": lambda: command.table(_load(command.RESULTS)),
     "command-environment": lambda: _environment(_load(command.RESULTS)["environment"]),
+    "generation-time": lambda: generation_time.table(rows_of(generation_time.RESULTS)[1]),
+    "generation-time-environment": lambda: _environment(rows_of(generation_time.RESULTS)[0]),
+    "slow-generations": lambda: generation_time.slowest(rows_of(generation_time.RESULTS)[1]),
     "scaling": lambda: scaling.table(_load(scaling.RESULTS)),
     "scaling-environment": lambda: _environment(_load(scaling.RESULTS)["environment"]),
     "diff": lambda: diff.table(_load(diff.RESULTS)),

@@ -122,7 +122,8 @@ class Split(nn.Module):
     """A forward that fails on any input but one of two columns."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.split([1, 1], dim=-1)[0]
+        left: torch.Tensor = torch.split(x, [1, 1], dim=-1)[0]
+        return left
 
 
 def test_an_error_of_another_type_at_the_same_line_is_the_models() -> None:

@@ -83,7 +83,9 @@ _BINARY += [(X, T(4, 6, dtype=torch.float64)), (X, T(6, dtype=torch.int64)), (X,
 _BINARY += [(IMAGE.contiguous(memory_format=LAST), T(4, 1, 1)), (X, _TRANSPOSED)]
 _BINARY += [(T(1, 6), T(6)), (T(2, 1, 6), T(6)), (T(2, 3, 1), T(3, 4)), (T(0, 6), T(6))]
 _TRUTH = [*_UNARY, (T(3, dtype=torch.uint8),)]
-_TRUTH_OF_AXIS = [(x, d, k) for (x,) in _TRUTH for d in (0, -1, 1, -2, 5) for k in (False, True)]
+_TRUTH_OF_AXIS: list[tuple[Any, ...]] = [
+    (x, d, k) for (x,) in _TRUTH for d in (0, -1, 1, -2, 5) for k in (False, True)
+]
 _TRUTH_OF_AXIS += [(x, 0) for (x,) in _TRUTH]
 _SAME = [(*x, *x) for x in _UNARY] + [(X, Y), (X, _TRANSPOSED)]
 _AXES = [1, 1, 1, 1], [0, 0], [1, 1]

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, partial
 from types import NoneType
 from typing import Any, NamedTuple
 
 import torch
 
 from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
-from graphflops.capture.fake.leaves import is_plain
+from graphflops.capture.fake.leaves import is_plain, storage_address
 from graphflops.capture.fake.meta_kernels import DECLINED, OPERATORS, MetaKernels
+from graphflops.capture.fake.symbolic_cache import SymbolicCache
 from graphflops.capture.torch_internals.dispatch import DisableTorchDispatch, dispatch_keys
 from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode
 from graphflops.capture.torch_internals.operators import OpOverload
@@ -83,7 +84,8 @@ _CACHE: dict[tuple[Any, ...], Any] = {}
 class DispatchCache:
     """Runs operators on fake tensors of a mode, once for the same metadata.
 
-    Calls with symbolic sizes, sparse tensors or constants are left to torch, uncached.
+    Calls with symbolic sizes have a cache of their own; those with sparse tensors or constants are
+    left to torch, uncached.
 
     Args:
         mode: The mode.
@@ -94,6 +96,7 @@ class DispatchCache:
         self._mode, self._factory = mode, factory
         self._dispatch = mode.dispatch
         self._kernels = MetaKernels(mode, factory)
+        self._symbolic = SymbolicCache(mode, factory)
         mode.cache_enabled = False
 
     def run(self, func: Any, types: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
@@ -108,7 +111,8 @@ class DispatchCache:
             self._extend_key(args, parts, inputs)
             and self._extend_key(kwargs.values(), parts, inputs)
         ):
-            return self._dispatch(func, types, args, kwargs)
+            compute = partial(self._dispatch, func, types, args, kwargs)
+            return self._symbolic.run(func, args, kwargs, compute)
         key = tuple(parts)
         recipe = _CACHE.get(key)
         if recipe is not None and recipe is not _UNCACHEABLE:
@@ -184,7 +188,7 @@ class DispatchCache:
             return None
         new_tensors = [item for item in items if type(item) is _NewTensor]
         with_storage = [item for item in new_tensors if item.view_of is None]
-        storages = {_storage_id(leaf) for leaf in out if isinstance(leaf, torch.Tensor)}
+        storages = {storage_address(leaf) for leaf in out if isinstance(leaf, torch.Tensor)}
         # Results may share a storage with each other.
         is_shared = with_storage and len(storages) < len(new_tensors)
         if is_shared or _UNCACHEABLE in items:
@@ -195,9 +199,9 @@ class DispatchCache:
         is_plain = out.layout is torch.strided and not out._has_symbolic_sizes_strides
         if not is_plain or out.constant is not None or out.requires_grad:
             return _UNCACHEABLE
-        storage = _storage_id(out)
+        storage = storage_address(out)
         same = [i for i, tensor in enumerate(inputs) if tensor is out]
-        aliases = [i for i, tensor in enumerate(inputs) if _storage_id(tensor) == storage]
+        aliases = [i for i, tensor in enumerate(inputs) if storage_address(tensor) == storage]
         if len(same) > 1 or (len(aliases) > 1 and not same):
             return None  # it could be, or be a view of, any of several inputs
         if same:
@@ -217,11 +221,6 @@ class DispatchCache:
             and rebuilt.untyped_storage().nbytes() == out.untyped_storage().nbytes()
         )
         return recipe if is_equal else _UNCACHEABLE
-
-
-def _storage_id(tensor: torch.Tensor) -> int:
-    address: int = tensor.untyped_storage()._cdata
-    return address
 
 
 @cache

@@ -55,16 +55,33 @@ def is_real(leaf: Any) -> bool:
     return not (is_wrapper or leaf.is_meta) and leaf.layout is torch.strided
 
 
-def is_plain(fake: FakeTensor, mode: FakeTensorMode) -> bool:
-    """Return True for a dense tensor of a mode, of known sizes, that torch keeps no value of."""
+def is_plain(fake: FakeTensor, mode: FakeTensorMode, *, symbolic: bool = False) -> bool:
+    """Return True for a dense tensor of a mode that torch keeps no value of.
+
+    Args:
+        fake: The tensor.
+        mode: The mode.
+        symbolic: True to allow symbolic sizes.
+    """
     return (
         fake.fake_mode is mode
         and fake.constant is None
-        and not fake._has_symbolic_sizes_strides
+        and (symbolic or not fake._has_symbolic_sizes_strides)
         and fake.layout is torch.strided
         and not fake.is_conj()
         and not fake.is_neg()
     )
+
+
+def size_key(value: int | torch.SymInt) -> Any:
+    """Return a key of a size: a comparison of symbolic sizes themselves would add a guard."""
+    return value.node.expr if isinstance(value, torch.SymInt) else value
+
+
+def storage_address(tensor: torch.Tensor) -> int:
+    """Return the address of a tensor's storage, unique while it is alive."""
+    address: int = tensor.untyped_storage()._cdata
+    return address
 
 
 def storage_ref(value: torch.Tensor) -> StorageWeakRef:

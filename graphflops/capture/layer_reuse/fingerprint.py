@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from graphflops.capture.fake.constant_propagation import ValueTracker
+from graphflops.capture.fake.leaves import size_key
 from graphflops.capture.fake.stateful_code import stateful_methods
 from graphflops.capture.layer_reuse import kv_caches
 from graphflops.capture.layer_reuse.module_dict import module_dict
@@ -260,7 +261,7 @@ class Fingerprint:
             return IdentityKey(tensor)
         shape, strides = tensor.shape, tensor.stride()
         is_symbolic = tensor._has_symbolic_sizes_strides
-        offset = _size_key(tensor.storage_offset())
+        offset = size_key(tensor.storage_offset())
         # Where in memory the first tensor of a storage lies makes no difference, as for a slice of
         # each time step; where others lie beside it does.
         number, first_offset = self._storages.setdefault(
@@ -300,14 +301,9 @@ def _has_hooks(tensor: torch.Tensor) -> bool:
     return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
 
 
-def _size_key(value: int | torch.SymInt) -> Any:
-    """Return a key of a size: a comparison of symbolic sizes themselves would add a guard."""
-    return value.node.expr if isinstance(value, torch.SymInt) else value
-
-
 def _size_keys(values: Any) -> tuple[Any, ...]:
     """Return keys of several sizes."""
-    return tuple(map(_size_key, values))
+    return tuple(map(size_key, values))
 
 
 @functools.cache

@@ -35,6 +35,9 @@ from graphflops.runtime.interruption import raise_interruption
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _MAX_NODES = 400
 """Maximum number of nodes of an expression that is tracked."""
+_MAX_UNKNOWNS = 6
+"""Maximum number of unknowns in an expression that is tracked: in more it is no mask, but the state
+of a scan over time steps."""
 _MAX_CASES = 32
 """Maximum number of cases of an expression that is tracked: each has a condition of its own."""
 _CONNECTIVES = {"aten::bitwise_and", "aten::bitwise_or", "aten::logical_and", "aten::logical_or"}
@@ -120,7 +123,7 @@ class SymbolicElements:
         with _suppress_sympy_errors():
             # A rule may return a number.
             element = sympy.sympify(rule(**self._rule_arguments(rule, converted, out, args)))
-        if element is None or _num_nodes(element) > _MAX_NODES or _num_cases(element) > _MAX_CASES:
+        if element is None or not _is_small(element):
             return None
         shape = [*map(dim, reversed(out.shape))]
         singletons = {index(axis): sympy.Integer(0) for axis, n in enumerate(shape) if n == 1}
@@ -270,6 +273,15 @@ def _lowest(dtype: torch.dtype) -> float:
     if not dtype.is_floating_point:
         return 0.0
     return float(torch.finfo(dtype).min) * _HIDING_FRACTION
+
+
+def _is_small(element: sympy.Basic) -> bool:
+    """Return True for an expression that is small enough to be tracked."""
+    return (
+        _num_nodes(element) <= _MAX_NODES
+        and _num_cases(element) <= _MAX_CASES
+        and len(element.atoms(Unknown)) <= _MAX_UNKNOWNS
+    )
 
 
 def _num_nodes(element: sympy.Basic) -> int:
