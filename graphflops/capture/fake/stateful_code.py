@@ -167,7 +167,7 @@ def _nested(code: types.CodeType) -> list[types.CodeType]:
 
 
 class _References(NamedTuple):
-    """What code references by dotted names, and whether it stores globals.
+    """Dotted names that code references, and whether it stores globals.
 
     Attributes:
         stores_global: True if the code assigns or deletes a global.

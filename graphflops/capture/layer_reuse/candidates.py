@@ -23,16 +23,21 @@ class CandidateGroup:
     Attributes:
         members: The modules.
         uncalled: Those that have not been called yet, by the id of their attribute dictionary.
+        siblings: Largest number of them that are children of one parent.
         templates: Recorded layers among them.
-        is_scattered: True if no two of them are children of one parent.
         failures: Number of recordings that yielded no template.
     """
 
     members: list[nn.Module]
     uncalled: set[int]
-    is_scattered: bool = False
+    siblings: int = 1
     templates: list[LayerTemplate] = field(default_factory=list)
     failures: int = 0
+
+    @property
+    def is_scattered(self) -> bool:
+        """True if no two of several members are children of one parent."""
+        return self.siblings == 1 < len(self.members)
 
 
 def find_candidates(modules: Modules) -> dict[int, CandidateGroup]:
@@ -49,20 +54,19 @@ def find_candidates(modules: Modules) -> dict[int, CandidateGroup]:
             _structure_number(module, module_numbers, structure_numbers)
     members: dict[int, dict[nn.Module, None]] = {}
     parents: dict[int, set[int]] = {}
-    repeated: set[int] = set()
+    siblings: dict[int, int] = {}
     for _, parent in modules:
         if not parent._modules or _is_container(parent):
             continue
         for number, children in _grouped(parent, module_numbers).items():
             members.setdefault(number, {}).update(dict.fromkeys(children))
             parents.setdefault(number, set()).add(module_numbers[id(parent)])
-            if len(children) > 1:
-                repeated.add(number)
+            siblings[number] = max(siblings.get(number, 0), len(children))
     for number, found in members.items():
         # Single children of equal parents repeat with these.
-        if number in repeated or len(parents[number]) > 1:
+        if siblings[number] > 1 or len(parents[number]) > 1:
             uncalled = {id(module_dict(module)) for module in found}
-            group = CandidateGroup([*found], uncalled, is_scattered=number not in repeated)
+            group = CandidateGroup([*found], uncalled, siblings[number])
             candidates |= dict.fromkeys(uncalled, group)
     return candidates
 

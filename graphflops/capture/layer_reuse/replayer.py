@@ -48,7 +48,7 @@ from graphflops.runtime.interruption import raise_interruption
 _MAX_TEMPLATES = 8
 """Largest number of templates in a group of candidates: a stack with more does not repeat."""
 _MANY = 16
-"""Number of members from which a group of small modules, such as experts, is worth recording."""
+"""Number of siblings from which small modules, such as experts, are worth recording."""
 _MIN_CALLS_OF_MANY = 2
 _MAX_UNUSED = 3
 """Number of recordings never replayed after which further calls of a module are not recorded, nor
@@ -146,7 +146,7 @@ class LayerReplayer:
         return self._calls[id(module_dict(module))] > 1 and self._tracer.can_repeat(module)
 
     def _record(self, group: CandidateGroup, call: ModuleCall) -> Any:
-        if len(group.members) >= _MANY:
+        if group.siblings >= _MANY:
             call.min_calls = _MIN_CALLS_OF_MANY
         recording = Recording(call, self._values, self._tracer)
         attributes = module_dict(call.module)
