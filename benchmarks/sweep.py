@@ -12,7 +12,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ class Sweep:
         cases: Its arguments for each case, by name.
         results: Where rows are kept: those of cases that are not run anew stay.
         where: Where and with what it runs: the first line of the results.
+        facts: What is known of a case beforehand, by its name: part of its row however it ends.
         partial: Whether cases that are not among these have results too.
     """
 
@@ -72,6 +73,7 @@ class Sweep:
     cases: Mapping[str, Sequence[Any]]
     results: Path
     where: Row
+    facts: Mapping[str, Row] = field(default_factory=dict)
     partial: bool = False
 
     def run(self, workers: LocalProcesses, options: argparse.Namespace) -> None:
@@ -101,7 +103,7 @@ class Sweep:
         with _stopped_after(workers, options.minutes):
             outcomes = workers.run(_apply, {name: (self.job, self.cases[name]) for name in names})
             for done, (name, outcome) in enumerate(outcomes, start=1):
-                row = {"name": name} | _result(outcome)
+                row = {"name": name} | self.facts.get(name, {}) | _result(outcome)
                 print(f"{done}/{len(names)} {name}: {row['outcome']}", file=sys.stderr)
                 yield row
 

@@ -56,13 +56,19 @@ def _sweep(options: argparse.Namespace, results: Path) -> None:
         name for name in known if not options.source or name.partition(":")[0] in options.source
     ]
     where = environment(PACKAGES) | facts
+    cases = {
+        f"{mode}/{name}": (mode, name, options.quick, options.seconds)
+        for mode in options.mode or zoo_worker.MODES
+        for name in names
+        if mode != "generation" or zoo_worker.may_generate(name)
+    }
     sweep.Sweep(
         job=zoo_worker.examine,
-        cases={
-            f"{mode}/{name}": (mode, name, known.get(name, ""), options.quick, options.seconds)
-            for mode in options.mode or zoo_worker.MODES
-            for name in names
-            if mode != "generation" or zoo_worker.may_generate(name)
+        cases=cases,
+        facts={
+            case: {"mode": mode, "model": name, "auto": False, "generates": "others"}
+            | known.get(name, {})
+            for case, (mode, name, *_) in cases.items()
         },
         results=results,
         where=where | {"workers": options.workers, "limit": options.seconds},

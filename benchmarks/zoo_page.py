@@ -33,6 +33,7 @@ _OUTCOMES = {
     "no generation": "no class of it continues a prompt",
     "not built": "the library does not build it from its default config",
     "needs": "needs a package that is not installed",
+    "fails for real": "a real run of its default config fails at the same line",
     "refused": "refused: no inputs can be made for it",
     "inputs do not fit": "its own forward fails on the inputs made",
     "not captured": "cannot be captured as a graph",
@@ -131,6 +132,8 @@ def _section(where: dict[str, Any], mode: str, rows: list[Row]) -> str:
 
 
 def _outcome(row: Row) -> str:
+    if row.get("real_run", {}).get("alike"):
+        return "fails for real"
     return "needs" if row["outcome"].startswith("needs ") else str(row["outcome"])
 
 
@@ -162,7 +165,9 @@ def _shares(mode: str, rows: list[Row]) -> str:
         built = [row for row in rows if belongs(row) and _outcome(row) not in _UNBUILT]
         done = sum(row["outcome"] == "counted" for row in built)
         if built:
-            lines.append(f"{group} {_share(done, len(built))}")
+            runs = len(built) - sum(_outcome(row) == "fails for real" for row in built)
+            of_running = "" if runs == len(built) else f", {_share(done, runs)} of those that run"
+            lines.append(f"{group} {_share(done, len(built))}{of_running}")
     complete = sum(not row["unknown"] for row in counted)
     said = f"- {_TITLES[mode][0]}, counted of those built: {'; '.join(lines)}. "
     said += f"No call without a price: {_share(complete, len(counted))}."

@@ -120,7 +120,7 @@ def _total(
     workload: Workload, end: float, *, exporting: bool, supposing: bool, training: bool = False
 ) -> int:
     """On meta, where it knows all attention; with values of the inputs where they are needed."""
-    with _exporting(exporting), _until(end):
+    with _exporting(exporting), time_limit(end):
         try:
             return _on_meta(workload, training=training)
         except TimeIsUpError:
@@ -183,7 +183,7 @@ class TimeIsUpError(Exception):
 
 
 @contextlib.contextmanager
-def _until(end: float) -> Iterator[None]:
+def time_limit(end: float) -> Iterator[None]:
     """Raise in time for the count to be handed back."""
 
     def stop(*_: object) -> None:

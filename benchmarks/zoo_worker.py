@@ -16,7 +16,7 @@ from unittest import mock
 from benchmarks.failures import kind, reason
 
 if TYPE_CHECKING:
-    from graphflops.models import Workload
+    from graphflops.models import Options, Workload
     from graphflops.reports.report import Report
 
 MODES = ("forward", "training", "generation")
@@ -93,15 +93,12 @@ def _sample(homes: Mapping[str, str]) -> list[str]:
     return [name for name in turns if name is not None][:SAMPLE]
 
 
-def examine(
-    mode: str, name: str, listed: Mapping[str, Any], quick: bool, limit: float
-) -> dict[str, Any]:
+def examine(mode: str, name: str, quick: bool, limit: float) -> dict[str, Any]:
     """Build a model and count it; the quick form at its own depth if it takes no other.
 
     Args:
         mode: One of :data:`MODES`.
         name: As ``graphflops count`` takes it.
-        listed: What is known of it beforehand.
         quick: Whether to cut the depth.
         limit: Seconds there are for all of it.
     """
@@ -114,11 +111,12 @@ def examine(
             row = _examine(mode, name, end, cut=cut)
             if row["outcome"] not in {"not built", "refused", "inputs do not fit"}:
                 break
-    return {"mode": mode, "model": name} | {"auto": False} | dict(listed or {}) | row
+    return row
 
 
 def _examine(mode: str, name: str, end: float, *, cut: bool) -> dict[str, Any]:
-    from graphflops.models import Options, resolve
+    from benchmarks.zoo_real_run import fails_alike
+    from graphflops.models import resolve
 
     seconds: dict[str, float] = {}
     found: dict[str, Any] = {"seconds": seconds}
@@ -127,13 +125,16 @@ def _examine(mode: str, name: str, end: float, *, cut: bool) -> dict[str, Any]:
             with _timed(seconds, "build"):
                 overrides = shallow(name) if cut else {}
                 found["cut"] = bool(overrides)
-                options = Options(overrides=overrides, generates=mode == "generation")
-                workload = resolve(name, options)
+                workload = resolve(name, options_of(mode, overrides))
             found |= _asked(workload)
             with _timed(seconds, "count"):
                 figures, compare = _COUNTS[mode](workload)
         except Exception as error:  # noqa: BLE001 - why a model is not counted is a result
-            return found | {"outcome": kind(error), "reason": reason(error)}
+            found |= {"outcome": kind(error), "reason": reason(error)}
+            if found["outcome"] in _FAILS_IN_RUNNING:
+                with _timed(seconds, "real run"):
+                    found["real_run"] = fails_alike(mode, name, shallow(name), error, end)
+            return found
     notes = [*found["notes"], *figures.pop("notes")]
     found |= {"outcome": "counted"} | figures | {"notes": notes}
     if compare is not None:
@@ -142,6 +143,7 @@ def _examine(mode: str, name: str, end: float, *, cut: bool) -> dict[str, Any]:
     return found
 
 
+_FAILS_IN_RUNNING = {"inputs do not fit", "not captured", "refused"}
 Counted = tuple[dict[str, Any], Callable[[float], dict[str, Any]] | None]
 
 
@@ -248,6 +250,13 @@ def _cuts(config: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, An
         elif isinstance(value, list) and len(value) in depths.values():
             # One entry a layer: what kind of layer it is.
             yield prefix + key, value[:DEPTH]
+
+
+def options_of(mode: str, overrides: Mapping[str, Any]) -> Options:
+    """Options of a model in a mode."""
+    from graphflops.models import Options
+
+    return Options(overrides=overrides, generates=mode == "generation", trains=mode == "training")
 
 
 def _asked(workload: Workload) -> dict[str, Any]:

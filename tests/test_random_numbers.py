@@ -34,3 +34,18 @@ def test_whatever_algorithm_numpy_draws_by() -> None:
     counts = [gf.count(Scaled(), (torch.zeros(2, 3),)) for _ in range(2)]
     drawn = [report.records[0].call.attrs["other"] for report in counts]
     assert drawn == [random.rand()] * 2
+
+
+class Seeded(nn.Module):
+    """Hashes with a seed of its own in each forward, as Reformer does in training."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        seed = torch.seed() % 7
+        assert torch.manual_seed(seed).device.type == "cpu"
+        return x * seed
+
+
+def test_functions_that_seed_return_what_torchs_do() -> None:
+    before = torch.initial_seed()
+    assert gf.count(Seeded(), (torch.zeros(2, 3),)).flops == 2 * 3
+    assert torch.initial_seed() == before

@@ -78,6 +78,7 @@ def _resolve(item: Item) -> models.Workload:
         dtype=item.dtype,
         overrides=item.overrides,
         generates=item.mode is Mode.GENERATE,
+        trains=item.mode is Mode.TRAIN,
     )
     workload = models.resolve(item.model, options)
     return prepare_training(workload, TrainingOptions()) if item.mode is Mode.TRAIN else workload

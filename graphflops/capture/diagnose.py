@@ -42,12 +42,12 @@ def explain_failure(
     forward_error = _forward_error(model, args, kwargs)
     name = type(model).__name__
     if forward_error is not None and _is_same_failure(forward_error, failures[0][1]):
-        reason = f"{first_line(forward_error)}{_location(forward_error)}"
+        reason = f"{first_line(forward_error)}{model_line(forward_error)}"
         return ForwardError(
             f"the forward of {name} fails on these inputs: {reason}. "
             f"The inputs were: {_describe_inputs(args, kwargs)}. Correct the inputs or the model."
         )
-    reasons = [f"{first_line(error)}{_location(error)}" for _, error in failures]
+    reasons = [f"{first_line(error)}{model_line(error)}" for _, error in failures]
     # Several methods often fail for the same reason, which is listed once.
     attempts = "; ".join(
         f"{method}: {reason}"
@@ -67,8 +67,8 @@ def _is_same_failure(forward_error: Exception, error: Exception) -> bool:
 
     Shape rules check some arguments with errors of other types than the kernels.
     """
-    location = _location(forward_error)
-    is_same_line = bool(location) and location == _location(error)
+    line = model_line(forward_error)
+    is_same_line = bool(line) and line == model_line(error)
     return is_same_line or type(forward_error) is type(error)
 
 
@@ -132,7 +132,7 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {textwrap.shorten(text, 300, placeholder=' ...')}"
 
 
-def _location(error: BaseException) -> str:
+def model_line(error: BaseException) -> str:
     """Return the innermost line of model code, as `` (at file:line: code)``."""
     frames = traceback.extract_tb(error.__traceback__)
     model_frames = [

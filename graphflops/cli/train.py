@@ -131,11 +131,11 @@ def count_training_by_name(
             models.prepare(name)
             start = time.perf_counter()
             status.update(f"building {name} ...")
+            options = replace(flags.options(), trains=True)
             if symbolic is None:
-                workload = models.resolve(name, flags.options())
+                workload = models.resolve(name, options)
             else:
-                sizes = symbolic.split(",")
-                workload, axes = models.resolve_symbolic(name, flags.options(), sizes)
+                workload, axes = models.resolve_symbolic(name, options, symbolic.split(","))
             workload = prepare_training(workload, training.training_options())
         build_end = time.perf_counter()
         status.update(f"capturing {name} ...")

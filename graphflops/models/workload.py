@@ -51,6 +51,7 @@ class Options:
         revision: Branch, tag or commit of a model on a hub.
         trust_remote_code: True to allow Python code that comes with a config to run.
         generates: True if the model is to continue its prompt, for which it needs a head.
+        trains: True if the model is to be trained: some require further inputs then.
     """
 
     batch_size: int | None = None
@@ -63,6 +64,7 @@ class Options:
     revision: str | None = None
     trust_remote_code: bool = False
     generates: bool = False
+    trains: bool = False
 
     def forbid(self, what: str, *names: str) -> None:
         """Raise if an option is set that does not apply.

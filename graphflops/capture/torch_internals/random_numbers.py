@@ -125,9 +125,9 @@ def _exchanges() -> list[AttributePatch]:
     found = [
         *_drawn_from(python, python._inst, GENERATORS.python),
         *(
-            AttributePatch(home, name, _ignoring)
+            AttributePatch(home, name, _ignoring(result))
             for home in (torch, torch.random)
-            for name in _SEEDS
+            for name, result in _SEEDS.items()
         ),
     ]
     if "numpy" in sys.modules:
@@ -136,7 +136,8 @@ def _exchanges() -> list[AttributePatch]:
     return found
 
 
-_SEEDS = ("manual_seed", "seed", "set_rng_state")
+_SEEDS = {"manual_seed": torch.default_generator, "seed": 0, "set_rng_state": None}
+"""Functions that seed torch's generator, each with a result of its type."""
 
 
 def _drawn_from(home: Any, shared: Any, own: Callable[[], Any]) -> list[AttributePatch]:
@@ -158,10 +159,13 @@ def _drawing(name: str, own: Callable[[], Any]) -> Callable[[Any, Callable[[], b
     return value
 
 
-def _ignoring(original: Any, held: Callable[[], bool]) -> Any:
+def _ignoring(result: Any) -> Callable[[Any, Callable[[], bool]], Any]:
     """Leave torch's generator alone: fake tensors take no numbers from it."""
 
-    def seed(*args: Any, **kwargs: Any) -> Any:
-        return torch.default_generator if held() else original(*args, **kwargs)
+    def value(original: Any, held: Callable[[], bool]) -> Any:
+        def seed(*args: Any, **kwargs: Any) -> Any:
+            return result if held() else original(*args, **kwargs)
 
-    return seed
+        return seed
+
+    return value

@@ -13,6 +13,8 @@ from graphflops.models.inputs.context import InputContext
 from graphflops.models.inputs.placeholders import Placeholder, find_placeholders
 from graphflops.models.inputs.tensors import full, ids
 
+FRAMES_PER_PHONEME = 7  # of 12 ms in English speech
+
 Rules = dict[str, Callable[[InputContext], Any]]
 
 
@@ -138,6 +140,21 @@ def _robot_values(*keys: str) -> Callable[[InputContext], torch.Tensor]:
     return make
 
 
+def _in_training(make: Callable[[InputContext], Any]) -> Callable[[InputContext], Any]:
+    """Return a rule for labels that a model requires in training, and does not take otherwise."""
+    return lambda context: make(context) if context.options.trains else None
+
+
+def _spectrogram_labels(context: InputContext) -> torch.Tensor:
+    batch, phonemes = context.inputs["input_ids"].shape
+    bins = context.setting("num_mel_bins", kind="model")
+    return context.floats(batch, phonemes * FRAMES_PER_PHONEME, bins)
+
+
+def _phoneme_labels(context: InputContext) -> torch.Tensor:
+    return context.floats(*context.inputs["input_ids"].shape, 1)
+
+
 def _codebooks(key: str, extra: int = 0) -> Callable[[InputContext], torch.Tensor]:
     """Return a rule for token ids with an axis of codebooks."""
 
@@ -191,6 +208,14 @@ CLASSES: dict[str, Rules] = {
 }
 
 FAMILIES: dict[str, Rules] = {
+    "fastspeech2_conformer": {
+        "spectrogram_labels": _in_training(_spectrogram_labels),
+        "duration_labels": _in_training(
+            lambda s: full(s.inputs["input_ids"].shape, FRAMES_PER_PHONEME)
+        ),
+        "pitch_labels": _in_training(_phoneme_labels),
+        "energy_labels": _in_training(_phoneme_labels),
+    },
     # No method that computes the features of a clip, or one that needs the prompt.
     "qwen2_audio": {"input_ids": _prompt_with_tower_count},
     "musicflamingo": {"input_ids": _prompt_with_tower_count},

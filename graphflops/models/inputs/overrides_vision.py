@@ -177,6 +177,22 @@ _OMDET: Rules = {
 }
 
 
+def _token_types(context: InputContext) -> torch.Tensor | None:
+    """Return token types, which Molmo2 requires in training, of text alone too."""
+    types = text.mm_token_type_ids(context)
+    if types is None and context.options.trains:
+        types = ids(*context.inputs["input_ids"].shape)
+    return types
+
+
+def _axial_prompt(context: InputContext) -> torch.Tensor | None:
+    """Return a prompt of all positions in training, where Reformer does not pad to its axes."""
+    config, options = context.config, context.options
+    if options.trains and options.seq_len is None and config.axial_pos_embds:
+        return ids(context.batch, math.prod(config.axial_pos_shape))
+    return text.input_ids(context)
+
+
 def _omit(context: InputContext) -> None:
     """Omit an image: the default config's vision part does not fit its tokens."""
     del context
@@ -208,6 +224,8 @@ CLASSES: dict[str, Rules] = {
     "SwitchTransformersModel": {"attention_mask": _full_mask},
     "LongT5Model": {"attention_mask": _full_mask},
     "UdopModel": {"attention_mask": _full_mask},
+    "Molmo2Model": {"mm_token_type_ids": _token_types},
+    "ReformerModel": {"input_ids": _axial_prompt},
     "Kosmos2Model": {"image_embeds_position_mask": _image_position_mask},
     "T5Gemma2Model": {"pixel_values": _omit},
     "PerceiverModel": {"inputs": _latents},

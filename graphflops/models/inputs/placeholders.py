@@ -40,7 +40,11 @@ def find_placeholders(context: InputContext) -> tuple[Placeholder, ...]:
     placeholders = []
     for keys, method, name in _FEATURE_METHODS:
         token = context.setting(*keys)
-        if name in context.inputs and token is not None and hasattr(context.model, method):
+        if (
+            name in context.inputs
+            and token is not None
+            and hasattr(_owner(context, method), method)
+        ):
             context.check_batch_size()
             try:
                 features = _feature_count(context, method)
@@ -51,13 +55,19 @@ def find_placeholders(context: InputContext) -> tuple[Placeholder, ...]:
     return tuple(placeholders)
 
 
+def _owner(context: InputContext, method: str) -> Any:
+    """Return the model without its head if it has a method, to which the head's own delegates."""
+    base = context.model.base_model
+    return base if hasattr(base, method) else context.model
+
+
 def _feature_count(context: InputContext, method: str) -> int:
     """Return the number of rows of features that a method computes from the inputs so far."""
-    feature_method = getattr(context.model, method)
-    parameters = inspect.signature(feature_method).parameters
+    owner = _owner(context, method)
+    parameters = inspect.signature(getattr(owner, method)).parameters
     inputs = {name: value for name, value in context.inputs.items() if name in parameters}
     with torch.no_grad():
-        fake = fakify_model_and_inputs(context.model, (), inputs)
+        fake = fakify_model_and_inputs(owner, (), inputs)
         with fake.tracker.eager():
             output = getattr(fake.model, method)(**fake.kwargs)
     features = [t for t in pytree.tree_leaves(_embeddings(output)) if isinstance(t, torch.Tensor)]
@@ -72,7 +82,7 @@ def _feature_count(context: InputContext, method: str) -> int:
 def _drop_input(context: InputContext, name: str, method: str, error: Exception) -> None:
     if name in context.required_inputs:
         return
-    parameters = inspect.signature(getattr(context.model, method)).parameters
+    parameters = inspect.signature(getattr(_owner(context, method), method)).parameters
     for companion in [key for key in context.inputs if key in parameters]:
         del context.inputs[companion]
     reason = next(iter(str(error).splitlines()), "")
