@@ -1,23 +1,25 @@
 """How long the first count in a process takes beside others: ``python -m benchmarks.cold``.
 
 Each measurement is the processor time of one count in a fresh process, of graphflops and of
-``FlopCounterMode`` on the meta device and under fake tensors, which take turns; imports and the
-model are paid before the clock. A warm case counts once before. Ratios are to the quicker of the
-two. Writes ``benchmarks/results/cold.json`` and the table of first counts in
+``FlopCounterMode`` on the meta device and under fake tensors, which take turns; the model and all
+imports, those that the count itself makes included, are paid before the clock. A warm case counts
+once before. Ratios are to the quicker of the two. Writes ``benchmarks/results/cold.json`` and the table of first counts in
 ``docs/evidence/speed.md``.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
+import importlib
 import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,11 +93,15 @@ def main() -> None:
     """Measure, print, save, write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--measure", nargs=2, metavar=("CASE", "COUNTER"), help="count once")
+    parser.add_argument("--imports", nargs=2, metavar=("CASE", "COUNTER"), help="name its imports")
     parser.add_argument("--only", metavar="PART", help="measure only cases with this in the title")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often counters take turns")
     options = parser.parse_args()
     if options.measure:
-        print(_measure(CASES[options.measure[0]], options.measure[1]))
+        print(_measure(CASES[options.measure[0]], options.measure[1], sys.stdin.read().split()))
+        return
+    if options.imports:
+        print(*_imports(CASES[options.imports[0]], options.imports[1]))
         return
     known = json.loads(RESULTS.read_text("utf-8"))["rows"] if options.only else []
     rows = {row["case"]: row for row in known}
@@ -142,10 +148,13 @@ def _shown(value: float | None, unit: str) -> str:
 
 def _row(title: str, rounds: int) -> dict[str, Any]:
     taken: dict[str, list[float]] = {counter: [] for counter in COUNTERS}
+    imports = {counter: _in_fresh_process("--imports", title, counter) for counter in COUNTERS}
     for _ in range(rounds):
         for counter, times in taken.items():
-            if (seconds := _in_fresh_process(title, counter)) is not None:
-                times.append(seconds)
+            if (modules := imports[counter]) is None:
+                continue
+            if (seconds := _in_fresh_process("--measure", title, counter, modules)) is not None:
+                times.append(float(seconds.split()[-1]))
     medians = {
         counter: round(statistics.median(times), 4) if times else None
         for counter, times in taken.items()
@@ -153,12 +162,13 @@ def _row(title: str, rounds: int) -> dict[str, Any]:
     return {"case": title, "rounds": rounds, "seconds": medians}
 
 
-def _in_fresh_process(title: str, counter: str) -> float | None:
-    """Processor seconds of one count; ``None`` if it fails."""
+def _in_fresh_process(mode: str, title: str, counter: str, text: str = "") -> str | None:
+    """Return the output of this script in one of its modes; ``None`` if it fails."""
     # Modules that are imported late come from bytecode, as in any installed package.
     variables = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(  # noqa: S603 - this very script
-        [sys.executable, "-m", "benchmarks.cold", "--measure", title, counter],
+        [sys.executable, "-m", "benchmarks.cold", mode, title, counter],
+        input=text,
         capture_output=True,
         text=True,
         check=False,
@@ -168,20 +178,37 @@ def _in_fresh_process(title: str, counter: str) -> float | None:
     if done.returncode:
         print(f"{counter}, {title}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
         return None
-    return float(done.stdout.split()[-1])
+    return done.stdout
 
 
-def _measure(case: Case, counter: str) -> float:
-    workload = case.build()
-    if case.is_training:
-        workload = prepare_training(workload, TrainingOptions(evaluating=True))
-    gf.conventions.get("exact")  # the handlers are imports
+def _imports(case: Case, counter: str) -> list[str]:
+    """Return the modules that a first count imports, in order."""
+    workload = _workload(case)
+    known = set(sys.modules)
+    _count(workload, counter, is_training=case.is_training)
+    return [name for name in sys.modules if name not in known]
+
+
+def _measure(case: Case, counter: str, imports: Sequence[str]) -> float:
+    """Return the processor seconds of one count after some imports."""
+    workload = _workload(case)
+    for name in imports:
+        with contextlib.suppress(ImportError):  # made by another module, which is among them
+            importlib.import_module(name)
     if case.is_warm:
         _count(workload, counter, is_training=case.is_training)
     gc.collect()
     start = time.process_time()
     _count(workload, counter, is_training=case.is_training)
     return time.process_time() - start
+
+
+def _workload(case: Case) -> Workload:
+    workload = case.build()
+    if case.is_training:
+        workload = prepare_training(workload, TrainingOptions(evaluating=True))
+    gf.conventions.get("exact")  # the handlers are imports
+    return workload
 
 
 def _count(workload: Workload, counter: str, *, is_training: bool) -> None:
