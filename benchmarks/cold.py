@@ -3,8 +3,8 @@
 Each measurement is the processor time of one count in a fresh process, of graphflops and of
 ``FlopCounterMode`` on the meta device and under fake tensors, which take turns; the model and all
 imports, those that the count itself makes included, are paid before the clock. A warm case counts
-once before. Ratios are to the quicker of the two. Writes ``benchmarks/results/cold.json`` and the table of first counts in
-``docs/evidence/speed.md``.
+once before. Ratios are to the quicker of the two. Writes ``benchmarks/results/cold.json`` and the
+table of first counts in ``docs/evidence/speed.md``.
 """
 
 from __future__ import annotations

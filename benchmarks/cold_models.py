@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.cold_swin import SwinUNETR
 from graphflops.models.workload import Workload
 
 
@@ -150,5 +151,6 @@ MODELS: dict[str, Callable[[], Workload]] = {
     "Mamba of 256 steps": _workload(_Mamba, 2, 256, 64),
     "4,000 additions": _workload(_Additions, 8),
     "UNet, 64x64": _workload(_UNet, 1, 3, 64, 64),
+    "SwinUNETR, 64x64x64": _workload(SwinUNETR, 1, 1, 64, 64, 64),
 }
 """Functions that return a model on meta with its inputs, by title."""
