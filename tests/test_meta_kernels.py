@@ -204,6 +204,47 @@ CALLS: dict[Any, list[tuple[Any, ...]]] = {
         ([x.contiguous(memory_format=LAST) for x in (IMAGE, T(2, 3, 8, 8))], 1),
     ],
     A.stack.default: [([X, X],), ([X, X], -1), ([X, Y],), ([_TRANSPOSED, _TRANSPOSED], 1)],
+    **dict.fromkeys(
+        (A.eq.Scalar, A.ne.Scalar, A.lt.Scalar, A.le.Scalar, A.gt.Scalar, A.ge.Scalar),
+        [(x, n) for (x,) in _UNARY for n in (0, 0.5, True)],
+    ),
+    **dict.fromkeys(
+        (A.eq.Tensor, A.ne.Tensor, A.lt.Tensor, A.le.Tensor, A.gt.Tensor, A.ge.Tensor),
+        [args for args in _BINARY if isinstance(args[1], torch.Tensor)],
+    ),
+    A.roll.default: [
+        *((*x, shifts, dims) for x in _UNARY for shifts, dims in (([1], [0]), ([1], []))),
+        *((IMAGE, [1, -1], [2, 3]), (IMAGE.transpose(1, 2), [1, 1], [1, 2]), (X, [1], [3])),
+    ],
+    A.constant_pad_nd.default: [
+        *(
+            (*x, pad, value)
+            for x in _UNARY
+            for pad in ([0, 0], [1, 2], [-1, 0])
+            for value in (0, 1)
+        ),
+        *(
+            (IMAGE, [0, 1, 2, 0, 0, 0, 1, 0]),
+            (IMAGE.transpose(1, 2), [1, 1]),
+            (X, [1]),
+            (X, [1] * 6),
+        ),
+        *((IMAGE.contiguous(memory_format=LAST), [1, 1]), (IMAGE, []), (IMAGE, [0, 0, 0, 0])),
+    ],
+    A.masked_fill.Scalar: [
+        (x, mask, value)
+        for (x,) in _UNARY
+        for mask in (
+            *(x.to(torch.bool), T(*x.shape[1:], dtype=torch.bool), T(*x.shape)),
+            *(T(dtype=torch.bool), T(3, 1, 1, dtype=torch.bool), T(9, dtype=torch.bool)),
+        )
+        for value in (0, 0.5, 1j)
+    ],
+    **dict.fromkeys((A.sub_.Tensor, A.div_.Tensor), [(X, X), (X, T(6)), (T(6), X), (X, 2)]),
+    **dict.fromkeys((A.leaky_relu_.default, A.silu_.default, A.hardtanh_.default), _UNARY),
+    **dict.fromkeys((A.sigmoid_.default, A.tanh_.default), _UNARY),
+    A.fill_.Scalar: [(*x, n) for x in _UNARY for n in (0, 0.5, True)],
+    A.fill_.Tensor: [(*x, y) for x in _UNARY for y in (T(), T(dtype=torch.int64), X)],
     A.relu_.default: [(X,), (_TRANSPOSED,)],
     A.add_.Tensor: [(X, X), (X, T(6)), (T(6), X), (X, 2), (T(3, dtype=torch.int64), T(3))],
     A.mul_.Tensor: [(X, X), (X, T(6)), (T(6), X), (X, 2)],

@@ -16,7 +16,7 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakIdKeyDictionary
 
-from graphflops.capture.fake import shape_rules
+from graphflops.capture.fake import shape_rules, value_lookup
 from graphflops.capture.fake.data_sizes import DataSizes
 from graphflops.capture.fake.dispatch_cache import DispatchCache
 from graphflops.capture.fake.distinct_values import DistinctValues
@@ -28,7 +28,7 @@ from graphflops.capture.fake.sparse_tensors import SparseRules
 from graphflops.capture.fake.storages import StorageTracker
 from graphflops.capture.fake.symbolic_shapes import SymbolicShapes
 from graphflops.capture.fake.torch_function_overrides import TorchFunctionOverrides
-from graphflops.capture.fake.value_lookup import ASSUMED_FLOAT, INPUTS, RANDOM, TensorState
+from graphflops.capture.fake.value_lookup import ASSUMED_FLOAT, INPUTS, RANDOM, UNKNOWN, TensorState
 from graphflops.capture.source_lines import current_source_line
 from graphflops.capture.torch_internals.count_flags import THREAD_NOT_COUNTED
 from graphflops.capture.torch_internals.dispatch import enable_python_dispatcher
@@ -47,7 +47,6 @@ from graphflops.errors import CaptureError
 
 # Large enough for the positions and masks of a long prompt, too small for results on pixels.
 MAX_VALUE_NUMEL = 1 << 20
-_UNKNOWN = object()
 _DEVICE = torch.ops.prim.device.default
 _FAKE_ONLY = frozenset({FakeTensor})
 
@@ -131,7 +130,7 @@ class ValueTracker:
         if not self.owns(tensor) and tensor.is_meta:
             return None
         value = self._lookup(tensor)
-        return None if value is _UNKNOWN else value
+        return None if value is UNKNOWN else value
 
     def masked_elements(self, mask: torch.Tensor) -> Dim | None:
         """Return the number of elements of an attention mask that certainly hide a score."""
@@ -182,7 +181,7 @@ class ValueTracker:
 
     def assume_value(self, fake: FakeTensor, value: torch.Tensor) -> None:
         """Assume a value for a tensor whose value is not known."""
-        if self._lookup(fake) is _UNKNOWN:
+        if self._lookup(fake) is UNKNOWN:
             self._values[fake] = value
             self._origins.pop(fake, None)
             self.has_assumed_values = True
@@ -219,7 +218,7 @@ class ValueTracker:
     def as_literal(self, tensor: torch.Tensor) -> Any:
         """Return the value of a tensor as Python numbers, or the tensor if it has none."""
         value = self._lookup(tensor)
-        if value is _UNKNOWN:
+        if value is UNKNOWN:
             return tensor
         self.note_dependence(tensor)
         with no_modes():
@@ -235,7 +234,7 @@ class ValueTracker:
 
     def as_float(self, tensor: torch.Tensor) -> float:
         """Return a tensor as a Python float; one that only data can give is assumed."""
-        if (value := self._lookup(tensor)) is _UNKNOWN:
+        if (value := self._lookup(tensor)) is UNKNOWN:
             self.unknown_floats[current_source_line()] = None
             return ASSUMED_FLOAT
         self.note_dependence(tensor)
@@ -244,7 +243,7 @@ class ValueTracker:
 
     def as_int(self, tensor: torch.Tensor) -> int:
         """Return a tensor as a Python int; one that only data can give is assumed."""
-        if (value := self._lookup(tensor)) is _UNKNOWN:
+        if (value := self._lookup(tensor)) is UNKNOWN:
             return self.sizes.assume_int()
         self.note_dependence(tensor)
         with no_modes():
@@ -286,7 +285,7 @@ class ValueTracker:
         out = None if rule is None else rule(self, func, args, kwargs)
         if out is None and shape_rules.depends_on_values(func):
             value = self._compute(func, args, kwargs)
-            if value is not _UNKNOWN:
+            if value is not UNKNOWN:
                 out = self._fake_from_value(value, args)
                 self.note_derived(out, (args, kwargs))
         return out
@@ -297,20 +296,22 @@ class ValueTracker:
         out = self.sizes.run(func, args, kwargs)
         if out is None:
             out = self._dispatch(func, types, args, kwargs)
-        if (
-            shape_rules.depends_on_values(func)
-            or len(self.symbols.shape_env.new_symbols) > num_symbols
-        ):
+        has_new_symbols = len(self.symbols.shape_env.new_symbols) > num_symbols
+        if has_new_symbols or shape_rules.depends_on_values(func):
             out = self.sizes.finalize(func, args, kwargs, out, num_symbols)
         self.operator_count += isinstance(out, torch.Tensor)
-        element = self.elements.propagate(func, out, args, kwargs)
+        element, is_mutable = None, func._schema.is_mutable
+        if is_mutable:  # of what is there before the write
+            element = self.elements.propagate(func, out, args, kwargs)
         self._propagate_value(func, out, args, kwargs)
+        if not is_mutable and self._lookup(out) is UNKNOWN:
+            element = self.elements.propagate(func, out, args, kwargs)
         self.distinct.propagate(func, args, out)
-        if func._schema.is_mutable:
+        if is_mutable:
             self.elements.invalidate(func, args, kwargs)
         if element in {sympy.true, sympy.false} and not out.dim():
             self.assign_bool(out, value=bool(element))
-        elif element is not None and self._lookup(out) is _UNKNOWN:
+        elif element is not None and self._lookup(out) is UNKNOWN:
             self.elements.assign(out, element)
         return out
 
@@ -341,40 +342,38 @@ class ValueTracker:
         return copies
 
     def _compute(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
-        values: Any = args, kwargs
-        unknown = any(self._lookup(tensor) is _UNKNOWN for tensor in tensors_in(values))
-        if not unknown:
-            values = pytree.tree_map(self._lookup, values)
-            unknown = any(value is _UNKNOWN for value in pytree.tree_leaves(values))
+        values = value_lookup.lookup_all(self._lookup, (args, kwargs))
         # A count never writes to a tensor of the model.
-        if func._schema.is_mutable and (unknown or any(map(is_real, tensors_in(args)))):
+        if func._schema.is_mutable and (values is UNKNOWN or any(map(is_real, tensors_in(args)))):
             self._invalidate(written_tensors(func, args, kwargs))
-            return _UNKNOWN
-        if unknown:
-            return _UNKNOWN
+            return UNKNOWN
+        if values is UNKNOWN:
+            return UNKNOWN
         try:
             with no_modes():
                 return func(*values[0], **values[1])
         except NotImplementedError:  # no kernel for the CPU, where values are
-            return _UNKNOWN
+            return UNKNOWN
 
     def _lookup(self, leaf: Any) -> Any:
         if type(leaf) is not FakeTensor:
             if isinstance(leaf, torch.device):
                 return torch.device("cpu")
             if isinstance(leaf, torch.SymInt | torch.SymFloat | torch.SymBool):
-                return _UNKNOWN
+                return UNKNOWN
             if not isinstance(leaf, torch.Tensor):
                 return leaf
             # A tensor that is not fake is a constant of the model's code.
             if is_real(leaf):
                 is_known = leaf.numel() <= MAX_VALUE_NUMEL and storage_ref(leaf) not in self._stale
-                return leaf if is_known else _UNKNOWN
+                return leaf if is_known else UNKNOWN
         value = self._values.get(leaf)
-        return _UNKNOWN if value is None or storage_ref(value) in self._stale else value
+        return UNKNOWN if value is None or storage_ref(value) in self._stale else value
 
     def _set_values(self, out: Any, values: Any) -> None:
-        if values is not _UNKNOWN:
+        if values is not UNKNOWN and type(out) is FakeTensor:
+            self._values[out] = values
+        elif values is not UNKNOWN:
             for fake, leaf in zip(pytree.tree_leaves(out), pytree.tree_leaves(values), strict=True):
                 if isinstance(fake, torch.Tensor):
                     self._values[fake] = leaf

@@ -60,6 +60,7 @@ class _NewTensor(NamedTuple):
     """Result that is a new tensor.
 
     Attributes:
+        offset: Offset in its storage; for a view, from that of the input.
         view_of: Position of the input tensor that it is a view of, or None.
     """
 
@@ -113,6 +114,8 @@ class DispatchCache:
         ):
             compute = partial(self._dispatch, func, types, args, kwargs)
             return self._symbolic.run(func, args, kwargs, compute)
+        if not _ignores_offsets(func):
+            parts += [tensor.storage_offset() for tensor in inputs]
         key = tuple(parts)
         recipe = _CACHE.get(key)
         if recipe is not None and recipe is not _UNCACHEABLE:
@@ -135,7 +138,7 @@ class DispatchCache:
                 if not is_plain(value, self._mode):
                     return False
                 inputs.append(value)
-                parts += (value.shape, value.stride(), value.storage_offset(), value.dtype)
+                parts += (value.shape, value.stride(), value.dtype)
                 parts += (value.fake_device, value.requires_grad)
             elif kind in _KEY_TYPES:
                 parts += (kind, value)  # 1 and 1.0 are equal
@@ -161,8 +164,10 @@ class DispatchCache:
             if view_of is None:
                 meta = torch.empty_strided(shape, strides, dtype=dtype, device="meta")
             else:
+                base = inputs[view_of]
                 meta = torch.empty(0, dtype=dtype, device="meta")
-                meta.set_(inputs[view_of].untyped_storage(), offset, shape, strides)
+                offset += base.storage_offset()
+                meta.set_(base.untyped_storage(), offset, shape, strides)
         return self._factory.make(meta, device)
 
     def _store(self, key: tuple[Any, ...], out: Any, inputs: list[FakeTensor]) -> None:
@@ -209,7 +214,7 @@ class DispatchCache:
         recipe = _NewTensor(
             shape=tuple(out.shape),
             strides=out.stride(),
-            offset=out.storage_offset(),
+            offset=out.storage_offset() - (inputs[aliases[0]].storage_offset() if aliases else 0),
             dtype=out.dtype,
             device=out.fake_device,
             view_of=aliases[0] if aliases else None,
@@ -232,6 +237,14 @@ def _is_cacheable(func: Any) -> bool:
         and _UNCACHEABLE_TAGS.isdisjoint(func.tags)
         and func not in _LIFT
     )
+
+
+@cache
+def _ignores_offsets(func: Any) -> bool:
+    """Return True for an operator that makes tensors, wherever in memory its arguments lie."""
+    returns = func._schema.returns
+    makes_tensors = all(isinstance(result.type, torch.TensorType) for result in returns)
+    return not func.is_view and makes_tensors and "as_strided" not in func._opname
 
 
 def _indexes_by_integers(func: Any, args: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,6 +41,18 @@ def _collect(tree: Any, tensors: list[torch.Tensor]) -> None:
     else:
         leaves = pytree.tree_leaves(tree)
         tensors += [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Map a function over the leaves of a pytree; lists, tuples and dicts are quick."""
+    kind = type(tree)
+    if kind is tuple or kind is list:
+        return kind([map_leaves(function, item) for item in tree])
+    if kind is dict:
+        return {key: map_leaves(function, item) for key, item in tree.items()}
+    if kind is FakeTensor or kind in _NON_TENSORS:
+        return function(tree)
+    return pytree.tree_map(function, tree)
 
 
 def fakes_in(tree: Any) -> list[FakeTensor]:

@@ -16,7 +16,7 @@ import torch
 
 from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
 from graphflops.capture.fake.leaves import is_plain
-from graphflops.capture.fake.result_layouts import RULES, Layout, row_major
+from graphflops.capture.fake.result_layouts import RULES, Layout, keeps_strides, row_major
 from graphflops.capture.torch_internals.dispatch import DisableTorchDispatch, MetaKernelsOnly
 from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode
 from graphflops.runtime.interruption import raise_interruption
@@ -28,6 +28,12 @@ _UPSAMPLE = (
     *(_ATEN.upsample_linear1d.default, _ATEN.upsample_bilinear2d.default),
     *(_ATEN.upsample_trilinear3d.default, _ATEN.upsample_bicubic2d.default),
     *(_ATEN._upsample_bilinear2d_aa.default, _ATEN._upsample_bicubic2d_aa.default),
+)
+_IN_PLACE = (
+    *(_ATEN.relu_.default, _ATEN.add_.Tensor, _ATEN.mul_.Tensor, _ATEN.sub_.Tensor),
+    *(_ATEN.div_.Tensor, _ATEN.leaky_relu_.default, _ATEN.silu_.default),
+    *(_ATEN.sigmoid_.default, _ATEN.tanh_.default, _ATEN.hardtanh_.default),
+    *(_ATEN.fill_.Tensor, _ATEN.fill_.Scalar),
 )
 KERNELS = frozenset(
     {
@@ -45,12 +51,12 @@ KERNELS = frozenset(
         # Copies.
         _ATEN.stack.default,
         # Writes in place.
-        *(_ATEN.relu_.default, _ATEN.add_.Tensor, _ATEN.mul_.Tensor),
+        *_IN_PLACE,
     }
     # A norm's decomposition asks for the device, and the kernel sees the meta device.
     | RULES.keys()
     - {_ATEN.native_layer_norm.default, _ATEN.native_group_norm.default}
-    - {_ATEN.native_batch_norm.default}
+    - {_ATEN.native_batch_norm.default, _ATEN.roll.default, _ATEN.constant_pad_nd.default}
     - {_ATEN._native_batch_norm_legit_no_training.default}
 )
 """Operators whose kernel of the meta device gives what torch makes of fake tensors."""
@@ -63,6 +69,11 @@ def _are_row_major(_: Any, inputs: list[FakeTensor]) -> bool:
 def _have_usual_strides(_: Any, inputs: list[FakeTensor]) -> bool:
     """Return True if no axis of one element has a stride of its own: kernels treat it variously."""
     return all(1 not in t.shape or t.stride() == row_major(t.shape) for t in inputs)
+
+
+def _writes_once(args: Any, _: list[FakeTensor]) -> bool:
+    """Return True if no element of the tensor that is written to is there twice."""
+    return keeps_strides(args[0].shape, args[0].stride())
 
 
 def _keeps_rank(args: Any, _: list[FakeTensor]) -> bool:
@@ -91,6 +102,7 @@ _GUARDS: Mapping[Any, Callable[[Any, list[FakeTensor]], bool]] = {
     **dict.fromkeys(RULES, _have_usual_strides),
     _ATEN.convolution.default: _are_row_major,  # torch chooses a layout by the backend
     **dict.fromkeys(_UPSAMPLE, _are_row_major),  # by the device and the number of channels
+    **dict.fromkeys(_IN_PLACE, _writes_once),
     # The strides of axes of one element differ.
     _ATEN.view.default: _are_row_major,
     _ATEN._unsafe_view.default: _are_row_major,

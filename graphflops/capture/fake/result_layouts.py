@@ -43,7 +43,7 @@ def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @cache
-def _keeps_strides(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+def keeps_strides(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     """Return True if a pointwise result has the strides of its one operand."""
     if strides == row_major(shape):
         return True
@@ -70,7 +70,7 @@ def _broadcast(shape: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...
 def _unary(x: torch.Tensor, *_: Any, **__: Any) -> tuple[Layout, ...] | None:
     """Return the layout of ``x``, whatever the numbers that follow."""
     dtype, shape, strides = x.dtype, x.shape, x.stride()
-    if not dtype.is_floating_point or not _keeps_strides(shape, strides):
+    if not dtype.is_floating_point or not keeps_strides(shape, strides):
         return None
     return (Layout(shape, strides, dtype),)
 
@@ -86,7 +86,7 @@ def _binary(x: Any, y: Any, **_: Any) -> tuple[Layout, ...] | None:
         return None
     other, other_strides = y.shape, y.stride()
     if shape == other and strides == other_strides:
-        return (Layout(shape, strides, dtype),) if _keeps_strides(shape, strides) else None
+        return (Layout(shape, strides, dtype),) if keeps_strides(shape, strides) else None
     if strides != row_major(shape) or other_strides != row_major(other):
         return None
     result = shape if shape == other else _broadcast(shape, other)
@@ -99,7 +99,7 @@ def _clone(
     shape, strides = x.shape, x.stride()
     if memory_format == torch.contiguous_format:
         return (Layout(shape, row_major(shape), x.dtype),)
-    if memory_format != torch.preserve_format or not _keeps_strides(shape, strides):
+    if memory_format != torch.preserve_format or not keeps_strides(shape, strides):
         return None
     return (Layout(shape, strides, x.dtype),)
 
@@ -134,6 +134,46 @@ def _cat(tensors: list[torch.Tensor], dim: int = 0) -> tuple[Layout, ...] | None
         total += size[dim]
     shape[dim] = total
     return (Layout(tuple(shape), row_major(tuple(shape)), dtype),)
+
+
+def _is_usual(x: torch.Tensor) -> bool:
+    """Return True for a row-major tensor without an axis of one element, or of none."""
+    return x.stride() == row_major(x.shape) and all(size > 1 for size in x.shape)
+
+
+def _roll(x: torch.Tensor, _: Any, dims: list[int] = ()) -> tuple[Layout, ...] | None:  # type: ignore[assignment]  # as the schema has it
+    rank = x.dim()
+    if not dims or not _is_usual(x) or any(not -rank <= dim < rank for dim in dims):
+        return None
+    return (Layout(x.shape, row_major(x.shape), x.dtype),)
+
+
+def _pad(x: torch.Tensor, pad: list[int], *_: Any) -> tuple[Layout, ...] | None:
+    """Return the layout of a row-major tensor with more elements along its last axes."""
+    if len(pad) % 2 or len(pad) > 2 * x.dim() or any(n < 0 for n in pad):
+        return None
+    if not _is_usual(x) or x.requires_grad:
+        return None
+    shape = [*x.shape]
+    for axis, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True), 1):
+        shape[-axis] += before + after
+    return (Layout(tuple(shape), row_major(tuple(shape)), x.dtype),)
+
+
+def _compare(x: Any, y: Any, **_: Any) -> tuple[Layout, ...] | None:
+    """Return the layout of truth values, where numbers would have it."""
+    layouts = _binary(x, y)
+    return layouts and (layouts[0]._replace(dtype=torch.bool),)
+
+
+def _masked_fill(x: torch.Tensor, mask: torch.Tensor, value: Any) -> tuple[Layout, ...] | None:
+    shape, other = x.shape, mask.shape
+    if mask.dtype != torch.bool or type(value) not in _NUMBERS or not _is_usual(x):
+        return None
+    if mask.stride() != row_major(other) or not x.dtype.is_floating_point:
+        return None
+    fits = shape == other or _broadcast(shape, other) == shape
+    return (Layout(shape, row_major(shape), x.dtype),) if fits else None
 
 
 def _same(*tensors: Any, **_: Any) -> tuple[Layout, ...] | None:
@@ -238,6 +278,14 @@ _OPERATORS: Mapping[Rule, tuple[Any, ...]] = {
     ),
     _addmm: (_ATEN.addmm.default,),
     _cat: (_ATEN.cat.default,),
+    _roll: (_ATEN.roll.default,),
+    _pad: (_ATEN.constant_pad_nd.default,),
+    _masked_fill: (_ATEN.masked_fill.Scalar,),
+    _compare: (
+        *(_ATEN.eq.Scalar, _ATEN.ne.Scalar, _ATEN.lt.Scalar, _ATEN.le.Scalar, _ATEN.gt.Scalar),
+        *(_ATEN.ge.Scalar, _ATEN.eq.Tensor, _ATEN.ne.Tensor, _ATEN.lt.Tensor, _ATEN.le.Tensor),
+        *(_ATEN.gt.Tensor, _ATEN.ge.Tensor),
+    ),
     _clone: (_ATEN.clone.default,),
     _truth: (_ATEN.all.default, _ATEN.all.dim, _ATEN.any.default, _ATEN.any.dim),
     _batch_norm: (_ATEN._native_batch_norm_legit_no_training.default,),

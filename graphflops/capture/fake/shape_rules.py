@@ -9,6 +9,8 @@ from typing import Any, Protocol, TypeAlias
 import torch
 
 from graphflops.capture.fake import packed_sequences
+from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
+from graphflops.capture.fake.leaves import is_real
 from graphflops.capture.fake.sparse_tensors import (
     SPARSE_CONSTRUCTORS,
     VALUE_DEPENDENT,
@@ -31,6 +33,11 @@ class _Tracker(ValueLookup, Protocol):
 
     @property
     def max_numel(self) -> int: ...
+
+    @property
+    def factory(self) -> FakeTensorFactory: ...
+
+    def assign(self, fake: torch.Tensor, value: torch.Tensor) -> None: ...
 
     def note_derived(self, out: Any, args: Any) -> None: ...
 
@@ -102,8 +109,21 @@ def _detach(_: _Tracker, __: Any, args: Any, ___: Mapping[str, Any]) -> Any:
     return args[0]  # below autograd there is no history to detach from
 
 
+def _lift(tracker: _Tracker, _: Any, args: Any, __: Mapping[str, Any]) -> Any:
+    """Return the fake tensor of a constant of the code, without what torch makes of any tensor."""
+    real = args[0]
+    is_plain = type(real) is torch.Tensor and is_real(real) and not real.requires_grad
+    if not is_plain or real.numel() > tracker.max_numel:
+        return None
+    with no_modes():
+        fake = tracker.factory.empty(real.shape, real.stride(), real.dtype, real.device)
+    tracker.assign(fake, real)
+    return fake
+
+
 SHAPE_RULES: dict[Any, _Rule] = {
     torch.ops.aten.detach_.default: _detach,
+    torch.ops.aten.lift_fresh.default: _lift,
     torch.ops.aten.nonzero.default: _nonzero,
     torch.ops.aten._grouped_mm.default: _grouped_mm,
     packed_sequences.PACK: _pack,

@@ -168,10 +168,14 @@ class SymbolicElements:
         return not tensors or any(self._value(tensor) is not None for tensor in tensors)
 
     def _is_mask(self, tensor: torch.Tensor) -> bool:
-        """Return True if a tensor may be an attention mask of known values."""
+        """Return True if a tensor may be an attention mask, of known values that hide a score."""
         if tensor.dim() < 2 or not (tensor.dtype == torch.bool or tensor.is_floating_point()):  # noqa: PLR2004 - queries and keys
             return False
-        return self._value(tensor) is not None
+        value = self._value(tensor)
+        if value is None or value.dtype == torch.bool:
+            return value is not None
+        with no_modes():
+            return bool((value <= _lowest(value.dtype)).any())
 
     def _rule_arguments(
         self, rule: Rule, converted: Mapping[str, Any], out: torch.Tensor, args: Any
