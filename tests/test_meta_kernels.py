@@ -87,6 +87,9 @@ _TRUTH_OF_AXIS: list[tuple[Any, ...]] = [
     (x, d, k) for (x,) in _TRUTH for d in (0, -1, 1, -2, 5) for k in (False, True)
 ]
 _TRUTH_OF_AXIS += [(x, 0) for (x,) in _TRUTH]
+_OF_TENSORS = [args for args in _BINARY if isinstance(args[1], torch.Tensor)]
+_WITH_NUMBERS = [(x, n) for (x,) in _UNARY for n in (0, 0.5, True)]
+_IN_PLACE = [(X, X), (X, T(6)), (T(6), X), (X, 2)]
 _SAME = [(*x, *x) for x in _UNARY] + [(X, Y), (X, _TRANSPOSED)]
 _AXES = [1, 1, 1, 1], [0, 0], [1, 1]
 _CONV = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
@@ -206,11 +209,11 @@ CALLS: dict[Any, list[tuple[Any, ...]]] = {
     A.stack.default: [([X, X],), ([X, X], -1), ([X, Y],), ([_TRANSPOSED, _TRANSPOSED], 1)],
     **dict.fromkeys(
         (A.eq.Scalar, A.ne.Scalar, A.lt.Scalar, A.le.Scalar, A.gt.Scalar, A.ge.Scalar),
-        [(x, n) for (x,) in _UNARY for n in (0, 0.5, True)],
+        _WITH_NUMBERS,
     ),
     **dict.fromkeys(
         (A.eq.Tensor, A.ne.Tensor, A.lt.Tensor, A.le.Tensor, A.gt.Tensor, A.ge.Tensor),
-        [args for args in _BINARY if isinstance(args[1], torch.Tensor)],
+        _OF_TENSORS,
     ),
     A.roll.default: [
         *((*x, shifts, dims) for x in _UNARY for shifts, dims in (([1], [0]), ([1], []))),
@@ -240,10 +243,10 @@ CALLS: dict[Any, list[tuple[Any, ...]]] = {
         )
         for value in (0, 0.5, 1j)
     ],
-    **dict.fromkeys((A.sub_.Tensor, A.div_.Tensor), [(X, X), (X, T(6)), (T(6), X), (X, 2)]),
+    **dict.fromkeys((A.sub_.Tensor, A.div_.Tensor), _IN_PLACE),
     **dict.fromkeys((A.leaky_relu_.default, A.silu_.default, A.hardtanh_.default), _UNARY),
     **dict.fromkeys((A.sigmoid_.default, A.tanh_.default), _UNARY),
-    A.fill_.Scalar: [(*x, n) for x in _UNARY for n in (0, 0.5, True)],
+    A.fill_.Scalar: _WITH_NUMBERS,
     A.fill_.Tensor: [(*x, y) for x in _UNARY for y in (T(), T(dtype=torch.int64), X)],
     A.relu_.default: [(X,), (_TRANSPOSED,)],
     A.add_.Tensor: [(X, X), (X, T(6)), (T(6), X), (X, 2), (T(3, dtype=torch.int64), T(3))],
