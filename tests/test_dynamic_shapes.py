@@ -133,6 +133,27 @@ def test_what_cannot_be_symbolic(args: Any, axes: Any, complaint: str) -> None:
         gf.count(nn.Linear(3, 4), args, dynamic_shapes=axes)
 
 
+RAN: list[str] = []
+
+
+class FixesItsLength(nn.Module):
+    """A step for each row."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for row in range(x.shape[0]):
+            RAN.append("step")
+            x = x + row
+        return x
+
+
+def test_a_size_is_refused_where_the_model_fixes_it() -> None:
+    """Not at the end of a trace."""
+    RAN.clear()
+    with pytest.raises(gf.GraphFlopsError, match="works for N = 5 only"):
+        gf.count(FixesItsLength(), (meta(5, 3),), dynamic_shapes=({0: "N"},))
+    assert not RAN
+
+
 def test_a_model_that_is_fake_already_takes_symbols_too() -> None:
     with torch._subclasses.FakeTensorMode():
         model = nn.Linear(3, 4)

@@ -378,3 +378,23 @@ def test_questions_without_an_answer() -> None:
         found.at(2)
     with pytest.raises(gf.ModelSpecError, match="no graph of LlamaForCausalLM"):
         found.subs(N=4)
+
+
+def test_layers_do_not_run_again_for_each_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pass over the prompt from which a step starts replays them too, at any depth."""
+    runs: list[int] = []
+    silu = nn.functional.silu
+
+    def counted(*args: Any, **kwargs: Any) -> torch.Tensor:
+        runs[-1] += 1
+        return silu(*args, **kwargs)
+
+    monkeypatch.setattr(nn.functional, "silu", counted)
+    for depth in (3, 9):
+        model = built(
+            "MistralForCausalLM", **SMALL | {"num_hidden_layers": depth}, sliding_window=8
+        )
+        runs.append(0)
+        report = gf.count_generation(model, {"input_ids": ids(2, 4)}, max_new_tokens=12)
+        assert len(report.decode_graphs) > 1
+    assert runs[0] == runs[1]

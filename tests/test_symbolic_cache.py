@@ -54,13 +54,12 @@ def torchs() -> Iterator[ShapeEnv]:
         yield env
 
 
-def batch(env: ShapeEnv) -> torch.SymInt:
+def batch(env: ShapeEnv) -> int | torch.SymInt:
     from torch._dynamo.source import ConstantSource
 
     source = ConstantSource("B")
     symbol = env.create_symbol(4, source, DimDynamic.DYNAMIC)
-    size: Any = env.create_symintnode(symbol, hint=4, source=source)
-    return size  # type: ignore[no-any-return]  # a SymInt, as the symbol is dynamic
+    return env.create_symintnode(symbol, hint=4, source=source)
 
 
 def described(tensor: torch.Tensor, base: torch.Tensor) -> tuple[str, ...]:

@@ -222,8 +222,8 @@ class _Attempt:
             start = time.perf_counter()
             with tracker.eager(), self._context(fake.model, tracker):
                 observer_notes = bypass_observers(fake.modules, tracker)
-                run = partial(self._record, fake, (), reuse_layers=reuse_layers)
-                args, kwargs = self._inputs_to_capture(fake, lambda inputs: run(inputs).outputs)
+                run = partial(self._run_before, fake, reuse_layers=reuse_layers)
+                args, kwargs = self._inputs_to_capture(fake, run)
                 recording = self._record(fake, args, kwargs, reuse_layers=reuse_layers)
             tape, replayer = recording.tape, recording.replayer
             refuse_mixed_dtypes(tape.traced_calls())
@@ -254,6 +254,13 @@ class _Attempt:
                 },
             )
             return with_sizes(captured, tracker.sizes.bounds())
+
+    def _run_before(self, fake: FakeModel, inputs: dict[str, Any], *, reuse_layers: bool) -> Any:
+        """Run a call before the one that is captured, and return its outputs."""
+        recording = self._record(fake, (), inputs, reuse_layers=reuse_layers)
+        for lines in (fake.tracker.unknown_masks, fake.tracker.unknown_packings):
+            lines.clear()  # they are notes on the captured calls
+        return recording.outputs
 
     def _record(
         self, fake: FakeModel, args: tuple[Any, ...], kwargs: dict[str, Any], *, reuse_layers: bool

@@ -15,24 +15,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import sympy
 import torch
 from torch import nn
 
-from graphflops.capture.fake.metadata import convert_argument
 from graphflops.capture.fake.symbolic_shapes import Symbols
 from graphflops.capture.forward import Run, capture_module
+from graphflops.capture.prefill_outputs import PrefillOutputs, record_outputs
 from graphflops.capture.record.generate_loop import (
     TOKEN_INPUT,
     GenerateLoop,
-    returns_cache,
     with_positions,
 )
 from graphflops.capture.record.tape import named_tensors
-from graphflops.capture.torch_internals.trees import pytree
 from graphflops.capture.transformers_compat import cache_input_names, default_cache_layers, is_cache
-from graphflops.core.cost import Dim
-from graphflops.core.ir import Capture, TensorMeta
+from graphflops.core.ir import Capture
 from graphflops.errors import ModelSpecError
 
 # Token axes of inputs by name: of a decoder-only model or an encoder (False), of the decoder of
@@ -193,42 +189,6 @@ def _check_positions(model: Any, capacity: int, new_tokens: int) -> None:
         raise ModelSpecError(msg)
 
 
-@dataclass(frozen=True)
-class PrefillOutputs:
-    """Outputs of prefill for a symbolic prompt length, as shapes.
-
-    Attributes:
-        leaves: Shape and dtype of each tensor, and other values.
-        spec: Structure of the outputs.
-        conditions: Assumptions of the pass.
-    """
-
-    leaves: tuple[Any, ...]
-    spec: pytree.TreeSpec
-    conditions: tuple[sympy.Basic, ...]
-
-    def restore(self, symbols: Symbols, device: torch.device) -> Any:
-        """Return the outputs as tensors, for a prompt as long as the cache."""
-        substitution = {_SYMBOL["P"]: _SYMBOL["K"]}
-
-        def size(value: Dim) -> Any:
-            return symbols.expression(
-                value if isinstance(value, int) else value.xreplace(substitution)
-            )
-
-        def leaf(value: Any) -> Any:
-            if isinstance(value, TensorMeta):
-                dtype = getattr(torch, value.dtype)
-                return torch.ops.aten.empty([*map(size, value.shape)], dtype=dtype, device=device)
-            return size(value) if isinstance(value, sympy.Expr) else value
-
-        symbols.assume(tuple(condition.xreplace(substitution) for condition in self.conditions))
-        return pytree.tree_unflatten([*map(leaf, self.leaves)], self.spec)
-
-
-_SYMBOL = {name: sympy.Symbol(name, positive=True, integer=True) for name in "PK"}
-
-
 def capture_prefill(
     prompt: Prompt, symbols: frozenset[str], *, reuse_layers: bool = True
 ) -> tuple[Capture, PrefillOutputs | None]:
@@ -251,7 +211,8 @@ def capture_prefill(
             model.forward = _with_encoder(model.forward, loop)
             return inputs
         if not prompt.static:
-            model.forward = _record_outputs(model.forward, sizes, loop, recorded)
+            is_whole = loop.holds_state
+            model.forward = record_outputs(model.forward, sizes, recorded, is_whole=is_whole)
         return loop.first_inputs()
 
     token_symbol = None if prompt.is_encoder_decoder else "P"
@@ -272,24 +233,6 @@ def _with_encoder(forward: Any, loop: GenerateLoop) -> Any:
     return call
 
 
-def _record_outputs(
-    forward: Any, sizes: Symbols, loop: GenerateLoop, recorded: list[PrefillOutputs]
-) -> Any:
-    """Return a forward that records its outputs, if they are the whole state of a step."""
-
-    @functools.wraps(forward)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        outputs = forward(*args, **kwargs)
-        if loop.use_cache and not returns_cache(outputs):
-            return outputs  # the state stays in the model, or in the cache that it was given
-        leaves, spec = pytree.tree_flatten(outputs)
-        metas = [convert_argument(leaf) if _has_size(leaf) else leaf for leaf in leaves]
-        recorded.append(PrefillOutputs(tuple(metas), spec, sizes.assumptions()))
-        return outputs
-
-    return call
-
-
 def capture_decode(
     prompt: Prompt,
     cached: int,
@@ -304,7 +247,8 @@ def capture_decode(
         prompt: Prompt.
         cached: Number of tokens in the cache, by which branches are decided.
         symbols: Symbols among ``B``, ``P``, ``K`` and ``M`` that stay symbolic.
-        prefill_outputs: Outputs of such a pass; without them it is run on fake tensors.
+        prefill_outputs: Outputs of a pass that hold for so many tokens; without them it is run on
+            fake tensors.
         reuse_layers: True to trace a repeated layer once.
     """
     caches: frozenset[str] = frozenset()
@@ -318,7 +262,7 @@ def capture_decode(
             outputs = run(loop.first_inputs())
         else:
             device = inputs[TOKEN_INPUT[prompt.is_encoder_decoder]].device
-            outputs = prefill_outputs.restore(sizes, device)
+            outputs = prefill_outputs.restore(sizes, prompt.sizes | {"P": cached}, device)
         step_inputs = loop.next_inputs(outputs)
         caches = _cache_names(model, step_inputs)
         return step_inputs
@@ -396,7 +340,3 @@ def _resize(tensor: torch.Tensor, axis: int, size: int, *, increment: bool) -> t
     indices = torch.arange(size, device=tensor.device)
     resized = tensor.index_select(axis, indices.clamp(max=last))
     return resized + (indices - last).clamp(min=0) if increment else resized
-
-
-def _has_size(leaf: Any) -> bool:
-    return isinstance(leaf, torch.Tensor | torch.SymInt)

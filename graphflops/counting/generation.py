@@ -11,13 +11,14 @@ import sympy
 
 from graphflops.capture.counting_thread import in_counting_thread
 from graphflops.capture.fake.data_sizes import UndecidedSizeError
+from graphflops.capture.fake.symbolic_shapes import FixedSizeError
 from graphflops.capture.generation import (
-    PrefillOutputs,
     Prompt,
     capture_decode,
     capture_prefill,
     make_prompt,
 )
+from graphflops.capture.prefill_outputs import PrefillOutputs
 from graphflops.core import arguments
 from graphflops.core.guards import holds
 from graphflops.core.ir import Capture
@@ -161,13 +162,9 @@ class _GraphCounter:
             cached: Number of tokens in the cache.
             end: Number of tokens in the cache at the last step.
         """
-        # They are for a prompt as long as the cache, whatever its length: of use for one graph.
-        prefill_outputs, self._prefill_outputs = self._prefill_outputs, None
         try:
-            graph = self._capture(cached, self._symbols | {"K"}, prefill_outputs)
+            graph = self._capture(cached, self._symbols | {"K"})
         except CaptureError as error:
-            if prefill_outputs is not None:
-                return self.decode_graph(cached, end)
             if "B" in self._symbols and _follows_routing(error):
                 self._symbols -= {"B"}
                 return self.decode_graph(cached, end)
@@ -202,11 +199,25 @@ class _GraphCounter:
             captured = replace(captured, assumptions=(condition,))
         return replace(graph, report=replace(graph.report, capture=captured))
 
-    def _capture(
-        self, cached: int, symbols: frozenset[str], prefill_outputs: PrefillOutputs | None = None
+    def _capture(self, cached: int, symbols: frozenset[str]) -> DecodeGraph:
+        """Capture a step, from the outputs of prefill if they hold for so many tokens."""
+        outputs, sizes = self._prefill_outputs, self._prompt.sizes
+        if outputs is not None and outputs.hold(sizes | {"P": max(cached, 2)}):
+            try:
+                return self._capture_from(outputs, cached, symbols)
+            except FixedSizeError:
+                raise
+            except CaptureError as error:
+                if _follows_routing(error):
+                    raise
+                self._prefill_outputs = None  # more than shapes is needed
+        return self._capture_from(None, cached, symbols)
+
+    def _capture_from(
+        self, outputs: PrefillOutputs | None, cached: int, symbols: frozenset[str]
     ) -> DecodeGraph:
         captured = capture_decode(
-            self._prompt, cached, symbols, prefill_outputs, reuse_layers=self._reuse_layers
+            self._prompt, cached, symbols, outputs, reuse_layers=self._reuse_layers
         )
         # Symbolic sizes are at least 2: a graph with one cached token is captured with two.
         self._check(captured, {**self._prompt.sizes, "K": max(cached, 2)})

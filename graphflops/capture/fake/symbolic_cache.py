@@ -179,16 +179,16 @@ class SymbolicCache:
     def _rebuild(self, result: _Result, inputs: list[FakeTensor]) -> FakeTensor:
         """Return the result of a known call."""
         argument, shape, strides, distance, dtype, device = result
-        if shape is None:
-            return inputs[argument or 0]
+        base = None if argument is None else inputs[argument]
+        if base is not None and shape is None:
+            return base
         with DisableTorchDispatch(), self._env.suppress_guards():
-            if argument is None:
-                meta = torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+            if base is None:
+                meta = torch.empty_strided(shape or (), strides, dtype=dtype, device="meta")
             else:
                 meta = torch.empty(0, dtype=dtype, device="meta")
-                base = inputs[argument]
                 offset = base.storage_offset() + distance
-                meta.set_(base.untyped_storage(), offset, shape, strides)
+                meta.set_(base.untyped_storage(), offset, shape or (), strides)
         return self._factory.make(meta, device)
 
 

@@ -78,6 +78,13 @@ class GenerateLoop:
         self._tokens = torch.cat([self._tokens, self._tokens[:, -1:]], dim=1)
         return self._prepare_inputs(1 if self.use_cache else None)
 
+    def holds_state(self, outputs: Any) -> bool:
+        """Return True if outputs are all that the next call starts from.
+
+        Otherwise the state stays in the model, or in the cache that it was given.
+        """
+        return not self.use_cache or returns_cache(outputs)
+
     def _prepare_inputs(self, length: int | None, **options: Any) -> dict[str, Any]:
         inputs: dict[str, Any] = self.model.prepare_inputs_for_generation(
             self._tokens, next_sequence_length=length, **options, **self._kwargs
