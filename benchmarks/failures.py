@@ -13,6 +13,7 @@ _KINDS = {
     "cannot be built": "not built",
     "no model of type": "no generation",
     "cannot continue a prompt": "no generation",
+    "no head for the next token": "no generation",
     "fails on these inputs": "inputs do not fit",
     "cannot be captured": "not captured",
 }

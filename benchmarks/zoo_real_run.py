@@ -6,7 +6,7 @@ whether it gets there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,24 +16,23 @@ from torch.utils import _pytree as pytree
 
 from benchmarks.failures import reason
 from benchmarks.zoo_peer import TimeIsUpError, time_limit
-from benchmarks.zoo_worker import options_of
 from graphflops.capture.diagnose import first_line, model_line
 from graphflops.errors import GraphFlopsError
-from graphflops.models import Workload, resolve
+from graphflops.models import Options, Workload, resolve
 
 _BUFFER_NUMEL = 1 << 22
 """Largest buffer with memory of its own: some are written to."""
 
 
 def fails_alike(
-    mode: str, name: str, cut: Mapping[str, Any], error: Exception, end: float
+    mode: str, name: str, options: Sequence[Options], error: Exception, end: float
 ) -> dict[str, Any]:
     """Run a model for real, and compare how it fails with the error of its count.
 
     Args:
         mode: Mode of the count.
         name: Name of the model.
-        cut: Overrides of its config that leave few layers.
+        options: Options to build it with, each where those before it do not fit.
         error: The error of the count, which quotes the model's line.
         end: When to give up, by ``time.perf_counter``.
 
@@ -41,7 +40,7 @@ def fails_alike(
         Whether the model fails at the same line or in the same words, and its error.
     """
     try:
-        workload = _shallow(mode, name, cut)
+        workload = _built(name, options)
         with time_limit(end):
             _run(mode, workload)
     except TimeIsUpError:
@@ -53,10 +52,11 @@ def fails_alike(
     return {"alike": False, "reason": "it runs"}
 
 
-def _shallow(mode: str, name: str, cut: Mapping[str, Any]) -> Workload:
-    with suppress(GraphFlopsError):  # some configs have lists with an entry for each layer
-        return resolve(name, options_of(mode, cut))
-    return resolve(name, options_of(mode, {}))
+def _built(name: str, options: Sequence[Options]) -> Workload:
+    for attempt in options[:-1]:
+        with suppress(GraphFlopsError):  # some configs have lists with an entry for each layer
+            return resolve(name, attempt)
+    return resolve(name, options[-1])
 
 
 def _run(mode: str, workload: Workload) -> None:

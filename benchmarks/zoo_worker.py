@@ -133,7 +133,8 @@ def _examine(mode: str, name: str, end: float, *, cut: bool) -> dict[str, Any]:
             found |= {"outcome": kind(error), "reason": reason(error)}
             if found["outcome"] in _FAILS_IN_RUNNING:
                 with _timed(seconds, "real run"):
-                    found["real_run"] = fails_alike(mode, name, shallow(name), error, end)
+                    ways = [options_of(mode, cuts) for cuts in (shallow(name), {})]
+                    found["real_run"] = fails_alike(mode, name, ways, error, end)
             return found
     notes = [*found["notes"], *figures.pop("notes")]
     found |= {"outcome": "counted"} | figures | {"notes": notes}

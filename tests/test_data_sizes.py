@@ -39,6 +39,13 @@ def _masked(own: Any, x: torch.Tensor) -> Any:
     return own.linear(x[x.sum(-1) > 0])
 
 
+def _sorted_to_the_front(own: Any, x: torch.Tensor) -> Any:
+    chosen = x.sum(-1) > 0
+    rows = torch.arange(ROWS, device=x.device)
+    order = torch.cat([rows, torch.full_like(rows, 0)])[torch.cat([chosen, ~chosen])]
+    return own.linear(x[order].view(ROWS, WIDE))
+
+
 def _twice(own: Any, x: torch.Tensor) -> Any:
     mask = x.sum(-1) > 0
     return own.linear(x[mask]) + x[mask]
@@ -249,11 +256,19 @@ def test_sizes_of_a_graph(tmp_path: Path) -> None:
             gf.count(form, assume={"u9": 1})
 
 
+def test_a_mask_joined_with_its_negation_is_half_true() -> None:
+    x = torch.randn(ROWS, WIDE)
+    assert _sorted_to_the_front(Layer(_sorted_to_the_front), x).shape == x.shape
+    report = _count(_sorted_to_the_front)
+    assert report.macs == ROWS * WIDE * WIDE
+    assert not report.capture.data_sizes
+
+
 def test_a_difference_of_numbers_that_one_line_reads_is_refused() -> None:
     def between(own: Any, x: torch.Tensor) -> Any:
         first, last = x.argmin(), x.argmax()
-        positions: Any = torch.arange(first, last)  # type: ignore[call-overload]  # it takes tensors
-        return own.linear(x[positions])
+        arange: Any = torch.arange
+        return own.linear(x[arange(first, last)])
 
     with pytest.raises(gf.CaptureError, match="the difference of numbers that only data can give"):
         _count(between)

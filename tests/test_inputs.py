@@ -155,3 +155,48 @@ def test_a_packed_tower_attends_within_its_images() -> None:
     # 256 patches, 16 heads of 224: queries by keys, and scores by values.
     attention = counts[0].by_operator()["aten::scaled_dot_product_attention"]
     assert attention.macs == 2 * 16 * 256 * 256 * 224
+
+
+@pytest.mark.parametrize(
+    ("name", "cuts", "shapes"),
+    [
+        # Positions along two axes, whose product is the length: it pads in evaluation alone.
+        ("reformer", {"attn_layers": ["local"]}, {"input_ids": (1, 64 * 64)}),
+        (
+            "fastspeech2_conformer",
+            {"encoder_layers": 1, "decoder_layers": 1},
+            {
+                "input_ids": (1, 128),
+                "lang_ids": (1,),
+                "spectrogram_labels": (1, 128 * 7, 80),
+                "duration_labels": (1, 128),
+                "pitch_labels": (1, 128, 1),
+                "energy_labels": (1, 128, 1),
+            },
+        ),
+    ],
+)
+def test_inputs_that_a_model_requires_in_training(
+    name: str, cuts: dict[str, Any], shapes: dict[str, tuple[int, ...]]
+) -> None:
+    workload = made(name, overrides=cuts, trains=True)
+    assert {
+        key: tuple(value.shape)
+        for key, value in workload.kwargs.items()
+        if isinstance(value, torch.Tensor)
+    } == shapes
+    assert gf.count_training(workload.model.train(), kwargs=workload.kwargs).complete
+
+
+def test_token_types_in_training_are_those_of_text() -> None:
+    cuts = {"text_config.num_hidden_layers": 1}
+    types = made("molmo2", overrides=cuts, trains=True).kwargs["mm_token_type_ids"]
+    assert types.tolist() == [[0] * 128]
+    assert "mm_token_type_ids" not in made("molmo2", overrides=cuts).kwargs
+
+
+def test_features_come_from_the_method_that_takes_the_inputs() -> None:
+    # The head has none: a method of the base model tells how many features an image has.
+    workload = made("minicpm_ocr", generates=True)
+    image_token = workload.model.config.image_token_id
+    assert int((workload.kwargs["input_ids"] == image_token).sum()) == 49

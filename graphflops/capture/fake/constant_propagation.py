@@ -81,7 +81,7 @@ class ValueTracker:
         shape_env.resolve = self._resolve_data_dependent
         self.mode = mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shape_env)
         self.distinct = DistinctValues(self.value)
-        self.sizes = DataSizes(mode, self.value, self.distinct.bound)
+        self.sizes = DataSizes(mode, self.value, self.distinct)
         self.has_assumed_values, self.operator_count, self.num_ranks = False, 0, 1
         self.unknown_floats: dict[str, None] = {}
         self.unknown_masks: dict[str, None] = {}

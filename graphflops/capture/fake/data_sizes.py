@@ -14,6 +14,7 @@ import sympy
 import torch
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+from graphflops.capture.fake.distinct_values import DistinctValues
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.fake.metadata import dim
 from graphflops.capture.fake.symbolic_shapes import Size
@@ -59,22 +60,21 @@ class DataSizes:
         self,
         mode: FakeTensorMode,
         value: _ValueLookup,
-        distinct_bound: Callable[[torch.Tensor], int | None],
+        distinct: DistinctValues,
     ) -> None:
         """Start without sizes.
 
         Args:
             mode: Mode of the fake tensors.
             value: Function that returns the value of a tensor, if it is known.
-            distinct_bound: Function that returns an upper bound on the number of distinct values in
-                a tensor, if there is one.
+            distinct: Bounds on the number of distinct values in a tensor.
         """
         self.by_name: dict[str, DataSize] = {}
         self._assume: Mapping[str, int] = {}
         self._placeholder = PLACEHOLDER_INT
         self.has_routing = self._is_preparing = False
         self.defers_routing = True
-        self._value, self._distinct_bound = value, distinct_bound
+        self._value, self._distinct = value, distinct
         self._mode, self._shape_env = mode, cast("Any", mode.shape_env)
         self._names: dict[tuple[str, str, Dim | None], str] = {}
         self._open_symbols: dict[sympy.Symbol, sympy.Symbol] = {}
@@ -104,6 +104,8 @@ class DataSizes:
         first = args[0]
         memo = rule.memo if isinstance(first, FakeTensor) else ""
         size: Size | None = getattr(first, memo, None)
+        if size is None and operator_name(func) == "aten::nonzero":
+            size = self._distinct.true_count(first)
         if size is None and rule.exact is not None:
             size = rule.exact(self._value, *args)
         if size is None:
@@ -222,7 +224,7 @@ class DataSizes:
         rule = _rule_of(func)
         if rule is not None:
             largest = rule.largest(*args, **kwargs)
-            bound = self._distinct_bound(args[0]) if operator_name(func) == "aten::unique" else None
+            bound = self._distinct.bound(args[0]) if operator_name(func) == "aten::unique" else None
             is_tighter = bound is not None and isinstance(largest, int) and bound < largest
             return bound if is_tighter else largest
         return upper_bound(self._shape_env, symbol)

@@ -1,12 +1,14 @@
 """Bounds on the number of distinct values in an integer tensor of unknown values.
 
 A detector loops over the distinct classes of its boxes: at most the number of labels, not of boxes.
-A router chooses among its experts, of which one-hot rows may have one more.
+A router chooses among its experts, of which one-hot rows may have one more. A mask joined with its
+negation, by which code sorts elements to the front, has as many true elements as the mask has in
+all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,12 +27,18 @@ class DistinctValues:
         """Start without bounds; tensors whose value ``value_of`` returns are counted exactly."""
         self._value_of = value_of
         self._bounds: Any = WeakIdKeyDictionary()
+        self._negated: Any = WeakIdKeyDictionary()
+        self._true_counts: Any = WeakIdKeyDictionary()
 
     def propagate(self, func: Any, args: Any, out: Any) -> None:
         """Record the bound of a result that is selected from elements, a remainder, or indices."""
         if func not in _PROPAGATING and func not in _CHOOSING:
             return
         outs = out if isinstance(out, list | tuple) else (out,)
+        if func in _NEGATIONS:
+            self._negated[out] = args[0], (args[0]._version, out._version)
+        elif func is _ATEN.cat.default and self._are_complements(args[0]):
+            self._true_counts[out] = args[0][0].numel(), out._version
         if func in _CHOOSING:
             axis = args[_CHOOSING[func]] if len(args) > _CHOOSING[func] else -1
             if args[0].dim() and axis is not None and isinstance(size := args[0].shape[axis], int):
@@ -59,11 +67,27 @@ class DistinctValues:
         bound, version = self._bounds.get(tensor, (None, 0))
         return bound if version == tensor._version else None
 
+    def true_count(self, mask: torch.Tensor) -> int | None:
+        """Return the number of true elements of a mask, if its making decides it."""
+        count, version = self._true_counts.get(mask, (None, 0))
+        return count if version == mask._version and isinstance(count, int) else None
+
+    def _are_complements(self, tensors: Sequence[torch.Tensor]) -> bool:
+        """Return True if one of two masks is the negation of the other."""
+        if len(tensors) != 2 or any(tensor.dtype != torch.bool for tensor in tensors):  # noqa: PLR2004 - a pair
+            return False
+        for mask, other in (tensors, tensors[::-1]):
+            negated, versions = self._negated.get(other, (None, ()))
+            if negated is mask and versions == (mask._version, other._version):
+                return True
+        return False
+
 
 def _is_integer(out: Any) -> bool:
     return isinstance(out, torch.Tensor) and not (out.is_floating_point() or out.is_complex())
 
 
+_NEGATIONS = {_ATEN.bitwise_not.default, _ATEN.logical_not.default}
 _CHOOSING = {_ATEN.topk.default: 2, _ATEN.argmax.default: 1}
 """Operators that return indices along an axis, by the position of the axis."""
 _PROPAGATING = {
