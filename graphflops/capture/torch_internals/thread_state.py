@@ -20,6 +20,12 @@ _push: Any = overrides._push_mode
 _pop: Any = overrides._pop_mode
 _DEVICES = ("cpu", "cuda")
 _GUARDS = ("compile_context", "tracing_context")
+_KEYS = (
+    *(DispatchKey.PreDispatch, DispatchKey.Python, DispatchKey.PythonDispatcher),
+    *(DispatchKey.AutogradFunctionality, DispatchKey.AutogradOther),
+    DispatchKey.AutogradNestedTensor,
+)
+"""Keys that a count includes or excludes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,5 +110,5 @@ def _restore_keys(wanted: tuple[Any, Any]) -> None:
     )
     for before, now, set_key in zip(wanted, _keys(), setters, strict=True):
         if before.raw_repr() != now.raw_repr():
-            for key in (DispatchKey.PreDispatch, DispatchKey.Python, DispatchKey.PythonDispatcher):
+            for key in _KEYS:
                 set_key(key, before.has(key))
