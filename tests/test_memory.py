@@ -253,3 +253,10 @@ def test_dropout_that_drops_nothing_is_its_input(p: float, mode: bool, tensors: 
             return y, dropped, dropped * 2
 
     assert gf.count(Dropped(), (rows(1),)).memory.peak == tensors * WIDTH * FLOAT
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+def test_resized_images_take_no_memory_beside_the_result(mode: str) -> None:
+    model = nn.Upsample(scale_factor=2, mode=mode)
+    report = gf.count(model, (torch.empty(2, 4, 8, 8, device="meta"),))
+    assert report.memory.peak == 4 * (2 * 4 * 8 * 8 + 2 * 4 * 16 * 16)
