@@ -33,7 +33,7 @@ _OUTCOMES = {
     "no generation": "no class of it continues a prompt",
     "not built": "the library does not build it from its default config",
     "needs": "needs a package that is not installed",
-    "fails for real": "a real run of its default config fails at the same line",
+    "fails for real": "a real run on the same inputs fails too, at the same line",
     "refused": "refused: no inputs can be made for it",
     "inputs do not fit": "its own forward fails on the inputs made",
     "not captured": "cannot be captured as a graph",
@@ -120,7 +120,8 @@ def _section(where: dict[str, Any], mode: str, rows: list[Row]) -> str:
     counted = [row for row in rows if row["outcome"] == "counted"]
     compared = [row for row in counted if "flop_counter" in row]
     title, said = _TITLES[mode]
-    parts = [f"\n## {title}", said, _tally(rows, _outcome, _OUTCOMES, "tried")]
+    parts = [f"\n## {title}", said, *_unfinished(where, rows)]
+    parts.append(_tally(rows, _outcome, _OUTCOMES, "tried"))
     if methods := _methods(counted):
         rungs = _tally(counted, lambda row: str(row["method"]), methods, "counted")
         parts += ["By which rung of the ladder they were captured:", rungs]
@@ -129,6 +130,13 @@ def _section(where: dict[str, Any], mode: str, rows: list[Row]) -> str:
         verdicts = _tally(compared, _verdict, _VERDICTS, "counted")
         parts += ["### Contractions", _CONTRACTIONS, verdicts, "\n".join(_causes(compared))]
     return "\n\n".join([*parts, "### What was not counted", _failures(rows), ""])
+
+
+def _unfinished(where: dict[str, Any], rows: list[Row]) -> Iterable[str]:
+    """What a sweep has left out that was cut short."""
+    tried = sum(row["model"].startswith("hf:") for row in rows)
+    if tried < (listed := where["listed"]["hf"]):
+        yield f"The sweep has come to {tried} of {listed} types of transformers; the rest is to do."
 
 
 def _outcome(row: Row) -> str:
