@@ -32,7 +32,7 @@ class DistinctValues:
 
     def propagate(self, func: Any, args: Any, out: Any) -> None:
         """Record the bound of a result that is selected from elements, a remainder, or indices."""
-        if func not in _PROPAGATING and func not in _CHOOSING:
+        if func not in _RULED:
             return
         outs = out if isinstance(out, list | tuple) else (out,)
         if func in _NEGATIONS:
@@ -44,7 +44,7 @@ class DistinctValues:
             if args[0].dim() and axis is not None and isinstance(size := args[0].shape[axis], int):
                 self._bounds[outs[-1]] = size, outs[-1]._version
             return
-        if not _is_integer(outs[0]):
+        if func not in _PROPAGATING or not _is_integer(outs[0]):
             return
         if self._value_of(outs[0]) is not None:
             return
@@ -104,3 +104,5 @@ _PROPAGATING = {
     ),
 }
 """Operators whose results have only values of their first argument, or of few remainders."""
+_RULED = frozenset({*_NEGATIONS, *_CHOOSING, *_PROPAGATING})
+"""Operators whose results are looked at."""
