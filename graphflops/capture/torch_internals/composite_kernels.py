@@ -80,11 +80,20 @@ def _attention(before: Any, *args: Any, **kwargs: Any) -> Any:
     return gpu_attention(*args, **kwargs) if COUNT_FLAGS.on_gpu else before(*args, **kwargs)
 
 
-def _upsample(before: Any, x: torch.Tensor, *args: Any, operator: Any) -> Any:
-    """Resize images by the one operator that torch runs: its decomposition in Python gathers."""
-    sizes = args[0] or ()
-    is_symbolic = x._has_symbolic_sizes_strides or not all(type(size) is int for size in sizes)
-    return before(x, *args) if is_symbolic else operator._op_dk(_COMPOSITE, x, *args)
+def _in_one(before: Any, *args: Any, operator: Any, key: DispatchKey) -> Any:
+    """Run the one operator that torch runs, where its decomposition in Python runs many.
+
+    The decomposition takes symbolic sizes, as not all kernels do.
+    """
+    return before(*args) if any(map(_is_symbolic, args)) else operator._op_dk(key, *args)
+
+
+def _is_symbolic(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return value._has_symbolic_sizes_strides
+    if isinstance(value, list | tuple):
+        return any(map(_is_symbolic, value))
+    return isinstance(value, torch.SymInt | torch.SymFloat)
 
 
 def gpu_attention(  # noqa: PLR0913, PLR0917 - the schema's
@@ -190,10 +199,26 @@ _UPSAMPLE = (
     *(ATEN.upsample_bicubic2d.vec, ATEN._upsample_bilinear2d_aa.vec),
     *(ATEN._upsample_bicubic2d_aa.vec, ATEN._upsample_nearest_exact2d.vec),
 )
+_DIFFERENTIABLE = (
+    *(ATEN.upsample_nearest1d.default, ATEN.upsample_nearest2d.default),
+    *(ATEN.upsample_nearest3d.default, ATEN._upsample_nearest_exact1d.default),
+    *(ATEN._upsample_nearest_exact2d.default, ATEN._upsample_nearest_exact3d.default),
+    *(ATEN.upsample_bilinear2d.default, ATEN.upsample_bicubic2d.default),
+    *(ATEN.hardshrink.default, ATEN.softshrink.default),
+    *(ATEN.multi_margin_loss.default, ATEN.multilabel_margin_loss_forward.default),
+)
+"""Operators with a derivative of their own, which torch decomposes above autograd in Python."""
+
+
+def _one_operator(operator: Any, key: DispatchKey, own_key: DispatchKey) -> KernelPatch:
+    return KernelPatch(operator, key, partial(_in_one, operator=operator, key=own_key))
+
+
 COMPOSITE_KERNELS = (
     KernelPatch(ATEN.dropout.default, _COMPOSITE, _dropout),
     KernelPatch(ATEN.dropout.default, _AUTOGRAD, _dropout),
     KernelPatch(ATEN.scaled_dot_product_attention.default, _COMPOSITE, _attention),
-    *(KernelPatch(op, _COMPOSITE, partial(_upsample, operator=op)) for op in _UPSAMPLE),
+    *(_one_operator(op, key, _COMPOSITE) for op in _UPSAMPLE for key in (_COMPOSITE, _AUTOGRAD)),
+    *(_one_operator(op, _AUTOGRAD, _AUTOGRAD) for op in _DIFFERENTIABLE),
 )
 """Patches of a counting thread."""
