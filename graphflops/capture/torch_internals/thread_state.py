@@ -35,6 +35,7 @@ class ThreadState:
     Attributes:
         dispatch_modes: Modes that see operators, the outermost first.
         function_modes: Modes that see functions of torch.
+        functions: Which of them may: all, none, or none of the modes.
         grad: Whether autograd records.
         autocast: By kind of device, whether it casts and to which type.
         keys: Dispatch keys that are included and excluded.
@@ -44,6 +45,7 @@ class ThreadState:
 
     dispatch_modes: list[Any]
     function_modes: list[Any]
+    functions: Any
     grad: bool
     autocast: tuple[tuple[bool, torch.dtype], ...]
     keys: tuple[Any, Any]
@@ -56,6 +58,7 @@ class ThreadState:
         return cls(
             dispatch_modes=dispatch._get_current_dispatch_mode_stack(),
             function_modes=_function_modes(),
+            functions=torch._C._get_torch_function_state(),
             grad=torch.is_grad_enabled(),
             autocast=_autocast(),
             keys=_keys(),
@@ -65,6 +68,7 @@ class ThreadState:
 
     def restore(self) -> None:
         """Put it back; may be called again when it was interrupted."""
+        torch._C._set_torch_function_state(self.functions)
         self._restore_modes()
         if torch.is_grad_enabled() is not self.grad:
             torch._C._set_grad_enabled(self.grad)
