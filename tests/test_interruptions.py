@@ -27,6 +27,7 @@ from torch.utils import _python_dispatch as dispatch
 
 import graphflops as gf
 
+torch_c: Any = torch._C
 function_modes: Any = overrides._get_current_function_mode_stack
 
 
@@ -64,7 +65,7 @@ def of_process() -> list[Any]:
         *(torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_default_device()),
         *(torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")),
         *(dispatch._get_current_dispatch_mode_stack(), function_modes()),
-        torch._C._get_torch_function_state(),
+        torch_c._get_torch_function_state(),
         *(dispatch._is_in_torch_dispatch_mode, torch._C._only_lift_cpu_tensors()),
         *(include.raw_repr(), exclude.raw_repr(), TracingContext.try_get()),
         *(torch.compiler.is_compiling, torch.compiler.is_exporting(), gc.isenabled()),

@@ -18,6 +18,7 @@ from torch.utils import _python_dispatch as dispatch
 _function_modes: Any = overrides._get_current_function_mode_stack
 _push: Any = overrides._push_mode
 _pop: Any = overrides._pop_mode
+_TORCH: Any = torch._C
 _DEVICES = ("cpu", "cuda")
 _GUARDS = ("compile_context", "tracing_context")
 _KEYS = (
@@ -58,7 +59,7 @@ class ThreadState:
         return cls(
             dispatch_modes=dispatch._get_current_dispatch_mode_stack(),
             function_modes=_function_modes(),
-            functions=torch._C._get_torch_function_state(),
+            functions=_TORCH._get_torch_function_state(),
             grad=torch.is_grad_enabled(),
             autocast=_autocast(),
             keys=_keys(),
@@ -68,7 +69,7 @@ class ThreadState:
 
     def restore(self) -> None:
         """Put it back; may be called again when it was interrupted."""
-        torch._C._set_torch_function_state(self.functions)
+        _TORCH._set_torch_function_state(self.functions)
         self._restore_modes()
         if torch.is_grad_enabled() is not self.grad:
             torch._C._set_grad_enabled(self.grad)
