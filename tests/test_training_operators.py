@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import graphflops as gf
+from benchmarks.gpu import operators
 
 ALLOCATIONS = {"aten::empty_strided"}
 TARGET = torch.tensor([0, 1, 2, 3])
@@ -62,3 +64,9 @@ def test_operators_are_those_of_a_real_step(name: str) -> None:
     report = gf.count_training(model, (x,))
     ours = {record.call.op for record in report.records}
     assert ours - ALLOCATIONS == real.names - {"aten::detach"} - ALLOCATIONS
+
+
+@pytest.mark.parametrize("name", operators.CASES)
+def test_memory_of_a_step_is_that_of_a_gpu(name: str) -> None:
+    measured = json.loads(operators.RESULTS.read_text("utf-8"))["peaks"]
+    assert operators.predict(*operators.CASES[name]) == measured[name]

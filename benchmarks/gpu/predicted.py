@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
+from benchmarks.gpu import operators
 from benchmarks.gpu.cases import CASES
 from benchmarks.gpu.plan import GENERATION, TRAINING
 from benchmarks.gpu.results import PREDICTIONS, RESULTS, Record, read
@@ -44,6 +45,7 @@ def sections(cards: Mapping[str, Mapping[str, Record]]) -> str:
         memory=_memory_table(eager),
         time=_time_table(eager, compiled),
         llava=_llava(),
+        operators=_operators(),
     )
 
 
@@ -133,6 +135,16 @@ def _llava() -> str:
     return tabulate(rows, ["peak", "GB"], tablefmt="github", disable_numparse=True)
 
 
+def _operators() -> str:
+    found: dict[str, Any] = json.loads(operators.RESULTS.read_text("utf-8"))
+    rows = [
+        (name, f"{found['peaks'][name]:,}", f"{operators.predict(*case):,}")
+        for name, case in operators.CASES.items()
+    ]
+    headers = ["training step", f"bytes on the {found['device'].split()[1]}", "counted"]
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+
+
 _TEXT = """\
 ## Predicted memory
 
@@ -148,6 +160,13 @@ tensors, and take up to half of the memory of an inference (VGG in float32). Tho
 transformers 5.17, whose position bias is no contiguous tensor, so that a GPU writes attention out;
 with that version the training of T5 is predicted to 0.01%, and with 5.23, counted here, attention
 is one kernel.
+
+### Operators that a decomposition hides
+
+Steps of single operators that torch's fake tensors decompose in Python, and a real step does not
+(`python -m benchmarks.gpu.operators --output DIR`, `--predict`):
+
+{operators}
 
 ### The published generation
 
