@@ -1,266 +1,180 @@
-"""How long a count takes beside others: ``python -m benchmarks.capture``.
+"""How long a count takes beside ``FlopCounterMode``: ``python -m benchmarks.capture``.
 
-graphflops with and without repeated layers, plain ``torch.export`` and ``FlopCounterMode``
-under fake tensors take turns on each model; medians after a warm-up, in one process. Peak
-memory is that of a process that builds the model and counts it once. Writes
-``benchmarks/results/capture.json`` and the tables of ``docs/evidence/speed.md``.
+The first count of a process and a warm one, of graphflops and of ``FlopCounterMode`` on the meta
+device and under fake tensors, forward and training; how is in ``benchmarks/count_time.py``.
+Writes ``benchmarks/results/capture.json`` and two tables of ``docs/evidence/speed.md``.
 """
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
+import importlib
 import json
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import torch
 from tabulate import tabulate
-from torch._subclasses import FakeTensorMode
-from torch.utils import _pytree as pytree
-from torch.utils.flop_counter import FlopCounterMode
 
-import graphflops as gf
+from benchmarks import unrepeated_models
+from benchmarks.count_time import (
+    COUNTERS,
+    OWN_SLOWER,
+    ROOT,
+    Case,
+    Row,
+    arguments,
+    measured,
+    named,
+    quicker,
+    ratio,
+    shown,
+)
 from benchmarks.results import environment, fill
-from graphflops.capture.record.loss import loss_of
 from graphflops.models import Options, resolve
-from graphflops.models.prepare_training import TrainingOptions, prepare_training
 from graphflops.models.workload import Workload
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "capture.json"
 PAGE = ROOT / "docs" / "evidence" / "speed.md"
-ROUNDS = 5
+ROUNDS = 3
 LLAMA = f"hf:{ROOT}/examples/configs/llama-3-8b"
-_LLAMA_405B = {
-    "num_hidden_layers": 126,
-    "hidden_size": 16384,
-    "intermediate_size": 53248,
-    "num_attention_heads": 128,
-    "num_key_value_heads": 8,
+LLAMA_8B = "Llama-3-8B shape, 2,048 tokens"
+TRAINING = ", training"
+_LLAMA_13B = {
+    "hidden_size": 5120,
+    "intermediate_size": 13824,
+    "num_hidden_layers": 40,
+    "num_attention_heads": 40,
+    "num_key_value_heads": 40,
 }
-Counters = Mapping[str, Callable[[], Any]]
+_KIMI_K2 = {"n_routed_experts": 384, "num_attention_heads": 64, "vocab_size": 163840}
+_SMALL = {"seq_len": 128, "overrides": {"hidden_size": 512, "intermediate_size": 1024}}
+_ALL = (*COUNTERS, *OWN_SLOWER)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """A model that is counted.
+def _adapted(name: str, **options: Any) -> Workload:
+    """Return a model with low-rank adapters."""
+    workload = resolve(name, Options(**options))
+    # PEFT takes torch.distributed.tensor for imported, and transformers, which resolve repairs.
+    import peft
 
-    Attributes:
-        title: What tables call it.
-        model: Its name.
-        options: Its sizes.
-        trained: Whether a training step is counted too.
-        rounds: How often the counters take turns.
-    """
-
-    title: str
-    model: str
-    options: Options = field(default_factory=Options)
-    trained: bool = True
-    rounds: int = ROUNDS
+    importlib.import_module("torch.distributed.tensor")
+    adapters = peft.LoraConfig(r=8, target_modules=["q_proj", "v_proj"])
+    model = peft.get_peft_model(workload.model, adapters, low_cpu_mem_usage=True)
+    return dataclasses.replace(workload, model=model.eval())
 
 
-CASES = (
-    Case(title="Llama-3-8B shape, 2,048 tokens", model=LLAMA, options=Options(seq_len=2048)),
-    Case(
-        title="Llama-3.1-405B shape, 2,048 tokens",
-        model=LLAMA,
-        options=Options(seq_len=2048, overrides=_LLAMA_405B),
-        rounds=3,
+_REPEATED = {
+    LLAMA_8B: Case(build=named(LLAMA, seq_len=2048), counters=_ALL),
+    "Llama-3.1-405B shape, 2,048 tokens": Case(
+        build=named(f"hf:{ROOT}/examples/configs/llama-3.1-405b", seq_len=2048), counters=_ALL
     ),
-    Case(
-        title="DeepSeek-V3 shape, 512 tokens",
-        model="hf:deepseek_v3",
-        # FlopCounterMode has no shapes for grouped products of float32.
-        options=Options(seq_len=512, dtype="bfloat16"),
-        rounds=3,
+    "Llama-2-13B shape, 1,024 tokens": Case(
+        build=named("hf:llama", seq_len=1024, overrides=_LLAMA_13B)
     ),
-    Case(title="BERT-base, 128 tokens", model="hf:bert", options=Options(seq_len=128)),
-    Case(title="ViT-B/16, 224x224", model="hf:vit"),
-    Case(title="ResNet-50, 224x224", model="hf:resnet"),
+    # FlopCounterMode has no shapes for grouped products of float32.
+    "DeepSeek-V3 shape, 512 tokens": Case(
+        build=named("hf:deepseek_v3", seq_len=512, dtype="bfloat16"), counters=_ALL
+    ),
+    "Kimi K2 shape, 512 tokens": Case(
+        build=named("hf:deepseek_v3", seq_len=512, dtype="bfloat16", overrides=_KIMI_K2)
+    ),
+    "Jamba, 512 tokens": Case(build=named("hf:jamba", seq_len=512, dtype="bfloat16")),
+    "Zamba2, 512 tokens": Case(build=named("hf:zamba2", seq_len=512)),
+    "BERT-base, 128 tokens": Case(build=named("hf:bert", seq_len=128), counters=_ALL),
+    "ViT-B/16, 224x224": Case(build=named("hf:vit"), counters=_ALL),
+    "ResNet-50, 224x224": Case(build=named("hf:resnet"), counters=_ALL),
+    "ResNet-101, 224x224": Case(build=named("torchvision:resnet101")),
+    "Swin-L, 224x224": Case(build=named("timm:swin_large_patch4_window7_224")),
+    "EfficientNet-B7, 224x224": Case(build=named("torchvision:efficientnet_b7")),
+    "DenseNet-201, 224x224": Case(build=named("torchvision:densenet201")),
+    "NASNet-A large, 331x331": Case(build=named("timm:nasnetalarge")),
+    "ALBERT, 128 tokens": Case(build=named("hf:albert", seq_len=128)),
+    "Llama of 32 layers, 128 tokens": Case(build=named("hf:llama", **_SMALL)),
+    "the same with LoRA (PEFT)": Case(build=lambda: _adapted("hf:llama", **_SMALL)),
+}
+_TRAINED = (
+    LLAMA_8B,
+    "Llama-3.1-405B shape, 2,048 tokens",
+    "DeepSeek-V3 shape, 512 tokens",
+    "BERT-base, 128 tokens",
+    "ViT-B/16, 224x224",
+    "ResNet-50, 224x224",
+    "Swin-L, 224x224",
+    "EfficientNet-B7, 224x224",
 )
+CASES: dict[str, Case] = {
+    **_REPEATED,
+    **{title: Case(build=build) for title, build in unrepeated_models.MODELS.items()},
+    **{
+        f"{title}{TRAINING}": dataclasses.replace(
+            _REPEATED[title], is_training=True, counters=COUNTERS
+        )
+        for title in _TRAINED
+    },
+}
 
 
 def main() -> None:
     """Measure, print, save, write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--memory", metavar="MODEL", help="only count this once, print its peak")
-    parser.add_argument("--only", metavar="PART", help="measure only models with this in the name")
-    options = parser.parse_args()
-    if options.memory:
-        _count_once(next(case for case in CASES if case.title == options.memory))
-        return
-    known = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if options.only else []
-    rows = {row["model"]: row for row in known}
-    for case in CASES:
-        if options.only is None or options.only in case.title:
-            rows[case.title] = _row(case)
-    where = environment(("torch", "transformers"))
-    found = [rows[case.title] for case in CASES]
+    options = arguments(__doc__, ROUNDS).parse_args()
+    rows = {row["case"]: row for row in _load()["rows"]} if options.only else {}
+    for title, case in CASES.items():
+        if options.only is None or options.only in title:
+            rows[title] = measured("benchmarks.capture", title, case, options.rounds)
+            print(table([rows[title]]).splitlines()[-1], flush=True)
+            _save(rows)
+    fill(PAGE, "capture", table(_load()["rows"]))
+    fill(PAGE, "capture-in-full", slower_table(_load()["rows"]))
+
+
+def _load() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return loaded
+
+
+def _save(rows: dict[str, Row]) -> None:
+    where = environment(("torch", "transformers", "torchvision", "timm"))
+    found = [rows[title] for title in CASES if title in rows]
     RESULTS.write_text(json.dumps({"environment": where, "rows": found}, indent=1) + "\n")
-    fill(PAGE, "capture", table(found))
 
 
-def counters(workload: Workload, *, training: bool = True) -> Counters:
-    """What counts a model: graphflops and FlopCounterMode, a forward pass and a training step."""
-    found: dict[str, Callable[[], Any]] = {
-        "graphflops": lambda: _graphflops(workload),
-        "FlopCounterMode": lambda: _flop_counter(workload),
-    }
-    if training:
-        step = prepare_training(workload, TrainingOptions(evaluating=True))
-        found["graphflops, training"] = lambda: _graphflops_training(step)
-        found["FlopCounterMode, training"] = lambda: _flop_counter_training(step)
-    return found
-
-
-def medians(counting: Counters, rounds: int) -> dict[str, float | None]:
-    """Median seconds of counters that take turns; ``None`` for those that fail."""
-    taken: dict[str, list[float]] = {
-        name: [] for name, count in counting.items() if _works(name, count)
-    }
-    for _ in range(rounds):
-        for name, times in taken.items():
-            start = time.perf_counter()
-            counting[name]()
-            times.append(time.perf_counter() - start)
-    return {
-        name: round(statistics.median(taken[name]), 4) if name in taken else None
-        for name in counting
-    }
-
-
-def _row(case: Case) -> dict[str, Any]:
-    workload = resolve(case.model, case.options)
-    seconds = medians(
-        {
-            **counters(workload, training=case.trained),
-            "graphflops --no-reuse-layers": lambda: _graphflops(workload, reuse_layers=False),
-            "torch.export": lambda: _export(workload),
-        },
-        case.rounds,
-    )
-    peak = subprocess.run(  # noqa: S603 - this very script
-        [sys.executable, "-m", "benchmarks.capture", "--memory", case.title],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    )
-    alone, mib = map(float, peak.stdout.split())
-    row = {
-        "model": case.title,
-        "seconds": seconds,
-        "ratios": {
-            kind: _ratio(seconds, f"graphflops{kind}", f"FlopCounterMode{kind}")
-            for kind in ("", ", training")
-        },
-        "alone": {"seconds": round(alone, 2), "peak_mib": round(mib)},
-    }
-    print(row, flush=True)
-    return row
-
-
-def _ratio(seconds: Mapping[str, float | None], ours: str, theirs: str) -> float | None:
-    own, other = seconds.get(ours), seconds.get(theirs)
-    return None if own is None or other is None else round(own / other, 2)
-
-
-def _works(name: str, count: Callable[[], Any]) -> bool:
-    try:
-        count()
-    except Exception as error:  # noqa: BLE001 - that others fail is a result
-        print(f"{name} fails: {type(error).__name__}: {error}"[:200], file=sys.stderr)
-        return False
-    return True
-
-
-def _count_once(case: Case) -> None:
-    workload = resolve(case.model, case.options)
-    start = time.perf_counter()
-    _graphflops(workload)
-    seconds = time.perf_counter() - start
-    # ru_maxrss would begin with what the process had that started this one.
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    print(seconds, int(status.partition("VmHWM:")[2].split()[0]) / 1024)
-
-
-def _graphflops(workload: Workload, *, reuse_layers: bool = True) -> gf.OpCost:
-    model, args, kwargs = workload.model, workload.args, workload.kwargs
-    return gf.count(model, args, kwargs, reuse_layers=reuse_layers, on_unknown="ignore").total
-
-
-def _graphflops_training(step: Workload) -> gf.OpCost:
-    return gf.count_training(step.model, step.args, step.kwargs, on_unknown="ignore").total
-
-
-def _on_meta(workload: Workload) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    inputs: Any = pytree.tree_map_only(
-        torch.Tensor, lambda tensor: tensor.to("meta"), (workload.args, dict(workload.kwargs))
-    )
-    args, kwargs = inputs
-    return args, kwargs
-
-
-def _flop_counter(workload: Workload) -> int:
-    args, kwargs = _on_meta(workload)
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with torch.no_grad(), mode, FlopCounterMode(display=False) as counter:
-        workload.model(*args, **kwargs)
-    return int(counter.get_total_flops())
-
-
-def _flop_counter_training(step: Workload) -> int:
-    args, kwargs = _on_meta(step)
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with mode, FlopCounterMode(display=False) as counter:
-        value, _ = loss_of(step.model(*args, **kwargs), None)
-        value.backward()  # type: ignore[no-untyped-call]  # torch's gap
-    for parameter in step.model.parameters():
-        parameter.grad = None
-    return int(counter.get_total_flops())
-
-
-def _export(workload: Workload) -> None:
-    with torch.no_grad():
-        torch.export.export(workload.model, workload.args, dict(workload.kwargs), strict=False)
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Seconds of each counter on each model."""
-    headers = [
-        *("model", "graphflops", "FlopCounterMode", "ratio"),
-        *("training: graphflops", "FlopCounterMode", "ratio"),
-        *("--no-reuse-layers", "torch.export", "alone", "peak memory"),
-    ]
-    shown = [
-        [
-            row["model"],
-            *_seconds(row, "graphflops", "FlopCounterMode"),
-            _shown(row["ratios"][""], ""),
-            *_seconds(row, "graphflops, training", "FlopCounterMode, training"),
-            _shown(row["ratios"][", training"], ""),
-            *_seconds(row, "graphflops --no-reuse-layers", "torch.export"),
-            f"{row['alone']['seconds']:.2f} s",
-            f"{row['alone']['peak_mib'] / 1024:.2f} GiB",
-        ]
+def table(rows: list[Row]) -> str:
+    """Seconds of graphflops and of the quicker other, the first time and warm, and memory."""
+    cells = [
+        (
+            row["case"],
+            *(
+                cell
+                for times in (row["first"], row["warm"])
+                for cell in (
+                    shown(times[COUNTERS[0]], " s"),
+                    shown(quicker(times), " s"),
+                    shown(ratio(times)),
+                )
+            ),
+            _mebibytes(row["peak_mib"][COUNTERS[0]]),
+        )
         for row in rows
     ]
-    return tabulate(shown, headers, tablefmt="github", disable_numparse=True)
+    headers = ("count", "first", "quicker other", "ratio", "warm", "quicker other", "ratio")
+    align = ("left", *("right",) * len(headers))
+    return tabulate(
+        cells, (*headers, "memory"), tablefmt="github", colalign=align, disable_numparse=True
+    )
 
 
-def _seconds(row: dict[str, Any], *names: str) -> list[str]:
-    return [_shown(row["seconds"].get(name), " s") for name in names]
+def _mebibytes(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f} MiB"
 
 
-def _shown(value: float | None, unit: str) -> str:
-    return "" if value is None else f"{value:.3g}{unit}"
+def slower_table(rows: list[Row]) -> str:
+    """Seconds that the same calls take without reuse and by ``torch.export``, warm."""
+    headers = ("warm count", COUNTERS[0], *OWN_SLOWER)
+    cells = [
+        (row["case"], *(shown(row["warm"][counter], " s") for counter in headers[1:]))
+        for row in rows
+        if OWN_SLOWER[0] in row["warm"]
+    ]
+    return tabulate(cells, headers, tablefmt="github", disable_numparse=True)
 
 
 if __name__ == "__main__":

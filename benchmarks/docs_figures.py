@@ -2,7 +2,7 @@
 
 A page has ``<!-- NAME -->figure<!-- /NAME -->``; ``python -m benchmarks.docs_examples --update``
 writes what the function of that name returns, and a test fails where a page has something else.
-Figures of the speed of counts come from ``capture.json``, ``cold.json`` and ``scaling.json`` alone.
+Figures of the speed of counts come from ``capture.json`` and ``scaling.json`` alone.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import graphflops as gf
 from benchmarks import (
     batch,
     capture,
-    cold,
     command,
+    count_time,
     diff,
     fit_efficiency,
     generation_time,
@@ -38,7 +38,6 @@ from benchmarks.results import Results, rows_of
 from graphflops.analysis.devices import known_devices
 from graphflops.models import Options, resolve
 
-LLAMA_8B = "Llama-3-8B shape, 2,048 tokens"
 _CONVENTIONS = ("exact", "torch", "calflops", "fvcore")
 
 
@@ -62,15 +61,19 @@ def _environment(where: dict[str, Any]) -> str:
     )
 
 
-def _llama(kind: str) -> dict[str, Any]:
-    row: dict[str, Any] = next(
-        row for row in _load(capture.RESULTS)["rows"] if row["model"] == LLAMA_8B
-    )[kind]
-    return row
+def _times(title: str) -> dict[str, float]:
+    """Return the warm times of a count by counter."""
+    rows = _load(capture.RESULTS)["rows"]
+    found: dict[str, float] = next(row["warm"] for row in rows if row["case"] == title)
+    return found
 
 
-def _growth(counter: str) -> str:
-    return f"{_load(scaling.RESULTS)['126 layers over 4'][counter]:.1f}"
+def _seconds(title: str) -> str:
+    return f"{_times(title)[count_time.COUNTERS[0]]:.2f} s"
+
+
+def _share(title: str) -> str:
+    return f"{count_time.ratio(_times(title)):.0%}"
 
 
 def _slower() -> str:
@@ -79,9 +82,21 @@ def _slower() -> str:
     return f"{len(slower)} of {len(others)}"
 
 
-def _range(part: str) -> str:
-    ratios = [row["ratios"][part] for row in _load(capture.RESULTS)["rows"]]
+def _range(figure: str, *, is_training: bool = False) -> str:
+    """Smallest and largest ratio to the quicker ``FlopCounterMode``."""
+    rows = _load(capture.RESULTS)["rows"]
+    ratios = [
+        found
+        for row in rows
+        if row["case"].endswith(capture.TRAINING) == is_training
+        and (found := count_time.ratio(row[figure])) is not None
+    ]
     return f"{min(ratios):.2f} to {max(ratios):.2f}"
+
+
+def _peak() -> str:
+    rows = _load(capture.RESULTS)["rows"]
+    return f"{max(row['peak_mib'][count_time.COUNTERS[0]] for row in rows):.0f} MiB"
 
 
 def conventions_table() -> str:
@@ -129,14 +144,13 @@ FIGURES: dict[str, Callable[[], str]] = {
     "batch-environment": lambda: _environment(_load(batch.RESULTS)["environment"]),
     "capture": lambda: capture.table(_load(capture.RESULTS)["rows"]),
     "capture-environment": lambda: _environment(_load(capture.RESULTS)["environment"]),
-    "cold": lambda: cold.table(_load(cold.RESULTS)["rows"]),
-    "cold-environment": lambda: _environment(_load(cold.RESULTS)["environment"]),
+    "capture-in-full": lambda: capture.slower_table(_load(capture.RESULTS)["rows"]),
     "command": lambda: command.table(_load(command.RESULTS)),
     "command-environment": lambda: _environment(_load(command.RESULTS)["environment"]),
     "generation-time": lambda: generation_time.table(rows_of(generation_time.RESULTS)[1]),
     "generation-time-environment": lambda: _environment(rows_of(generation_time.RESULTS)[0]),
     "slow-generations": lambda: generation_time.slowest(rows_of(generation_time.RESULTS)[1]),
-    "scaling": lambda: scaling.table(_load(scaling.RESULTS)),
+    "scaling": lambda: scaling.table(_load(scaling.RESULTS)["rows"]),
     "scaling-environment": lambda: _environment(_load(scaling.RESULTS)["environment"]),
     "diff": lambda: diff.table(_load(diff.RESULTS)),
     "diff-environment": lambda: _environment(_load(diff.RESULTS)["environment"]),
@@ -144,21 +158,21 @@ FIGURES: dict[str, Callable[[], str]] = {
     "viewers-environment": lambda: _environment(_load(viewers.RESULTS)["environment"]),
     "diff-seconds": lambda: f"{max(row['seconds'] for row in _load(diff.RESULTS)['rows']):.2f} s",
     "training": lambda: training.table(_load(training.RESULTS)["rows"]),
-    "llama-seconds": lambda: f"{_llama('seconds')['graphflops']:.2f} s",
+    "llama-seconds": lambda: _seconds(capture.LLAMA_8B),
     "html": lambda: html.table(_load(html.RESULTS)["rows"]),
     "memory-budget": lambda: memory_budget.table(_load(memory_budget.RESULTS)["rows"]),
-    "llama-training-seconds": lambda: f"{_llama('seconds')['graphflops, training']:.2f} s",
-    "llama-ratio": lambda: f"{_llama('ratios')['']:.0%}",
-    "llama-training-ratio": lambda: f"{_llama('ratios')[', training']:.0%}",
-    "ratios": lambda: _range(""),
-    "training-ratios": lambda: _range(", training"),
-    "growth": lambda: _growth("graphflops"),
-    "growth-flop-counter": lambda: _growth("FlopCounterMode"),
+    "llama-training-seconds": lambda: _seconds(capture.LLAMA_8B + capture.TRAINING),
+    "llama-ratio": lambda: _share(capture.LLAMA_8B),
+    "llama-training-ratio": lambda: _share(capture.LLAMA_8B + capture.TRAINING),
+    "ratios": lambda: _range("warm"),
+    "first-ratios": lambda: _range("first"),
+    "training-ratios": lambda: _range("warm", is_training=True),
+    "first-training-ratios": lambda: _range("first", is_training=True),
+    "growth": lambda: f"{scaling.growth(_load(scaling.RESULTS)['rows'])[0]:.1f}",
+    "growth-flop-counter": lambda: f"{scaling.growth(_load(scaling.RESULTS)['rows'])[1]:.1f}",
     "peers": lambda: page.coverage_table(_peers(), ("bert", "vit", "resnet", "llama-8b")),
     "peers-slower": _slower,
-    "peak-memory": lambda: (
-        f"{max(row['alone']['peak_mib'] for row in _load(capture.RESULTS)['rows']) / 1024:.2f} GiB"
-    ),
+    "peak-memory": _peak,
     "conventions": conventions_table,
     "devices": devices_table,
     "timm-memory": timm_memory.table,

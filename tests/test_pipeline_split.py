@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import graphflops as gf
 from benchmarks.capture import LLAMA
-from benchmarks.scaling import _llama
+from benchmarks.scaling import llama
 from graphflops.models import Options, resolve
 
 ROOT = Path(__file__).parents[1]
@@ -105,12 +105,12 @@ def parts(module: fx.GraphModule, stages: int) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "workload",
-    [(LLAMA, Options(seq_len=2048)), _llama(num_hidden_layers=126)],
+    ("name", "options"),
+    [(LLAMA, {"seq_len": 2048}), llama(num_hidden_layers=126)],
     ids=["8B", "126 layers"],
 )
-def test_large_models_are_within_a_twentieth_of_ideal(workload: tuple[str, Options]) -> None:
-    model = resolve(*workload)
+def test_large_models_are_within_a_twentieth_of_ideal(name: str, options: dict[str, Any]) -> None:
+    model = resolve(name, Options(**options))
     report = gf.count(model.model, model.args, model.kwargs)
     flops = parts(report.graph.to_fx(), 4)
     assert sum(flops) == report.flops

@@ -1,4 +1,4 @@
-"""Models whose calls do not repeat, or repeat in ways of their own: what a cold cache costs."""
+"""Models whose calls do not repeat, or repeat in ways of their own, on meta with their inputs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.cold_swin import SwinUNETR
+from benchmarks.swin_unetr import SwinUNETR
 from graphflops.models.workload import Workload
 
 
@@ -77,21 +77,51 @@ class _Adapters(nn.Module):
 
 
 class _Mamba(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, steps: int) -> None:
         super().__init__()
+        self.steps = steps
         self.decay = nn.Parameter(torch.empty(64, 16))
         self.b, self.c, self.step = nn.Linear(64, 16), nn.Linear(64, 16), nn.Linear(64, 64)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         state = x.new_zeros(x.shape[0], 64, 16)
         outputs = []
-        for t in range(256):
+        for t in range(self.steps):
             u = x[:, t]
             step = functional.softplus(self.step(u))
             update = step[..., None] * self.b(u)[:, None] * u[..., None]
             state = torch.exp(step[..., None] * self.decay) * state + update
             outputs.append((state * self.c(u)[:, None]).sum(-1))
         return torch.stack(outputs, 1)
+
+
+class _Recurrent(nn.Module):
+    """LSTM written as a loop over steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(64, 64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state = (x.new_zeros(x.shape[0], 64), x.new_zeros(x.shape[0], 64))
+        outputs = []
+        for step in x.unbind(1):
+            state = self.cell(step, state)
+            outputs.append(state[0])
+        return torch.stack(outputs, 1)
+
+
+class _Tree(nn.Module):
+    """Binary tree of modules, Linears at its leaves."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        parts = (_Tree(depth - 1) if depth > 1 else nn.Linear(32, 32) for _ in range(2))
+        self.left, self.right = parts
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        both: torch.Tensor = self.left(x) + self.right(x)
+        return both
 
 
 def _block(given: int, width: int) -> nn.Sequential:
@@ -148,7 +178,10 @@ MODELS: dict[str, Callable[[], Workload]] = {
     "a transformer layer called 60 times": _workload(_Again, 2, 64, 256),
     "512 experts of two calls in a loop": _workload(_Experts, 4, 64),
     "LoRA on 32 layers": _workload(_Adapters, 2, 64, 256),
-    "Mamba of 256 steps": _workload(_Mamba, 2, 256, 64),
+    "a tree of 4,095 modules": _workload(lambda: _Tree(11), 4, 32),
+    "LSTM of 2,048 steps": _workload(_Recurrent, 2, 2048, 64),
+    "Mamba of 256 steps": _workload(lambda: _Mamba(256), 2, 256, 64),
+    "Mamba of 1,024 steps": _workload(lambda: _Mamba(1024), 2, 1024, 64),
     "4,000 additions": _workload(_Additions, 8),
     "UNet, 64x64": _workload(_UNet, 1, 3, 64, 64),
     "SwinUNETR, 64x64x64": _workload(SwinUNETR, 1, 1, 64, 64, 64),
