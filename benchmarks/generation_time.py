@@ -86,7 +86,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     shown = [(f"{name} tokens", seconds[name]) for name in long if name in seconds]
     others = [taken for name, taken in seconds.items() if name not in long]
     if others:
-        title = f"{len(others)} causal types by name, {TOKENS[0]} + {TOKENS[1]} tokens"
+        title = f"causal types by name, {TOKENS[0]} + {TOKENS[1]} tokens ({len(others)} measured)"
         shown += [
             (f"{title}: median", statistics.median(others)),
             (f"{title}: slowest", max(others)),
