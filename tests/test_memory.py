@@ -260,3 +260,14 @@ def test_resized_images_take_no_memory_beside_the_result(mode: str) -> None:
     model = nn.Upsample(scale_factor=2, mode=mode)
     report = gf.count(model, (torch.empty(2, 4, 8, 8, device="meta"),))
     assert report.memory.peak == 4 * (2 * 4 * 8 * 8 + 2 * 4 * 16 * 16)
+
+
+def test_a_negated_mask_is_freed_before_its_negation() -> None:
+    class Masked(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = ~(x > 0)
+            return x.exp().sin().masked_fill(hidden, 0.0)
+
+    # The input, the mask, and at the end the sine and the result; its exponential is freed.
+    report = gf.count(Masked(), (torch.empty(8, 8, device="meta"),))
+    assert report.memory.peak == 64 * (FLOAT + 1 + 2 * FLOAT)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import ref
 
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
@@ -36,7 +37,7 @@ class DistinctValues:
             return
         outs = out if isinstance(out, list | tuple) else (out,)
         if func in _NEGATIONS:
-            self._negated[out] = args[0], (args[0]._version, out._version)
+            self._negated[out] = ref(args[0]), (args[0]._version, out._version)
         elif func is _ATEN.cat.default and self._are_complements(args[0]):
             self._true_counts[out] = args[0][0].numel(), out._version
         if func in _CHOOSING:
@@ -77,8 +78,8 @@ class DistinctValues:
         if len(tensors) != 2 or any(tensor.dtype != torch.bool for tensor in tensors):  # noqa: PLR2004 - a pair
             return False
         for mask, other in (tensors, tensors[::-1]):
-            negated, versions = self._negated.get(other, (None, ()))
-            if negated is mask and versions == (mask._version, other._version):
+            negated, versions = self._negated.get(other, (lambda: None, ()))
+            if negated() is mask and versions == (mask._version, other._version):
                 return True
         return False
 
