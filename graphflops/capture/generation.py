@@ -1,7 +1,7 @@
 """Capture of the two graphs of a generation: prefill, and one decode step.
 
-The decode step starts from the cache of a first pass, which runs on fake tensors, so that caches
-of every kind have their shapes.
+The decode step starts from the state that an earlier call has left, as shapes, or from that of a
+first pass on fake tensors, so that caches of every kind have their shapes.
 
 Symbols: ``B`` sequences, ``P`` tokens of the prompt (of the encoder's, if there is one), ``K``
 tokens in the cache before the step, ``M`` tokens of capacity of a static cache.
@@ -20,7 +20,7 @@ from torch import nn
 
 from graphflops.capture.fake.symbolic_shapes import Symbols
 from graphflops.capture.forward import Run, capture_module
-from graphflops.capture.prefill_outputs import PrefillOutputs, record_outputs
+from graphflops.capture.generation_state import CACHED, GenerationState, record_state
 from graphflops.capture.record.generate_loop import (
     TOKEN_INPUT,
     GenerateLoop,
@@ -191,7 +191,7 @@ def _check_positions(model: Any, capacity: int, new_tokens: int) -> None:
 
 def capture_prefill(
     prompt: Prompt, symbols: frozenset[str], *, reuse_layers: bool = True
-) -> tuple[Capture, PrefillOutputs | None]:
+) -> tuple[Capture, GenerationState | None]:
     """Capture prefill, the pass over the prompt that fills the cache.
 
     Args:
@@ -200,19 +200,16 @@ def capture_prefill(
         reuse_layers: True to trace a repeated layer once.
 
     Returns:
-        The capture, and the outputs of the pass if ``P`` is symbolic and the decode step can
-        start from them.
+        The capture, and the state after it if a step can start from that.
     """
-    recorded: list[PrefillOutputs] = []
+    recorded: list[GenerationState] = []
 
     def begin(model: nn.Module, _: Run, inputs: dict[str, Any], sizes: Symbols) -> dict[str, Any]:
         loop = prompt.loop(model, inputs, _capacity(prompt, symbols, sizes))
+        _record_state(prompt, model, loop, sizes, recorded)
         if prompt.is_encoder_decoder:
             model.forward = _with_encoder(model.forward, loop)
             return inputs
-        if not prompt.static:
-            is_whole = loop.holds_state
-            model.forward = record_outputs(model.forward, sizes, recorded, is_whole=is_whole)
         return loop.first_inputs()
 
     token_symbol = None if prompt.is_encoder_decoder else "P"
@@ -220,7 +217,25 @@ def capture_prefill(
     captured = capture_module(
         prompt.model, (), inputs, axes, begin, reuse_layers=reuse_layers, balanced=bool(symbols)
     )
-    return captured, recorded[-1] if recorded and "P" in symbols else None
+    if not recorded:
+        return captured, None
+    if token_symbol in symbols:
+        # All of the prompt is in the cache then.
+        return captured, recorded[-1].bind({"P": CACHED})
+    return captured, recorded[-1].only_at(prompt.sizes["K"])
+
+
+def _record_state(
+    prompt: Prompt,
+    model: nn.Module,
+    loop: GenerateLoop,
+    sizes: Symbols,
+    recorded: list[GenerationState],
+) -> None:
+    """Record the state after each call of a stand-in."""
+    # A step reads how full a static cache is, which its shape does not say.
+    if not prompt.static:
+        model.forward = record_state(model, recorded, sizes.assumptions, loop.state_after)
 
 
 def _with_encoder(forward: Any, loop: GenerateLoop) -> Any:
@@ -237,41 +252,49 @@ def capture_decode(
     prompt: Prompt,
     cached: int,
     symbols: frozenset[str],
-    prefill_outputs: PrefillOutputs | None = None,
+    state: GenerationState | None = None,
     *,
     reuse_layers: bool = True,
-) -> Capture:
-    """Capture one decode step, after a pass over ``cached`` tokens has filled the cache.
+) -> tuple[Capture, GenerationState | None]:
+    """Capture one decode step with ``cached`` tokens in the cache.
 
     Args:
         prompt: Prompt.
         cached: Number of tokens in the cache, by which branches are decided.
         symbols: Symbols among ``B``, ``P``, ``K`` and ``M`` that stay symbolic.
-        prefill_outputs: Outputs of a pass that hold for so many tokens; without them it is run on
-            fake tensors.
+        state: State to start from; without it a pass over the tokens is run on fake tensors.
         reuse_layers: True to trace a repeated layer once.
+
+    Returns:
+        The capture, and the state after it if a further step can start from that.
     """
     caches: frozenset[str] = frozenset()
+    recorded: list[GenerationState] = []
 
     def advance(
         model: nn.Module, run: Run, inputs: dict[str, Any], sizes: Symbols
     ) -> dict[str, Any]:
         nonlocal caches
         loop = prompt.loop(model, inputs, _capacity(prompt, symbols, sizes))
-        if prefill_outputs is None:
-            outputs = run(loop.first_inputs())
+        if state is None:
+            step_inputs = loop.next_inputs(run(loop.first_inputs()))
         else:
             device = inputs[TOKEN_INPUT[prompt.is_encoder_decoder]].device
-            outputs = prefill_outputs.restore(sizes, prompt.sizes | {"P": cached}, device)
-        step_inputs = loop.next_inputs(outputs)
+            left = state.restore(sizes, {**prompt.sizes, "K": cached}, model, device)
+            step_inputs = loop.resume(left)
         caches = _cache_names(model, step_inputs)
+        _record_state(prompt, model, loop, sizes, recorded)
         return step_inputs
 
     inputs, axes = _resize_inputs(prompt, prompt.sizes | {"K": cached}, "K", symbols)
     captured = capture_module(
         prompt.model, (), inputs, axes, advance, reuse_layers=reuse_layers, balanced=bool(symbols)
     )
-    return replace(captured, caches=caches)
+    captured = replace(captured, caches=caches)
+    if not recorded:
+        return captured, None
+    after = recorded[-1].bind({"K": CACHED - 1})
+    return captured, after if "K" in symbols else after.only_at(cached + 1)
 
 
 def _cache_names(model: nn.Module, inputs: Mapping[str, Any]) -> frozenset[str]:

@@ -18,7 +18,7 @@ from graphflops.capture.generation import (
     capture_prefill,
     make_prompt,
 )
-from graphflops.capture.prefill_outputs import PrefillOutputs
+from graphflops.capture.generation_state import GenerationState, extrapolate
 from graphflops.core import arguments
 from graphflops.core.guards import holds
 from graphflops.core.ir import Capture
@@ -118,6 +118,10 @@ def count_generation(
     return report
 
 
+_REFUTATIONS = 3
+"""How often a state may turn out to grow unevenly before that is no longer tried."""
+
+
 class _GraphCounter:
     """Capture and pricing of the graphs of a generation, with as many symbols as they allow."""
 
@@ -128,7 +132,10 @@ class _GraphCounter:
         self._name = type(prompt.model).__name__
         # The number of images follows from values of the inputs: the batch stays concrete.
         self._symbols = frozenset("BPM" if prompt.is_text else "PM")
-        self._prefill_outputs: PrefillOutputs | None = None
+        self._states: list[GenerationState] = []
+        """States after the calls that were captured, in their order."""
+        self._keeps_states = True
+        self._refutations_left = _REFUTATIONS
         self._last_was_single = False
 
     def prefill(self, new_tokens: int) -> GenerationReport:
@@ -136,16 +143,15 @@ class _GraphCounter:
         prompt = self._prompt
         notes = [*prompt.notes]
         try:
-            captured, self._prefill_outputs = capture_prefill(
+            captured, state = capture_prefill(
                 prompt, self._symbols, reuse_layers=self._reuse_layers
             )
             self._check(captured, prompt.sizes)
-        except CaptureError as error:
-            if _follows_routing(error):
-                self._symbols -= {"B"}
-            self._prefill_outputs = None
-            captured, _ = capture_prefill(prompt, frozenset(), reuse_layers=self._reuse_layers)
+        except CaptureError:
+            captured, state = capture_prefill(prompt, frozenset(), reuse_layers=self._reuse_layers)
+            self._symbols = frozenset()  # no size of the state is open
             notes.append("The pass over the prompt cannot be captured for a length that is open.")
+        self._record(state)
         return GenerationReport(
             model=self._name,
             symbolic_prefill=self._report(captured),
@@ -163,65 +169,138 @@ class _GraphCounter:
             end: Number of tokens in the cache at the last step.
         """
         try:
-            graph = self._capture(cached, self._symbols | {"K"})
+            return (
+                self._graph_from_open_state(cached)
+                or self._graph_from_grown_state(cached)
+                or self._graph_after_pass(cached)
+                or self._graph_at_one_size(cached, end)
+            )
         except CaptureError as error:
-            if "B" in self._symbols and _follows_routing(error):
-                self._symbols -= {"B"}
-                return self.decode_graph(cached, end)
-            return self._single_size_graph(cached, end)
-        self._last_was_single = False
+            if "B" not in self._symbols or not _follows_routing(error):
+                raise
+            self._symbols -= {"B"}
+            return self.decode_graph(cached, end)
+
+    def _graph_from_open_state(self, cached: int) -> DecodeGraph | None:
+        """Return a graph from a state that is known for any number of tokens from here on."""
+        # Symbolic sizes are at least 2: a graph with one cached token is captured with two.
+        sizes = self._sizes(max(cached, 2))
+        states = (s for s in reversed(self._states) if s.holds(sizes) and s.is_open(sizes))
+        if (state := next(states, None)) is None:
+            return None
+        try:
+            return self._capture(cached, self._symbols | {"K"}, state)
+        except FixedSizeError:
+            return None
+        except CaptureError as error:
+            self._raise_if_routing(error)
+            self._forget_states()
+            return None
+
+    def _graph_from_grown_state(self, cached: int) -> DecodeGraph | None:
+        """Return the graph of this step and of all that follow, if the state grows evenly.
+
+        Two states, one token apart, show by how much it may grow. A step from a state of any
+        length that has grown so proves it, if it leads to one that has grown by as much again.
+        """
+        before, state = self._state(cached - 1), self._state(cached)
+        may_grow = self._last_was_single and self._refutations_left
+        if not may_grow or before is None or state is None:
+            return None
+        open_sizes = self._symbols | {"K"}
+        closed = {n: size for n, size in self._prompt.sizes.items() if n not in open_sizes}
+        grown = extrapolate(
+            before.bind({**closed, "K": cached - 1}),
+            state.bind({**closed, "K": cached}),
+            cached - 1,
+        )
+        if grown is None:
+            return None
+        self._refutations_left -= 1
+        try:
+            graph = self._capture(cached, open_sizes, grown)
+        except CaptureError as error:
+            self._raise_if_routing(error)
+            return None
+        if not self._states[-1].is_equal(grown):
+            self._states.pop()
+            self._last_was_single = True
+            return None
+        self._refutations_left += 1
         return graph
 
-    def _single_size_graph(self, cached: int, end: int) -> DecodeGraph:
+    def _graph_after_pass(self, cached: int) -> DecodeGraph | None:
+        """Return a graph that starts after a pass over any number of tokens."""
+        is_known_to_fail = not self._prompt.is_encoder_decoder or self._last_was_single
+        if is_known_to_fail and self._state(cached) is not None:
+            return None
+        try:
+            return self._capture(cached, self._symbols | {"K"})
+        except CaptureError as error:
+            self._raise_if_routing(error)
+            return None
+
+    def _graph_at_one_size(self, cached: int, end: int) -> DecodeGraph:
         """Return a graph for one number of cached tokens, such as one that just fills a window.
 
         If the next number needs its own graph too, the number may not matter: the loop of a
         state-space model over its prompt needs a concrete length, but the step is the same for
         any length.
         """
-        symbols = self._symbols
+        was_single, state = self._last_was_single, self._state(cached)
+        if state is not None:
+            try:
+                return _at_one_size(self._capture(cached, self._symbols, state), cached)
+            except CaptureError as error:
+                self._raise_if_routing(error)
+                self._forget_states()
         try:
-            graph = self._capture(cached, symbols)
+            graph = self._capture(cached, self._symbols)
         except CaptureError:  # the graph does not hold for a symbolic batch either
-            symbols = frozenset()
-            graph = self._capture(cached, symbols)
-        captured = graph.report.capture
-        was_single, self._last_was_single = self._last_was_single, True
-        may_be_equal = was_single and cached < end
-        if may_be_equal and graph.report.total == self._capture(end, symbols).report.total:
+            self._symbols = frozenset()
+            graph = self._capture(cached, self._symbols)
+        may_be_equal = was_single and cached < end and self._state(cached + 1) is None
+        if may_be_equal and graph.report.total == self._capture(end, self._symbols).report.total:
+            captured = graph.report.capture
             note = (
                 f"A step costs the same with {cached} tokens in the cache and with {end}; in "
                 "between that is taken for granted."
             )
             captured = replace(captured, notes=(*captured.notes, note))
-        else:
-            condition = sympy.Eq(sympy.Symbol("K", positive=True, integer=True), cached)
-            captured = replace(captured, assumptions=(condition,))
-        return replace(graph, report=replace(graph.report, capture=captured))
+            return replace(graph, report=replace(graph.report, capture=captured))
+        return _at_one_size(graph, cached)
 
-    def _capture(self, cached: int, symbols: frozenset[str]) -> DecodeGraph:
-        """Capture a step, from the outputs of prefill if they hold for so many tokens."""
-        outputs, sizes = self._prefill_outputs, self._prompt.sizes
-        if outputs is not None and outputs.hold(sizes | {"P": max(cached, 2)}):
-            try:
-                return self._capture_from(outputs, cached, symbols)
-            except FixedSizeError:
-                raise
-            except CaptureError as error:
-                if _follows_routing(error):
-                    raise
-                self._prefill_outputs = None  # more than shapes is needed
-        return self._capture_from(None, cached, symbols)
-
-    def _capture_from(
-        self, outputs: PrefillOutputs | None, cached: int, symbols: frozenset[str]
+    def _capture(
+        self, cached: int, symbols: frozenset[str], state: GenerationState | None = None
     ) -> DecodeGraph:
-        captured = capture_decode(
-            self._prompt, cached, symbols, outputs, reuse_layers=self._reuse_layers
+        captured, after = capture_decode(
+            self._prompt, cached, symbols, state, reuse_layers=self._reuse_layers
         )
-        # Symbolic sizes are at least 2: a graph with one cached token is captured with two.
-        self._check(captured, {**self._prompt.sizes, "K": max(cached, 2)})
+        self._check(captured, self._sizes(max(cached, 2)))
+        self._record(after)
+        self._last_was_single = "K" not in symbols
         return DecodeGraph(report=self._report(captured), cached=cached)
+
+    def _record(self, state: GenerationState | None) -> None:
+        if state is not None and self._keeps_states:
+            self._states.append(state)
+
+    def _state(self, cached: int) -> GenerationState | None:
+        """Return the state with so many tokens in the cache, if a captured call has left it."""
+        sizes = self._sizes(cached)
+        return next((state for state in reversed(self._states) if state.holds(sizes)), None)
+
+    def _forget_states(self) -> None:
+        """Start steps from passes over their tokens: values are needed, not just shapes."""
+        self._states.clear()
+        self._keeps_states = False
+
+    def _raise_if_routing(self, error: CaptureError) -> None:
+        if "B" in self._symbols and _follows_routing(error):
+            raise error
+
+    def _sizes(self, cached: int) -> dict[str, int]:
+        return {**self._prompt.sizes, "K": cached}
 
     def _check(self, captured: Capture, sizes: Mapping[str, int]) -> None:
         """Check that a graph with symbols is valid for some sizes.
@@ -235,6 +314,13 @@ class _GraphCounter:
 
     def _report(self, captured: Capture) -> Report:
         return forward.make_report(captured, self._name, self._registry)
+
+
+def _at_one_size(graph: DecodeGraph, cached: int) -> DecodeGraph:
+    """Return a graph that holds for one number of tokens in the cache."""
+    condition = sympy.Eq(sympy.Symbol("K", positive=True, integer=True), cached)
+    captured = replace(graph.report.capture, assumptions=(condition,))
+    return replace(graph, report=replace(graph.report, capture=captured))
 
 
 def _follows_routing(error: CaptureError) -> bool:

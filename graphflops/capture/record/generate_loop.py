@@ -51,12 +51,15 @@ class GenerateLoop:
         self._kwargs = dict(inputs)
         self._tokens: torch.Tensor = self._kwargs.pop(TOKEN_INPUT[self._has_encoder])
         self._static, self._max_cache_length = static, max_cache_length
+        self._encoded: dict[str, Any] = {}  # inputs after the encoder: its outputs, None if given
 
     def first_inputs(self) -> dict[str, Any]:
         """Run an encoder, if any, create the cache, and return the inputs of the first call."""
         model, config = self.model, self._config()
         if self._has_encoder:
+            given = set(self._kwargs)
             self._kwargs = encode_prompt(model, config, self._kwargs)
+            self._encoded = {k: None if k in given else v for k, v in self._kwargs.items()}
         batch = self._tokens.shape[0]
         create_cache(model, config, self._kwargs, batch, self._max_cache_length)
         return self._prepare_inputs(None, is_first_iteration=True)
@@ -78,12 +81,23 @@ class GenerateLoop:
         self._tokens = torch.cat([self._tokens, self._tokens[:, -1:]], dim=1)
         return self._prepare_inputs(1 if self.use_cache else None)
 
-    def holds_state(self, outputs: Any) -> bool:
-        """Return True if outputs are all that the next call starts from.
+    def state_after(self, outputs: Any) -> Any:
+        """Return all that the next call starts from, after one with these outputs.
 
-        Otherwise the state stays in the model, or in the cache that it was given.
+        ``None`` if some of it stays in the model, or in the cache that it was given.
         """
-        return not self.use_cache or returns_cache(outputs)
+        if self.use_cache and not returns_cache(outputs):
+            return None
+        # The logits give the next token, whatever that is.
+        kept = {name: value for name, value in outputs.items() if name != "logits"}
+        return type(outputs)(**kept), self._encoded
+
+    def resume(self, state: Any) -> dict[str, Any]:
+        """Return the inputs of the call that starts from a state."""
+        outputs, self._encoded = state
+        if self._has_encoder:
+            self._kwargs = {k: self._kwargs.get(k, v) for k, v in self._encoded.items()}
+        return self.next_inputs(outputs)
 
     def _prepare_inputs(self, length: int | None, **options: Any) -> dict[str, Any]:
         inputs: dict[str, Any] = self.model.prepare_inputs_for_generation(

@@ -7,6 +7,7 @@ size: causal masks, sliding windows, unused ends of a cache. Other masks are cou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -53,6 +54,8 @@ def count_hidden(
         lowest: Addend below which a score is hidden.
         tables: Values of the tensors that expressions refer to.
     """
+    if not is_truth(element) and _largest_magnitude(element) < -lowest:
+        return HiddenCount(0, is_complete=True)
     visible = _is_visible(element, lowest)
     total = sympy.prod(shape)
     possible = _possibly_visible(sympy.to_nnf(visible, simplify=False))
@@ -65,6 +68,22 @@ def count_hidden(
         if hidden is not None:
             return HiddenCount(hidden, is_complete)
     return HiddenCount(0, is_complete=False)
+
+
+def _largest_magnitude(addend: Any) -> float:
+    """Return a bound of the magnitude of an addend, in which unknown numbers are small."""
+    if addend.is_Number:
+        return abs(float(addend))
+    if isinstance(addend, Unknown):
+        return 0.0
+    if isinstance(addend, sympy.Piecewise):
+        return max(_largest_magnitude(value) for value, _ in addend.args)
+    if isinstance(addend, sympy.Add):
+        return sum(map(_largest_magnitude, addend.args))
+    if isinstance(addend, sympy.Mul):
+        factors = [*map(_largest_magnitude, addend.args)]
+        return math.inf if math.inf in factors else math.prod(factors)
+    return math.inf
 
 
 def _is_visible(element: Any, lowest: float) -> Any:
