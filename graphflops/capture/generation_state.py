@@ -32,7 +32,7 @@ Leaf = TensorMeta | Dim | str
 
 @dataclass(frozen=True)
 class GenerationState:
-    """What a call of a model leaves for the next one.
+    """State that a call of a model leaves for the next one.
 
     Attributes:
         structure: Pickled state, with numbers of leaves in place of the leaves.
@@ -180,11 +180,13 @@ class _Pickler(pickle.Pickler):
         if type(obj) is int or isinstance(obj, torch.SymInt):
             self.leaves.append(dim(obj))
             return len(self.leaves) - 1
-        if not isinstance(obj, torch.Tensor | nn.Module):
-            return None
         if id(obj) not in self.numbers:
-            is_module = isinstance(obj, nn.Module)
-            self.leaves.append(self.paths[obj] if is_module else _layout_free(tensor_meta(obj)))
+            if isinstance(obj, torch.Tensor):
+                self.leaves.append(replace(tensor_meta(obj), strides=None))
+            elif isinstance(obj, nn.Module):
+                self.leaves.append(self.paths[obj])
+            else:
+                return None
             self.numbers[id(obj)] = len(self.leaves) - 1
         return self.numbers[id(obj)]
 
@@ -206,10 +208,6 @@ def _pickled(model: nn.Module, state: Any) -> tuple[bytes, tuple[Leaf, ...]]:
     pickler.paths = {module: path for path, module in model.named_modules()}
     pickler.dump(state)
     return written.getvalue(), tuple(pickler.leaves)
-
-
-def _layout_free(meta: TensorMeta) -> TensorMeta:
-    return replace(meta, strides=None)
 
 
 def _are_alike(first: GenerationState, second: GenerationState) -> bool:

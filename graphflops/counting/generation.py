@@ -118,7 +118,7 @@ def count_generation(
     return report
 
 
-_REFUTATIONS = 3
+_REFUTATIONS = 2
 """How often a state may turn out to grow unevenly before that is no longer tried."""
 
 
