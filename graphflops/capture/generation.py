@@ -10,7 +10,6 @@ tokens in the cache before the step, ``M`` tokens of capacity of a static cache.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,7 +26,13 @@ from graphflops.capture.record.generate_loop import (
     with_positions,
 )
 from graphflops.capture.record.tape import named_tensors
-from graphflops.capture.transformers_compat import cache_input_names, default_cache_layers, is_cache
+from graphflops.capture.transformers_compat import (
+    cache_input_names,
+    default_cache_layers,
+    delegates_generate,
+    is_cache,
+    takes_logits_to_keep,
+)
 from graphflops.core.ir import Capture
 from graphflops.errors import ModelSpecError
 
@@ -153,7 +158,7 @@ def make_prompt(
     completed["use_cache"] = (
         bool(completed.get("use_cache")) or model.generation_config.use_cache is not False
     )
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+    if takes_logits_to_keep(model) or delegates_generate(model):
         completed["logits_to_keep"] = logits_to_keep
     capacity = int(completed[name].shape[1]) + new_tokens - 1
     _check_positions(model, capacity, new_tokens)
@@ -206,11 +211,11 @@ def capture_prefill(
 
     def begin(model: nn.Module, _: Run, inputs: dict[str, Any], sizes: Symbols) -> dict[str, Any]:
         loop = prompt.loop(model, inputs, _capacity(prompt, symbols, sizes))
+        prepares_in_call = prompt.is_encoder_decoder or delegates_generate(model)
+        if prepares_in_call:
+            model.forward = _with_preparation(model, loop)
         _record_state(prompt, model, loop, sizes, recorded)
-        if prompt.is_encoder_decoder:
-            model.forward = _with_encoder(model.forward, loop)
-            return inputs
-        return loop.first_inputs()
+        return inputs if prepares_in_call else loop.first_inputs()
 
     token_symbol = None if prompt.is_encoder_decoder else "P"
     inputs, axes = _resize_inputs(prompt, prompt.sizes, token_symbol, symbols)
@@ -238,12 +243,14 @@ def _record_state(
         model.forward = record_state(model, recorded, sizes.assumptions, loop.state_after)
 
 
-def _with_encoder(forward: Any, loop: GenerateLoop) -> Any:
-    """Return a forward that runs the encoder first, as ``generate`` does."""
+def _with_preparation(model: nn.Module, loop: GenerateLoop) -> Any:
+    """Return a forward that runs first what ``generate`` runs before the first call."""
+    forward = model.forward
 
     @functools.wraps(forward)
     def call(**_: Any) -> Any:
-        return forward(**loop.first_inputs())
+        inputs = loop.first_inputs()
+        return (forward if loop.model is model else loop.model)(**inputs)
 
     return call
 
@@ -277,11 +284,14 @@ def capture_decode(
         nonlocal caches
         loop = prompt.loop(model, inputs, _capacity(prompt, symbols, sizes))
         if state is None:
-            step_inputs = loop.next_inputs(run(loop.first_inputs()))
+            first_inputs = loop.first_inputs()
+            _call_part(model, loop)
+            step_inputs = loop.next_inputs(run(first_inputs))
         else:
             device = inputs[TOKEN_INPUT[prompt.is_encoder_decoder]].device
             left = state.restore(sizes, {**prompt.sizes, "K": cached}, model, device)
             step_inputs = loop.resume(left)
+            _call_part(model, loop)
         caches = _cache_names(model, step_inputs)
         _record_state(prompt, model, loop, sizes, recorded)
         return step_inputs
@@ -295,6 +305,13 @@ def capture_decode(
         return captured, None
     after = recorded[-1].bind({"K": CACHED - 1})
     return captured, after if "K" in symbols else after.only_at(cached + 1)
+
+
+def _call_part(model: nn.Module, loop: GenerateLoop) -> None:
+    """Make a call of a model one of its part, if its loop is that of the part."""
+    part = loop.model
+    if part is not model:
+        model.forward = lambda **inputs: part(**inputs)
 
 
 def _cache_names(model: nn.Module, inputs: Mapping[str, Any]) -> frozenset[str]:

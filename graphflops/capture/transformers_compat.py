@@ -6,8 +6,11 @@ of it.
 
 from __future__ import annotations
 
+import copy
+import functools
+import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +18,7 @@ from torch import nn
 
 from graphflops.capture.torch_internals.count_flags import COUNT_FLAGS
 from graphflops.capture.torch_internals.trees import pytree
+from graphflops.errors import CaptureError
 from graphflops.runtime.patches import Patch, Patches, patch_function
 
 CACHE_FILE = "transformers/cache_utils.py"
@@ -135,6 +139,66 @@ def has_own_generate(model: Any) -> bool:
     from transformers.generation.utils import GenerationMixin
 
     return type(model).generate is not GenerationMixin.generate
+
+
+def takes_logits_to_keep(model: Any) -> bool:
+    """Return True if a model may compute the logits of the last positions alone."""
+    return "logits_to_keep" in inspect.signature(model.forward).parameters
+
+
+def delegates_generate(model: Any) -> bool:
+    """Return True if ``generate`` of a model leaves the loop to that of one of its parts.
+
+    A model that adds to the loop calls the one of its base class instead.
+    """
+    function = inspect.unwrap(type(model).generate)
+    calls_base = "__class__" in function.__code__.co_freevars
+    return has_own_generate(model) and not calls_base and any(_generating_parts(model))
+
+
+def inputs_of_part(model: Any, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Run ``generate`` of a model up to that of the part that it leaves the loop to.
+
+    Args:
+        model: Stand-in of a model that delegates.
+        inputs: Inputs of the model.
+
+    Returns:
+        The part, and its inputs.
+    """
+    parts = list(_generating_parts(model))
+    tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+    for part in parts:
+        part.generate = functools.partial(_reach, part)
+    try:
+        model.generate(**tensors)
+    except _ReachedError as reached:
+        config = copy.copy(reached.part.generation_config)
+        return reached.part, config.update(**reached.inputs)
+    finally:
+        for part in parts:
+            del part.generate
+    raise CaptureError(f"generate() of {type(model).__name__} calls that of none of its parts.")
+
+
+class _ReachedError(Exception):
+    """Call of ``generate`` of a part."""
+
+    def __init__(self, part: Any, inputs: dict[str, Any]) -> None:
+        super().__init__()
+        self.part, self.inputs = part, inputs
+
+
+def _reach(part: Any, **inputs: Any) -> None:
+    raise _ReachedError(part, inputs)
+
+
+def _generating_parts(model: nn.Module) -> Iterator[Any]:
+    """Yield the parts of a model with the ``generate`` of transformers."""
+    for part in model.modules():
+        can_generate = getattr(part, "can_generate", None)
+        if part is not model and can_generate and can_generate() and not has_own_generate(part):
+            yield part
 
 
 def encode_prompt(model: Any, config: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:

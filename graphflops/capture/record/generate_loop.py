@@ -17,9 +17,12 @@ from graphflops.capture.fake.fake_model import fakify_model_and_inputs
 from graphflops.capture.transformers_compat import (
     cache_input_names,
     create_cache,
+    delegates_generate,
     encode_prompt,
     has_own_generate,
+    inputs_of_part,
     position_ids,
+    takes_logits_to_keep,
     update_inputs,
 )
 from graphflops.errors import ModelSpecError
@@ -51,15 +54,20 @@ class GenerateLoop:
         self._kwargs = dict(inputs)
         self._tokens: torch.Tensor = self._kwargs.pop(TOKEN_INPUT[self._has_encoder])
         self._static, self._max_cache_length = static, max_cache_length
-        self._encoded: dict[str, Any] = {}  # inputs after the encoder: its outputs, None if given
+        self._given: set[str] | None = None  # inputs before those that an encoder makes
 
     def first_inputs(self) -> dict[str, Any]:
-        """Run an encoder, if any, create the cache, and return the inputs of the first call."""
+        """Run an encoder, if any, create the cache, and return the inputs of the first call.
+
+        If the model's own ``generate`` calls that of a part, :attr:`model` is the part from here
+        on.
+        """
+        if delegates_generate(self.model):
+            self._delegate()
         model, config = self.model, self._config()
         if self._has_encoder:
-            given = set(self._kwargs)
+            self._given = self._given or set(self._kwargs)
             self._kwargs = encode_prompt(model, config, self._kwargs)
-            self._encoded = {k: None if k in given else v for k, v in self._kwargs.items()}
         batch = self._tokens.shape[0]
         create_cache(model, config, self._kwargs, batch, self._max_cache_length)
         return self._prepare_inputs(None, is_first_iteration=True)
@@ -90,14 +98,36 @@ class GenerateLoop:
             return None
         # The logits give the next token, whatever that is.
         kept = {name: value for name, value in outputs.items() if name != "logits"}
-        return type(outputs)(**kept), self._encoded
+        made = {} if self._given is None else dict(self._kwargs)
+        for name in cache_input_names():
+            made.pop(name, None)
+        for name in self._given or ():
+            made.update({name: None} if name in made else {})
+        return type(outputs)(**kept), made, self.model
 
     def resume(self, state: Any) -> dict[str, Any]:
         """Return the inputs of the call that starts from a state."""
-        outputs, self._encoded = state
-        if self._has_encoder:
-            self._kwargs = {k: self._kwargs.get(k, v) for k, v in self._encoded.items()}
+        outputs, made, self.model = state
+        if made:
+            self._kwargs = {name: self._kwargs.get(name, made[name]) for name in made}
+            self._given = {name for name, value in made.items() if value is None}
         return self.next_inputs(outputs)
+
+    def _delegate(self) -> None:
+        """Run ``generate`` of the model up to that of its part, which the loop then follows."""
+        name = TOKEN_INPUT[self._has_encoder]
+        given = self._kwargs | {name: self._tokens}
+        self.model, inputs = inputs_of_part(self.model, given)
+        self._has_encoder = bool(self.model.config.is_encoder_decoder)
+        name = TOKEN_INPUT[self._has_encoder]
+        self._given = set()
+        self._kwargs = {**inputs, "use_cache": self.use_cache}
+        if takes_logits_to_keep(self.model):
+            self._kwargs["logits_to_keep"] = given["logits_to_keep"]
+        self._tokens = self._kwargs.pop(name, None)
+        if self._tokens is None:
+            start: torch.Tensor = self._kwargs["inputs_embeds"]
+            self._tokens = start.new_zeros(start.shape[0], 0, dtype=torch.int64)
 
     def _prepare_inputs(self, length: int | None, **options: Any) -> dict[str, Any]:
         inputs: dict[str, Any] = self.model.prepare_inputs_for_generation(
