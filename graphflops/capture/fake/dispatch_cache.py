@@ -36,6 +36,11 @@ _UNCACHEABLE_TAGS = {
     torch.Tag.inplace_view,
 }
 _MASK_DTYPES = {torch.bool, torch.uint8, torch.int8}
+_FAST = {
+    *(torch.ops.aten.add.Tensor, torch.ops.aten.sub.Tensor, torch.ops.aten.mul.Tensor),
+    *(torch.ops.aten.div.Tensor, torch.ops.aten.detach.default),
+}
+"""Operators whose results torch makes itself, around meta tensors that are not to be fake."""
 _LIFT = {torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default}
 _UNCACHEABLE = object()
 
@@ -112,7 +117,7 @@ class DispatchCache:
             self._extend_key(args, parts, inputs)
             and self._extend_key(kwargs.values(), parts, inputs)
         ):
-            compute = partial(self._dispatch, func, types, args, kwargs)
+            compute = partial(self._compute, func, types, args, kwargs, is_alone=not inputs)
             return self._symbolic.run(func, args, kwargs, compute)
         if not _ignores_offsets(func):
             parts += [tensor.storage_offset() for tensor in inputs]
@@ -120,13 +125,22 @@ class DispatchCache:
         recipe = _CACHE.get(key)
         if recipe is not None and recipe is not _UNCACHEABLE:
             return self._rebuild(recipe, inputs)
-        # A decomposition's calls reach the mode where it is active. Elsewhere torch looks for one
-        # at the tensors, and for DTensor among their classes, which imports it with its package.
-        with self._mode if inputs else nullcontext():
-            out = self._mode._dispatch_impl(func, types, args, kwargs)
+        out = self._compute(func, types, args, kwargs, is_alone=not inputs)
         if recipe is None:
             self._store(key, out, inputs)
         return out
+
+    def _compute(
+        self, func: Any, types: Any, args: Any, kwargs: Mapping[str, Any], *, is_alone: bool
+    ) -> Any:
+        """Run an operator torch's way.
+
+        A decomposition's calls reach the mode where it is active. Elsewhere torch looks for one
+        at the tensors, and for ``DTensor`` among their classes, which imports it with its package.
+        An operator alone has no tensor to find a mode at.
+        """
+        with nullcontext() if is_alone or func in _FAST else self._mode:
+            return self._mode._dispatch_impl(func, types, args, kwargs)
 
     def _extend_key(
         self, values: Iterable[Any], parts: list[Any], inputs: list[FakeTensor]
@@ -135,9 +149,9 @@ class DispatchCache:
         for value in values:
             kind = type(value)
             if kind is FakeTensor:
+                inputs.append(value)
                 if not is_plain(value, self._mode):
                     return False
-                inputs.append(value)
                 parts += (value.shape, value.stride(), value.dtype)
                 parts += (value.fake_device, value.requires_grad)
             elif kind in _KEY_TYPES:

@@ -58,6 +58,8 @@ KERNELS = frozenset(
     - {_ATEN.native_layer_norm.default, _ATEN.native_group_norm.default}
     - {_ATEN.native_batch_norm.default, _ATEN.roll.default, _ATEN.constant_pad_nd.default}
     - {_ATEN._native_batch_norm_legit_no_training.default}
+    # Its kernel is Python, which asks for ``DTensor`` where no mode is active.
+    - {_ATEN.masked_fill.Scalar}
 )
 """Operators whose kernel of the meta device gives what torch makes of fake tensors."""
 

@@ -166,11 +166,17 @@ def _compare(x: Any, y: Any, **_: Any) -> tuple[Layout, ...] | None:
     return layouts and (layouts[0]._replace(dtype=torch.bool),)
 
 
+_OWN_PROMOTION = {torch.bool, torch.complex64, torch.complex128, torch.complex32}
+"""Dtypes that are neither floating-point numbers nor integers."""
+
+
 def _masked_fill(x: torch.Tensor, mask: torch.Tensor, value: Any) -> tuple[Layout, ...] | None:
     shape, other = x.shape, mask.shape
     if mask.dtype != torch.bool or type(value) not in _NUMBERS or not _is_usual(x):
         return None
-    if mask.stride() != row_major(other) or not x.dtype.is_floating_point:
+    is_integer = not x.dtype.is_floating_point and x.dtype not in _OWN_PROMOTION
+    keeps_dtype = x.dtype.is_floating_point or (is_integer and type(value) is int)
+    if mask.stride() != row_major(other) or not keeps_dtype:
         return None
     fits = shape == other or _broadcast(shape, other) == shape
     return (Layout(shape, row_major(shape), x.dtype),) if fits else None

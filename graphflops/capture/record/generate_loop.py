@@ -124,10 +124,10 @@ class GenerateLoop:
         self._kwargs = {**inputs, "use_cache": self.use_cache}
         if takes_logits_to_keep(self.model):
             self._kwargs["logits_to_keep"] = given["logits_to_keep"]
-        self._tokens = self._kwargs.pop(name, None)
-        if self._tokens is None:
+        if name not in self._kwargs:
             start: torch.Tensor = self._kwargs["inputs_embeds"]
-            self._tokens = start.new_zeros(start.shape[0], 0, dtype=torch.int64)
+            self._kwargs[name] = start.new_zeros(start.shape[0], 0, dtype=torch.int64)
+        self._tokens = self._kwargs.pop(name)
 
     def _prepare_inputs(self, length: int | None, **options: Any) -> dict[str, Any]:
         inputs: dict[str, Any] = self.model.prepare_inputs_for_generation(
