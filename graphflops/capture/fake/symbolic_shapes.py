@@ -126,6 +126,7 @@ class Symbols:
         self._sizes: dict[str, torch.SymInt] = {}
         self._must_stay_symbolic: set[sympy.Symbol] = set()
         self._assumed: tuple[sympy.Basic, ...] = ()
+        self._conditions: dict[sympy.Basic, sympy.Basic] = {}
         self.declared: list[sympy.Basic] = []
         self.readable: dict[sympy.Symbol, sympy.Symbol] = {}
 
@@ -206,11 +207,9 @@ class Symbols:
         """Return the assumptions of the graph about the sizes, in readable symbols."""
         conditions = [*self._assumed, *self.declared]
         for guard in self.shape_env.guards:
-            expr = guard.expr.xreplace(self.readable)
-            # sympy's own Min and Max simplify: 128 n is less than 512 n.
-            expr = expr.replace(functions.Min, sympy.Min)
-            expr = expr.replace(functions.Max, sympy.Max)
-            expr = expr.canonical if isinstance(expr, sympy.core.relational.Relational) else expr
+            if guard.expr not in self._conditions:
+                self._conditions[guard.expr] = _condition(guard.expr.xreplace(self.readable))
+            expr = self._conditions[guard.expr]
             if expr != sympy.true and expr.free_symbols <= set(self.readable.values()):
                 conditions.append(expr)
         return tuple(dict.fromkeys(conditions))
@@ -229,6 +228,14 @@ class Symbols:
                     "another input fixes that size. Leave it out of the symbolic ones."
                 )
                 raise FixedSizeError(msg)
+
+
+def _condition(expr: sympy.Basic) -> sympy.Basic:
+    """Return a guard as it is reported."""
+    # sympy's own Min and Max simplify: 128 n is less than 512 n.
+    if expr.has(functions.Min, functions.Max):
+        expr = expr.replace(functions.Min, sympy.Min).replace(functions.Max, sympy.Max)
+    return expr.canonical if isinstance(expr, sympy.core.relational.Relational) else expr
 
 
 Specs = dict[int, tuple[Any, ...]]

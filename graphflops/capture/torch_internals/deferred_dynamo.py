@@ -2,7 +2,7 @@
 
 To import it takes almost as long as to import torch, and most models never need it: torch's own
 code asks on the way of a count for its options, its errors and its utilities, and transformers for
-one class and for decorators. Those come from single modules of the package. Everything else runs
+one class and for marks. Those come from single modules of the package. Everything else runs
 the package's own ``__init__`` first.
 """
 
@@ -45,8 +45,8 @@ class _Deferred(ModuleType):
             raise AttributeError(name)
         if f"{DYNAMO}.{name}" in _LIGHT:
             return importlib.import_module(f"{DYNAMO}.{name}")
-        if name in _DECORATORS and not DEFERRED.is_loading:
-            return _DECORATORS[name]
+        if name in _MARKERS and not DEFERRED.is_loading:
+            return _MARKERS[name]
         DEFERRED.load()
         if name not in vars(self):
             msg = f"module {DYNAMO!r} has no attribute {name!r}"
@@ -150,14 +150,23 @@ def _assume_constant_result(function: Any) -> Any:
     return function
 
 
+def _mark_static_address(t: Any, guard: bool = False) -> None:  # noqa: FBT002 - torch's signature
+    if not isinstance(t, torch.Tensor):
+        raise TypeError(f"mark_static_address expects a tensor but received {type(t)}")
+    marked: Any = t
+    marked._dynamo_static_input_type = "guarded" if guard else "unguarded"
+
+
 DEFERRED = DeferredDynamo()
 """The process's one import of Dynamo."""
-_DECORATORS = {
+_MARKERS = {
     "allow_in_graph": DEFERRED.allow_in_graph,
     "assume_constant_result": _assume_constant_result,
     "disable": DEFERRED.disable,
+    "mark_static_address": _mark_static_address,
 }
-"""Decorators that mark a function, by which libraries are full of them when they are imported."""
+"""Functions that mark others, and the caches of models, for a compiler: libraries are full of them.
+"""
 
 PIECES = {"DEFERRED": "Import of Dynamo that is put off; ``load()`` imports all of it."}
 """What each name is, as the test of it says when torch has changed it."""

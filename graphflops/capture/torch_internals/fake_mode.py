@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MethodType
 from typing import Any
 
@@ -19,6 +19,10 @@ from torch.fx.experimental.symbolic_shapes import (
 )
 from torch.overrides import TorchFunctionMode
 
+from graphflops.capture.torch_internals.symbolic_indexing import (
+    has_symbols,
+    index_by_symbols,
+)
 from graphflops.capture.torch_internals.trees import pytree
 
 make_subclass: Any = torch.Tensor._make_subclass
@@ -51,8 +55,8 @@ def __torch_dispatch__(  # noqa: N807 - the name that stack traces show
 class NonStrictTorchFunctionHandler(TorchFunctionMode):
     """Mode by which functions of numbers accept symbols, as in a non-strict export.
 
-    torch's own, which imports Dynamo, runs where there are such arguments. It reads the data of
-    ``torch.tensor`` by position only.
+    torch's own, which imports Dynamo, runs for functions of ``torch.distributed``. It reads the
+    data of ``torch.tensor`` by position only.
     """
 
     def __torch_function__(
@@ -62,32 +66,30 @@ class NonStrictTorchFunctionHandler(TorchFunctionMode):
         rest = dict(kwargs or {})
         if func is torch.tensor and not args:
             args = (rest.pop("data"),)
-        if _has_symbols(func, args):
+        if str(getattr(func, "__module__", "")).startswith("torch.distributed"):
             return _non_strict_handler().__torch_function__(func, types, args, rest)
         try:
-            return func(*args, **rest)
+            return _run(func, args, rest)
         except GuardOnDataDependentSymNode as error:
             suggest_fixes(error)
             raise
 
 
-def _has_symbols(func: Any, args: Sequence[Any]) -> bool:
-    """Return True if torch replaces a function because of its arguments."""
-    if func is torch.tensor:
-        return any(isinstance(leaf, _SYMBOLS) for leaf in pytree.tree_leaves(args[0]))
-    if getattr(func, "__name__", "") == "__getitem__" and isinstance(args[0], torch.Tensor):
-        index = args[1] if isinstance(args[1], tuple) else (args[1],)
-        return any(map(_is_symbolic_item, index))
-    return str(getattr(func, "__module__", "")).startswith("torch.distributed")
+def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Run a function, by another if it takes no symbols."""
+    if func is torch.tensor and any(isinstance(x, _SYMBOLS) for x in pytree.tree_leaves(args[0])):
+        return torch._refs.tensor(*args, **kwargs)  # type: ignore[no-untyped-call]  # torch's gap
+    if (
+        getattr(func, "__name__", "") == "__getitem__"
+        and isinstance(args[0], torch.Tensor)
+        and has_symbols(args[1])
+        and (item := index_by_symbols(*args)) is not None
+    ):
+        return item
+    return func(*args, **kwargs)
 
 
 _SYMBOLS = (torch.SymInt, torch.SymFloat, torch.SymBool)
-
-
-def _is_symbolic_item(item: object) -> bool:
-    if isinstance(item, slice):
-        return any(map(_is_symbolic_item, (item.start, item.stop, item.step)))
-    return isinstance(item, torch.SymInt) or (isinstance(item, torch.Tensor) and not item.ndim)
 
 
 @functools.cache
