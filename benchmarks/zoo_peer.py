@@ -218,6 +218,7 @@ def _leaves(records: Iterable[OpRecord]) -> Iterator[OpRecord]:
 _NO_FORMULA = {
     *("aten::mv", "aten::addmv", "aten::dot", "aten::vdot", "aten::inner"),
     *("aten::bilinear", "aten::_trilinear", "aten::cdist", "aten::_cdist_forward"),
+    "aten::_euclidean_dist",
 }
 
 
