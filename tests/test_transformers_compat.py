@@ -75,6 +75,26 @@ def experts() -> bool:
     return before and not compat.has_eager_experts(model)
 
 
+def kosmos_2() -> Any:
+    sizes = {"num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 8}
+    text_config = {"embed_dim": 8, "ffn_dim": 8, "layers": 1, "attention_heads": 1}
+    return built(
+        "Kosmos2ForConditionalGeneration",
+        text_config=text_config | {"vocab_size": 100, "max_position_embeddings": 8},
+        vision_config=sizes | {"num_attention_heads": 1, "image_size": 8, "patch_size": 4},
+        latent_query_num=2,
+    )
+
+
+def parts() -> bool:
+    model = kosmos_2()
+    part, inputs = compat.inputs_of_part(
+        model, {"pixel_values": torch.ones(2, 3, 8, 8), "input_ids": TOKENS}
+    )
+    is_left = "generate" not in vars(part)
+    return part is model.text_model and inputs["image_embeds"].shape[-1] == 8 and is_left
+
+
 def registered() -> bool:
     from graphflops.capture.torch_internals.trees import pytree
 
@@ -97,6 +117,11 @@ CANARIES: dict[str, Callable[[], bool]] = {
     "caches_in": lambda: bool(compat.caches_in(llama()(TOKENS, use_cache=True))),
     "default_cache_layers": lambda: len(compat.default_cache_layers(llama()) or ()) == 2,
     "has_own_generate": lambda: not compat.has_own_generate(llama()),
+    "takes_logits_to_keep": lambda: compat.takes_logits_to_keep(llama()),
+    "delegates_generate": lambda: (
+        compat.delegates_generate(kosmos_2()) and not compat.delegates_generate(llama())
+    ),
+    "inputs_of_part": parts,
     "encode_prompt": encoded,
     "create_cache": caches,
     "update_inputs": updated,

@@ -311,7 +311,7 @@ def _call_part(model: nn.Module, loop: GenerateLoop) -> None:
     """Make a call of a model one of its part, if its loop is that of the part."""
     part = loop.model
     if part is not model:
-        model.forward = part
+        model.forward = part.__call__
 
 
 def _cache_names(model: nn.Module, inputs: Mapping[str, Any]) -> frozenset[str]:

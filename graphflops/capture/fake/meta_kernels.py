@@ -105,6 +105,7 @@ _GUARDS: Mapping[Any, Callable[[Any, list[FakeTensor]], bool]] = {
     _ATEN.convolution.default: _are_row_major,  # torch chooses a layout by the backend
     **dict.fromkeys(_UPSAMPLE, _are_row_major),  # by the device and the number of channels
     **dict.fromkeys(_IN_PLACE, _writes_once),
+    _ATEN.stack.default: _have_usual_strides,
     # The strides of axes of one element differ.
     _ATEN.view.default: _are_row_major,
     _ATEN._unsafe_view.default: _are_row_major,

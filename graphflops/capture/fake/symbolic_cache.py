@@ -12,13 +12,14 @@ not for the original.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import sympy
 import torch
 
 from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
-from graphflops.capture.fake.leaves import is_plain, size_key, storage_address
+from graphflops.capture.fake.leaves import fakes_in, is_plain, size_key, storage_address
+from graphflops.capture.fake.symbolic_rules import RULES, Result, is_row_major
 from graphflops.capture.torch_internals.dispatch import DisableTorchDispatch, dispatch_keys
 from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode
 
@@ -26,29 +27,9 @@ _ATOMS = frozenset({int, float, bool, str, type(None)}) | {
     *(torch.dtype, torch.device, torch.layout, torch.memory_format)
 }
 
-_SELECT = torch.ops.aten.select.int
+_AS_STRIDED = torch.ops.aten.as_strided.default
 _ABSOLUTE = {torch.ops.aten.as_strided.default, torch.ops.aten.set_.source_Tensor}
 """Operators whose results depend on where in memory an argument begins."""
-
-
-class _Result(NamedTuple):
-    """Result of a call.
-
-    Attributes:
-        argument: Position of the input tensor that it is or is a view of, or None.
-        shape: Shape of a new tensor, or None if the result is the argument.
-        strides: Its strides.
-        distance: How far from the argument it begins in memory, in elements.
-        dtype: Its dtype.
-        device: Its device.
-    """
-
-    argument: int | None
-    shape: tuple[Any, ...] | None
-    strides: tuple[Any, ...]
-    distance: Any
-    dtype: torch.dtype
-    device: torch.device
 
 
 class SymbolicCache:
@@ -62,7 +43,7 @@ class SymbolicCache:
     def __init__(self, mode: FakeTensorMode, factory: FakeTensorFactory) -> None:
         self._mode, self._factory = mode, factory
         self._env: Any = mode.shape_env
-        self._results: dict[tuple[Any, ...], _Result | None] = {}
+        self._results: dict[tuple[Any, ...], Result | None] = {}
 
     def run(
         self, func: Any, args: Any, kwargs: Mapping[str, Any], compute: Callable[[], Any]
@@ -77,8 +58,8 @@ class SymbolicCache:
         """
         if self._env is None or func in _ABSOLUTE:
             return compute()
-        if func is _SELECT and (row := self._select(*args)) is not None:
-            return row
+        if (found := self._by_rule(func, args, kwargs)) is not None:
+            return found
         inputs: list[FakeTensor] = []
         assumed = self._assumed()
         parts: list[Any] = [func, torch.get_default_dtype(), *kwargs, *assumed]
@@ -95,23 +76,16 @@ class SymbolicCache:
             self._results[key] = self._result(out, inputs)
         return out
 
-    def _select(self, tensor: torch.Tensor, dim: int, index: int) -> FakeTensor | None:
-        """Return one of the time steps of a tensor, None if their number is not known."""
-        if type(tensor) is not FakeTensor or not is_plain(tensor, self._mode, symbolic=True):
+    def _by_rule(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> FakeTensor | None:
+        """Return the result of an operator whose arguments decide it as expressions."""
+        rule, inputs = RULES.get(func), fakes_in(args)
+        if rule is None or not inputs or not all(map(self._is_plain, inputs)):
             return None
-        size, stride = tensor.shape[dim], tensor.stride()[dim]
-        if type(size) is not int or type(index) is not int or not 0 <= index < size:
-            return None
-        kept = [axis for axis in range(tensor.dim()) if axis != dim % tensor.dim()]
-        result = _Result(
-            argument=0,
-            shape=tuple([tensor.shape[axis] for axis in kept]),
-            strides=tuple([tensor.stride()[axis] for axis in kept]),
-            distance=index * stride,
-            dtype=tensor.dtype,
-            device=tensor.fake_device,
-        )
-        return self._rebuild(result, [tensor])
+        result = rule(*args, **kwargs)
+        return None if result is None else self._rebuild(result, inputs)
+
+    def _is_plain(self, tensor: FakeTensor) -> bool:
+        return type(tensor) is FakeTensor and is_plain(tensor, self._mode, symbolic=True)
 
     def _assumed(self) -> tuple[int, ...]:
         """Return how much is assumed about symbols: it only grows."""
@@ -145,7 +119,7 @@ class SymbolicCache:
                 return False
         return True
 
-    def _result(self, out: Any, inputs: list[FakeTensor]) -> _Result | None:
+    def _result(self, out: Any, inputs: list[FakeTensor]) -> Result | None:
         """Return the record of a result, or None if it is not to be rebuilt."""
         if (
             type(out) is not FakeTensor
@@ -158,9 +132,11 @@ class SymbolicCache:
         aliases = [i for i, tensor in enumerate(inputs) if storage_address(tensor) == storage]
         if len(aliases) > 1:
             return None  # it could be, or be a view of, any of several inputs
-        if not (aliases or _is_contiguous(out)):
+        if any(inputs[alias].dtype != out.dtype for alias in aliases):
             return None
-        result = _Result(
+        if not (aliases or is_row_major(out)):
+            return None
+        result = Result(
             argument=aliases[0] if aliases else None,
             shape=None if same else tuple(out.shape),
             strides=out.stride(),
@@ -176,19 +152,19 @@ class SymbolicCache:
         is_same = all(size_key(a) == size_key(b) for a, b in (storages, offsets))
         return is_same and dispatch_keys(rebuilt) == dispatch_keys(out)
 
-    def _rebuild(self, result: _Result, inputs: list[FakeTensor]) -> FakeTensor:
+    def _rebuild(self, result: Result, inputs: list[FakeTensor]) -> FakeTensor:
         """Return the result of a known call."""
         argument, shape, strides, distance, dtype, device = result
         base = None if argument is None else inputs[argument]
         if base is not None and shape is None:
             return base
-        with DisableTorchDispatch(), self._env.suppress_guards():
-            if base is None:
+        with self._env.suppress_guards():
+            if base is not None:
+                layout = shape, strides, base.storage_offset() + distance
+                dispatch: Callable[..., FakeTensor] = self._mode._dispatch_impl  # type: ignore[assignment]  # a view is one
+                return dispatch(_AS_STRIDED, (FakeTensor,), (base, *layout), {})
+            with DisableTorchDispatch():
                 meta = torch.empty_strided(shape or (), strides, dtype=dtype, device="meta")
-            else:
-                meta = torch.empty(0, dtype=dtype, device="meta")
-                offset = base.storage_offset() + distance
-                meta.set_(base.untyped_storage(), offset, shape or (), strides)
         return self._factory.make(meta, device)
 
 
@@ -196,13 +172,3 @@ def _is_product(size: int | sympy.Expr) -> bool:
     """Return True for a product of numbers and symbols."""
     factors = size.args if isinstance(size, sympy.Mul) else (size,)
     return all(isinstance(factor, int | sympy.Integer | sympy.Symbol) for factor in factors)
-
-
-def _is_contiguous(tensor: torch.Tensor) -> bool:
-    """Return True for a tensor whose strides are those of its shape as expressions."""
-    expected: Any = 1
-    for size, stride in zip(reversed(tensor.shape), reversed(tensor.stride()), strict=True):
-        if size_key(stride) != expected:
-            return False
-        expected *= size_key(size)
-    return True

@@ -1,0 +1,256 @@
+"""Rules for the results of operators on tensors with symbolic sizes.
+
+torch takes milliseconds for each such call: it asks which sizes are one, which tensors are
+contiguous, which sizes are equal. The rules answer from the expressions alone, without a guard, and
+leave every call whose expressions do not decide it to torch: ``None``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+
+from graphflops.capture.fake.leaves import size_key
+from graphflops.capture.torch_internals.fake_mode import FakeTensor
+
+_ATEN = torch.ops.aten
+_NUMBERS = (int, float, bool)
+Sizes = tuple[Any, ...]
+
+
+class Result(NamedTuple):
+    """Result of a call.
+
+    Attributes:
+        argument: Position among the input tensors of that which it is or is a view of, or None.
+        shape: Shape of a new tensor, or None if the result is the argument.
+        strides: Its strides.
+        distance: How far from the argument it begins in memory, in elements.
+        dtype: Its dtype.
+        device: Its device.
+    """
+
+    argument: int | None
+    shape: Sizes | None
+    strides: Sizes
+    distance: Any
+    dtype: torch.dtype
+    device: torch.device
+
+
+Rule: TypeAlias = Callable[..., Result | None]
+
+
+def is_row_major(tensor: torch.Tensor) -> bool:
+    """Return True for a tensor whose strides are those of its shape as expressions."""
+    expected: Any = 1
+    for size, stride in zip(reversed(tensor.shape), reversed(tensor.stride()), strict=True):
+        if size_key(stride) != expected:
+            return False
+        expected *= size_key(_at_least_one(size))
+    return True
+
+
+def _row_major(shape: Sequence[Any]) -> Sizes:
+    strides: list[Any] = []
+    step: Any = 1
+    for size in reversed(shape):
+        strides.append(step)
+        step = step * _at_least_one(size)
+    return tuple(reversed(strides))
+
+
+def _at_least_one(size: Any) -> Any:
+    return torch.sym_max(size, 1)  # type: ignore[no-untyped-call]  # torch's gap
+
+
+def _is_ordered(tensor: torch.Tensor) -> bool:
+    """Return True if no axis takes larger steps in memory than an axis before it.
+
+    The stride of an axis of one element is arbitrary.
+    """
+    strides = [
+        size_key(stride)
+        for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+        if size_key(size) != 1
+    ]
+    return all(map(_is_multiple, strides, strides[1:]))
+
+
+def _is_multiple(stride: Any, other: Any) -> bool:
+    """Return True if a stride is another times a number or positive symbols."""
+    if other in {1, stride}:
+        return bool(other != 0)
+    if isinstance(stride, int) and isinstance(other, int):
+        return stride > other > 0
+    factors = (stride / other).as_ordered_factors() if other != 0 else ()
+    return bool(factors) and all(
+        factor.is_Symbol or (factor.is_Integer and factor > 0) for factor in factors
+    )
+
+
+def _keys(sizes: Sequence[Any]) -> list[Any]:
+    return [size_key(size) for size in sizes]
+
+
+def _new(x: FakeTensor, shape: Sizes, strides: Sizes, dtype: torch.dtype | None = None) -> Result:
+    return Result(None, shape, strides, 0, dtype or x.dtype, x.fake_device)
+
+
+def _view(x: FakeTensor, shape: Sequence[Any], strides: Sequence[Any], distance: Any = 0) -> Result:
+    return Result(0, tuple(shape), tuple(strides), distance, x.dtype, x.fake_device)
+
+
+def _unary(x: FakeTensor, *numbers: Any, **_: Any) -> Result | None:
+    is_usual = x.dtype.is_floating_point and all(type(n) in _NUMBERS for n in numbers)
+    return _pointwise(x, x) if is_usual else None
+
+
+def _binary(x: Any, y: Any, **options: Any) -> Result | None:
+    if options or not isinstance(x, FakeTensor):
+        return None
+    if not isinstance(y, FakeTensor):
+        return _unary(x, y)
+    if x.dtype != y.dtype or not x.dtype.is_floating_point or x.fake_device != y.fake_device:
+        return None
+    return _pointwise(x, y) if _numbers_of_axes(x) >= _numbers_of_axes(y) else _pointwise(y, x)
+
+
+def _pointwise(full: FakeTensor, part: FakeTensor) -> Result | None:
+    """Return the result of a pointwise operator, of the shape of the first tensor."""
+    sizes, others = _keys(full.shape), _keys(part.shape)
+    if sizes == others and is_row_major(full) and is_row_major(part):
+        return _new(full, tuple(full.shape), full.stride())
+    if 1 in sizes or not (_is_ordered(full) and _is_ordered(part)):
+        return None
+    fits = all(b in (1, a) for a, b in zip(sizes[len(sizes) - len(others) :], others, strict=True))
+    return _new(full, tuple(full.shape), _row_major(full.shape)) if fits else None
+
+
+def _numbers_of_axes(x: FakeTensor) -> tuple[int, int]:
+    """Return how many axes there are, and how many have more than one element for all we know."""
+    return x.dim(), sum(key != 1 for key in _keys(x.shape))
+
+
+def _clone(x: FakeTensor, *, memory_format: Any = torch.preserve_format) -> Result | None:
+    if memory_format == torch.contiguous_format:
+        return _new(x, tuple(x.shape), _row_major(x.shape))
+    return _pointwise(x, x) if memory_format == torch.preserve_format else None
+
+
+def _to_copy(x: FakeTensor, *, dtype: torch.dtype | None = None, **others: Any) -> Result | None:
+    if dtype is None or any(value is not None for value in others.values()) or not is_row_major(x):
+        return None
+    return _new(x, tuple(x.shape), x.stride(), dtype)
+
+
+def _reduce(
+    x: FakeTensor, dims: Sequence[int] | None, keepdim: int = 0, **options: Any
+) -> Result | None:
+    """Return the sum or mean of row-major numbers along some axes."""
+    if options or not (dims and x.dtype.is_floating_point and is_row_major(x)):
+        return None
+    reduced = {dim % x.dim() for dim in dims}
+    if keepdim:
+        shape = tuple(1 if axis in reduced else size for axis, size in enumerate(x.shape))
+    else:
+        shape = tuple(size for axis, size in enumerate(x.shape) if axis not in reduced)
+    return _new(x, shape, _row_major(shape))
+
+
+def _copy(x: FakeTensor, source: Any, *options: Any) -> Result | None:
+    is_usual = isinstance(source, FakeTensor) and not any(options)
+    if not is_usual or _keys(x.shape) != _keys(source.shape):
+        return None
+    return Result(0, None, (), 0, x.dtype, x.fake_device)
+
+
+def _permute(x: FakeTensor, dims: Sequence[int]) -> Result | None:
+    order = [dim % x.dim() for dim in dims]
+    strides = x.stride()
+    return _view(x, [x.shape[axis] for axis in order], [strides[axis] for axis in order])
+
+
+def _transpose(x: FakeTensor, one: int, other: int) -> Result | None:
+    order = [*range(x.dim())]
+    order[one], order[other] = order[other], order[one]
+    return _permute(x, order)
+
+
+def _unsqueeze(x: FakeTensor, dim: int) -> Result | None:
+    shape, strides = [*x.shape], [*x.stride()]
+    axis = dim % (len(shape) + 1)
+    strides.insert(axis, shape[axis] * strides[axis] if axis < len(shape) else 1)
+    shape.insert(axis, 1)
+    return _view(x, shape, strides)
+
+
+def _expand(x: FakeTensor, sizes: Sequence[Any], *, implicit: bool = False) -> Result | None:
+    start = len(sizes) - x.dim()
+    if implicit or start < 0:
+        return None
+    shape, strides = [*sizes], [0] * len(sizes)
+    for axis, (size, stride) in enumerate(zip(x.shape, x.stride(), strict=True), start):
+        if size_key(sizes[axis]) in {-1, size_key(size)}:
+            shape[axis], strides[axis] = size, stride
+        elif size_key(size) != 1:
+            return None
+    return None if -1 in _keys(shape) else _view(x, shape, strides)
+
+
+def _reshape(x: FakeTensor, sizes: Sequence[Any]) -> Result | None:
+    if -1 in _keys(sizes) or not is_row_major(x):
+        return None
+    if math.prod(_keys(sizes)) != math.prod(_keys(x.shape)):
+        return None
+    return _view(x, sizes, _row_major(sizes))
+
+
+def _slice(
+    x: FakeTensor, dim: int = 0, start: Any = None, end: Any = None, step: Any = 1
+) -> Result | None:
+    size, stride = x.shape[dim], x.stride()[dim]
+    bounds = 0 if start is None else start, size if end is None else end, step
+    if type(size) is not int or any(type(bound) is not int for bound in bounds):
+        return None
+    kept = range(size)[bounds[0] : bounds[1] : step]
+    shape, strides = [*x.shape], [*x.stride()]
+    shape[dim], strides[dim] = len(kept), stride * step
+    return _view(x, shape, strides, min(kept.start, size) * stride)
+
+
+def _select(x: FakeTensor, dim: int, index: Any) -> Result | None:
+    """Return one of the time steps of a tensor, None if their number is not known."""
+    size, stride = x.shape[dim], x.stride()[dim]
+    if type(size) is not int or type(index) is not int or not 0 <= index < size:
+        return None
+    shape, strides = [*x.shape], [*x.stride()]
+    del shape[dim], strides[dim]
+    return _view(x, shape, strides, index * stride)
+
+
+_OPERATORS: Mapping[Rule, tuple[Any, ...]] = {
+    _unary: (
+        *(_ATEN.relu.default, _ATEN.gelu.default, _ATEN.exp.default, _ATEN.log.default),
+        *(_ATEN.tanh.default, _ATEN.sigmoid.default, _ATEN.rsqrt.default, _ATEN.sqrt.default),
+        *(_ATEN.neg.default, _ATEN.abs.default, _ATEN.cos.default, _ATEN.sin.default),
+        *(_ATEN.silu.default, _ATEN.pow.Tensor_Scalar),
+    ),
+    _binary: (_ATEN.add.Tensor, _ATEN.sub.Tensor, _ATEN.mul.Tensor, _ATEN.div.Tensor),
+    _clone: (_ATEN.clone.default,),
+    _to_copy: (_ATEN._to_copy.default,),
+    _reduce: (_ATEN.mean.dim, _ATEN.sum.dim_IntList),
+    _copy: (_ATEN.copy_.default,),
+    _permute: (_ATEN.permute.default,),
+    _transpose: (_ATEN.transpose.int,),
+    _unsqueeze: (_ATEN.unsqueeze.default,),
+    _expand: (_ATEN.expand.default,),
+    _reshape: (_ATEN.view.default, _ATEN._unsafe_view.default),
+    _slice: (_ATEN.slice.Tensor,),
+    _select: (_ATEN.select.int,),
+}
+RULES: Mapping[Any, Rule] = {op: rule for rule, ops in _OPERATORS.items() for op in ops}
+"""Rules by operator."""
