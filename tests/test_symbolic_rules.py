@@ -34,6 +34,8 @@ TENSORS: dict[str, Make] = {
     "a quotient": lambda b, p: zeros(b, (p + 63) // 64, 8),
     "transposed": lambda b, p: zeros(b, p, 8).transpose(1, 2),
     "heads": lambda b, p: zeros(b, p, 4, 8).transpose(1, 2),
+    "half of each head": lambda b, p: zeros(b, p, 4, 16).transpose(1, 2)[..., 8:],
+    "chunks": lambda b, p: zeros(b, 4, (p + 63) // 64, 8, 8)[..., 3, :],
     "every second": lambda b, _: zeros(b, 16, 8)[:, ::2],
     "part of the last axis": lambda b, p: zeros(b, p, 16)[..., :8],
     "part of the first axis": lambda b, _: zeros(5, b, 8)[1:4],

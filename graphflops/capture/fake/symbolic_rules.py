@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
+import sympy
 import torch
 
 from graphflops.capture.fake.leaves import size_key
@@ -67,29 +69,36 @@ def _at_least_one(size: Any) -> Any:
     return torch.sym_max(size, 1)  # type: ignore[no-untyped-call]  # torch's gap
 
 
-def _is_ordered(tensor: torch.Tensor) -> bool:
-    """Return True if no axis takes larger steps in memory than an axis before it.
+@lru_cache(maxsize=4096)
+def _order(strides: tuple[Any, ...]) -> tuple[int, ...] | None:
+    """Return axes from the largest step in memory to the smallest, if the expressions say so."""
+    axes = range(len(strides))
+    smaller = [sum(_is_larger(strides[i], strides[j]) for j in axes) for i in axes]
+    order = sorted(axes, key=lambda axis: -smaller[axis])
+    is_chain = all(smaller[axis] == len(strides) - 1 - rank for rank, axis in enumerate(order))
+    return tuple(order) if is_chain else None
+
+
+def _is_larger(stride: Any, other: Any) -> bool:
+    """Return True if a stride is surely another times an integer over one."""
+    if stride == other or 0 in {stride, other}:
+        return False
+    if isinstance(stride, int) and isinstance(other, int):
+        return stride > other
+    factors = sympy.Mul.make_args(sympy.sympify(stride) / other)
+    return all(factor.is_integer and factor.is_positive for factor in factors)
+
+
+def _is_ordered(x: FakeTensor, order: Sequence[int]) -> bool:
+    """Return True for a tensor whose steps become smaller in an order of its last axes.
 
     The stride of an axis of one element is arbitrary.
     """
-    strides = [
-        size_key(stride)
-        for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
-        if size_key(size) != 1
-    ]
-    return all(map(_is_multiple, strides, strides[1:]))
-
-
-def _is_multiple(stride: Any, other: Any) -> bool:
-    """Return True if a stride is another times a number or positive symbols."""
-    if other in {1, stride}:
-        return bool(other != 0)
-    if isinstance(stride, int) and isinstance(other, int):
-        return stride > other > 0
-    factors = (stride / other).as_ordered_factors() if other != 0 else ()
-    return bool(factors) and all(
-        factor.is_Symbol or (factor.is_Integer and factor > 0) for factor in factors
-    )
+    start = len(order) - x.dim()
+    axes = [axis - start for axis in order if axis >= start]
+    strides, sizes = _keys(x.stride()), _keys(x.shape)
+    steps = tuple(strides[axis] for axis in axes if sizes[axis] != 1)
+    return _order(steps) == tuple(range(len(steps)))
 
 
 def _keys(sizes: Sequence[Any]) -> list[Any]:
@@ -124,10 +133,17 @@ def _pointwise(full: FakeTensor, part: FakeTensor) -> Result | None:
     sizes, others = _keys(full.shape), _keys(part.shape)
     if sizes == others and is_row_major(full) and is_row_major(part):
         return _new(full, tuple(full.shape), full.stride())
-    if 1 in sizes or not (_is_ordered(full) and _is_ordered(part)):
+    order = None if 1 in sizes else _order(tuple(_keys(full.stride())))
+    if order is None or not _is_ordered(part, order):
         return None
     fits = all(b in (1, a) for a, b in zip(sizes[len(sizes) - len(others) :], others, strict=True))
-    return _new(full, tuple(full.shape), _row_major(full.shape)) if fits else None
+    dense = _row_major([full.shape[axis] for axis in order])
+    strides = tuple(stride for _, stride in sorted(zip(order, dense, strict=True), key=_axis))
+    return _new(full, tuple(full.shape), strides) if fits else None
+
+
+def _axis(pair: tuple[int, Any]) -> int:
+    return pair[0]
 
 
 def _numbers_of_axes(x: FakeTensor) -> tuple[int, int]:
