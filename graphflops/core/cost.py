@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -146,3 +147,32 @@ class OpCost:
     def subs(self, **values: Dim) -> OpCost:
         """Substitute values for symbols, by name: ``cost.subs(B=8, S=2048)``."""
         return self.map(lambda value: substitute(value, values))
+
+
+def total_of(costs: Iterable[OpCost]) -> OpCost:
+    """Return the sum of costs, many of which are one object: calls that repeat.
+
+    Args:
+        costs: Costs that live until the sum is done.
+
+    Example:
+        >>> once = OpCost(flops=6, macs=3)
+        >>> total_of([once, once, OpCost(flops=sympy.Symbol("S"))]).flops
+        S + 12
+    """
+    times: Counter[int] = Counter()
+    distinct: dict[int, OpCost] = {}
+    for cost in costs:
+        times[id(cost)] += 1
+        distinct[id(cost)] = cost
+    numbers: Counter[str] = Counter()
+    terms: defaultdict[str, list[sympy.Expr]] = defaultdict(list)
+    for key, cost in distinct.items():
+        for name, value in cost.items():
+            if isinstance(value, int):
+                numbers[name] += times[key] * value
+            else:
+                terms[name].append(times[key] * value)
+    # Sums of two at a time would make an expression for each.
+    sums = {name: as_dim(sympy.Add(numbers[name], *added)) for name, added in terms.items()}
+    return OpCost(**{**numbers, **sums})

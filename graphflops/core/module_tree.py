@@ -8,7 +8,7 @@ from functools import cache
 from typing import NamedTuple
 
 from graphflops.core.call_sequence import Block, CallSequence, Repeat
-from graphflops.core.cost import OpCost
+from graphflops.core.cost import OpCost, total_of
 from graphflops.core.ir import Module, OpRecord, Parameter
 
 
@@ -189,16 +189,17 @@ def sum_costs(records: Iterable[OpRecord]) -> CostSum:
         return sum_items(block.items)
 
     def sum_items(items: Iterable[OpRecord | Repeat[OpRecord]]) -> CostSum:
-        cost, unknown = _ZERO
+        costs, unknown = [], 0
         for item in items:
             if isinstance(item, Repeat):
                 block = sum_block(item.block)
-                cost, unknown = cost + block.cost, unknown + block.unknown
+                costs.append(block.cost)
+                unknown += block.unknown
             elif item.cost is None:
                 unknown += 1
             else:
-                cost += item.cost
-        return CostSum(cost, unknown)
+                costs.append(item.cost)
+        return CostSum(total_of(costs), unknown)
 
     return sum_items(CallSequence.of(records).items)
 

@@ -107,5 +107,7 @@ def are_small(tree: Any, max_numel: int) -> bool:
     if type(tree) is FakeTensor and not tree._has_symbolic_sizes_strides:
         return tree.numel() <= max_numel  # nearly all results are
     tensors = tensors_in(tree)
-    sizes = [math.prod(tensor.shape) for tensor in tensors]
-    return bool(tensors) and all(isinstance(size, int) and size <= max_numel for size in sizes)
+    return bool(tensors) and all(
+        all(type(size) is int for size in tensor.shape) and math.prod(tensor.shape) <= max_numel
+        for tensor in tensors
+    )

@@ -66,6 +66,8 @@ def _row_major(shape: Sequence[Any]) -> Sizes:
 
 
 def _at_least_one(size: Any) -> Any:
+    if size_key(size).is_positive if isinstance(size, torch.SymInt) else size > 0:
+        return size
     return torch.sym_max(size, 1)  # type: ignore[no-untyped-call]  # torch's gap
 
 
