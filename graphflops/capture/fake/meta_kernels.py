@@ -16,7 +16,7 @@ import torch
 
 from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
 from graphflops.capture.fake.leaves import is_plain
-from graphflops.capture.fake.result_layouts import RULES, Layout, keeps_strides, row_major
+from graphflops.capture.fake.result_layouts import RULES, Layout, has_no_overlap, row_major
 from graphflops.capture.torch_internals.dispatch import DisableTorchDispatch, MetaKernelsOnly
 from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode
 from graphflops.runtime.interruption import raise_interruption
@@ -75,7 +75,7 @@ def _have_usual_strides(_: Any, inputs: list[FakeTensor]) -> bool:
 
 def _writes_once(args: Any, _: list[FakeTensor]) -> bool:
     """Return True if no element of the tensor that is written to is there twice."""
-    return keeps_strides(args[0].shape, args[0].stride())
+    return has_no_overlap(args[0].shape, args[0].stride())
 
 
 def _keeps_rank(args: Any, _: list[FakeTensor]) -> bool:
@@ -98,7 +98,28 @@ def _permute(x: torch.Tensor, dims: list[int]) -> torch.Tensor:
     return x
 
 
-_QUICKER: Mapping[Any, Callable[..., Any]] = {_ATEN.permute.default: _permute}
+def _write(func: Any) -> Callable[..., Any]:
+    """Return a function that writes nothing to a fake tensor; kernels are Python, which copies."""
+
+    def write(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        operands = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
+        fits = all(y.dtype == x.dtype and _broadcasts(y.shape, x.shape) for y in operands)
+        is_usual = fits and x.dtype.is_floating_point and not x.requires_grad
+        return x if is_usual else func(x, *args, **kwargs)
+
+    return write
+
+
+def _broadcasts(shape: torch.Size, target: torch.Size) -> bool:
+    """Return True if a tensor of a shape may be written to one of another."""
+    start = len(target) - len(shape)
+    return start >= 0 and all(a in (1, b) for a, b in zip(shape, target[start:], strict=True))
+
+
+_QUICKER: Mapping[Any, Callable[..., Any]] = {
+    _ATEN.permute.default: _permute,
+    **{func: _write(func) for func in _IN_PLACE if func is not _ATEN.fill_.Tensor},
+}
 """Functions that do what a kernel does, in less time."""
 _GUARDS: Mapping[Any, Callable[[Any, list[FakeTensor]], bool]] = {
     **dict.fromkeys(RULES, _have_usual_strides),

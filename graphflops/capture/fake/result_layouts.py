@@ -55,6 +55,17 @@ def keeps_strides(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
 
 
 @cache
+def has_no_overlap(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Return True if no element of a tensor is there twice, as of a part of a dense tensor."""
+    reach = 1
+    for stride, size in sorted(zip(strides, shape, strict=True)):
+        if size > 1 and stride < reach:
+            return False
+        reach = max(reach, stride * size)
+    return True
+
+
+@cache
 def _broadcast(shape: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...] | None:
     """Return the shape of two, if it is that of one of them and has no axis of one element."""
     full, part = (shape, other) if len(shape) >= len(other) else (other, shape)
