@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -28,7 +29,10 @@ def gradient_edges(tensors: Sequence[torch.Tensor]) -> list[Edge | None]:
     if leaves:
         with disable_current_modes():
             for n in leaves:
-                node, number = get_gradient_edge(tensors[n])[:2]
+                # A view is made of a leaf; without a mode torch looks for one at the tensor, and
+                # for DTensor among the classes of tensors, which imports it.
+                with getattr(tensors[n], "fake_mode", nullcontext()):
+                    node, number = get_gradient_edge(tensors[n])[:2]
                 edges[n] = node, number
     return edges
 
