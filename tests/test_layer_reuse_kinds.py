@@ -9,6 +9,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+import transformers
 from architectures import ARCHITECTURES, at_depth
 from calls import meta
 from test_layer_reuse import WIDTH, Layer, reused
@@ -253,3 +254,28 @@ def test_kinds_of_layers(name: str) -> None:
     assert reused(count) == expected
     assert count(True).memory.timeline == count(False).memory.timeline
     assert compared(model, (x,)) == expected_in_training
+
+
+def test_entries_of_a_cache_by_layer_and_cycle() -> None:
+    """A model that runs its stack again, each time with entries of its own."""
+    config = transformers.HrmTextConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=8,
+        vocab_size=100,
+        num_hidden_layers=24,
+        num_layers_per_stack=4,
+        H_cycles=2,
+        L_cycles=2,
+    )
+    with torch.device("meta"):
+        model = transformers.HrmTextForCausalLM(config).eval()
+    inputs = {"input_ids": torch.zeros(2, 7, dtype=torch.int64)}
+
+    def step(reuse_layers: bool) -> gf.Report:
+        report = gf.count_generation(model, inputs, max_new_tokens=4, reuse_layers=reuse_layers)
+        return report.decode_graphs[0].report
+
+    assert reused(step) > 0

@@ -70,7 +70,7 @@ class AttributeLog:
         if key not in self.layer_indices:
             number, value = self.index_attributes[key]
             self.layer_indices[key] = LayerIndex(
-                (number, name), value, lambda: record_read(attributes, name)
+                (number, name, 0), value, lambda: record_read(attributes, name)
             )
         return self.layer_indices[key]
 

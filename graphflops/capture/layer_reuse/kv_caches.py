@@ -95,7 +95,7 @@ class EntryLocation:
     cache: int
     attribute: str
     index: int
-    key: tuple[int, str] | None
+    key: tuple[int, str, int] | None
 
     def entry(self, caches: list[Any]) -> Any:
         """Return the entry, or ``ABSENT``."""

@@ -31,11 +31,11 @@ class LayerIndex:
         on_use: Called when the integer is used for anything but the selection of a cache entry.
 
     Attributes:
-        key: Number of the module in its fingerprint, and name of the attribute.
+        key: Number of the module in its fingerprint, name of the attribute, and what was added.
         number: The integer.
     """
 
-    def __init__(self, key: tuple[int, str], number: int, on_use: Callable[[], None]) -> None:
+    def __init__(self, key: tuple[int, str, int], number: int, on_use: Callable[[], None]) -> None:
         self.key = key
         self.number = number
         self._on_use = on_use
@@ -60,6 +60,20 @@ def _int_method(name: str) -> Any:
 
 for _name in _INT_METHODS:
     setattr(LayerIndex, _name, _int_method(_name))
+
+
+def _plus(layer_index: LayerIndex, number: Any) -> Any:
+    """Return the index of another entry of the layer, such as its entry of a cycle."""
+    if type(number) is not int:
+        return _plus_unknown(layer_index, number)
+    module, name, added = layer_index.key
+    key = module, name, added + number
+    return LayerIndex(key, layer_index.number + number, layer_index._on_use)
+
+
+_plus_unknown = _int_method("__add__")
+for _name in ("__add__", "__radd__"):
+    setattr(LayerIndex, _name, _plus)
 
 
 def unwrap_index(value: Any) -> Any:

@@ -116,10 +116,11 @@ class ModuleCall:
         """Return the location of this module's own entry, from that of another's."""
         if location.key is None:
             return location
-        number, name = location.key
+        number, name, added = location.key
         index = self.fingerprint.modules[number].module_dict.get(name)
         if type(index) is not int:
             return None
+        index += added
         create_entry(self.fingerprint.caches[location.cache], index)
         return EntryLocation(location.cache, location.attribute, index, location.key)
 
