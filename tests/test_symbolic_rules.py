@@ -69,12 +69,25 @@ UNARY: dict[str, Callable[[torch.Tensor], Any]] = {
     "slice by twos": lambda x: ATEN.slice.Tensor(x, -1, 1, 100, 2),
     "slice of nothing": lambda x: ATEN.slice.Tensor(x, -1, 5, 2),
     "select": lambda x: ATEN.select.int(x, -1, 0),
+    "plus an integer": lambda x: ATEN.add.Tensor(x, 1),
+    "over an integer": lambda x: ATEN.div.Tensor(x, 2),
+    "less than": lambda x: ATEN.lt.Scalar(x, 1),
+    "less than a float": lambda x: ATEN.lt.Scalar(x, 0.5),
+    "not": lambda x: ATEN.bitwise_not.default(ATEN.lt.Scalar(x, 1)),
+    "where": lambda x: ATEN.where.self(ATEN.lt.Scalar(x, 1), x, x),
+    "masked": lambda x: ATEN.masked_fill.Scalar(x, ATEN.lt.Scalar(x, 1), 1.0),
+    "clamp": lambda x: ATEN.clamp.default(x, 1),
+    "clamp to floats": lambda x: ATEN.clamp.default(x, 0.5, 1.5),
     "write": lambda x: ATEN.copy_.default(torch.zeros(x.shape), x),
 }
 BINARY: dict[str, Callable[[torch.Tensor, torch.Tensor], Any]] = {
     "mul": ATEN.mul.Tensor,
     "add": ATEN.add.Tensor,
     "div": ATEN.div.Tensor,
+    "greater": ATEN.gt.Tensor,
+    "and": lambda x, y: ATEN.bitwise_and.Tensor(ATEN.gt.Scalar(x, 1), ATEN.gt.Scalar(y, 1)),
+    "where": lambda x, y: ATEN.where.self(ATEN.gt.Scalar(x, 1), x, y),
+    "masked": lambda x, y: ATEN.masked_fill.Scalar(x, ATEN.gt.Scalar(y, 1), 1.0),
 }
 
 
@@ -137,5 +150,7 @@ def test_every_rule_is_held_against_torch() -> None:
     names = {"sub", "relu", "log", "tanh", "sigmoid", "rsqrt", "sqrt", "neg", "abs", "cos", "sin"}
     tried = {"exp", "silu", "gelu", "mul", "add", "div", "pow", "clone", "_to_copy", "mean", "sum"}
     tried |= {"permute", "transpose", "unsqueeze", "expand", "view", "_unsafe_view", "slice"}
-    tried |= {"select", "copy_"}
+    tried |= {"select", "copy_", "lt", "gt", "bitwise_not", "bitwise_and", "where", "masked_fill"}
+    tried |= {"clamp"}
+    names |= {"eq", "ne", "le", "ge", "bitwise_or", "logical_and", "logical_or", "logical_not"}
     assert {op._opname for op in symbolic_rules.RULES} == tried | names

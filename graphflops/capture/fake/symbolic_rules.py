@@ -117,31 +117,70 @@ def _view(x: FakeTensor, shape: Sequence[Any], strides: Sequence[Any], distance:
 
 def _unary(x: FakeTensor, *numbers: Any, **_: Any) -> Result | None:
     is_usual = x.dtype.is_floating_point and all(type(n) in _NUMBERS for n in numbers)
-    return _pointwise(x, x) if is_usual else None
+    return _pointwise(x) if is_usual else None
 
 
-def _binary(x: Any, y: Any, **options: Any) -> Result | None:
+def _divide(x: Any, y: Any, **options: Any) -> Result | None:
+    return _arithmetic(x, y, **options) if x.dtype.is_floating_point else None
+
+
+def _arithmetic(x: Any, y: Any, **options: Any) -> Result | None:
     if options or not isinstance(x, FakeTensor):
         return None
-    if not isinstance(y, FakeTensor):
-        return _unary(x, y)
-    if x.dtype != y.dtype or not x.dtype.is_floating_point or x.fake_device != y.fake_device:
+    if isinstance(y, FakeTensor):
+        return _pointwise(x, y) if x.dtype == y.dtype and x.dtype != torch.bool else None
+    keeps_dtype = type(y) in _NUMBERS if x.dtype.is_floating_point else type(y) is int
+    return _pointwise(x) if keeps_dtype and x.dtype != torch.bool else None
+
+
+def _compare(x: FakeTensor, y: Any) -> Result | None:
+    if isinstance(y, FakeTensor):
+        return _pointwise(x, y, dtype=torch.bool) if x.dtype == y.dtype else None
+    return _pointwise(x, dtype=torch.bool) if type(y) in _NUMBERS else None
+
+
+def _logic(*tensors: Any) -> Result | None:
+    are_usual = all(isinstance(x, FakeTensor) and x.dtype == torch.bool for x in tensors)
+    return _pointwise(*tensors) if are_usual else None
+
+
+def _where(condition: FakeTensor, x: FakeTensor, y: FakeTensor) -> Result | None:
+    is_usual = condition.dtype == torch.bool and x.dtype == y.dtype
+    return _pointwise(condition, x, y, dtype=x.dtype) if is_usual else None
+
+
+def _masked_fill(x: FakeTensor, mask: FakeTensor, value: Any) -> Result | None:
+    # The order of other axes is not kept.
+    is_usual = is_row_major(x) and x.dtype.is_floating_point and mask.dtype == torch.bool
+    return _pointwise(x, mask, dtype=x.dtype) if is_usual and type(value) in _NUMBERS else None
+
+
+def _clamp(x: FakeTensor, least: Any = None, most: Any = None) -> Result | None:
+    kinds = {type(bound) for bound in (least, most) if bound is not None}
+    is_usual = kinds <= {int, float} if x.dtype.is_floating_point else kinds <= {int}
+    return _pointwise(x) if kinds and is_usual and x.dtype != torch.bool else None
+
+
+def _pointwise(*tensors: FakeTensor, dtype: torch.dtype | None = None) -> Result | None:
+    """Return the result of a pointwise operator, of the shape of one of the tensors."""
+    full = max(tensors, key=_numbers_of_axes)
+    sizes = _keys(full.shape)
+    if any(x.fake_device != full.fake_device for x in tensors):
         return None
-    return _pointwise(x, y) if _numbers_of_axes(x) >= _numbers_of_axes(y) else _pointwise(y, x)
-
-
-def _pointwise(full: FakeTensor, part: FakeTensor) -> Result | None:
-    """Return the result of a pointwise operator, of the shape of the first tensor."""
-    sizes, others = _keys(full.shape), _keys(part.shape)
-    if sizes == others and is_row_major(full) and is_row_major(part):
-        return _new(full, tuple(full.shape), full.stride())
+    if all(_keys(x.shape) == sizes and is_row_major(x) for x in tensors):
+        return _new(full, tuple(full.shape), full.stride(), dtype)
     order = None if 1 in sizes else _order(tuple(_keys(full.stride())))
-    if order is None or not _is_ordered(part, order):
+    if order is None or not all(_fits(x, sizes) and _is_ordered(x, order) for x in tensors):
         return None
-    fits = all(b in (1, a) for a, b in zip(sizes[len(sizes) - len(others) :], others, strict=True))
     dense = _row_major([full.shape[axis] for axis in order])
     strides = tuple(stride for _, stride in sorted(zip(order, dense, strict=True), key=_axis))
-    return _new(full, tuple(full.shape), strides) if fits else None
+    return _new(full, tuple(full.shape), strides, dtype)
+
+
+def _fits(x: FakeTensor, sizes: Sequence[Any]) -> bool:
+    """Return True for a tensor that broadcasts to some sizes."""
+    last = sizes[len(sizes) - x.dim() :]
+    return all(key in (1, size) for key, size in zip(_keys(x.shape), last, strict=True))
 
 
 def _axis(pair: tuple[int, Any]) -> int:
@@ -156,7 +195,7 @@ def _numbers_of_axes(x: FakeTensor) -> tuple[int, int]:
 def _clone(x: FakeTensor, *, memory_format: Any = torch.preserve_format) -> Result | None:
     if memory_format == torch.contiguous_format:
         return _new(x, tuple(x.shape), _row_major(x.shape))
-    return _pointwise(x, x) if memory_format == torch.preserve_format else None
+    return _pointwise(x) if memory_format == torch.preserve_format else None
 
 
 def _to_copy(x: FakeTensor, *, dtype: torch.dtype | None = None, **others: Any) -> Result | None:
@@ -257,7 +296,20 @@ _OPERATORS: Mapping[Rule, tuple[Any, ...]] = {
         *(_ATEN.neg.default, _ATEN.abs.default, _ATEN.cos.default, _ATEN.sin.default),
         *(_ATEN.silu.default, _ATEN.pow.Tensor_Scalar),
     ),
-    _binary: (_ATEN.add.Tensor, _ATEN.sub.Tensor, _ATEN.mul.Tensor, _ATEN.div.Tensor),
+    _divide: (_ATEN.div.Tensor,),
+    _arithmetic: (_ATEN.add.Tensor, _ATEN.sub.Tensor, _ATEN.mul.Tensor),
+    _compare: (
+        *(_ATEN.eq.Scalar, _ATEN.ne.Scalar, _ATEN.lt.Scalar, _ATEN.le.Scalar, _ATEN.gt.Scalar),
+        *(_ATEN.ge.Scalar, _ATEN.eq.Tensor, _ATEN.ne.Tensor, _ATEN.lt.Tensor, _ATEN.le.Tensor),
+        *(_ATEN.gt.Tensor, _ATEN.ge.Tensor),
+    ),
+    _logic: (
+        *(_ATEN.bitwise_and.Tensor, _ATEN.bitwise_or.Tensor, _ATEN.bitwise_not.default),
+        *(_ATEN.logical_and.default, _ATEN.logical_or.default, _ATEN.logical_not.default),
+    ),
+    _where: (_ATEN.where.self,),
+    _masked_fill: (_ATEN.masked_fill.Scalar,),
+    _clamp: (_ATEN.clamp.default,),
     _clone: (_ATEN.clone.default,),
     _to_copy: (_ATEN._to_copy.default,),
     _reduce: (_ATEN.mean.dim, _ATEN.sum.dim_IntList),
