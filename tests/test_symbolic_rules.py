@@ -130,7 +130,7 @@ def layouts(call: Callable[..., Any], *makes: Make) -> list[Layout | str]:
 
 
 def alike(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.untyped_storage()._cdata == other.untyped_storage()._cdata
+    return bool(one.untyped_storage()._cdata == other.untyped_storage()._cdata)
 
 
 @pytest.mark.parametrize(("call", "tensor"), itertools.product(UNARY, TENSORS))
