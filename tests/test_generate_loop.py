@@ -280,3 +280,14 @@ def test_sizes_that_no_graph_of_the_prompt_holds_for_are_refused_at_once() -> No
     found = gf.count_generation(model, {"input_ids": prompt(3)["input_ids"]}, max_new_tokens=20)
     with pytest.raises(gf.ModelSpecError, match="holds where P < 7, so not for B = 2, P = 20"):
         found.subs(P=20)
+
+
+def test_a_cache_grows_by_a_token_where_the_first_step_has_a_graph_of_its_own() -> None:
+    """The scan of a hybrid needs the length of its prompt; two of four layers attend."""
+    scan = {"mamba_d_state": 4, "mamba_dt_rank": 4, "use_mamba_kernels": False}
+    layers = {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1}
+    model = built("JambaForCausalLM", **TEXT | layers, **scan, num_experts=1)
+    found = gf.count_generation(model, prompt(7), max_new_tokens=6)
+    assert len(found.decode_graphs) == 2
+    keys_and_values, kv_heads, head_dim, float32 = 2, 2, 8, 4
+    assert found.kv_cache_bytes_per_token == 2 * keys_and_values * kv_heads * head_dim * float32

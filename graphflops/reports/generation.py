@@ -227,9 +227,12 @@ class GenerationReport(CostReport):
         """Bytes that one more token adds to the cache of one sequence, at the first step."""
         if not self.decode_graphs:
             return 0
-        size = self._cache_bytes(self.decode_graphs[0].report)
-        grown = substitute(size, {"K": self.sizes["K"] + 1})
-        return (grown - substitute(size, {"K": self.sizes["K"]})) // self.sizes["B"]
+        first = self.decode_graphs[0]
+        # The first step may have a graph of its own.
+        second = next((g for g, start, _ in self._ranges() if start == self.sizes["K"] + 1), first)
+        grown = substitute(self._cache_bytes(second.report), {"K": self.sizes["K"] + 1})
+        size = substitute(self._cache_bytes(first.report), {"K": self.sizes["K"]})
+        return (grown - size) // self.sizes["B"]
 
     @property
     def kv_cache_bytes(self) -> Dim:
