@@ -146,6 +146,14 @@ def test_a_result_of_two_is_that_of_torch(call: str, one: str, other: str) -> No
     assert by_rule == by_torch
 
 
+def test_a_constant_of_the_code_is_left_to_torch() -> None:
+    with ours() as env:
+        x = torch.zeros(symbol(env, "B", 4), 8)
+        with torch.utils._python_dispatch._disable_current_modes():
+            one = torch.ones(())
+        assert torch.where(x > 0, x, one).dtype == torch.float32
+
+
 def test_every_rule_is_held_against_torch() -> None:
     names = {"sub", "relu", "log", "tanh", "sigmoid", "rsqrt", "sqrt", "neg", "abs", "cos", "sin"}
     tried = {"exp", "silu", "gelu", "mul", "add", "div", "pow", "clone", "_to_copy", "mean", "sum"}

@@ -18,7 +18,7 @@ import sympy
 import torch
 
 from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
-from graphflops.capture.fake.leaves import fakes_in, is_plain, size_key, storage_address
+from graphflops.capture.fake.leaves import fakes_in, is_plain, size_key, storage_address, tensors_in
 from graphflops.capture.fake.symbolic_rules import RULES, Result, is_row_major
 from graphflops.capture.torch_internals.dispatch import DisableTorchDispatch, dispatch_keys
 from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode
@@ -78,8 +78,10 @@ class SymbolicCache:
 
     def _by_rule(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> FakeTensor | None:
         """Return the result of an operator whose arguments decide it as expressions."""
-        rule, inputs = RULES.get(func), fakes_in(args)
-        if rule is None or not inputs or not all(map(self._is_plain, inputs)):
+        rule, tensors, inputs = RULES.get(func), tensors_in(args), fakes_in(args)
+        if rule is None or not inputs or len(inputs) != len(tensors):
+            return None  # a real tensor is a constant of the model's code
+        if not all(map(self._is_plain, inputs)):
             return None
         result = rule(*args, **kwargs)
         return None if result is None else self._rebuild(result, inputs)
