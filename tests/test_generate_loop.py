@@ -177,16 +177,24 @@ def blip() -> Case:
     return model, prompt(7) | images(**PIXELS)
 
 
-def blip_2() -> Case:
+OPT: dict[str, Any] = {
+    "model_type": "opt",
+    "hidden_size": 16,
+    "ffn_dim": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
+OPT |= {"vocab_size": 100, "word_embed_proj_dim": 16, "max_position_embeddings": 64}
+
+
+def blip_2(text_config: dict[str, Any]) -> Case:
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
     sizes |= {"num_attention_heads": 2}
-    opt = {"hidden_size": 16, "ffn_dim": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    opt |= {"vocab_size": 100, "word_embed_proj_dim": 16, "max_position_embeddings": 64}
     model = built(
         "Blip2ForConditionalGeneration",
         vision_config=VISION | {"num_attention_heads": 2},
         qformer_config=sizes | {"encoder_hidden_size": 16, "vocab_size": 100},
-        text_config=opt | {"model_type": "opt", "pad_token_id": 0, "bos_token_id": 1},
+        text_config=text_config | {"pad_token_id": 0, "bos_token_id": 1},
         num_query_tokens=4,
         image_token_index=99,
     )
@@ -213,7 +221,8 @@ def kosmos_2() -> Case:
 
 CASES: dict[str, Callable[[], Case]] = {
     "a part that generates, after an encoder of images": blip,
-    "a part that generates from embeddings": blip_2,
+    "a part that generates from embeddings": lambda: blip_2(OPT),
+    "a part that is an encoder-decoder": lambda: blip_2({**T5, "model_type": "t5"}),
     "a part that generates, and a forward with a cache": kosmos_2,
     "a state from a loop over the prompt": text("FalconMambaForCausalLM", **MAMBA),
     "padding on the left": padded,
@@ -291,3 +300,10 @@ def test_a_cache_grows_by_a_token_where_the_first_step_has_a_graph_of_its_own() 
     assert len(found.decode_graphs) == 2
     keys_and_values, kv_heads, head_dim, float32 = 2, 2, 8, 4
     assert found.kv_cache_bytes_per_token == 2 * keys_and_values * kv_heads * head_dim * float32
+
+
+def test_a_part_that_continues_other_tokens_than_the_whole_says_is_refused() -> None:
+    model, inputs = blip_2({**T5, "model_type": "t5"})
+    model.config.is_encoder_decoder = False
+    with pytest.raises(gf.ModelSpecError, match="differ in is_encoder_decoder"):
+        gf.count_generation(model, inputs, max_new_tokens=NEW)

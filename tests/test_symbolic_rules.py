@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from test_symbolic_cache import ours, torchs
 from torch._dynamo.source import ConstantSource
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
 
 from graphflops.capture.fake import symbolic_rules
-from graphflops.capture.fake.constant_propagation import ValueTracker
 
 ATEN = torch.ops.aten
 Size = Any
@@ -89,20 +87,6 @@ BINARY: dict[str, Callable[[torch.Tensor, torch.Tensor], Any]] = {
     "where": lambda x, y: ATEN.where.self(ATEN.gt.Scalar(x, 1), x, y),
     "masked": lambda x, y: ATEN.masked_fill.Scalar(x, ATEN.gt.Scalar(y, 1), 1.0),
 }
-
-
-@contextmanager
-def ours() -> Iterator[ShapeEnv]:
-    tracker = ValueTracker()
-    with tracker.mode:
-        yield tracker.symbols.shape_env
-
-
-@contextmanager
-def torchs() -> Iterator[ShapeEnv]:
-    env = ShapeEnv()
-    with FakeTensorMode(shape_env=env):
-        yield env
 
 
 def symbol(env: ShapeEnv, name: str, hint: int) -> Size:

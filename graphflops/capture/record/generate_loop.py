@@ -94,7 +94,7 @@ class GenerateLoop:
 
         ``None`` if some of it stays in the model, or in the cache that it was given.
         """
-        if self.use_cache and not returns_cache(outputs):
+        if not isinstance(outputs, Mapping) or (self.use_cache and not returns_cache(outputs)):
             return None
         # The logits give the next token, whatever that is.
         kept = {name: value for name, value in outputs.items() if name != "logits"}
@@ -117,9 +117,15 @@ class GenerateLoop:
         """Run ``generate`` of the model up to that of its part, which the loop then follows."""
         name = TOKEN_INPUT[self._has_encoder]
         given = self._kwargs | {name: self._tokens}
-        self.model, inputs = inputs_of_part(self.model, given)
-        self._has_encoder = bool(self.model.config.is_encoder_decoder)
-        name = TOKEN_INPUT[self._has_encoder]
+        whole = self.model
+        self.model, inputs = inputs_of_part(whole, given)
+        if bool(self.model.config.is_encoder_decoder) != self._has_encoder:
+            msg = (
+                f"{type(whole).__name__} and its generating part {type(self.model).__name__} "
+                "differ in is_encoder_decoder: which tokens are continued is not known. Set it in "
+                "the config of the whole as in that of the part."
+            )
+            raise ModelSpecError(msg)
         self._given = set()
         self._kwargs = {**inputs, "use_cache": self.use_cache}
         if takes_logits_to_keep(self.model):
