@@ -139,6 +139,13 @@ def autocast() -> bool:
     return inside and not dispatch.is_any_autocast_enabled()
 
 
+def counted_modes() -> bool:
+    outside = dispatch.num_dispatch_modes(), dispatch.num_function_modes()
+    with fake_mode.FakeTensorMode(), torch.device("meta"):
+        inside = dispatch.num_dispatch_modes(), dispatch.num_function_modes()
+    return inside == (outside[0] + 1, outside[1] + 1)
+
+
 def traced() -> bool:
     with fake_mode.FakeTensorMode() as mode, fake_mode.tracing(fake_mode.TracingContext(mode)):
         return fake_mode.detect_fake_mode() is mode
@@ -312,6 +319,8 @@ CANARIES: dict[str, Callable[[], bool]] = {
     "dispatch.set_pre_dispatch_mode": stacked,
     "dispatch.unset_pre_dispatch_mode": stacked,
     "dispatch.is_any_autocast_enabled": autocast,
+    "dispatch.num_dispatch_modes": counted_modes,
+    "dispatch.num_function_modes": counted_modes,
     "fake_mode.FakeTensor": lambda: isinstance(
         fake_mode.FakeTensorMode().from_tensor(X), fake_mode.FakeTensor
     ),

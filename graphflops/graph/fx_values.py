@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.utils.weak import WeakIdKeyDictionary
 
 from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
 from graphflops.capture.fake.symbolic_shapes import SymbolicShapes
+from graphflops.capture.fake.tensor_map import TensorMap
 from graphflops.capture.torch_internals.fake_mode import FakeTensorMode
 from graphflops.core.cost import Dim
 from graphflops.core.ir import TensorMeta
@@ -21,8 +21,8 @@ class RecordedMasks:
     """Masked elements and sequence offsets of fake tensors, as the capture has recorded them."""
 
     def __init__(self) -> None:
-        self.elements: Any = WeakIdKeyDictionary()
-        self._arguments: Any = WeakIdKeyDictionary()
+        self.elements: TensorMap[TensorMeta] = TensorMap()
+        self._arguments: TensorMap[TensorMeta] = TensorMap()
 
     def record_result(self, tensor: torch.Tensor, meta: TensorMeta) -> None:
         """Record what the call that returns a tensor tells of it."""

@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sympy
 import torch
 from torch import nn
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils.weak import WeakIdKeyDictionary
 
 from graphflops.capture.fake import shape_rules, value_lookup
 from graphflops.capture.fake.data_sizes import DataSizes
 from graphflops.capture.fake.dispatch_cache import DispatchCache
 from graphflops.capture.fake.distinct_values import DistinctValues
 from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
-from graphflops.capture.fake.leaves import are_small, fakes_in, is_real, storage_ref, tensors_in
+from graphflops.capture.fake.known_values import MAX_VALUE_NUMEL, KnownValues
+from graphflops.capture.fake.leaves import are_small, is_real, tensors_in
 from graphflops.capture.fake.mask_elements import SymbolicElements
 from graphflops.capture.fake.metadata import written_tensors
+from graphflops.capture.fake.result_recipes import ResultRecipes
 from graphflops.capture.fake.sparse_tensors import SparseRules
-from graphflops.capture.fake.storages import StorageTracker
+from graphflops.capture.fake.storages import CallEvents, StorageTracker
 from graphflops.capture.fake.symbolic_shapes import SymbolicShapes
 from graphflops.capture.fake.torch_function_overrides import TorchFunctionOverrides
 from graphflops.capture.fake.value_lookup import ASSUMED_FLOAT, INPUTS, RANDOM, UNKNOWN, TensorState
@@ -45,8 +45,6 @@ from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.cost import Dim
 from graphflops.errors import CaptureError
 
-# Large enough for the positions and masks of a long prompt, too small for results on pixels.
-MAX_VALUE_NUMEL = 1 << 20
 _DEVICE = torch.ops.prim.device.default
 _FAKE_ONLY = frozenset({FakeTensor})
 
@@ -73,6 +71,7 @@ class ValueTracker:
         factory: Factory of the fake tensors of the mode.
         num_ranks: Number of ranks over which weights are distributed.
         storages: Storages that operators allocate, with their lifetimes.
+        function_overrides: Overrides of torch functions that read values.
     """
 
     def __init__(self) -> None:
@@ -88,14 +87,13 @@ class ValueTracker:
         self.unknown_packings: dict[str, None] = {}
         self.dependences: set[str] = set()
         self.max_numel = MAX_VALUE_NUMEL
-        self._values: Any = WeakIdKeyDictionary()
-        self._origins: Any = WeakIdKeyDictionary()
+        self._known = KnownValues()
         self.elements = SymbolicElements(self.value, MAX_VALUE_NUMEL)
-        # Weak references, not addresses: another storage could reuse the same address.
-        self._stale: set[StorageWeakRef] = set()
         self._thread, self.storages = threading.get_ident(), StorageTracker()
         self.sparse = SparseRules(mode, self.value)
         self.factory = FakeTensorFactory(mode)
+        self._recipes = ResultRecipes(self.factory)
+        self.function_overrides = TorchFunctionOverrides(self)
         self._dispatch, self._from_tensor = DispatchCache(mode, self.factory).run, mode.from_tensor
         run = self.storages.watch(self.dispatch)
         intercept(mode, dispatch=run, from_tensor=self.from_tensor)
@@ -103,22 +101,19 @@ class ValueTracker:
 
     def fake_with_value(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         """Return a fake tensor on a device that has the value of ``tensor``."""
-        with self.mode:
-            fake = torch.empty_strided(
-                tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device
-            )
         with no_modes():
-            self._values[fake] = tensor.clone()
+            fake = self.factory.empty(tensor.shape, tensor.stride(), tensor.dtype, device)
+            self._known.assign(fake, tensor.clone())
         return fake
 
     def assign(self, fake: torch.Tensor, value: torch.Tensor) -> None:
         """Assign a value to a fake tensor, without a copy: operators write to ``value`` itself."""
-        self._values[fake] = value
+        self._known.assign(fake, value)
 
     def fake_input_with_value(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         """Return the fake tensor of an input: other values of it may give another count."""
         fake = self.fake_with_value(tensor, device)
-        self._origins[fake] = {INPUTS}
+        self._known.origins[fake] = {INPUTS}
         return fake
 
     def owns(self, leaf: object) -> bool:
@@ -129,7 +124,7 @@ class ValueTracker:
         """Return the value of a tensor, if it is known."""
         if not self.owns(tensor) and tensor.is_meta:
             return None
-        value = self._lookup(tensor)
+        value = self._known.lookup(tensor)
         return None if value is UNKNOWN else value
 
     def masked_elements(self, mask: torch.Tensor) -> Dim | None:
@@ -155,41 +150,42 @@ class ValueTracker:
         """Return the value of a tensor, its origins and its symbolic element."""
         value, element = self.value(tensor), self.elements.get(tensor)
         with no_modes():
-            return None if value is None else value.clone(), self._origins.get(tensor), element
+            copy = None if value is None else value.clone()
+        return copy, self._known.origins.get(tensor), element
 
     def restore(self, tensor: torch.Tensor, state: TensorState) -> None:
         """Give a tensor the state of another."""
         value, origins, element = state
         self.elements.assign(tensor, element)
-        if not self.owns(tensor) or (value is None and tensor not in self._values):
+        if not self.owns(tensor) or (value is None and not self._known.has_had_value(tensor)):
             return
         with no_modes():
             if value is None:
-                self._invalidate([tensor])
+                self._known.invalidate([tensor])
             elif (current := self.value(tensor)) is None:
-                self._values[tensor] = value.clone()
+                self._known.assign(tensor, value.clone())
             else:
                 current.copy_(value)
         if origins:
-            self._origins[tensor] = origins
+            self._known.origins[tensor] = origins
 
     def assign_bool(self, fake: torch.Tensor, *, value: bool) -> None:
         """Assign one truth value to all elements of a tensor, whatever the data."""
         if isinstance(fake, FakeTensor) and all(isinstance(size, int) for size in fake.shape):
             with no_modes():
-                self._values[fake] = torch.tensor(value).expand(fake.shape)
+                self._known.assign(fake, torch.tensor(value).expand(fake.shape))
 
     def assume_value(self, fake: FakeTensor, value: torch.Tensor) -> None:
         """Assume a value for a tensor whose value is not known."""
-        if self._lookup(fake) is UNKNOWN:
-            self._values[fake] = value
-            self._origins.pop(fake, None)
+        if self._known.lookup(fake) is UNKNOWN:
+            self._known.assign(fake, value)
+            self._known.origins.discard(fake)
             self.has_assumed_values = True
 
     @contextlib.contextmanager
     def tracing(self) -> Iterator[None]:
         """Make export and ``make_fx`` use this mode instead of one of their own."""
-        with tracing(TracingContext(self.mode)), TorchFunctionOverrides(self):
+        with tracing(TracingContext(self.mode)), self.function_overrides:
             yield
 
     @contextlib.contextmanager
@@ -217,7 +213,7 @@ class ValueTracker:
 
     def as_literal(self, tensor: torch.Tensor) -> Any:
         """Return the value of a tensor as Python numbers, or the tensor if it has none."""
-        value = self._lookup(tensor)
+        value = self._known.lookup(tensor)
         if value is UNKNOWN:
             return tensor
         self.note_dependence(tensor)
@@ -226,15 +222,15 @@ class ValueTracker:
 
     def note_derived(self, out: Any, args: Any) -> None:
         """Record that a size of a result, and the result itself, follow from values of ``args``."""
-        self.dependences |= self._propagate_origins(out, args)
+        self.dependences |= self._known.propagate_origins(out, args)
 
     def note_dependence(self, tensor: torch.Tensor) -> None:
         """Record that a size or a branch follows from a tensor's value."""
-        self.dependences |= self._origins.get(tensor, set())
+        self.dependences |= self._known.origins.get(tensor) or set()
 
     def as_float(self, tensor: torch.Tensor) -> float:
         """Return a tensor as a Python float; one that only data can give is assumed."""
-        if (value := self._lookup(tensor)) is UNKNOWN:
+        if (value := self._known.lookup(tensor)) is UNKNOWN:
             self.unknown_floats[current_source_line()] = None
             return ASSUMED_FLOAT
         self.note_dependence(tensor)
@@ -243,7 +239,7 @@ class ValueTracker:
 
     def as_int(self, tensor: torch.Tensor) -> int:
         """Return a tensor as a Python int; one that only data can give is assumed."""
-        if (value := self._lookup(tensor)) is UNKNOWN:
+        if (value := self._known.lookup(tensor)) is UNKNOWN:
             return self.sizes.assume_int()
         self.note_dependence(tensor)
         with no_modes():
@@ -291,7 +287,7 @@ class ValueTracker:
         return out
 
     def _run_tracked(self, func: Any, types: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
-        """Run an operator on fake tensors, and propagate sizes, values and elements."""
+        """Run an operator on fake tensors, and propagate what is known of their values."""
         num_symbols = len(self.symbols.shape_env.new_symbols)
         out = self.sizes.run(func, args, kwargs)
         if out is None:
@@ -299,36 +295,78 @@ class ValueTracker:
         has_new_symbols = len(self.symbols.shape_env.new_symbols) > num_symbols
         if has_new_symbols or shape_rules.depends_on_values(func):
             out = self.sizes.finalize(func, args, kwargs, out, num_symbols)
+        self._propagate(func, out, args, kwargs)
+        return out
+
+    def repeat(  # noqa: PLR0913, PLR0917 - a call, and what is known of it
+        self,
+        func: Any,
+        args: Any,
+        kwargs: Mapping[str, Any],
+        inputs: Sequence[FakeTensor],
+        recipe: Any,
+        events: CallEvents,
+        *,
+        is_tracked: bool,
+    ) -> Any:
+        """Return the result of an operator that has run on arguments of the same metadata.
+
+        Args:
+            func: Operator whose results depend on metadata alone.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+            inputs: The tensors among the arguments.
+            recipe: Recipe of the result.
+            events: What the operator allocates and frees.
+            is_tracked: True if something is known of the values of one of these.
+        """
+        out = self._recipes.make(recipe, inputs)
+        self.storages.repeat_call(events, out)
+        may_change_elements = bool(self.elements) and func._schema.is_mutable
+        if is_tracked or may_change_elements or self.distinct.concerns(func, out):
+            self._propagate(func, out, args, kwargs)
+        else:
+            self.operator_count += 1
+        return out
+
+    def is_any_tracked(self, tensors: Iterable[torch.Tensor]) -> bool:
+        """Return True if something is known of the values of one of some tensors."""
+        is_tracked, elements = self._known.is_tracked, self.elements
+        return any(is_tracked(tensor) or tensor in elements for tensor in tensors)
+
+    def _propagate(self, func: Any, out: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
+        """Propagate values, elements and bounds from the arguments of an operator to its result."""
         self.operator_count += isinstance(out, torch.Tensor)
         element, is_mutable = None, func._schema.is_mutable
         if is_mutable:  # of what is there before the write
             element = self.elements.propagate(func, out, args, kwargs)
         self._propagate_value(func, out, args, kwargs)
-        if not is_mutable and self._lookup(out) is UNKNOWN:
+        if not is_mutable and self._known.lookup(out) is UNKNOWN:
             element = self.elements.propagate(func, out, args, kwargs)
         self.distinct.propagate(func, args, out)
         if is_mutable:
             self.elements.invalidate(func, args, kwargs)
         if element in {sympy.true, sympy.false} and not out.dim():
             self.assign_bool(out, value=bool(element))
-        elif element is not None and self._lookup(out) is UNKNOWN:
+        elif element is not None and self._known.lookup(out) is UNKNOWN:
             self.elements.assign(out, element)
-        return out
 
     def _propagate_value(self, func: Any, out: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
         """Compute the value of an operator's result, if it is known."""
         if func in shape_rules.FILL_OPERATORS and are_small(out, self.max_numel):
             like = torch.empty_strided(out.shape, out.stride(), dtype=out.dtype)
-            self._set_values(out, self._compute(func, (like, *args[1:]), kwargs))
+            self._known.assign(out, self._compute(func, (like, *args[1:]), kwargs))
         elif shape_rules.is_determined(func) and (func.is_view or are_small(out, self.max_numel)):
-            self._set_values(out, self._compute(func, args, kwargs))
-            self._propagate_origins(out, (args, kwargs))
+            values = self._compute(func, args, kwargs)
+            if values is not UNKNOWN:
+                self._known.assign(out, values)
+                self._known.propagate_origins(out, (args, kwargs))
         elif func is torch.ops.aten.rand.default and are_small(out, 1):
             # A single number: stochastic depth, which decides whether a layer is dropped.
-            self._set_values(out, torch.full(out.shape, ASSUMED_FLOAT, dtype=out.dtype))
-            self._origins[out] = {RANDOM}
+            self._known.assign(out, torch.full(out.shape, ASSUMED_FLOAT, dtype=out.dtype))
+            self._known.origins[out] = {RANDOM}
         elif func._schema.is_mutable:
-            self._invalidate(written_tensors(func, args, kwargs))
+            self._known.invalidate(written_tensors(func, args, kwargs))
 
     def _fake_real(self, args: Any, kwargs: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
         """Return arguments of an in-place operator, fake so that no tensor with data is written."""
@@ -342,10 +380,10 @@ class ValueTracker:
         return copies
 
     def _compute(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
-        values = value_lookup.lookup_all(self._lookup, (args, kwargs))
+        values = value_lookup.lookup_all(self._known.lookup, (args, kwargs))
         # A count never writes to a tensor of the model.
         if func._schema.is_mutable and (values is UNKNOWN or any(map(is_real, tensors_in(args)))):
-            self._invalidate(written_tensors(func, args, kwargs))
+            self._known.invalidate(written_tensors(func, args, kwargs))
             return UNKNOWN
         if values is UNKNOWN:
             return UNKNOWN
@@ -354,46 +392,6 @@ class ValueTracker:
                 return func(*values[0], **values[1])
         except NotImplementedError:  # no kernel for the CPU, where values are
             return UNKNOWN
-
-    def _lookup(self, leaf: Any) -> Any:
-        if type(leaf) is not FakeTensor:
-            if isinstance(leaf, torch.device):
-                return torch.device("cpu")
-            if isinstance(leaf, torch.SymInt | torch.SymFloat | torch.SymBool):
-                return UNKNOWN
-            if not isinstance(leaf, torch.Tensor):
-                return leaf
-            # A tensor that is not fake is a constant of the model's code.
-            if is_real(leaf):
-                is_known = leaf.numel() <= MAX_VALUE_NUMEL and storage_ref(leaf) not in self._stale
-                return leaf if is_known else UNKNOWN
-        value = self._values.get(leaf)
-        return UNKNOWN if value is None or storage_ref(value) in self._stale else value
-
-    def _set_values(self, out: Any, values: Any) -> None:
-        if values is not UNKNOWN and type(out) is FakeTensor:
-            self._values[out] = values
-        elif values is not UNKNOWN:
-            for fake, leaf in zip(pytree.tree_leaves(out), pytree.tree_leaves(values), strict=True):
-                if isinstance(fake, torch.Tensor):
-                    self._values[fake] = leaf
-
-    def _propagate_origins(self, out: Any, args: Any) -> set[str]:
-        """Assign the origins of ``args`` to ``out``, and return them."""
-        if not self._origins:
-            return set()
-        origins: set[str] = set().union(*(self._origins.get(t, ()) for t in fakes_in(args)))
-        if origins:
-            for fake in fakes_in(out):
-                self._origins[fake] = origins
-        return origins
-
-    def _invalidate(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Forget the values in the storages of tensors: an operator writes unknown data there."""
-        for tensor in tensors:
-            value = tensor if is_real(tensor) else self._values.get(tensor)
-            if value is not None:
-                self._stale.add(storage_ref(value))
 
     def _fake_from_value(self, value: Any, args: Any) -> Any:
         device = tensors_in(args)[0].device

@@ -13,9 +13,9 @@ from typing import Any
 from weakref import ref
 
 import torch
-from torch.utils.weak import WeakIdKeyDictionary
 
 from graphflops.capture.fake.leaves import tensors_in
+from graphflops.capture.fake.tensor_map import TensorMap
 from graphflops.capture.torch_internals.no_modes import no_modes
 
 _ATEN = torch.ops.aten
@@ -27,9 +27,17 @@ class DistinctValues:
     def __init__(self, value_of: Callable[[torch.Tensor], torch.Tensor | None]) -> None:
         """Start without bounds; tensors whose value ``value_of`` returns are counted exactly."""
         self._value_of = value_of
-        self._bounds: Any = WeakIdKeyDictionary()
-        self._negated: Any = WeakIdKeyDictionary()
-        self._true_counts: Any = WeakIdKeyDictionary()
+        self._bounds: TensorMap[tuple[int | None, int]] = TensorMap()
+        self._negated: TensorMap[Any] = TensorMap()
+        self._true_counts: TensorMap[tuple[int, int]] = TensorMap()
+
+    @staticmethod
+    def concerns(func: Any, out: Any) -> bool:
+        """Return True if a result may have a bound, whatever is known of the arguments."""
+        if func not in _RULED:
+            return False
+        first = out[0] if isinstance(out, list | tuple) else out
+        return func not in _PROPAGATING or _is_integer(first)
 
     def propagate(self, func: Any, args: Any, out: Any) -> None:
         """Record the bound of a result that is selected from elements, a remainder, or indices."""
@@ -65,12 +73,12 @@ class DistinctValues:
             with no_modes():
                 return int(torch.unique(value).numel())
         # The bound does not hold after an in-place write.
-        bound, version = self._bounds.get(tensor, (None, 0))
+        bound, version = self._bounds.get(tensor) or (None, 0)
         return bound if version == tensor._version else None
 
     def true_count(self, mask: torch.Tensor) -> int | None:
         """Return the number of true elements of a mask, if its making decides it."""
-        count, version = self._true_counts.get(mask, (None, 0))
+        count, version = self._true_counts.get(mask) or (None, 0)
         return count if version == mask._version and isinstance(count, int) else None
 
     def _are_complements(self, tensors: Sequence[torch.Tensor]) -> bool:
@@ -78,7 +86,7 @@ class DistinctValues:
         if len(tensors) != 2 or any(tensor.dtype != torch.bool for tensor in tensors):  # noqa: PLR2004 - a pair
             return False
         for mask, other in (tensors, tensors[::-1]):
-            negated, versions = self._negated.get(other, (lambda: None, ()))
+            negated, versions = self._negated.get(other) or (lambda: None, ())
             if negated() is mask and versions == (mask._version, other._version):
                 return True
         return False

@@ -98,7 +98,8 @@ class FakeTensorFactory:
     def _template(
         self, device: torch.device, *, is_parameter: bool
     ) -> tuple[torch.device, dict[str, Any]]:
-        meta = torch.empty(0, device="meta")
-        fake = FakeTensor(self._mode, meta, device, _is_param=is_parameter)
+        with no_modes():  # the template is no tensor of the model
+            meta = torch.empty(0, device="meta")
+            fake = FakeTensor(self._mode, meta, device, _is_param=is_parameter)
         template = self._templates[device, is_parameter] = fake.fake_device, dict(vars(fake))
         return template

@@ -15,9 +15,12 @@ from typing import Any
 import torch
 
 from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
+from graphflops.capture.fake.layouts import has_no_overlap, row_major
 from graphflops.capture.fake.leaves import is_plain
-from graphflops.capture.fake.result_layouts import RULES, Layout, has_no_overlap, row_major
-from graphflops.capture.torch_internals.dispatch import DisableTorchDispatch, MetaKernelsOnly
+from graphflops.capture.fake.result_layouts import RULES
+from graphflops.capture.fake.result_recipes import ResultRecipes
+from graphflops.capture.fake.result_rules import recipe_by_rule, shared_device
+from graphflops.capture.torch_internals.dispatch import MetaKernelsOnly
 from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode
 from graphflops.runtime.interruption import raise_interruption
 
@@ -37,7 +40,7 @@ _IN_PLACE = (
 )
 KERNELS = frozenset(
     {
-        *(_ATEN.mm.default, _ATEN.bmm.default, _ATEN.convolution.default),
+        *(_ATEN.mm.default, _ATEN.bmm.default),
         *(_ATEN._softmax.default, _ATEN._log_softmax.default, _ATEN.silu.default),
         *(_ATEN.sum.dim_IntList, _ATEN.embedding.default, _ATEN._adaptive_avg_pool2d.default),
         *(_ATEN.max_pool2d_with_indices.default, _ATEN.avg_pool2d.default),
@@ -53,11 +56,13 @@ KERNELS = frozenset(
         # Writes in place.
         *_IN_PLACE,
     }
-    # A norm's decomposition asks for the device, and the kernel sees the meta device.
     | RULES.keys()
+    # A norm's decomposition asks for the device, and the kernel sees the meta device.
     - {_ATEN.native_layer_norm.default, _ATEN.native_group_norm.default}
-    - {_ATEN.native_batch_norm.default, _ATEN.roll.default, _ATEN.constant_pad_nd.default}
-    - {_ATEN._native_batch_norm_legit_no_training.default}
+    - {_ATEN.native_batch_norm.default, _ATEN._native_batch_norm_legit_no_training.default}
+    - {_ATEN.native_layer_norm_backward.default, _ATEN.native_batch_norm_backward.default}
+    - {_ATEN.roll.default, _ATEN.constant_pad_nd.default}
+    - {_ATEN.convolution.default, _ATEN.convolution_backward.default}
     # Its kernel is Python, which asks for ``DTensor`` where no mode is active.
     - {_ATEN.masked_fill.Scalar}
 )
@@ -123,7 +128,6 @@ _QUICKER: Mapping[Any, Callable[..., Any]] = {
 """Functions that do what a kernel does, in less time."""
 _GUARDS: Mapping[Any, Callable[[Any, list[FakeTensor]], bool]] = {
     **dict.fromkeys(RULES, _have_usual_strides),
-    _ATEN.convolution.default: _are_row_major,  # torch chooses a layout by the backend
     **dict.fromkeys(_UPSAMPLE, _are_row_major),  # by the device and the number of channels
     **dict.fromkeys(_IN_PLACE, _writes_once),
     _ATEN.stack.default: _have_usual_strides,
@@ -153,19 +157,17 @@ class MetaKernels:
     def __init__(self, mode: FakeTensorMode, factory: FakeTensorFactory) -> None:
         self._mode, self._factory = mode, factory
         self._alone = MetaKernelsOnly(mode)
+        self._recipes = ResultRecipes(factory)
 
     def run(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """Return the result of an operator of ``OPERATORS``, or ``DECLINED``."""
         inputs: list[FakeTensor] = []
         if not (self._collect(args, inputs) and self._collect(kwargs.values(), inputs) and inputs):
             return DECLINED
-        device = inputs[0].fake_device
-        if any(tensor.fake_device != device for tensor in inputs[1:]):
+        if (device := shared_device(inputs)) is None:
             return DECLINED
-        rule = RULES.get(func)
-        layouts = None if rule is None else rule(*args, **kwargs)
-        if layouts is not None:
-            return self._new(layouts, device)
+        if (recipe := recipe_by_rule(func, args, kwargs, device)) is not None:
+            return self._recipes.make(recipe, inputs)
         guard = _GUARDS.get(func)
         if func in KERNELS and (guard is None or guard(args, inputs)):
             return self._run_kernel(func, args, kwargs, device)
@@ -196,15 +198,6 @@ class MetaKernels:
             elif kind not in _ATOMS:
                 return False
         return True
-
-    def _new(self, layouts: tuple[Layout, ...], device: torch.device) -> Any:
-        with DisableTorchDispatch():
-            metas = [
-                torch.empty_strided(shape, strides, dtype=dtype, device="meta")
-                for shape, strides, dtype in layouts
-            ]
-        results = [self._factory.make(meta, device) for meta in metas]
-        return results[0] if len(results) == 1 else tuple(results)
 
     def _wrap(self, out: Any, device: torch.device) -> Any:
         """Return the results of a kernel as fake tensors; an argument is one."""

@@ -6,63 +6,17 @@ floating-point dtype. It says nothing about errors: arguments that do not fit ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import torch
 
+from graphflops.capture.fake import layer_layouts
+from graphflops.capture.fake.layouts import Layout, Rule, is_usual, keeps_strides, row_major
 
-class Layout(NamedTuple):
-    """Metadata of a new tensor."""
-
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    dtype: torch.dtype
-
-
-Rule: TypeAlias = Callable[..., tuple[Layout, ...] | None]
 _ATEN = torch.ops.aten
 _NUMBERS = (int, float, bool)
-
-
-@cache
-def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the strides of a contiguous tensor.
-
-    Example:
-        >>> row_major((2, 3, 4))
-        (12, 4, 1)
-    """
-    strides: list[int] = []
-    step = 1
-    for size in reversed(shape):
-        strides.append(step)
-        step *= max(size, 1)
-    return tuple(reversed(strides))
-
-
-@cache
-def keeps_strides(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Return True if a pointwise result has the strides of its one operand."""
-    if strides == row_major(shape):
-        return True
-    if any(size < 2 for size in shape):  # noqa: PLR2004 - the stride of such an axis is arbitrary
-        return False
-    order = sorted(range(len(shape)), key=strides.__getitem__, reverse=True)
-    dense = row_major(tuple(shape[axis] for axis in order))
-    return tuple(strides[axis] for axis in order) == dense
-
-
-@cache
-def has_no_overlap(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Return True if no element of a tensor is there twice, as of a part of a dense tensor."""
-    reach = 1
-    for stride, size in sorted(zip(strides, shape, strict=True)):
-        if size > 1 and stride < reach:
-            return False
-        reach = max(reach, stride * size)
-    return True
 
 
 @cache
@@ -147,14 +101,9 @@ def _cat(tensors: list[torch.Tensor], dim: int = 0) -> tuple[Layout, ...] | None
     return (Layout(tuple(shape), row_major(tuple(shape)), dtype),)
 
 
-def _is_usual(x: torch.Tensor) -> bool:
-    """Return True for a row-major tensor without an axis of one element, or of none."""
-    return x.stride() == row_major(x.shape) and all(size > 1 for size in x.shape)
-
-
 def _roll(x: torch.Tensor, _: Any, dims: list[int] = ()) -> tuple[Layout, ...] | None:  # type: ignore[assignment]  # as the schema has it
     rank = x.dim()
-    if not dims or not _is_usual(x) or any(not -rank <= dim < rank for dim in dims):
+    if not dims or not is_usual(x) or any(not -rank <= dim < rank for dim in dims):
         return None
     return (Layout(x.shape, row_major(x.shape), x.dtype),)
 
@@ -163,7 +112,7 @@ def _pad(x: torch.Tensor, pad: list[int], *_: Any) -> tuple[Layout, ...] | None:
     """Return the layout of a row-major tensor with more elements along its last axes."""
     if len(pad) % 2 or len(pad) > 2 * x.dim() or any(n < 0 for n in pad):
         return None
-    if not _is_usual(x) or x.requires_grad:
+    if not is_usual(x) or x.requires_grad:
         return None
     shape = [*x.shape]
     for axis, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True), 1):
@@ -183,7 +132,7 @@ _OWN_PROMOTION = {torch.bool, torch.complex64, torch.complex128, torch.complex32
 
 def _masked_fill(x: torch.Tensor, mask: torch.Tensor, value: Any) -> tuple[Layout, ...] | None:
     shape, other = x.shape, mask.shape
-    if mask.dtype != torch.bool or type(value) not in _NUMBERS or not _is_usual(x):
+    if mask.dtype != torch.bool or type(value) not in _NUMBERS or not is_usual(x):
         return None
     is_integer = not x.dtype.is_floating_point and x.dtype not in _OWN_PROMOTION
     keeps_dtype = x.dtype.is_floating_point or (is_integer and type(value) is int)
@@ -216,66 +165,6 @@ def _addmm(
     return (Layout((rows, columns), (max(columns, 1), 1), dtype),)
 
 
-def _layer_norm(
-    x: torch.Tensor, normalized: list[int], weight: Any, bias: Any, _: float
-) -> tuple[Layout, ...] | None:
-    shape, dtype, rank = x.shape, x.dtype, len(normalized)
-    if dtype != torch.float32 or x.stride() != row_major(shape):
-        return None
-    if rank < 1 or tuple(shape[-rank:]) != tuple(normalized) or 0 in shape:
-        return None
-    for tensor in (weight, bias):
-        if tensor is not None and (tensor.dtype != dtype or tensor.shape != shape[-rank:]):
-            return None
-    outer = (*shape[:-rank], *(1,) * rank)
-    statistics = Layout(outer, row_major(outer), dtype)
-    return Layout(shape, row_major(shape), dtype), statistics, statistics
-
-
-def _group_norm(  # noqa: PLR0913, PLR0917 - the schema's
-    x: torch.Tensor,
-    weight: Any,
-    bias: Any,
-    batch: int,
-    channels: int,
-    _: int,
-    groups: int,
-    __: float,
-) -> tuple[Layout, ...] | None:
-    shape, dtype = x.shape, x.dtype
-    if dtype != torch.float32 or x.stride() != row_major(shape) or shape[:2] != (batch, channels):
-        return None
-    if 0 in shape or groups < 1 or channels % groups:
-        return None
-    for tensor in (weight, bias):
-        if tensor is not None and (tensor.dtype != dtype or tensor.shape != (channels,)):
-            return None
-    statistics = Layout((batch, groups), (groups, 1), dtype)
-    return Layout(shape, row_major(shape), dtype), statistics, statistics
-
-
-def _batch_norm(
-    x: Any, weight: Any, bias: Any, mean: Any, variance: Any, *_: float
-) -> tuple[Layout, ...] | None:
-    """Return the layouts of a batch norm in evaluation: of its statistics, the CPU returns none."""
-    layouts = _unary(x)
-    if layouts is None or x.dtype != torch.float32 or x.dim() < 2:  # noqa: PLR2004 - has channels
-        return None
-    if any(size < 2 for size in x.shape[1:]) or not x.shape[0]:  # noqa: PLR2004 - as above
-        return None
-    channels = (x.shape[1],)
-    for tensor in (weight, bias, mean, variance):
-        if tensor is None or tensor.dtype != x.dtype or tensor.shape != channels:
-            return None
-    saved = Layout((0,) if x.fake_device.type == "cpu" else channels, (1,), x.dtype)
-    return *layouts, saved, saved
-
-
-def _batch_norm_of_mode(*args: Any) -> tuple[Layout, ...] | None:
-    *tensors, is_training, momentum, eps = args
-    return None if is_training else _batch_norm(*tensors, momentum, eps)
-
-
 _OPERATORS: Mapping[Rule, tuple[Any, ...]] = {
     _unary: (
         *(_ATEN.relu.default, _ATEN.gelu.default, _ATEN.exp.default, _ATEN.log.default),
@@ -283,7 +172,7 @@ _OPERATORS: Mapping[Rule, tuple[Any, ...]] = {
         *(_ATEN.neg.default, _ATEN.abs.default, _ATEN.cos.default, _ATEN.sin.default),
         *(_ATEN.erf.default, _ATEN.reciprocal.default, _ATEN.hardswish.default),
         *(_ATEN.hardsigmoid.default, _ATEN.leaky_relu.default, _ATEN.elu.default),
-        *(_ATEN.softplus.default, _ATEN.hardtanh.default),
+        *(_ATEN.softplus.default, _ATEN.hardtanh.default, _ATEN.silu.default),
     ),
     _binary: (
         *(_ATEN.add.Tensor, _ATEN.sub.Tensor, _ATEN.mul.Tensor, _ATEN.div.Tensor),
@@ -305,10 +194,24 @@ _OPERATORS: Mapping[Rule, tuple[Any, ...]] = {
     ),
     _clone: (_ATEN.clone.default,),
     _truth: (_ATEN.all.default, _ATEN.all.dim, _ATEN.any.default, _ATEN.any.dim),
-    _batch_norm: (_ATEN._native_batch_norm_legit_no_training.default,),
-    _batch_norm_of_mode: (_ATEN.native_batch_norm.default,),
-    _layer_norm: (_ATEN.native_layer_norm.default,),
-    _group_norm: (_ATEN.native_group_norm.default,),
+    layer_layouts.batch_norm: (_ATEN._native_batch_norm_legit_no_training.default,),
+    layer_layouts.batch_norm_of_mode: (_ATEN.native_batch_norm.default,),
+    layer_layouts.layer_norm: (_ATEN.native_layer_norm.default,),
+    layer_layouts.group_norm: (_ATEN.native_group_norm.default,),
+    layer_layouts.layer_norm_backward: (_ATEN.native_layer_norm_backward.default,),
+    layer_layouts.batch_norm_backward: (_ATEN.native_batch_norm_backward.default,),
+    layer_layouts.convolution: (_ATEN.convolution.default,),
+    layer_layouts.convolution_backward: (_ATEN.convolution_backward.default,),
+    layer_layouts.softmax_backward: (
+        *(_ATEN._softmax_backward_data.default, _ATEN._log_softmax_backward_data.default),
+    ),
 }
 RULES: Mapping[Any, Rule] = {op: rule for rule, ops in _OPERATORS.items() for op in ops}
 """Rules by operator."""
+COMPOSITE_RULES: Mapping[Any, Rule] = {
+    _ATEN.conv1d.default: layer_layouts.convolution_of_rank(1),
+    _ATEN.conv2d.default: layer_layouts.convolution_of_rank(2),
+    _ATEN.conv3d.default: layer_layouts.convolution_of_rank(3),
+    _ATEN.linear.default: layer_layouts.linear,
+}
+"""Rules for operators that decompose into others, and allocate their result alone."""

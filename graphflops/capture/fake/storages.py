@@ -77,6 +77,22 @@ class EventMark(NamedTuple):
     first_storage: int
 
 
+class CallEvents(NamedTuple):
+    """Events of a call that all calls on arguments of the same metadata have.
+
+    Attributes:
+        releases: For each event, the number of the storage among those of the call, and whether it
+            is freed.
+        allocations: Size, dtype and device of each storage.
+        results: For each tensor of the result, the number of its storage; None for one that was
+            there before.
+    """
+
+    releases: tuple[tuple[int, bool], ...]
+    allocations: tuple[tuple[int, torch.dtype, torch.device], ...]
+    results: tuple[int | None, ...]
+
+
 class StorageTracker:
     """Records of the storages that are alive, and events of all that were.
 
@@ -156,6 +172,20 @@ class StorageTracker:
             elif may_resize and record.number in self._allocations:
                 self._resize(record, tensor)
 
+    def results_alive(self) -> set[int]:
+        """Return the addresses of the storages of results that are alive."""
+        return {
+            record.key
+            for record in self._records.values()
+            if record.number == _ELSEWHERE or self._is_result(record.number)
+        }
+
+    def _is_result(self, number: int) -> bool:
+        # The allocations of repeats are those of their blocks.
+        allocation = self._allocations.get(number)
+        is_result = allocation is None or allocation[3] is StorageKind.RESULT
+        return number >= 0 and is_result
+
     def mark(self) -> EventMark:
         """Return the position at which a block of events begins."""
         return EventMark(self.position, len(self.items), self.count)
@@ -171,6 +201,43 @@ class StorageTracker:
         first_call, first_item, first_storage = mark
         items = tuple(self.items[first_item:])
         return EventBlock(first_call, first_storage, self.count - first_storage, items)
+
+    def call_events(self, mark: EventMark, out: Any) -> CallEvents | None:
+        """Return the events of a call that has run, or None if not every such call has them.
+
+        Args:
+            mark: Position at which the call began.
+            out: Its result.
+        """
+        first, results = mark.first_storage, tensors_in(out)
+        events = self.items[mark.first_item :]
+        if not events:
+            return CallEvents((), (), (None,) * len(results))
+        releases: list[tuple[int, bool]] = []
+        for event in events:
+            if type(event) is not StorageEvent or event.storage < first:
+                return None
+            releases.append((event.storage - first, event.is_release))
+        allocations = [self._allocations[n][:3] for n in range(first, self.count)]
+        if any(type(nbytes) is not int for nbytes, *_ in allocations):
+            return None
+        numbers = [self.of(tensor).number for tensor in results]
+        new = tuple(number - first if number >= first else None for number in numbers)
+        return CallEvents(tuple(releases), tuple(allocations), new)
+
+    def repeat_call(self, events: CallEvents, out: Any) -> None:
+        """Record the events of a call with the same events as one before."""
+        first, call = self.count, self.position
+        for nbytes, dtype, device in events.allocations:
+            allocation = nbytes, dtype, device, StorageKind.RESULT, ""
+            self._allocations[self.count] = allocation
+            self.count += 1
+        for number, is_release in events.releases:
+            storage = first + number
+            self.items.append(StorageEvent(call, storage, None if is_release else storage))
+        for tensor, result in zip(tensors_in(out), events.results, strict=True):
+            if result is not None:
+                self.of(tensor).number = first + result
 
     def repeat(self, block: EventBlock, *, is_traced: bool = False) -> EventRepeat:
         """Record the events of a block, whose calls begin here.

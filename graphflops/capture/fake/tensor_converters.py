@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from graphflops.capture.fake import nested_tensors
-from graphflops.capture.fake.constant_propagation import MAX_VALUE_NUMEL, ValueTracker
+from graphflops.capture.fake.constant_propagation import ValueTracker
+from graphflops.capture.fake.known_values import MAX_VALUE_NUMEL
 from graphflops.capture.fake.sparse_tensors import is_sparse
 from graphflops.capture.fake.symbolic_shapes import Size, Specs, symbolic_shape
 from graphflops.capture.torch_internals.fake_mode import FakeTensor, FakeTensorMode

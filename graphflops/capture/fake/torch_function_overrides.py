@@ -55,10 +55,14 @@ class TorchFunctionOverrides(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        return self.call(func, args, kwargs or {})
+
+    def call(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Call a torch function, or its override."""
         override = _OVERRIDES.get(func)
         if override is None:
-            return func(*args, **(kwargs or {}))
-        return override(self, func, *_with_leading_positional(func, args, kwargs or {}))
+            return func(*args, **kwargs)
+        return override(self, func, *_with_leading_positional(func, args, kwargs))
 
     def _tensor(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         if not isinstance(args[0], torch.Tensor):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.autograd import forward_ad
@@ -21,15 +21,17 @@ from graphflops.capture.fake import nested_tensors
 from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.fake.quantization import run_quantized
-from graphflops.capture.record.invocation import Invocation
+from graphflops.capture.fake.torch_function_overrides import TorchFunctionOverrides
 from graphflops.capture.record.module_stack import ModuleStack
 from graphflops.capture.record.tape import Tape
 from graphflops.capture.record.vmap_instances import instances_mapped
-from graphflops.capture.torch_internals.count_flags import model_running, need_autograd
+from graphflops.capture.torch_internals.count_flags import COUNT_FLAGS, model_running, need_autograd
 from graphflops.capture.torch_internals.dispatch import (
+    DisableTorchFunction,
     SchemaCheckMode,
     TorchDispatchMode,
     is_any_autocast_enabled,
+    num_function_modes,
     set_pre_dispatch_mode,
     unset_pre_dispatch_mode,
 )
@@ -66,7 +68,7 @@ class ForwardTape(Tape, SchemaCheckMode):
         Tape.__init__(self, values)
         TorchDispatchMode.__init__(self, _dispatch_key=DispatchKey.PreDispatch)  # type: ignore[no-untyped-call]  # torch's gap
         self._module_stack, self._exporting = module_stack, exporting
-        self._torch_functions = _TorchFunctionLog()
+        self._torch_functions = _TorchFunctionLog(values.function_overrides)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -104,20 +106,16 @@ class ForwardTape(Tape, SchemaCheckMode):
 
     def record(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """Run an operator and record the call."""
-        # Bound before it runs: an operator may change the shape of an argument.
-        bound = self.bind_arguments(func, args, kwargs)
-        if func.namespace == "quantized":
-            out = run_quantized(func, args, kwargs)
-        else:
-            out = func(*args, **kwargs)
-        if tensors_in(out) or func._schema.is_mutable:
-            invocation = Invocation(func, args, kwargs, out)
+        is_below = COUNT_FLAGS.below_autograd
+        execution = self.templates.run(func, args, kwargs, _execute, is_below_autograd=is_below)
+        out = execution.invocation.result
+        if execution.results or func._schema.is_mutable:
             trip_count, torch_function = instances_mapped(out), self._torch_functions.last
             call_site = self._module_stack.current_call_site()
             call = self.make_call(
-                invocation, bound, call_site, trip_count=trip_count, torch_function=torch_function
+                execution, call_site, trip_count=trip_count, torch_function=torch_function
             )
-            self.add(call, invocation)
+            self.add(call, execution)
         SIGNALS.deliver()
         return out
 
@@ -129,6 +127,12 @@ class ForwardTape(Tape, SchemaCheckMode):
             yield
         finally:
             unset_pre_dispatch_mode(None, schema_check=True)  # type: ignore[no-untyped-call]  # likewise
+
+
+def _execute(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    if func.namespace == "quantized":
+        return run_quantized(func, args, kwargs)
+    return func(*args, **kwargs)
 
 
 class _BelowAutograd(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's gap
@@ -165,20 +169,49 @@ def _has_kernel(name: str, key: str) -> bool:
     return has_kernel_for_key(name, key)
 
 
+class _Function(NamedTuple):
+    """What there is to know about a torch function.
+
+    Attributes:
+        label: Kind and name.
+        is_builtin: True if it is written in C++, so that it calls no other torch function, and
+            takes no symbols.
+    """
+
+    label: str
+    is_builtin: bool
+
+
+@cache
+def _about(func: Any) -> _Function:
+    kind, name = type(func).__name__, func.__name__
+    takes_symbols = func is torch.tensor or name == "__getitem__"
+    return _Function(f"{kind}.{name}", kind in _BUILTIN_KINDS and not takes_symbols)
+
+
+_BUILTIN_KINDS = {
+    *("builtin_function_or_method", "method_descriptor", "wrapper_descriptor"),
+    "method-wrapper",
+}
+
+
 class _TorchFunctionLog(TorchFunctionMode):
     """Log of the torch function called last: one operator has several.
 
     It also runs the functions of numbers that accept symbols: each mode costs every function a
     look.
 
+    Args:
+        overrides: Overrides of the tracker, which is the next mode for what a function calls.
+
     Attributes:
         last: Kind and name of the function.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, overrides: TorchFunctionOverrides) -> None:
         super().__init__()
         self.last = ""
-        self._numbers = NonStrictTorchFunctionHandler()
+        self._numbers, self._overrides = NonStrictTorchFunctionHandler(), overrides
 
     def __torch_function__(
         self,
@@ -189,5 +222,8 @@ class _TorchFunctionLog(TorchFunctionMode):
     ) -> Any:
         if isinstance(func, HigherOrderOperator):
             raise HigherOrderError(func.__name__)
-        self.last = f"{type(func).__name__}.{func.__name__}"
+        self.last, is_builtin = _about(func)
+        if is_builtin and not types and num_function_modes() == 1:
+            with DisableTorchFunction():  # of the one mode below, which are the overrides
+                return self._overrides.call(func, args, kwargs or {})
         return self._numbers.__torch_function__(func, types, args, kwargs)

@@ -40,10 +40,14 @@ class InvocationLog:
         self._values = values
         self._invocations: dict[int, Invocation] = {}
 
-    def add(self, index: int, invocation: Invocation) -> None:
-        """Add the invocation of a call."""
+    def add(self, index: int, description: Invocation) -> None:
+        """Add the description of the invocation of a call."""
+        self._invocations[index] = description
+
+    def describe(self, invocation: Invocation) -> Invocation:
+        """Return an invocation with descriptions of its tensors in their place."""
         target, args, kwargs, result = invocation
-        self._invocations[index] = Invocation(
+        return Invocation(
             target, self._describe(args), self._describe(kwargs), self._describe(result)
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -12,17 +12,11 @@ from torch import nn
 
 from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.leaves import tensors_in
-from graphflops.capture.fake.metadata import (
-    bind_arguments,
-    known_value,
-    masked_output,
-    tensor_meta,
-    written_arguments,
-)
+from graphflops.capture.fake.metadata import known_value, masked_output, tensor_meta
 from graphflops.capture.fake.nested_tensors import components, is_jagged
 from graphflops.capture.named_modules import Modules, own_attributes
 from graphflops.capture.record.aliasing import is_view
-from graphflops.capture.record.invocation import Invocation
+from graphflops.capture.record.call_templates import CallTemplates, Execution, overload_of
 from graphflops.capture.record.invocation_log import InvocationLog
 from graphflops.capture.record.module_stack import CallSite
 from graphflops.capture.record.tensor_records import TensorRecords
@@ -31,12 +25,10 @@ from graphflops.capture.torch_internals.node_names import NodeNames
 from graphflops.capture.torch_internals.trees import pytree
 from graphflops.capture.unfused_attention import MASKING
 from graphflops.core.call_sequence import Block, Relocation, Repeat, expand
-from graphflops.core.ir import NamedTensors, OpCall, TensorMeta, Tensors, Value
+from graphflops.core.ir import NamedTensors, OpCall, TensorMeta
 from graphflops.core.storage_events import StorageKind
 
 _CONSTANT = "constant"
-BoundArguments: TypeAlias = tuple[dict[str, Tensors], dict[str, Value]]
-"""Tensor arguments and other arguments, by schema name."""
 TensorVersion: TypeAlias = tuple[str, int]
 """Name of a tensor, and its version counter."""
 Item: TypeAlias = OpCall | Repeat[OpCall]
@@ -52,6 +44,7 @@ class Tape:
             ``None`` if a value is not known.
         tensors: Records of the tensors.
         storages: Tracker of the storages.
+        templates: Templates of the calls, by which operators run.
     """
 
     def __init__(self, values: ValueTracker) -> None:
@@ -62,6 +55,7 @@ class Tape:
         self.storages = values.storages
         self._node_names = NodeNames()
         self._by_name: dict[str, TensorMeta] = {}
+        self.templates = CallTemplates(values, self.invocations, self._meta)
 
     @property
     def length(self) -> int:
@@ -167,36 +161,35 @@ class Tape:
         self.items.append(Repeat(self.length, block, relocation))
         self.length += block.length
 
-    def bind_arguments(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> BoundArguments:
-        """Bind the arguments of a call by schema name."""
-        return bind_arguments(func, args, kwargs, self._meta)
-
-    def make_call(
-        self, invocation: Invocation, bound: BoundArguments, call_site: CallSite, **fields: Any
-    ) -> OpCall:
+    def make_call(self, execution: Execution, call_site: CallSite, **fields: Any) -> OpCall:
         """Return the call of an operator that has run, with the next number and a name.
 
         Args:
-            invocation: The operator with its arguments and result.
-            bound: Its arguments, bound before it ran.
+            execution: Its execution.
             call_site: Call site of the call.
             **fields: Other fields of the call.
         """
-        func = invocation.target
-        # "_at_" begins the suffix of a replay.
-        name = self._node_names.unique(func._opname.replace("_at_", "_at"))
-        inputs, attrs = bound
-        outputs = self._outputs(name, tensors_in(invocation.result))
-        if func._schema.name in MASKING:
-            outputs = (masked_output(outputs[0], invocation.result), *outputs[1:])
-        return OpCall(
-            op=func._schema.name,
-            overload=func._overloadname,
+        func, args, kwargs, result = execution.invocation
+        overload = overload_of(func)
+        name = self._node_names.unique(overload.node_name)
+        template = execution.template
+        if template is None:
+            outputs = self._outputs(name, execution.results)
+            writes_view = is_view(result, tensors_in((args, kwargs)))
+        else:
+            outputs = self._outputs_like(template.outputs, name, execution.results)
+            writes_view = template.is_view
+        if overload.op in MASKING:
+            outputs = (masked_output(outputs[0], result), *outputs[1:])
+        inputs, attrs = execution.bound
+        call = OpCall(
+            op=overload.op,
+            overload=overload.name,
             inputs=inputs,
             attrs=attrs,
             outputs=outputs,
-            writes=written_arguments(func),
-            is_view=is_view(invocation.result, tensors_in((invocation.args, invocation.kwargs))),
+            writes=overload.writes,
+            is_view=writes_view,
             module_path=call_site.module_path,
             name=name,
             index=self.length,
@@ -204,19 +197,38 @@ class Tape:
             module_class=call_site.module_class,
             **fields,
         )
+        if execution.first is not None:
+            self.templates.store(execution.first, execution, call)
+        return call
 
     def _outputs(self, name: str, results: list[torch.Tensor]) -> tuple[TensorMeta, ...]:
         """Return the metadata of a call's results, named after the call."""
-        for number, result in enumerate(results):
-            default = name if len(results) == 1 else f"{name}.{number}"
+        for result, default in zip(results, _result_names(name, len(results)), strict=True):
             # A tensor that was written to in place keeps its name.
             self.assign_name(result, self.tensors.name_of(result) or default)
         return tuple(map(self._meta, results))
 
-    def add(self, call: OpCall, invocation: Invocation) -> None:
+    def _outputs_like(
+        self, metas: tuple[TensorMeta, ...], name: str, results: list[torch.Tensor]
+    ) -> tuple[TensorMeta, ...]:
+        """Return the metadata of a call's results, that of an equal call but for the names."""
+        names = _result_names(name, len(results))
+        for result, default, meta in zip(results, names, metas, strict=True):
+            record = self.tensors.of(result)
+            if not record.name:
+                record.name = default
+                storage = self.storage_name(result)
+                storage = "" if storage == default else storage
+                record.meta = TensorMeta(
+                    meta.shape, meta.dtype, meta.strides, default, storage=storage
+                )
+                self._by_name.setdefault(default, record.meta)
+        return tuple(map(self._meta, results))
+
+    def add(self, call: OpCall, execution: Execution) -> None:
         """Add a call, which has the next number."""
         self.items.append(call)
-        self.invocations.add(call.index, invocation)
+        self.invocations.add(call.index, execution.description)
         self.length += 1
 
     def _meta(self, tensor: torch.Tensor) -> TensorMeta:
@@ -246,6 +258,11 @@ class Tape:
     def _assign_constant_name(self, tensor: torch.Tensor, name: str) -> None:
         self.constants[name] = known_value(tensor)
         self.assign_name(tensor, name)
+
+
+def _result_names(call: str, count: int) -> Sequence[str]:
+    """Return the names of the results of a call."""
+    return (call,) if count == 1 else [f"{call}.{number}" for number in range(count)]
 
 
 def named_tensors(

@@ -15,7 +15,6 @@ from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.record.autograd_attribution import AutogradAttribution
 from graphflops.capture.record.fused_kernels import split_fused
 from graphflops.capture.record.gradients import GradientTracker, Purpose, mark_weight_gradients
-from graphflops.capture.record.invocation import Invocation
 from graphflops.capture.record.tape import Item, Tape
 from graphflops.capture.torch_internals.autograd_engine import (
     current_graph_task_id,
@@ -127,10 +126,8 @@ class TrainingTape(Tape, TorchDispatchMode):
 
     def _record(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """Run an operator and add its calls to the tape."""
-        # Bound before it runs: an operator may change the shape of an argument.
-        bound = self.bind_arguments(func, args, kwargs)
-        out = func(*args, **kwargs)
-        results = tensors_in(out)
+        execution = self.templates.run(func, args, kwargs, _execute, is_below_autograd=True)
+        results, out = execution.results, execution.invocation.result
         if results or func._schema.is_mutable:
             inputs = tensors_in((args, kwargs))
             is_input_dependent = any(map(self.depends_on_inputs, inputs))
@@ -138,11 +135,10 @@ class TrainingTape(Tape, TorchDispatchMode):
                 for result in results:
                     self.tensors.of(result).depends_on_inputs = True
             purpose = self._purpose(func, weights_only=bool(inputs) and not is_input_dependent)
-            invocation = Invocation(func, args, kwargs, out)
-            call = self.make_call(invocation, bound, purpose.call_site, phase=purpose.phase)
+            call = self.make_call(execution, purpose.call_site, phase=purpose.phase)
             for part in split_fused(call, purpose.needs_input_grad):
                 self._purposes[self.length] = purpose
-                self.add(replace(part, index=self.length), invocation)
+                self.add(replace(part, index=self.length), execution)
         SIGNALS.deliver()
         return out
 
@@ -157,6 +153,10 @@ class TrainingTape(Tape, TorchDispatchMode):
                 self._attribution.record_creator(weights_only=weights_only), Phase.FORWARD
             )
         return self._gradient_tracker.purpose(func)
+
+
+def _execute(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    return func(*args, **kwargs)
 
 
 def _accumulates_grad(func: Any) -> bool:

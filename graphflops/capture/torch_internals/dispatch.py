@@ -10,6 +10,8 @@ from torch._C import _DisablePythonDispatcher as DisablePythonDispatcher
 from torch._C import _DisableTorchDispatch as DisableTorchDispatch
 from torch._C import _dispatch_key_set as dispatch_keys
 from torch._C import _is_any_autocast_enabled as is_any_autocast_enabled
+from torch._C import _len_torch_dispatch_stack as num_dispatch_modes
+from torch._C import _len_torch_function_stack as num_function_modes
 from torch._C import _meta_in_tls_dispatch_include as is_meta_included
 from torch._C import _set_meta_in_tls_dispatch_include as include_meta
 from torch._dispatch.python import enable_python_dispatcher
@@ -58,6 +60,8 @@ __all__ = [
     "dispatch_keys",
     "enable_python_dispatcher",
     "is_any_autocast_enabled",
+    "num_dispatch_modes",
+    "num_function_modes",
     "set_pre_dispatch_mode",
     "unset_pre_dispatch_mode",
 ]
@@ -79,5 +83,7 @@ PIECES = {
     "set_pre_dispatch_mode": "Push a mode onto the stack of the PreDispatch key.",
     "unset_pre_dispatch_mode": "Pop a mode from the stack of the PreDispatch key.",
     "is_any_autocast_enabled": "Return True if autocast is on for any device.",
+    "num_dispatch_modes": "Return the number of modes of the thread that see every operator call.",
+    "num_function_modes": "Return the number of modes of the thread that see every function call.",
 }
 """What each name is, as the test of it says when torch has changed it."""

@@ -11,7 +11,7 @@ import functools
 import inspect
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -38,7 +38,10 @@ from graphflops.runtime.patches import AttributePatch, Patches, patch_function
 
 _PRE_DISPATCH = DispatchKey.PreDispatch
 _include_key = torch._C._dispatch_tls_set_dispatch_key_included
-_FLAT = frozenset({FakeTensor, int, float, bool, type(None), torch.dtype})
+_FLAT = frozenset(
+    {FakeTensor, torch.Tensor, int, float, bool, str, type(None)}
+    | {torch.dtype, torch.device, torch.layout, torch.memory_format}
+)
 
 
 class _PreDispatchStacks:
@@ -90,7 +93,7 @@ def _run_on_tape(stack: Any, operator: Any, /, *args: Any, **kwargs: Any) -> Any
     stack._schema_check_mode = None
     _include_key(_PRE_DISPATCH, False)
     try:
-        if kwargs or not _is_flat(args):
+        if not (_is_flat(args) and _is_flat(kwargs.values())):
             # It flattens the arguments for the types of the tensors.
             run: Any = torch._library.utils.handle_dispatch_mode
             return run(tape, operator, *args, **kwargs)
@@ -103,7 +106,7 @@ def _run_on_tape(stack: Any, operator: Any, /, *args: Any, **kwargs: Any) -> Any
             _include_key(_PRE_DISPATCH, True)
 
 
-def _is_flat(args: tuple[Any, ...]) -> bool:
+def _is_flat(args: Iterable[Any]) -> bool:
     """Return True for arguments of usual types, and lists of these."""
     for arg in args:
         kind = type(arg)

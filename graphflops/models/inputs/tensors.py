@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from graphflops.capture.fake.constant_propagation import MAX_VALUE_NUMEL
+from graphflops.capture.fake.known_values import MAX_VALUE_NUMEL
 from graphflops.errors import InputError
 from graphflops.render.units import shape as format_shape
 

@@ -12,7 +12,6 @@ from typing import Any
 import sympy
 import torch
 from sympy.core.function import AppliedUndef
-from torch.utils.weak import WeakIdKeyDictionary
 
 from graphflops.capture.fake.mask_elements.counting import HiddenCount, count_hidden
 from graphflops.capture.fake.mask_elements.expressions import (
@@ -26,6 +25,7 @@ from graphflops.capture.fake.mask_elements.expressions import (
 from graphflops.capture.fake.mask_elements.ranges import decide_conditions
 from graphflops.capture.fake.mask_elements.rules import RULES, Rule
 from graphflops.capture.fake.metadata import dim, schema_of, written_tensors
+from graphflops.capture.fake.tensor_map import TensorMap
 from graphflops.capture.torch_internals.dispatch import DisableTorchFunction
 from graphflops.capture.torch_internals.no_modes import no_modes
 from graphflops.capture.torch_internals.trees import pytree
@@ -59,13 +59,21 @@ class SymbolicElements:
         self, value: Callable[[torch.Tensor], torch.Tensor | None], max_numel: int
     ) -> None:
         self._value, self._max_numel = value, max_numel
-        self._elements: Any = WeakIdKeyDictionary()
+        self._elements: TensorMap[sympy.Basic] = TensorMap()
         self._tables: dict[int, torch.Tensor] = {}
-        self._value_elements: Any = WeakIdKeyDictionary()
+        self._value_elements: TensorMap[Any] = TensorMap()
 
     def get(self, tensor: torch.Tensor) -> sympy.Basic | None:
         """Return the element of a tensor that has no value, if it is known."""
-        return self._elements.get(tensor) if self._elements else None
+        return self._elements.get(tensor)
+
+    def __bool__(self) -> bool:
+        """Return True if the element of any tensor is known."""
+        return bool(self._elements)
+
+    def __contains__(self, tensor: torch.Tensor) -> bool:
+        """Return True if the element of a tensor is known."""
+        return tensor in self._elements
 
     def follows_from_positions(self, tensor: torch.Tensor) -> bool:
         """Return True if the elements of a tensor follow from their indices and sizes alone."""
@@ -76,8 +84,8 @@ class SymbolicElements:
         """Assign an element to a tensor, or remove it."""
         if element is not None:
             self._elements[tensor] = element
-        elif self._elements:
-            self._elements.pop(tensor, None)
+        else:
+            self._elements.discard(tensor)
 
     def assign_ones(self, fake: torch.Tensor, tensor: torch.Tensor) -> None:
         """Assign ones to a fake tensor, if all elements of the real one are."""
@@ -92,9 +100,9 @@ class SymbolicElements:
         written = {
             tensor.untyped_storage()._cdata for tensor in written_tensors(func, args, kwargs)
         }
-        for tensor in list(self._elements):
+        for tensor in self._elements:
             if tensor.untyped_storage()._cdata in written:
-                del self._elements[tensor]
+                self._elements.discard(tensor)
 
     def propagate(
         self, func: Any, out: Any, args: Any, kwargs: Mapping[str, Any]
