@@ -11,6 +11,7 @@ import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
 import graphflops as gf
+from graphflops.capture.generation import capture_decode
 
 Case = tuple[Any, dict[str, Any]]
 NEW = 4
@@ -300,6 +301,34 @@ def test_a_cache_grows_by_a_token_where_the_first_step_has_a_graph_of_its_own() 
     assert len(found.decode_graphs) == 2
     keys_and_values, kv_heads, head_dim, float32 = 2, 2, 8, 4
     assert found.kv_cache_bytes_per_token == 2 * keys_and_values * kv_heads * head_dim * float32
+
+
+def _states(model: Any, inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each step that is captured: whether it starts from the state of a call before."""
+    starts: list[bool] = []
+
+    def capture(prompt: Any, cached: int, symbols: Any, state: Any = None, **options: Any) -> Any:
+        starts.append(state is not None)
+        return capture_decode(prompt, cached, symbols, state, **options)
+
+    monkeypatch.setattr("graphflops.counting.generation.capture_decode", capture)
+    found = gf.count_generation(model, inputs, max_new_tokens=NEW)
+    assert 2 * found.macs == generated(model, inputs)
+    return starts
+
+
+def test_a_step_starts_from_state_in_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, inputs = recurrent_gemma()
+    assert all(_states(model, inputs, monkeypatch))
+
+
+def test_a_step_starts_from_a_pass_where_a_model_keeps_tensors_out_of_sight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, inputs = recurrent_gemma()
+    kept: list[torch.Tensor] = []
+    model.model.layers[0].register_forward_hook(lambda _, __, output: kept.append(output))
+    assert not any(_states(model, inputs, monkeypatch))
 
 
 def test_a_part_that_continues_other_tokens_than_the_whole_says_is_refused() -> None:

@@ -14,6 +14,13 @@ from typing import Any
 import torch
 
 from graphflops.capture.fake.fake_model import fakify_model_and_inputs
+from graphflops.capture.fake.leaves import tensors_in
+from graphflops.capture.fake.storages import StorageTracker
+from graphflops.capture.record.module_attributes import (
+    ChangedAttributes,
+    ModuleAttributes,
+    restore_attributes,
+)
 from graphflops.capture.transformers_compat import (
     cache_input_names,
     create_cache,
@@ -55,6 +62,7 @@ class GenerateLoop:
         self._tokens: torch.Tensor = self._kwargs.pop(TOKEN_INPUT[self._has_encoder])
         self._static, self._max_cache_length = static, max_cache_length
         self._given: set[str] | None = None  # inputs before those that an encoder makes
+        self._attributes = ModuleAttributes(model)
 
     def first_inputs(self) -> dict[str, Any]:
         """Run an encoder, if any, create the cache, and return the inputs of the first call.
@@ -92,10 +100,19 @@ class GenerateLoop:
     def state_after(self, outputs: Any) -> Any:
         """Return all that the next call starts from, after one with these outputs.
 
-        ``None`` if some of it stays in the model, or in the cache that it was given.
+        ``None`` if some of it is kept elsewhere than in the outputs, the cache that it was given,
+        and attributes of modules.
         """
-        if not isinstance(outputs, Mapping) or (self.use_cache and not returns_cache(outputs)):
+        if not isinstance(outputs, Mapping):
             return None
+        attributes: ChangedAttributes = []
+        caches: dict[str, Any] = {}
+        if self.use_cache and not returns_cache(outputs):
+            attributes = self._attributes.changed()
+            names = cache_input_names() & self._kwargs.keys()
+            caches = {name: self._kwargs[name] for name in sorted(names)}
+            if not self._hold_all_results(outputs, attributes):
+                return None
         # The logits give the next token, whatever that is.
         kept = {name: value for name, value in outputs.items() if name != "logits"}
         made = {} if self._given is None else dict(self._kwargs)
@@ -103,11 +120,20 @@ class GenerateLoop:
             made.pop(name, None)
         for name in self._given or ():
             made.update({name: None} if name in made else {})
-        return type(outputs)(**kept), made, self.model
+        return type(outputs)(**kept), made, self.model, attributes, caches
+
+    def _hold_all_results(self, outputs: Any, attributes: ChangedAttributes) -> bool:
+        """Return True if no tensor that is alive is the state of something else."""
+        mode: Any = getattr(self._tokens, "fake_mode", None)
+        held = (outputs, [values for _, values in attributes], self._kwargs, self._tokens)
+        storages: StorageTracker = mode.value_tracker.storages
+        return storages.results_alive() <= {storages.of(tensor).key for tensor in tensors_in(held)}
 
     def resume(self, state: Any) -> dict[str, Any]:
         """Return the inputs of the call that starts from a state."""
-        outputs, made, self.model = state
+        outputs, made, self.model, attributes, caches = state
+        restore_attributes(attributes)
+        self._kwargs.update(caches)
         if made:
             self._kwargs = {name: self._kwargs.get(name, made[name]) for name in made}
             self._given = {name for name, value in made.items() if value is None}
