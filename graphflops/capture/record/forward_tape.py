@@ -170,7 +170,7 @@ def _has_kernel(name: str, key: str) -> bool:
 
 
 class _Function(NamedTuple):
-    """What there is to know about a torch function.
+    """Properties of a torch function.
 
     Attributes:
         label: Kind and name.
