@@ -183,3 +183,21 @@ def test_inputs_that_are_written_to() -> None:
 
     assert reused(count) == TIMES - 2
     assert count(True).memory.timeline == count(False).memory.timeline
+
+
+def test_a_layer_that_is_given_a_view_first_and_then_another_tensor() -> None:
+    class Views(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.token = nn.Parameter(torch.empty(1, 4, WIDTH))
+            self.layers = nn.ModuleList(Layer() for _ in range(2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.token.expand(1, 4, WIDTH) * 1
+            y = self.layers[0](y.view(1, 4, WIDTH))
+            return torch.add(self.layers[1](y), x)
+
+    report = gf.count(Views().to("meta"), (torch.empty(1, 4, WIDTH, device="meta"),))
+    calls = [record.call for record in report.records]
+    assert all(tensor.storage != tensor.name for call in calls for _, tensor in call.tensors())
+    assert report.capture.layer_reuse.layers == 1

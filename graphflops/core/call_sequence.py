@@ -81,11 +81,13 @@ class Relocation:
         return name.removesuffix(self.from_suffix) + self.to_suffix
 
     def _map_tensor(self, meta: TensorMeta) -> TensorMeta:
+        name, storage = self.map_name(meta.name), meta.storage and self.map_name(meta.storage)
         # Not by `replace`, which takes three times as long.
         return TensorMeta(
-            *(meta.shape, meta.dtype, meta.strides, self.map_name(meta.name)),
+            *(meta.shape, meta.dtype, meta.strides, name),
             *(meta.sparse, meta.masked_elements, meta.known_values),
-            meta.storage and self.map_name(meta.storage),
+            # What is a view in the first instance may be none in the second.
+            "" if storage == name else storage,
         )
 
     def _map_tensors(self, value: Tensors) -> Tensors:

@@ -101,8 +101,11 @@ class ValueTracker:
 
     def fake_with_value(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         """Return a fake tensor on a device that has the value of ``tensor``."""
+        with self.mode:
+            fake = torch.empty_strided(
+                tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device
+            )
         with no_modes():
-            fake = self.factory.empty(tensor.shape, tensor.stride(), tensor.dtype, device)
             self._known.assign(fake, tensor.clone())
         return fake
 

@@ -28,7 +28,7 @@ def recipe_by_rule(
     if (rule := RULES.get(func) or COMPOSITE_RULES.get(func)) is not None:
         layouts = rule(*args, **kwargs)
         return None if layouts is None else _of_new_tensors(layouts, device)
-    if (view_rule := VIEW_RULES.get(func)) is not None:
+    if (view_rule := VIEW_RULES.get(func)) is not None and not args[0].requires_grad:
         views = view_rule(*args, **kwargs)
         return None if views is None else _of_views(views, args[0])
     return None

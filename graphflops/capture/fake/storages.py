@@ -238,6 +238,8 @@ class StorageTracker:
         for tensor, result in zip(tensors_in(out), events.results, strict=True):
             if result is not None:
                 self.of(tensor).number = first + result
+            else:
+                self.allocate(tensor)  # a constant of the code is seen first when it is used
 
     def repeat(self, block: EventBlock, *, is_traced: bool = False) -> EventRepeat:
         """Record the events of a block, whose calls begin here.

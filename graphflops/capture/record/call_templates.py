@@ -274,7 +274,7 @@ class CallTemplates:
         if key is not None:
             recipe = self._recipes.read(out, inputs)
             events = self._values.storages.call_events(mark, out)
-            if recipe is not None and recipe is not UNCACHEABLE and events is not None:
+            if events is not None and _has_usual_events(recipe, events):
                 versions = args[0]._version - version if is_mutable else 0
                 first = _FirstCall(key, recipe, events, versions, is_tracked)
         invocation = Invocation(func, args, kwargs, out)
@@ -292,6 +292,14 @@ def events_of(recipe: NewTensor | Several) -> CallEvents:
         tuple((tensor.nbytes, tensor.dtype, tensor.device) for tensor in allocated),
         tuple(next(numbers) if tensor.view_of is None else None for tensor in tensors),
     )
+
+
+def _has_usual_events(recipe: Any, events: CallEvents) -> bool:
+    """Return True if a result can be made by a recipe, and all that is allocated for it is new."""
+    if recipe is None or recipe is UNCACHEABLE:
+        return False
+    allocated = [tensor for tensor in new_tensors(recipe) if tensor.view_of is None]
+    return len(allocated) == sum(number is not None for number in events.results)
 
 
 def _positions(
