@@ -47,7 +47,7 @@ def _seen(run: Callable[[], Any]) -> Any:
         return type(error), str(error)
     events = found.storages
     memory = events and (events.items, events.allocations, events.gradients, events.caches)
-    return list(map(repr, found.calls)), memory, found.outputs, found.notes
+    return list(map(repr, found.calls)), memory, found.outputs, found.notes, found.data_sizes
 
 
 def _without_templates(run: Callable[[], Any]) -> Any:
@@ -141,6 +141,14 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
     ),
     "whole and broken numbers": (lambda x: (x * 2, x * 2.0, x.int() * 2, x.int() * 2.0), (_S,)),
     "no tensor of the model": (lambda x: x + torch.arange(6) * torch.tensor(2), (_S,)),
+    "a bound on the number of values": (
+        lambda x: torch.unique(x.topk(2, -1).indices.to(torch.int32)),
+        (_S,),
+    ),
+    "a mask and its negation": (
+        lambda x: torch.cat([x.isnan(), ~x.isnan()]).to(torch.bool).nonzero(),
+        (_S,),
+    ),
     "dropout": (
         lambda x: F.dropout(x, 0.5, training=True) + F.dropout(x, 0.5, training=False),
         (_S,),

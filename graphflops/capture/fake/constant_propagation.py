@@ -334,8 +334,8 @@ class ValueTracker:
 
     def is_any_tracked(self, tensors: Iterable[torch.Tensor]) -> bool:
         """Return True if something is known of the values of one of some tensors."""
-        is_tracked, elements = self._known.is_tracked, self.elements
-        return any(is_tracked(tensor) or tensor in elements for tensor in tensors)
+        is_tracked, elements, distinct = self._known.is_tracked, self.elements, self.distinct
+        return any(is_tracked(t) or t in elements or t in distinct for t in tensors)
 
     def _propagate(self, func: Any, out: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
         """Propagate values, elements and bounds from the arguments of an operator to its result."""
