@@ -45,8 +45,7 @@ from graphflops.capture.torch_internals.trees import pytree
 from graphflops.core.cost import Dim
 from graphflops.errors import CaptureError
 
-_DEVICE = torch.ops.prim.device.default
-_FAKE_ONLY = frozenset({FakeTensor})
+_DEVICE, _FAKE_ONLY = torch.ops.prim.device.default, frozenset({FakeTensor})
 
 
 class ValueTracker:
@@ -312,10 +311,10 @@ class ValueTracker:
         *,
         is_tracked: bool,
     ) -> Any:
-        """Return the result of an operator that has run on arguments of the same metadata.
+        """Return the result of an operator that depends on the metadata of its arguments alone.
 
         Args:
-            func: Operator whose results depend on metadata alone.
+            func: The operator.
             args: Its positional arguments.
             kwargs: Its keyword arguments.
             inputs: The tensors among the arguments.
@@ -325,8 +324,8 @@ class ValueTracker:
         """
         out = self._recipes.make(recipe, inputs)
         self.storages.repeat_call(events, out)
-        may_change_elements = bool(self.elements) and func._schema.is_mutable
-        if is_tracked or may_change_elements or self.distinct.concerns(func, out):
+        writes = self.elements and func._schema.is_mutable
+        if is_tracked or writes or self.distinct.concerns(func, out):
             self._propagate(func, out, args, kwargs)
         else:
             self.operator_count += 1
