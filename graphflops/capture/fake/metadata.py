@@ -105,7 +105,7 @@ def bind_arguments(
     """Return the tensor arguments and the others of a call, by schema name, with defaults."""
     inputs: dict[str, Tensors] = {}
     attrs: dict[str, Value] = {}
-    count, with_values = len(args), depends_on_values(op)
+    count, with_values = len(args), reads_known_values(op)
     for position, (name, default) in enumerate(schema_of(op)):
         if position >= count and name not in kwargs:
             attrs[name] = default
@@ -133,7 +133,7 @@ _SEQUENCE_OFFSETS = {
 
 
 @cache
-def depends_on_values(op: OpOverload) -> bool:
+def reads_known_values(op: OpOverload) -> bool:
     """Return True if the work of an operator depends on values: masks or sequence offsets."""
     return "attention" in op._opname or "_attn" in op._opname
 

@@ -18,7 +18,7 @@ from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.fake.metadata import (
     bind_arguments,
-    depends_on_values,
+    reads_known_values,
     schema_of,
     written_arguments,
 )
@@ -332,7 +332,7 @@ def _is_repeatable(func: Any) -> bool:
     if func._schema.is_mutable and not _writes_first_argument(func):
         return False
     is_known = not is_composite(func) or func in _COMPOSITES
-    return is_known and not depends_on_values(func)
+    return is_known and not reads_known_values(func)
 
 
 def _writes_first_argument(func: Any) -> bool:

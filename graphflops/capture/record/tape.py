@@ -175,10 +175,10 @@ class Tape:
         template = execution.template
         if template is None:
             outputs = self._outputs(name, execution.results)
-            writes_view = is_view(result, tensors_in((args, kwargs)))
+            shares_memory = is_view(result, tensors_in((args, kwargs)))
         else:
             outputs = self._outputs_like(template.outputs, name, execution.results)
-            writes_view = template.is_view
+            shares_memory = template.is_view
         if overload.op in MASKING:
             outputs = (masked_output(outputs[0], result), *outputs[1:])
         inputs, attrs = execution.bound
@@ -189,7 +189,7 @@ class Tape:
             attrs=attrs,
             outputs=outputs,
             writes=overload.writes,
-            is_view=writes_view,
+            is_view=shares_memory,
             module_path=call_site.module_path,
             name=name,
             index=self.length,
