@@ -26,6 +26,8 @@ from torch.distributions import Distribution
 from torch.utils import _python_dispatch as dispatch
 
 import graphflops as gf
+from graphflops.capture.layer_reuse.recording import Recording
+from graphflops.capture.torch_internals.count_flags import COUNT_FLAGS
 
 torch_c: Any = torch._C
 function_modes: Any = overrides._get_current_function_mode_stack
@@ -78,6 +80,7 @@ def of_process() -> list[Any]:
         *(torch.utils.checkpoint.CheckpointFunction, torch._ops._mode_stack_state_for_pre_dispatch),
         *(builtins.max, builtins.min, math.pow, random.random, torch.manual_seed),
         *(random.getstate(), torch.get_rng_state().tolist(), threading.Thread.start),
+        {name: flag for name, flag in vars(COUNT_FLAGS).items() if name != "stack"},
         *(sys.stdout, sys.stderr, [signal.getsignal(n) for n in signal.valid_signals()]),
     ]
 
@@ -171,18 +174,27 @@ def _in_contextlib(frame: FrameType) -> bool:
     return frame.f_code.co_filename == contextlib.__file__
 
 
-def test_interrupted_within_with_statements() -> None:
+def _of_recording(frame: FrameType) -> bool:
+    caller = frame.f_back
+    return _in_contextlib(frame) and caller is not None and caller.f_code is Recording.run.__code__
+
+
+@pytest.mark.parametrize(("among", "places"), [(_in_contextlib, 60), (_of_recording, 1000)])
+def test_interrupted_within_with_statements(
+    among: Callable[[FrameType], bool], places: int
+) -> None:
     # Their generators stay suspended, for as long as a traceback is held.
-    subject, x = model(), torch.randn(4, 8)
-    with interrupted(-1, AlarmError, _in_contextlib) as calls:
+    subject, x = nn.Sequential(model(), model()), torch.randn(4, 8)
+    with interrupted(-1, AlarmError, among) as calls:
         gf.count(subject, (x,))
     process, held = of_process(), []
-    for at in range(1, calls[0], calls[0] // 60):
+    for at in range(1, calls[0], max(calls[0] // places, 1)):
         try:
-            with interrupted(at, AlarmError, _in_contextlib):
+            with interrupted(at, AlarmError, among):
                 gf.count(subject, (x,))
         except AlarmError as error:
             held.append(error)
+        assert held, f"call {at} of {calls[0]}"
         assert of_process() == process, f"call {at}"
         held.clear()
         gc.collect()

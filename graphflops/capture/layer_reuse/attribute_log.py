@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from graphflops.capture.layer_reuse.layer_index import LayerIndex
 from graphflops.capture.layer_reuse.module_dict import module_dict
 from graphflops.capture.layer_reuse.outside_state import PLAIN_TYPES
 from graphflops.capture.named_modules import MODULE_INTERNALS, own_attributes
+from graphflops.capture.torch_internals.count_flags import COUNT_FLAGS
 from graphflops.capture.torch_internals.dispatch import TorchDispatchMode, disable_current_modes
 from graphflops.capture.torch_internals.frames import NN_MODULE_FILE
 from graphflops.capture.torch_internals.trees import pytree
@@ -75,31 +75,21 @@ class AttributeLog:
         return self.layer_indices[key]
 
 
-class _ActiveLogs(threading.local):
-    """Logs of a thread, the outermost first."""
-
-    def __init__(self) -> None:
-        self.logs: list[AttributeLog] = []
-
-
-_ACTIVE = _ActiveLogs()
-
-
 @contextlib.contextmanager
 def log_attributes(log: AttributeLog) -> Iterator[None]:
     """Log reads and writes of module attributes in the block; blocks may be nested."""
-    outer = _ACTIVE.logs
-    _ACTIVE.logs = [*outer, log]
+    outer = COUNT_FLAGS.attribute_logs
+    COUNT_FLAGS.attribute_logs = (*outer, log)
     try:
         with _ATTRIBUTE_PATCHES.holding():
             yield
     finally:
-        _ACTIVE.logs = outer
+        COUNT_FLAGS.attribute_logs = outer
 
 
 def is_logging() -> bool:
     """Return True inside a block of ``log_attributes``."""
-    return bool(_ACTIVE.logs)
+    return bool(COUNT_FLAGS.attribute_logs)
 
 
 def record_identity_call(
@@ -116,7 +106,7 @@ def record_identity_call(
     """
     if not (attributes["_modules"] or attributes["_parameters"] or attributes["_buffers"]):
         copies: Arguments = pytree.tree_map_only(torch.Tensor, copy, arguments)
-        for log in _ACTIVE.logs:
+        for log in COUNT_FLAGS.attribute_logs:
             log.identity_calls[id(attributes)].append(copies)
 
 
@@ -152,12 +142,12 @@ def _own_attributes(module: nn.Module) -> dict[str, Any]:
 
 def record_read(attributes: dict[str, Any], name: str) -> None:
     """Record a read on behalf of a replayed layer, whose template read the attribute."""
-    for log in _ACTIVE.logs:
+    for log in COUNT_FLAGS.attribute_logs:
         log.record_read(attributes, name)
 
 
 def _getattribute(module: nn.Module, name: str) -> Any:
-    if not _ACTIVE.logs:
+    if not COUNT_FLAGS.attribute_logs:
         return object.__getattribute__(module, name)
     attributes = module_dict(module)
     if name == "__dict__":
@@ -166,7 +156,8 @@ def _getattribute(module: nn.Module, name: str) -> Any:
         return attributes
     if name in attributes and name not in MODULE_INTERNALS:
         layer_index = None
-        for log in _ACTIVE.logs:  # the outermost first: its layer may be the one replayed most
+        # The outermost first: its layer may be the one replayed most.
+        for log in COUNT_FLAGS.attribute_logs:
             index = log.layer_index(attributes, name) if layer_index is None else None
             if index is None:
                 log.record_read(attributes, name)
@@ -175,7 +166,7 @@ def _getattribute(module: nn.Module, name: str) -> Any:
         return attributes[name] if layer_index is None else layer_index
     cls: type = type(module)
     if name in (stateful_methods(cls) or ()):
-        for log in _ACTIVE.logs:
+        for log in COUNT_FLAGS.attribute_logs:
             log.has_outside_state = True
     try:
         return object.__getattribute__(module, name)
@@ -186,7 +177,7 @@ def _getattribute(module: nn.Module, name: str) -> Any:
 
 def _init(original_init: Callable[..., None], module: nn.Module, *args: Any, **kwargs: Any) -> None:
     attributes = module_dict(module)
-    for log in _ACTIVE.logs:
+    for log in COUNT_FLAGS.attribute_logs:
         log.new_modules[id(attributes)] = attributes
     original_init(module, *args, **kwargs)
 
@@ -195,7 +186,7 @@ def _setattr(
     original_setattr: Callable[..., None], module: nn.Module, name: str, value: Any
 ) -> None:
     if not name.startswith("__"):
-        for log in _ACTIVE.logs:
+        for log in COUNT_FLAGS.attribute_logs:
             log.has_writes |= id(module_dict(module)) not in log.new_modules
     original_setattr(module, name, value)
 

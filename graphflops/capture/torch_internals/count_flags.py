@@ -1,4 +1,4 @@
-"""Flags of a count in its thread, which the patches of torch read."""
+"""Flags of a count in its thread, which the patches of torch and of modules read."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class _CountFlags(threading.local):
         below_autograd: True if there is no autograd graph that a backward pass could run.
         checkpoint: Function that wraps the function of a checkpoint.
         stack: Mode stack of the PreDispatch key; torch has one for all threads.
+        attribute_logs: Logs of the attributes that layers read and write, the outermost first.
     """
 
     def __init__(self) -> None:
@@ -46,6 +47,7 @@ class _CountFlags(threading.local):
         self.model_runs = self.exporting = self.below_autograd = self.on_gpu = False
         self.checkpoint: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
         self.stack: Any = _PreDispatchStack()
+        self.attribute_logs: tuple[Any, ...] = ()
 
 
 COUNT_FLAGS = _CountFlags()
