@@ -86,10 +86,14 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
+_DISPATCH = {"__torch_dispatch__", "find_torch_dispatch_rule"}
+"""Names of the Python functions that the dispatcher of operators calls: modes, and their rules."""
+
+
 def _in_operator(frame: FrameType | None) -> bool:
     """Return True if a frame runs within the dispatch of an operator."""
     while frame is not None:
-        if frame.f_code.co_name == "__torch_dispatch__":
+        if frame.f_code.co_name in _DISPATCH:
             return True
         frame = frame.f_back
     return False
