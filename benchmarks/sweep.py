@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,10 +49,13 @@ def arguments(description: str | None, *, seconds: float = 300) -> argparse.Argu
 def pool(options: argparse.Namespace, preload: str) -> LocalProcesses:
     """Return the engine of `graphflops batch`, with a module that its server imports.
 
+    All processes have one hash seed, so that what models do does not change from run to run.
+
     Args:
         options: Of :func:`arguments`.
         preload: The module.
     """
+    os.environ["PYTHONHASHSEED"] = "0"
     limits = Limits(seconds=options.seconds, memory=MEMORY_GIB << 30)
     return LocalProcesses(options.workers, limits, (preload,))
 

@@ -115,6 +115,7 @@ def examine(mode: str, name: str, quick: bool, limit: float) -> dict[str, Any]:
 
 
 def _examine(mode: str, name: str, end: float, *, cut: bool) -> dict[str, Any]:
+    from benchmarks.record_digests import digests
     from benchmarks.zoo_real_run import fails_alike
     from graphflops.models import resolve
 
@@ -128,7 +129,7 @@ def _examine(mode: str, name: str, end: float, *, cut: bool) -> dict[str, Any]:
                 workload = resolve(name, options_of(mode, overrides))
             found |= _asked(workload)
             with _timed(seconds, "count"):
-                figures, compare = _COUNTS[mode](workload)
+                reports, figures, compare = _COUNTS[mode](workload)
         except Exception as error:  # noqa: BLE001 - why a model is not counted is a result
             found |= {"outcome": kind(error), "reason": reason(error)}
             if found["outcome"] in _FAILS_IN_RUNNING:
@@ -138,6 +139,8 @@ def _examine(mode: str, name: str, end: float, *, cut: bool) -> dict[str, Any]:
             return found
     notes = [*found["notes"], *figures.pop("notes")]
     found |= {"outcome": "counted"} | figures | {"notes": notes}
+    with _timed(seconds, "digest"):
+        found["digests"] = digests(reports)
     if compare is not None:
         with _timed(seconds, "compare"):
             found["flop_counter"] = compare(end)
@@ -145,7 +148,8 @@ def _examine(mode: str, name: str, end: float, *, cut: bool) -> dict[str, Any]:
 
 
 _FAILS_IN_RUNNING = {"inputs do not fit", "not captured", "refused"}
-Counted = tuple[dict[str, Any], Callable[[float], dict[str, Any]] | None]
+Counted = tuple[Sequence["Report"], dict[str, Any], Callable[[float], dict[str, Any]] | None]
+"""Reports on the parts, figures, and what compares them with another counter."""
 
 
 def _forward(workload: Workload) -> Counted:
@@ -154,7 +158,7 @@ def _forward(workload: Workload) -> Counted:
 
     report = gf.count(workload.model, workload.args, workload.kwargs, on_unknown="ignore")
     figures = _figures([report]) | {"method": report.capture.method}
-    return figures, lambda end: compare(report, workload, end)
+    return [report], figures, lambda end: compare(report, workload, end)
 
 
 def _training(workload: Workload) -> Counted:
@@ -165,7 +169,7 @@ def _training(workload: Workload) -> Counted:
     workload = prepare_training(workload, TrainingOptions())
     report = gf.count_training(workload.model, workload.args, workload.kwargs, on_unknown="ignore")
     figures = _figures(report.parts) | {"loss": report.loss, "notes": [*report.notes]}
-    return figures, lambda end: compare_training(report, workload, end)
+    return report.parts, figures, lambda end: compare_training(report, workload, end)
 
 
 def _generation(workload: Workload) -> Counted:
@@ -174,8 +178,8 @@ def _generation(workload: Workload) -> Counted:
     report = gf.count_generation(
         workload.model, dict(workload.kwargs), max_new_tokens=NEW_TOKENS, on_unknown="ignore"
     )
-    figures = _figures([report.prefill, *(graph.report for graph in report.decode_graphs)])
-    return figures | _totals(report) | {"notes": [*report.all_notes]}, None
+    parts = [report.prefill, *(graph.report for graph in report.decode_graphs)]
+    return parts, _figures(parts) | _totals(report) | {"notes": [*report.all_notes]}, None
 
 
 _COUNTS: dict[str, Callable[[Workload], Counted]] = {
