@@ -30,6 +30,7 @@ from graphflops.capture.fake.moe_strategies import ContextFactory, moe_strategie
 from graphflops.capture.fake.observers import bypass_observers
 from graphflops.capture.fake.symbolic_shapes import FixedSizeError, Symbols, axis_specs
 from graphflops.capture.layer_reuse import LayerReplayer
+from graphflops.capture.layer_reuse.attribute_log import attribute_patches
 from graphflops.capture.layer_reuse.forward_replay import TapeTracer
 from graphflops.capture.record.decompose import Expander
 from graphflops.capture.record.finalize import collect_notes, resolve_symbols, storage_events
@@ -276,7 +277,7 @@ class _Attempt:
         )
         patch_call_impl(modules, replayer.run)
         operator_count = tracker.operator_count
-        with on_gpu(fake.is_on_meta), tape.recording():
+        with on_gpu(fake.is_on_meta), attribute_patches(), tape.recording():
             outputs = fake.model(*args, **kwargs)
         refuse_empty_trace(tracker.operator_count - operator_count, tape.length)
         return _Recording(tape, stack, replayer, inputs, outputs)

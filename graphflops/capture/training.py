@@ -30,6 +30,7 @@ from graphflops.capture.fake.moe_strategies import ContextFactory, moe_strategie
 from graphflops.capture.fake.observers import bypass_observers
 from graphflops.capture.fake.symbolic_shapes import axis_specs
 from graphflops.capture.layer_reuse import LayerReplayer
+from graphflops.capture.layer_reuse.attribute_log import attribute_patches
 from graphflops.capture.layer_reuse.training_replay import AutogradTracer
 from graphflops.capture.record.autograd_attribution import LOSS, AutogradAttribution
 from graphflops.capture.record.decompose import Expander
@@ -180,8 +181,15 @@ class _Attempt:
         patch_call_impl(modules, replayer.run)
         checkpoints = attribution.track_checkpoints(gradients.hook_nodes)
         operator_count = tracker.operator_count
-        gpu = on_gpu(fake.is_on_meta)
-        with torch.enable_grad(), tracker.eager(), model_running(), gpu, checkpoints, tape:
+        with (
+            torch.enable_grad(),
+            tracker.eager(),
+            model_running(),
+            on_gpu(fake.is_on_meta),
+            checkpoints,
+            attribute_patches(),
+            tape,
+        ):
             loss, description = loss_of(fake.model(*fake.args, **fake.kwargs), self._loss)
             attribution.finish_forward()
             gradients.hook_nodes(loss)

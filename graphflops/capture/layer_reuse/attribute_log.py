@@ -77,14 +77,31 @@ class AttributeLog:
 
 @contextlib.contextmanager
 def log_attributes(log: AttributeLog) -> Iterator[None]:
-    """Log reads and writes of module attributes in the block; blocks may be nested."""
+    """Log reads and writes of module attributes in a block of ``attribute_patches``.
+
+    Blocks may be nested.
+    """
     outer = COUNT_FLAGS.attribute_logs
     COUNT_FLAGS.attribute_logs = (*outer, log)
     try:
-        with _ATTRIBUTE_PATCHES.holding():
-            yield
+        if not _ATTRIBUTE_PATCHES.is_held():
+            _ATTRIBUTE_PATCHES.hold()
+        yield
     finally:
         COUNT_FLAGS.attribute_logs = outer
+
+
+@contextlib.contextmanager
+def attribute_patches() -> Iterator[None]:
+    """Keep the patches that log attributes from the first log in the block to its end.
+
+    Python visits every loaded class of modules when one is installed.
+    """
+    count = _ATTRIBUTE_PATCHES.hold_count()
+    try:
+        yield
+    finally:
+        _ATTRIBUTE_PATCHES.release(count)
 
 
 def is_logging() -> bool:
