@@ -17,6 +17,7 @@ from graphflops.capture.fake.class_attributes import CLASS_ATTRIBUTES
 from graphflops.capture.torch_internals.composite_kernels import COMPOSITE_KERNELS
 from graphflops.capture.torch_internals.count_flags import COUNT_FLAGS
 from graphflops.capture.torch_internals.dynamo import UnpatchedDynamo
+from graphflops.capture.torch_internals.inference_mode import INFERENCE_MODE_PATCH
 from graphflops.capture.torch_internals.process_patches import (
     TORCH_PATCHES,
     LiftFlag,
@@ -44,6 +45,7 @@ COUNTING = Patches(
     CLASS_ATTRIBUTES,
     *TORCH_PATCHES,
     *COMPOSITE_KERNELS,
+    INFERENCE_MODE_PATCH,
 )
 """Patches of a thread that counts."""
 

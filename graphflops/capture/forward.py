@@ -50,6 +50,7 @@ from graphflops.capture.torch_internals.count_flags import (
 )
 from graphflops.capture.torch_internals.dynamo import dynamo_errors, original_module
 from graphflops.capture.torch_internals.export_isolation import exporting
+from graphflops.capture.torch_internals.inference_mode import outside_inference_mode
 from graphflops.capture.transformers_compat import register_caches
 from graphflops.core.call_sequence import CallSequence
 from graphflops.core.ir import Capture, NamedTensors
@@ -209,7 +210,7 @@ class _Attempt:
     def _trace(self, *, reuse_layers: bool) -> Capture:
         """Trace the model below autograd, or above it if the model needs autograd."""
         try:
-            with below_autograd():
+            with outside_inference_mode(), below_autograd():
                 return self._trace_eagerly(reuse_layers=reuse_layers)
         except NeedsAutogradError:
             # The backward calls of a reused layer are not known in a forward capture.

@@ -163,7 +163,7 @@ class _Attempt:
             specs = axis_specs(self._model, inputs, self._dynamic_shapes)
             fake = fakify_model_and_inputs(self._model, *inputs, specs)
             fake.tracker.sizes.configure(self._assume, self._placeholder)
-            with self._context(fake.model, fake.tracker):
+            with self._context(fake.model, fake.tracker), attribute_patches():
                 return self._trace_fake(fake, reuse_layers=reuse_layers)
 
     def _trace_fake(self, fake: FakeModel, *, reuse_layers: bool) -> TrainingCapture:
@@ -181,15 +181,8 @@ class _Attempt:
         patch_call_impl(modules, replayer.run)
         checkpoints = attribution.track_checkpoints(gradients.hook_nodes)
         operator_count = tracker.operator_count
-        with (
-            torch.enable_grad(),
-            tracker.eager(),
-            model_running(),
-            on_gpu(fake.is_on_meta),
-            checkpoints,
-            attribute_patches(),
-            tape,
-        ):
+        gpu = on_gpu(fake.is_on_meta)
+        with torch.enable_grad(), tracker.eager(), model_running(), gpu, checkpoints, tape:
             loss, description = loss_of(fake.model(*fake.args, **fake.kwargs), self._loss)
             attribution.finish_forward()
             gradients.hook_nodes(loss)

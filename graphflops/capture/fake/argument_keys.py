@@ -83,11 +83,11 @@ def is_cacheable(func: Any) -> bool:
     )
 
 
-def indexes_by_integers(func: Any, args: Any) -> bool:
-    """Return True for ``index`` with integer indices, whose result has a size for each index."""
-    if func is not torch.ops.aten.index.Tensor:
-        return False
-    return not any(index is not None and index.dtype in _MASK_DTYPES for index in args[1])
+def depends_on_metadata(func: Any, args: Any) -> bool:
+    """Return True for a call whose results depend on the metadata of its arguments alone."""
+    if func is torch.ops.aten.index.Tensor:  # by integers: the result has a size for each index
+        return not any(index is not None and index.dtype in _MASK_DTYPES for index in args[1])
+    return is_cacheable(func)
 
 
 @cache

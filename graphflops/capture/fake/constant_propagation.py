@@ -14,7 +14,8 @@ import sympy
 import torch
 from torch import nn
 
-from graphflops.capture.fake import shape_rules, value_lookup
+from graphflops.capture.fake import shape_rules
+from graphflops.capture.fake.argument_keys import depends_on_metadata
 from graphflops.capture.fake.data_sizes import DataSizes
 from graphflops.capture.fake.dispatch_cache import DispatchCache
 from graphflops.capture.fake.distinct_values import DistinctValues
@@ -62,6 +63,7 @@ class ValueTracker:
         max_numel: Largest ``numel`` of a value that is computed.
         has_assumed_values: True if a value was assumed for a tensor without one.
         operator_count: Number of operator calls that returned a fake tensor.
+        data_dependent_count: Number of those whose results may depend on more than metadata.
         unknown_floats: Lines of the model that made a Python float of an unknown value.
         sparse: Shape rules of operators on sparse tensors.
         unknown_masks: Lines of the model with attention under a mask that is not fully known.
@@ -80,7 +82,8 @@ class ValueTracker:
         self.mode = mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shape_env)
         self.distinct = DistinctValues(self.value)
         self.sizes = DataSizes(mode, self.value, self.distinct)
-        self.has_assumed_values, self.operator_count, self.num_ranks = False, 0, 1
+        self.has_assumed_values, self.num_ranks = False, 1
+        self.operator_count = self.data_dependent_count = 0
         self.unknown_floats: dict[str, None] = {}
         self.unknown_masks: dict[str, None] = {}
         self.unknown_packings: dict[str, None] = {}
@@ -273,6 +276,7 @@ class ValueTracker:
         if func._schema.is_mutable:
             args, kwargs = self._fake_real(args, kwargs)
         out = self._run_shape_rule(func, args, kwargs)
+        self.data_dependent_count += out is not None or not depends_on_metadata(func, args)
         return self._run_tracked(func, types, args, kwargs) if out is None else out
 
     def _run_shape_rule(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
@@ -282,7 +286,7 @@ class ValueTracker:
         rule = shape_rules.SHAPE_RULES.get(func)
         out = None if rule is None else rule(self, func, args, kwargs)
         if out is None and shape_rules.depends_on_values(func):
-            value = self._compute(func, args, kwargs)
+            value = self._known.compute(func, args, kwargs)
             if value is not UNKNOWN:
                 out = self._fake_from_value(value, args)
                 self.note_derived(out, (args, kwargs))
@@ -357,9 +361,9 @@ class ValueTracker:
         """Compute the value of an operator's result, if it is known."""
         if func in shape_rules.FILL_OPERATORS and are_small(out, self.max_numel):
             like = torch.empty_strided(out.shape, out.stride(), dtype=out.dtype)
-            self._known.assign(out, self._compute(func, (like, *args[1:]), kwargs))
+            self._known.assign(out, self._known.compute(func, (like, *args[1:]), kwargs))
         elif shape_rules.is_determined(func) and (func.is_view or are_small(out, self.max_numel)):
-            values = self._compute(func, args, kwargs)
+            values = self._known.compute(func, args, kwargs)
             if values is not UNKNOWN:
                 self._known.assign(out, values)
                 self._known.propagate_origins(out, (args, kwargs))
@@ -380,20 +384,6 @@ class ValueTracker:
             torch.Tensor, lambda t: self.fake_with_value(t, t.device), (args, dict(kwargs))
         )
         return copies
-
-    def _compute(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
-        values = value_lookup.lookup_all(self._known.lookup, (args, kwargs))
-        # A count never writes to a tensor of the model.
-        if func._schema.is_mutable and (values is UNKNOWN or any(map(is_real, tensors_in(args)))):
-            self._known.invalidate(written_tensors(func, args, kwargs))
-            return UNKNOWN
-        if values is UNKNOWN:
-            return UNKNOWN
-        try:
-            with no_modes():
-                return func(*values[0], **values[1])
-        except NotImplementedError:  # no kernel for the CPU, where values are
-            return UNKNOWN
 
     def _fake_from_value(self, value: Any, args: Any) -> Any:
         device = tensors_in(args)[0].device

@@ -16,8 +16,7 @@ import torch
 
 from graphflops.capture.fake.argument_keys import (
     argument_key,
-    indexes_by_integers,
-    is_cacheable,
+    depends_on_metadata,
 )
 from graphflops.capture.fake.fake_tensor_factory import FakeTensorFactory
 from graphflops.capture.fake.leaves import fakes_in
@@ -59,7 +58,7 @@ class DispatchCache:
         """Run an operator as ``FakeTensorMode.dispatch`` does."""
         if func in OPERATORS and (out := self._kernels.run(func, args, kwargs)) is not DECLINED:
             return out
-        if not (is_cacheable(func) or indexes_by_integers(func, args)):
+        if not depends_on_metadata(func, args):
             return self._dispatch(func, types, args, kwargs)
         if (keyed := argument_key(func, args, kwargs, self._mode)) is None:
             is_alone = not fakes_in((args, kwargs))

@@ -45,9 +45,10 @@ class DistinctValues:
 
     def propagate(self, func: Any, args: Any, out: Any) -> None:
         """Record the bound of a result that is selected from elements, a remainder, or indices."""
-        if func not in _RULED:
-            return
         outs = out if isinstance(out, list | tuple) else (out,)
+        # A write to an inference tensor, which has no version, would go unnoticed.
+        if func not in _RULED or outs[0].is_inference():
+            return
         if func in _NEGATIONS:
             self._negated[out] = ref(args[0]), (args[0]._version, out._version)
         elif func is _ATEN.cat.default and self._are_complements(args[0]):
@@ -77,13 +78,13 @@ class DistinctValues:
             with no_modes():
                 return int(torch.unique(value).numel())
         # The bound does not hold after an in-place write.
-        bound, version = self._bounds.get(tensor) or (None, 0)
-        return bound if version == tensor._version else None
+        bound, version = self._bounds.get(tensor) or (None, None)
+        return None if version is None or version != tensor._version else bound
 
     def true_count(self, mask: torch.Tensor) -> int | None:
         """Return the number of true elements of a mask, if its making decides it."""
-        count, version = self._true_counts.get(mask) or (None, 0)
-        return count if version == mask._version and isinstance(count, int) else None
+        count, version = self._true_counts.get(mask) or (None, None)
+        return None if version is None or version != mask._version else count
 
     def _are_complements(self, tensors: Sequence[torch.Tensor]) -> bool:
         """Return True if one of two masks is the negation of the other."""

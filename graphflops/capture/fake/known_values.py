@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from graphflops.capture.fake.leaves import fakes_in, is_real, storage_ref
+from graphflops.capture.fake.leaves import fakes_in, is_real, storage_ref, tensors_in
+from graphflops.capture.fake.metadata import written_tensors
 from graphflops.capture.fake.tensor_map import TensorMap
-from graphflops.capture.fake.value_lookup import UNKNOWN
+from graphflops.capture.fake.value_lookup import UNKNOWN, lookup_all
 from graphflops.capture.torch_internals.fake_mode import FakeTensor
+from graphflops.capture.torch_internals.no_modes import no_modes
 from graphflops.capture.torch_internals.trees import pytree
 
 # Large enough for the positions and masks of a long prompt, too small for results on pixels.
@@ -47,6 +49,24 @@ class KnownValues:
         value = self._values.get(leaf)
         is_stale = value is not None and bool(self._stale) and storage_ref(value) in self._stale
         return UNKNOWN if value is None or is_stale else value
+
+    def compute(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Return the result of an operator on known values, or ``UNKNOWN``.
+
+        What it writes to has an unknown value from then on, unless it could run.
+        """
+        values = lookup_all(self.lookup, (args, kwargs))
+        # A count never writes to a tensor of the model.
+        if func._schema.is_mutable and (values is UNKNOWN or any(map(is_real, tensors_in(args)))):
+            self.invalidate(written_tensors(func, args, kwargs))
+            return UNKNOWN
+        if values is UNKNOWN:
+            return UNKNOWN
+        try:
+            with no_modes():
+                return func(*values[0], **values[1])
+        except NotImplementedError:  # no kernel for the CPU, where values are
+            return UNKNOWN
 
     def has_had_value(self, tensor: torch.Tensor) -> bool:
         """Return True if a tensor has a value, or had one that a write has changed."""

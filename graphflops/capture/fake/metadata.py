@@ -132,6 +132,10 @@ _SEQUENCE_OFFSETS = {
 }
 
 
+VALUED_ARGUMENTS = _MASKS | _SEQUENCE_OFFSETS
+"""Names of the arguments of attention whose values decide its work."""
+
+
 @cache
 def reads_known_values(op: OpOverload) -> bool:
     """Return True if the work of an operator depends on values: masks or sequence offsets."""

@@ -130,10 +130,10 @@ class ResultRecipes:
 
     def _read_tensor(self, out: FakeTensor, inputs: Sequence[FakeTensor]) -> Any:
         is_plain = out.layout is torch.strided and not out._has_symbolic_sizes_strides
-        if not is_plain or out.constant is not None or out.requires_grad:
+        same = [i for i, tensor in enumerate(inputs) if tensor is out]
+        if not is_plain or out.constant is not None or (out.requires_grad and not same):
             return UNCACHEABLE
         storage = storage_address(out)
-        same = [i for i, tensor in enumerate(inputs) if tensor is out]
         aliases = [i for i, tensor in enumerate(inputs) if storage_address(tensor) == storage]
         if len(same) > 1 or (len(aliases) > 1 and not same):
             return None  # it could be, or be a view of, any of several inputs

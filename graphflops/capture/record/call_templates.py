@@ -13,10 +13,15 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from graphflops.capture.fake.argument_keys import argument_key, is_cacheable
+from graphflops.capture.fake.argument_keys import (
+    argument_key,
+    depends_on_metadata,
+    is_cacheable,
+)
 from graphflops.capture.fake.constant_propagation import ValueTracker
 from graphflops.capture.fake.leaves import tensors_in
 from graphflops.capture.fake.metadata import (
+    VALUED_ARGUMENTS,
     bind_arguments,
     reads_known_values,
     schema_of,
@@ -40,22 +45,7 @@ from graphflops.capture.torch_internals.dispatch import num_dispatch_modes
 from graphflops.capture.torch_internals.fake_mode import FakeTensor
 from graphflops.core.ir import OpCall, TensorMeta, Tensors, Value
 
-_ATEN = torch.ops.aten
-_COMPOSITES = frozenset(
-    {
-        *(_ATEN.linear.default, _ATEN.matmul.default, _ATEN.layer_norm.default),
-        *(_ATEN.conv1d.default, _ATEN.conv2d.default, _ATEN.conv3d.default),
-        *(_ATEN.conv1d.padding, _ATEN.conv2d.padding, _ATEN.conv3d.padding),
-        *(_ATEN.conv_transpose1d.default, _ATEN.conv_transpose2d.input),
-        *(_ATEN.conv_transpose3d.input, _ATEN.group_norm.default, _ATEN.softmax.int),
-        *(_ATEN.reshape.default, _ATEN.contiguous.default, _ATEN.flatten.using_ints),
-        *(_ATEN.chunk.default, _ATEN.to.dtype, _ATEN.type_as.default, _ATEN.movedim.int),
-        *(_ATEN.max_pool2d.default, _ATEN.upsample_nearest2d.vec, _ATEN.pad.default),
-        *(_ATEN.squeeze.default, _ATEN.expand_as.default, _ATEN.einsum.default),
-        _ATEN.instance_norm.default,
-    }
-)
-"""Operators that decompose into others whose results depend on metadata alone."""
+_INDEX = torch.ops.aten.index.Tensor
 _MAX_TEMPLATES = 100_000
 """Maximum number of templates, of all counts of the process."""
 
@@ -187,7 +177,7 @@ class CallTemplates:
             return self._run_first(func, args, kwargs, execute)
         key, inputs = keyed
         is_tracked = self._values.is_any_tracked(inputs)
-        if is_tracked and is_composite(func):  # values are propagated within it
+        if is_tracked and (is_composite(func) or func is _INDEX):  # values are known within it
             return self._run_first(func, args, kwargs, execute)
         template, first = _TEMPLATES.get(key), None
         if template is not None:
@@ -247,11 +237,15 @@ class CallTemplates:
         values = self._values
         if not _is_repeatable(func) or num_dispatch_modes() > 1:
             return None
+        if reads_known_values(func) and not _is_without_masks(func, args, kwargs):
+            return None
+        if func is _INDEX and not depends_on_metadata(func, args):
+            return None
         keyed = argument_key(func, args, kwargs, values.mode)
         if keyed is None or not keyed[1] or threading.get_ident() != self._thread:
             return None
         key, inputs = keyed
-        return (COUNT_FLAGS.below_autograd, COUNT_FLAGS.on_gpu, *key), inputs
+        return (_process_flags(), *key), inputs
 
     def _run_first(  # noqa: PLR0913, PLR0917 - a call, and what is known of it
         self,
@@ -268,15 +262,18 @@ class CallTemplates:
         # Bound before it runs: an operator may change the shape of an argument.
         bound = bind_arguments(func, args, kwargs, self._describe)
         is_mutable, mark = func._schema.is_mutable, self._values.storages.mark()
+        data_dependent_count = self._values.data_dependent_count
         version = args[0]._version if key is not None and is_mutable else 0
         out = execute(func, args, kwargs)
         first = None
-        if key is not None:
+        if key is not None and data_dependent_count == self._values.data_dependent_count:
             recipe = self._recipes.read(out, inputs)
             events = self._values.storages.call_events(mark, out)
-            if events is not None and _has_usual_events(recipe, events):
-                versions = args[0]._version - version if is_mutable else 0
-                first = _FirstCall(key, recipe, events, versions, is_tracked)
+            # What a composite knows of its result comes from values within it.
+            is_known = is_composite(func) and self._values.is_any_tracked(tensors_in(out))
+            if events is not None and not is_known and _has_usual_events(recipe, events):
+                growth = args[0]._version - version if is_mutable else 0
+                first = _FirstCall(key, recipe, events, growth, is_tracked)
         invocation = Invocation(func, args, kwargs, out)
         description = self._invocations.describe(invocation)
         return Execution(invocation, bound, description, tensors_in(out), None, first)
@@ -327,12 +324,30 @@ def _positions(
 @cache
 def _is_repeatable(func: Any) -> bool:
     """Return True for an operator whose calls have templates."""
+    if func is _INDEX:
+        return True
     if not is_cacheable(func) or func in SHAPE_RULES or func in FILL_OPERATORS:
         return False
-    if func._schema.is_mutable and not _writes_first_argument(func):
-        return False
-    is_known = not is_composite(func) or func in _COMPOSITES
-    return is_known and not reads_known_values(func)
+    return not func._schema.is_mutable or _writes_first_argument(func)
+
+
+def _is_without_masks(func: Any, args: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Return True for a call of attention that is priced by shapes alone, and runs by them."""
+    if is_composite(func) and not COUNT_FLAGS.on_gpu:
+        return False  # on a CPU the kernel depends on flags of torch
+    names = [name for name, _ in schema_of(func)]
+    given = (*zip(names, args, strict=False), *kwargs.items())
+    return all(value is None for name, value in given if name in VALUED_ARGUMENTS)
+
+
+def _process_flags() -> tuple[Any, ...]:
+    """Return the flags by which a composite operator may decompose in another way."""
+    return (
+        COUNT_FLAGS.below_autograd,
+        COUNT_FLAGS.on_gpu,
+        torch.is_grad_enabled(),
+        torch.are_deterministic_algorithms_enabled(),
+    )
 
 
 def _writes_first_argument(func: Any) -> bool:
