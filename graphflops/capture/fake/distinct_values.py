@@ -46,8 +46,7 @@ class DistinctValues:
     def propagate(self, func: Any, args: Any, out: Any) -> None:
         """Record the bound of a result that is selected from elements, a remainder, or indices."""
         outs = out if isinstance(out, list | tuple) else (out,)
-        # A write to an inference tensor, which has no version, would go unnoticed.
-        if func not in _RULED or outs[0].is_inference():
+        if func not in _RULED or not _has_version(outs[0]):
             return
         if func in _NEGATIONS:
             self._negated[out] = ref(args[0]), (args[0]._version, out._version)
@@ -95,6 +94,11 @@ class DistinctValues:
             if negated() is mask and versions == (mask._version, other._version):
                 return True
         return False
+
+
+def _has_version(out: Any) -> bool:
+    """Return False for what is no tensor, and for an inference tensor: writes go unnoticed."""
+    return isinstance(out, torch.Tensor) and not out.is_inference()
 
 
 def _is_integer(out: Any) -> bool:

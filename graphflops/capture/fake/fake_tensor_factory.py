@@ -58,7 +58,7 @@ class FakeTensorFactory:
             device_for_backend_keys=fake_device,
         )
         forbid_data_ptr(fake)
-        vars(fake).update(attributes)
+        fake.__dict__ = attributes.copy()  # an update in place takes twice as long
         return fake
 
     def empty_like(self, tensor: torch.Tensor) -> FakeTensor:
