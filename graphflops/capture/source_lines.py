@@ -35,15 +35,31 @@ def line_of_trace(trace: str) -> str:
     return f"{short_path(file)}:{line}"
 
 
+class _IsModelFile(dict[str, bool | None]):
+    """True by file for model code, False for other code, None for the code that runs a model."""
+
+    def __missing__(self, file: str) -> bool | None:
+        self[file] = is_model = None if file in _MODEL_RUNNERS else is_model_file(file)
+        return is_model
+
+
+_IS_MODEL_FILE = _IsModelFile()
+
+
 def current_source_line() -> str:
     """Return ``file:line`` of the innermost model code on the stack, if there is any."""
     frame: FrameType | None = sys._getframe(1)
     # Frames outside of the ones that run a model are not model code.
-    while frame is not None and frame.f_code.co_filename not in _MODEL_RUNNERS:
-        if is_model_file(frame.f_code.co_filename):
-            return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}"
+    while frame is not None and (is_model := _IS_MODEL_FILE[frame.f_code.co_filename]) is not None:
+        if is_model:
+            return _line(frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back
     return ""
+
+
+@cache
+def _line(file: str, number: int) -> str:
+    return f"{short_path(file)}:{number}"
 
 
 @cache

@@ -91,6 +91,10 @@ class ValueTracker:
         self.max_numel = MAX_VALUE_NUMEL
         self._known = KnownValues()
         self.elements = SymbolicElements(self.value, MAX_VALUE_NUMEL)
+        self._tracked = [
+            tensors.entries
+            for tensors in (*self._known.maps, *self.elements.maps, *self.distinct.maps)
+        ]
         self._thread, self.storages = threading.get_ident(), StorageTracker()
         self.sparse = SparseRules(mode, self.value)
         self.factory = FakeTensorFactory(mode)
@@ -337,8 +341,8 @@ class ValueTracker:
 
     def is_any_tracked(self, tensors: Iterable[torch.Tensor]) -> bool:
         """Return True if something is known of the values of one of some tensors."""
-        is_tracked, elements, distinct = self._known.is_tracked, self.elements, self.distinct
-        return any(is_tracked(t) or t in elements or t in distinct for t in tensors)
+        keys = list(map(id, tensors))
+        return any(entries and not entries.keys().isdisjoint(keys) for entries in self._tracked)
 
     def _propagate(self, func: Any, out: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
         """Propagate values, elements and bounds from the arguments of an operator to its result."""

@@ -31,9 +31,10 @@ class DistinctValues:
         self._negated: TensorMap[Any] = TensorMap()
         self._true_counts: TensorMap[tuple[int, int]] = TensorMap()
 
-    def __contains__(self, tensor: torch.Tensor) -> bool:
-        """Return True if something is known of the number of a tensor's values."""
-        return tensor in self._bounds or tensor in self._negated or tensor in self._true_counts
+    @property
+    def maps(self) -> tuple[TensorMap[Any], ...]:
+        """Maps of the tensors of whose number of values something is known."""
+        return self._bounds, self._negated, self._true_counts
 
     @staticmethod
     def concerns(func: Any, out: Any) -> bool:

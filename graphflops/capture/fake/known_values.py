@@ -72,9 +72,10 @@ class KnownValues:
         """Return True if a tensor has a value, or had one that a write has changed."""
         return tensor in self._values
 
-    def is_tracked(self, tensor: torch.Tensor) -> bool:
-        """Return True if something is known of a tensor's value, or of its origins."""
-        return tensor in self._values or tensor in self.origins
+    @property
+    def maps(self) -> tuple[TensorMap[Any], ...]:
+        """Maps of the tensors of whose value something is known."""
+        return self._values, self.origins
 
     def assign(self, out: Any, values: Any) -> None:
         """Assign values to the tensors of a result; ``UNKNOWN`` changes nothing."""

@@ -234,10 +234,10 @@ class CallTemplates:
         self, func: Any, args: Any, kwargs: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], list[FakeTensor]] | None:
         """Return the key of the template of a call, and the tensors among its arguments."""
-        values = self._values
-        if not _is_repeatable(func) or num_dispatch_modes() > 1:
+        values, kind = self._values, _kind_of(func)
+        if not kind.is_repeatable or num_dispatch_modes() > 1:
             return None
-        if reads_known_values(func) and not _is_without_masks(func, args, kwargs):
+        if kind.reads_known_values and not _is_without_masks(func, args, kwargs):
             return None
         if func is _INDEX and not depends_on_metadata(func, args):
             return None
@@ -245,7 +245,7 @@ class CallTemplates:
         if keyed is None or not keyed[1] or threading.get_ident() != self._thread:
             return None
         key, inputs = keyed
-        return (_process_flags(), *key), inputs
+        return ((*_flags_of_decompositions(), *key) if kind.is_composite else key), inputs
 
     def _run_first(  # noqa: PLR0913, PLR0917 - a call, and what is known of it
         self,
@@ -321,7 +321,25 @@ def _positions(
     return tuple((name, positions[name]) for name in names if name in bound)
 
 
+class _Kind(NamedTuple):
+    """Properties of an operator; in one place, since torch hashes an operator in Python.
+
+    Attributes:
+        is_repeatable: True if its calls have templates.
+        is_composite: True if it decomposes into others.
+        reads_known_values: True if its work may depend on values.
+    """
+
+    is_repeatable: bool
+    is_composite: bool
+    reads_known_values: bool
+
+
 @cache
+def _kind_of(func: Any) -> _Kind:
+    return _Kind(_is_repeatable(func), is_composite(func), reads_known_values(func))
+
+
 def _is_repeatable(func: Any) -> bool:
     """Return True for an operator whose calls have templates."""
     if func is _INDEX:
@@ -340,7 +358,7 @@ def _is_without_masks(func: Any, args: Any, kwargs: Mapping[str, Any]) -> bool:
     return all(value is None for name, value in given if name in VALUED_ARGUMENTS)
 
 
-def _process_flags() -> tuple[Any, ...]:
+def _flags_of_decompositions() -> tuple[Any, ...]:
     """Return the flags by which a composite operator may decompose in another way."""
     return (
         COUNT_FLAGS.below_autograd,

@@ -9,6 +9,7 @@ import torch
 from torch import fx
 
 from graphflops.capture.fake.metadata import dim
+from graphflops.capture.torch_internals.fake_mode import FakeTensor
 from graphflops.capture.torch_internals.functorch_levels import functorch
 from graphflops.capture.torch_internals.operators import predispatch
 from graphflops.core.cost import Dim
@@ -55,6 +56,8 @@ def _products(graph: fx.Graph) -> dict[fx.Node, Dim]:
 
 def instances_mapped(value: Any) -> Dim:
     """Return the number of instances of a value under ``torch.vmap``; its shape is of one."""
+    if type(value) is FakeTensor:  # functorch wraps it
+        return 1
     if isinstance(value, list | tuple):
         value = next((item for item in value if isinstance(item, torch.Tensor)), None)
     batch: Dim = 1

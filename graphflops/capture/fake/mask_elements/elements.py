@@ -71,9 +71,10 @@ class SymbolicElements:
         """Return True if the element of any tensor is known."""
         return bool(self._elements)
 
-    def __contains__(self, tensor: torch.Tensor) -> bool:
-        """Return True if the element of a tensor is known."""
-        return tensor in self._elements
+    @property
+    def maps(self) -> tuple[TensorMap[Any], ...]:
+        """Maps of the tensors whose element is known."""
+        return (self._elements,)
 
     def follows_from_positions(self, tensor: torch.Tensor) -> bool:
         """Return True if the elements of a tensor follow from their indices and sizes alone."""
