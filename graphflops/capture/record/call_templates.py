@@ -245,7 +245,10 @@ class CallTemplates:
         if keyed is None or not keyed[1] or threading.get_ident() != self._thread:
             return None
         key, inputs = keyed
-        return ((*_flags_of_decompositions(), *key) if kind.is_composite else key), inputs
+        modes: tuple[bool, ...] = COUNT_FLAGS.below_autograd, COUNT_FLAGS.on_gpu
+        if kind.is_composite:  # it may decompose in another way
+            modes += torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()
+        return (*modes, *key), inputs
 
     def _run_first(  # noqa: PLR0913, PLR0917 - a call, and what is known of it
         self,
@@ -356,16 +359,6 @@ def _is_without_masks(func: Any, args: Any, kwargs: Mapping[str, Any]) -> bool:
     names = [name for name, _ in schema_of(func)]
     given = (*zip(names, args, strict=False), *kwargs.items())
     return all(value is None for name, value in given if name in VALUED_ARGUMENTS)
-
-
-def _flags_of_decompositions() -> tuple[Any, ...]:
-    """Return the flags by which a composite operator may decompose in another way."""
-    return (
-        COUNT_FLAGS.below_autograd,
-        COUNT_FLAGS.on_gpu,
-        torch.is_grad_enabled(),
-        torch.are_deterministic_algorithms_enabled(),
-    )
 
 
 def _writes_first_argument(func: Any) -> bool:
